@@ -1,0 +1,63 @@
+# `make` lists the targets. Everything lives in .venv, .venv-user, .cache and build; `make clean` removes them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
+export UV_NO_PROGRESS ?= 1
+BIN := .venv/bin
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/.done .venv-user/.done .cache/proxy/.done ## install everything at its locked version
+
+.venv/bin/uv: locks/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ropewalk needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -m venv .venv || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
+
+.venv/.done: .venv/bin/uv locks/platform.txt pyproject.toml
+	@echo "installing the platform"
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes locks/platform.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+.venv-user/.done: .venv/bin/uv locks/user.txt pyproject.toml
+	@echo "installing what notebooks see"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-user
+	@VIRTUAL_ENV=$(CURDIR)/.venv-user $(BIN)/uv pip sync --quiet --require-hashes locks/user.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv-user $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+.cache/proxy/.done: .venv/.done locks/proxy/package.json locks/proxy/package-lock.json
+	@echo "installing the hub's proxy"
+	@mkdir -p .cache/proxy && cp locks/proxy/package.json locks/proxy/package-lock.json .cache/proxy/
+	@PATH="$$($(BIN)/python -m ropewalk_hub.node):$$PATH" npm --prefix .cache/proxy ci --silent --ignore-scripts --no-fund --no-audit
+	@touch $@
+
+up: setup ## set everything up and start the platform (FOLDER=path opens that folder)
+	@$(BIN)/ropewalk up $(FOLDER)
+
+lock: .venv/bin/uv ## refresh the locks from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra hub --extra kernel --group dev pyproject.toml -o locks/platform.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra kernel pyproject.toml locks/user.in -c locks/platform.txt -o locks/user.txt
+	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o locks/uv.txt
+	@npm --prefix locks/proxy install --package-lock-only --silent --ignore-scripts
+
+check: setup ## lint, types, import arrows, sizes
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.sizes
+
+test: setup ## check, then the fast tests
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest -m "not slow and not browser" -q
+
+tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform
+	@$(BIN)/python -m tests.tour
+
+clean: ## remove what the other targets made
+	@rm -rf .venv .venv-user .cache build
+
+.PHONY: help setup up lock check test tour clean

@@ -1,0 +1,1 @@
+"""What people import: step, workflow, function, Placement, functions, services, files, runs, submit."""

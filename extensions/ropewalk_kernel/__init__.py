@@ -1,0 +1,1 @@
+"""Magics and displays of the notebook kernel."""

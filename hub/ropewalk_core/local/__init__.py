@@ -1,0 +1,1 @@
+"""The backend of one machine: processes, folders and a sandbox per account."""

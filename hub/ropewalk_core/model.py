@@ -1,0 +1,332 @@
+"""The nouns of the platform and their legal states: one model for REST, dashboard, command line and magics.
+
+Frozen pydantic models; the same class is the REST schema, the table row and the magic's result. Not here: how anything
+is stored (``journal``) or decided (``policy``, ``reconcile``).
+"""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ropewalk_core.placement import Placement
+
+T = TypeVar("T")
+
+
+class Noun(BaseModel):
+    """The base of every model: immutable, and closed against unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class State(StrEnum):
+    """The nine states that everything shares (cancelled is stopped; skipped and memoised are done, with a note)."""
+
+    ASKED = "asked"
+    WAITING = "waiting"
+    STARTING = "starting"
+    RUNNING = "running"
+    IDLE = "idle"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DONE = "done"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more happens without a new request."""
+        return self in (State.STOPPED, State.FAILED, State.DONE)
+
+
+class Why(Noun):
+    """A cause and a next step, in plain words; ``raw`` is the event behind it, shown under "Details"."""
+
+    cause: str
+    next: str = ""
+    code: str = ""
+    raw: str = ""
+
+
+class Status(Noun):
+    """Where a thing stands, since when, and why."""
+
+    state: State
+    since: float = Field(default_factory=time.time, description="Unix time in seconds")
+    why: Why | None = None
+    note: str = ""
+
+
+class Actor(Noun):
+    """The acting person of a port's method. Only the issuer and the composition root make one.
+
+    ``subject`` is the issuer's opaque identifier; ``session`` is the sign-in that this act belongs to; ``audience`` is
+    what a token was made for ("platform" for the dashboard's cookie).
+    """
+
+    account: str
+    subject: str = ""
+    administrator: bool = False
+    session: str = ""
+    audience: str = "platform"
+
+
+class Account(Noun):
+    """A person's account. Names are never renamed and never used again."""
+
+    name: str
+    subject: str
+    full_name: str = ""
+    state: Literal["waiting", "active", "deactivated"] = "waiting"
+    administrator: bool = False
+    created: float = Field(default_factory=time.time)
+    uid: int | None = Field(default=None, description="Numeric user on the machine; None when all share one")
+
+
+class Notebook(Noun):
+    """A person's notebook server."""
+
+    owner: str
+    name: str = ""
+    status: Status
+    address: str = ""
+    placement: Placement = Placement()
+
+
+class Template(Noun):
+    """A service template of the catalogue: a Helm chart with a values schema and, perhaps, a `local.yaml`."""
+
+    name: str
+    title: str
+    description: str
+    version: str
+    local: bool = Field(description="Whether it runs without a cluster")
+    icon: str = ""
+    tags: tuple[str, ...] = ()
+    values_schema: dict[str, Any] = Field(default_factory=dict)
+    defaults: dict[str, Any] = Field(default_factory=dict)
+
+
+class ServiceSpec(Noun):
+    """What a person asked for when launching a service."""
+
+    name: str
+    template: str
+    values: dict[str, Any] = Field(default_factory=dict)
+    placement: Placement = Placement()
+
+
+class Service(Noun):
+    """A service: what was asked for and what is."""
+
+    owner: str
+    spec: ServiceSpec
+    status: Status
+    address: str = ""
+    created: float = Field(default_factory=time.time)
+
+
+class Bundle(Noun):
+    """Captured code: files by content, an entry point, and where each came from. Never executed by the platform.
+
+    ``files`` maps a relative path to UTF-8 source. ``entry`` is ``module:name``. ``origin`` maps a file to the cell and
+    the line at which it starts, so that tracebacks name the person's own lines.
+    """
+
+    files: dict[str, str]
+    entry: str
+    origin: dict[str, str] = Field(default_factory=dict)
+    imports: tuple[str, ...] = Field(default=(), description="Top-level modules the code imports")
+    digest: str = Field(default="", description="SHA-256 over files and entry")
+
+
+class FunctionSpec(Noun):
+    """A function as deployed from a cell."""
+
+    name: str
+    bundle: Bundle
+    placement: Placement = Placement()
+    timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds a call may take")
+    concurrency: int = Field(default=1, ge=1, le=64, description="Calls one worker takes at a time")
+    max_workers: int = Field(default=4, ge=1, le=64)
+    idle: float = Field(default=60.0, ge=0, description="Seconds after which an unused worker ends")
+    folder: str = Field(default="", description="Working directory, relative to the account's files")
+
+
+class Revision(Noun):
+    """An immutable, content-addressed version of a function."""
+
+    id: str
+    number: int
+    spec: FunctionSpec
+    environment: str = Field(default="", description="Fingerprint of the Python environment it was deployed with")
+    created: float = Field(default_factory=time.time)
+
+
+class Function(Noun):
+    """A deployed function."""
+
+    owner: str
+    name: str
+    revision: Revision
+    status: Status
+    address: str = ""
+    created: float = Field(default_factory=time.time)
+    unchanged: bool = Field(default=False, description="True when a deploy found the same content in place")
+
+
+class Call(Noun):
+    """The record of one call of a function; kept in a ring, lossy by contract."""
+
+    id: str
+    function: str
+    owner: str
+    revision: str
+    started: float
+    ended: float | None = None
+    state: State
+    cold: bool = False
+    status: int = 0
+    error: str = ""
+    traceback: str = Field(default="", description="The person's own frames; for the owner only")
+    logs: str = ""
+
+
+class RunSpec(Noun):
+    """A workflow to run: a compiled Argo manifest, the bundles it names, and its arguments."""
+
+    name: str
+    manifest: dict[str, Any]
+    bundles: dict[str, Bundle] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    folder: str = Field(default="", description="Working directory, relative to the account's files")
+    source: str = Field(default="workflow", description="workflow, hera or argo")
+
+
+class Artifact(Noun):
+    """A file by reference in the content-addressed store."""
+
+    name: str
+    digest: str
+    size: int
+    media_type: str = "application/octet-stream"
+
+
+class Step(Noun):
+    """One node of a run."""
+
+    id: str
+    name: str = Field(description="The person's name for it, such as train(2)")
+    template: str = ""
+    status: Status
+    needs: tuple[str, ...] = Field(default=(), description="Identifiers of the steps it waits for")
+    attempt: int = 0
+    started: float | None = None
+    ended: float | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    outputs: dict[str, Any] = Field(default_factory=dict)
+    artifacts: tuple[Artifact, ...] = ()
+    error: str = ""
+    traceback: str = ""
+    placement: Placement = Placement()
+
+
+class Run(Noun):
+    """One execution of a workflow."""
+
+    id: str
+    owner: str
+    name: str
+    status: Status
+    steps: tuple[Step, ...] = ()
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    digest: str = Field(default="", description="SHA-256 of manifest, bundles and arguments")
+    source: str = "workflow"
+    folder: str = ""
+    created: float = Field(default_factory=time.time)
+    ended: float | None = None
+    unchanged: bool = False
+
+
+class FileEntry(Noun):
+    """A file or a folder in an account's files."""
+
+    path: str
+    kind: Literal["file", "folder"]
+    size: int = 0
+    modified: float = 0.0
+
+
+class Usage(Noun):
+    """How much of a volume is used, in bytes."""
+
+    used: int
+    limit: int
+
+
+class Event(Noun):
+    """One line of history; ``cursor`` orders all events of a home and resumes a watch."""
+
+    cursor: int
+    at: float
+    kind: str
+    owner: str
+    name: str
+    type: str
+    body: dict[str, Any] = Field(default_factory=dict)
+
+
+class Page(Noun, Generic[T]):
+    """One page of a list; ``next`` is the cursor of the following page, empty at the end."""
+
+    items: tuple[T, ...]
+    next: str = ""
+
+
+class LogLine(Noun):
+    """One line of a log. ``offset`` is the byte after it and resumes the stream."""
+
+    offset: int
+    text: str
+    stream: Literal["stdout", "stderr", "platform"] = "stdout"
+    at: float = 0.0
+
+
+class AccountRule(Noun):
+    """What the gateway must know of an account to judge a token offline."""
+
+    subject: str
+    active: bool
+    epoch: int = Field(default=0, description="Grows at a password change and at deactivation; older tokens are dead")
+
+
+class FunctionRoute(Noun):
+    """Where the gateway finds a function: the bundle is at `AccountPaths.bundle(name, revision)`."""
+
+    owner: str
+    name: str
+    revision: str
+    spec: FunctionSpec
+
+
+class ServiceRoute(Noun):
+    """Where the gateway finds a service."""
+
+    owner: str
+    name: str
+    socket: str
+    state: State
+
+
+class Snapshot(Noun):
+    """What the platform pushes to the gateway: at most 5 s stale."""
+
+    cursor: int
+    keys: dict[str, Any] = Field(default_factory=dict, description="The issuer's public keys as a JWKS")
+    accounts: dict[str, AccountRule] = Field(default_factory=dict)
+    ended_sessions: tuple[str, ...] = ()
+    functions: tuple[FunctionRoute, ...] = ()
+    services: tuple[ServiceRoute, ...] = ()

@@ -1,0 +1,191 @@
+"""The six ports and the clock: what a backend must do. Protocols only.
+
+Rules that the contract suites in ``ropewalk_core.testing`` check: every method takes the acting person, is idempotent
+by its key, raises only ``errors`` and returns ``model``; ``watch`` yields ``(state, cursor)`` and resumes after a
+cursor. Policy is asked once, by ``guard.Guarded`` around a port, never inside a backend. Rejected: one fat backend
+interface; a backend for one port alone (a Slurm engine, say) must be possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, BinaryIO, Protocol
+
+from ropewalk_core.model import (
+    Account,
+    Actor,
+    Call,
+    FileEntry,
+    Function,
+    FunctionSpec,
+    LogLine,
+    Notebook,
+    Page,
+    Run,
+    RunSpec,
+    Service,
+    ServiceSpec,
+    Usage,
+)
+from ropewalk_core.placement import Placement
+
+
+class Clock(Protocol):
+    """Time, injectable: ``wall`` in Unix seconds for people, ``steady`` in seconds for leases and time-outs."""
+
+    def wall(self) -> float:
+        """Return Unix time in seconds."""
+
+    def steady(self) -> float:
+        """Return seconds of a clock that never steps."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Notebooks(Protocol):
+    """A person's notebook servers. JupyterHub's database is the truth for them on every backend."""
+
+    async def start(self, actor: Actor, owner: str, name: str = "", *, placement: Placement | None = None) -> Notebook:
+        """Start the server, or return the one that runs."""
+
+    async def stop(self, actor: Actor, owner: str, name: str = "") -> Notebook:
+        """Stop the server; stopping a stopped one is done already."""
+
+    async def get(self, actor: Actor, owner: str, name: str = "") -> Notebook:
+        """Return the server; one that never ran is ``stopped``."""
+
+    async def list(self, actor: Actor, owner: str) -> Page[Notebook]:
+        """Return the person's servers."""
+
+    def logs(
+        self, actor: Actor, owner: str, name: str = "", *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """Yield log lines after the byte offset ``after``."""
+
+    def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Notebook, int]]:
+        """Yield each change after the cursor."""
+
+
+class Services(Protocol):
+    """Services launched from templates."""
+
+    async def apply(self, actor: Actor, owner: str, spec: ServiceSpec, *, key: str = "") -> Service:
+        """Accept the wanted state; the same spec again changes nothing."""
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Service:
+        """Stop and forget the service."""
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Service:
+        """Return one service, or raise `NotFound`."""
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Service]:
+        """Return a page of the person's services by name."""
+
+    def logs(
+        self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """Yield log lines after the byte offset ``after``."""
+
+    def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Service, int]]:
+        """Yield each change after the cursor."""
+
+
+class Functions(Protocol):
+    """Functions deployed from cells."""
+
+    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
+        """Accept a revision; the same content again returns ``unchanged``."""
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Function:
+        """Remove the function and end its workers."""
+
+    async def call(
+        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+    ) -> bytes:
+        """Call it with a payload and return the answer's body; used by the try-it form, not by the fast path."""
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Function:
+        """Return one function, or raise `NotFound`."""
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
+        """Return a page of the person's functions by name."""
+
+    async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
+        """Return the latest calls, newest first."""
+
+    def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
+        """Yield each change after the cursor."""
+
+
+class Workflows(Protocol):
+    """Runs of workflows."""
+
+    async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
+        """Accept a run; the same key returns the same run."""
+
+    async def get(self, actor: Actor, owner: str, run: str) -> Run:
+        """Return one run with its steps, or raise `NotFound`."""
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Run]:
+        """Return a page of runs, newest first, without steps."""
+
+    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+        """Stop the run; a finished run stays as it is."""
+
+    async def retry(self, actor: Actor, owner: str, run: str) -> Run:
+        """Run the failed steps again, and what follows them; finished steps stay."""
+
+    def logs(
+        self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """Yield a step's log lines after the byte offset ``after``."""
+
+    def watch(self, actor: Actor, owner: str, *, run: str = "", after: int = 0) -> AsyncIterator[tuple[Run, int]]:
+        """Yield each change after the cursor, of one run or of all."""
+
+
+class Identity(Protocol):
+    """Accounts, and tokens for them. One implementation, our issuer, on every backend."""
+
+    async def accounts(self, actor: Actor, *, after: str = "", limit: int = 50) -> Page[Account]:
+        """Return a page of accounts by name; for administrators."""
+
+    async def account(self, actor: Actor, name: str) -> Account:
+        """Return one account."""
+
+    async def approve(self, actor: Actor, name: str) -> Account:
+        """Let a waiting or deactivated account in."""
+
+    async def deactivate(self, actor: Actor, name: str) -> Account:
+        """End every token and server of the account; its files stay."""
+
+    async def token(self, actor: Actor, *, audience: str) -> tuple[str, float]:
+        """Return a signed ten-minute token for the audience, and its end in Unix seconds."""
+
+
+class Storage(Protocol):
+    """A person's files: a volume and a normalised relative path."""
+
+    async def list(
+        self, actor: Actor, owner: str, path: str = "", *, after: str = "", limit: int = 200
+    ) -> Page[FileEntry]:
+        """Return the entries of a folder by name."""
+
+    async def open(self, actor: Actor, owner: str, path: str) -> BinaryIO:
+        """Return a regular file opened for reading."""
+
+    async def write(self, actor: Actor, owner: str, path: str, content: AsyncIterator[bytes]) -> FileEntry:
+        """Write a file whole or not at all."""
+
+    async def remove(self, actor: Actor, owner: str, path: str) -> None:
+        """Remove a file, or a folder with all in it."""
+
+    async def usage(self, actor: Actor, owner: str) -> Usage:
+        """Return what the volume uses and may use."""
+
+    async def sign(self, actor: Actor, owner: str, path: str, *, seconds: float = 300) -> str:
+        """Return an address that opens the file for a while without sign-in."""
+
+
+Json = dict[str, Any]

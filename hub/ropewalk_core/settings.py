@@ -1,0 +1,259 @@
+"""Every knob, read once. The only module of hub and core that touches the environment.
+
+Each field's documentation is the string under it (unit, default, reason); a test fails on an undocumented one and on
+one missing from ``docs/settings.md``. Order: default, then ``<home>/ropewalk.toml``, then
+``ROPEWALK_<GROUP>_<FIELD>``, then what a command says. Rejected: traitlets (its values change at any time and have no
+types).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ropewalk_core.errors import BadInput
+
+
+def default_home() -> Path:
+    """Return the folder that holds the platform's state: ``$ROPEWALK_HOME``, or the XDG state folder."""
+    if chosen := os.environ.get("ROPEWALK_HOME"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "ropewalk"
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where people and the platform meet."""
+
+    port: int = 8000
+    """TCP port of the platform's door (sign-in, dashboard, API, hub, notebooks); the people's door is the next one."""
+    host: str = "localhost"
+    """Name people type; notebooks live at <account>.<host>. On a shared machine use a name with a wildcard record."""
+    bind: str = "127.0.0.1"
+    """Address to listen on. Loopback by default: embedded mode speaks plain http."""
+    scheme: str = "http"
+    """http, or https when a proxy in front ends TLS."""
+    people_host: str = ""
+    """Domain of notebooks, services and functions; empty means the same name as `host`."""
+
+    @property
+    def people_port(self) -> int:
+        """The port of the people's door."""
+        return self.port + 1
+
+    @property
+    def people(self) -> str:
+        """The domain of notebooks, services and functions."""
+        return self.people_host or self.host
+
+    @property
+    def origin(self) -> str:
+        """The platform's origin as a browser writes it."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Who may sign in, and for how long."""
+
+    sign_up: bool = True
+    """Whether the sign-in page offers an account; a new one waits for an administrator."""
+    session: float = 14 * 86400.0
+    """Seconds a sign-in lasts without use. Two weeks, as JupyterHub's cookies."""
+    token: float = 600.0
+    """Seconds a token from `ropewalk token` lives. Ten minutes: short enough to leak, long enough for curl."""
+    shared_trust: bool = False
+    """Allow several accounts without a working sandbox, on the word that these people trust each other."""
+    first_uid: int = 20001
+    """First numeric user that `ropewalk up` as root gives to an account; above what distributions hand out."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one account may use at most."""
+
+    payload: int = 32 * 2**20
+    """Bytes of a function's request or answer; larger data goes by file."""
+    bundle: int = 8 * 2**20
+    """Bytes of captured code in one function or step."""
+    memory: int = 4 * 2**30
+    """Bytes of memory for one worker or step that asks for none."""
+    steps: int = 4
+    """Steps of one account that run at the same time; 0 means the number of cores."""
+    files: int = 20 * 2**30
+    """Bytes an account may keep in its files."""
+    log: int = 16 * 2**20
+    """Bytes of log kept for one step, service or call; more is cut with a mark."""
+    processes: int = 512
+    """Processes one sandbox may have."""
+
+
+@dataclass(frozen=True)
+class Environments:
+    """The Python environments of the accounts."""
+
+    base: Path = field(default_factory=lambda: Path(sys.prefix).with_name(Path(sys.prefix).name + "-user"))
+    """Read-only lower layer of every account's environment: the user side of Ropewalk and the usual libraries.
+    `make setup` builds it beside the platform's own environment."""
+    preload: tuple[str, ...] = ()
+    """Modules that a zygote imports before it forks. Empty: a zygote preloads what the bundle imports."""
+    images: dict[str, str] = field(
+        default_factory=lambda: {
+            "python": "python",
+            "python:3": "python",
+            "alpine": "shell",
+            "busybox": "shell",
+            "debian": "shell",
+            "bash": "shell",
+        }
+    )
+    """What an image name means without a cluster: `python` (the account's environment) or `shell` (/bin/sh)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one home."""
+
+    home: Path = field(default_factory=default_home)
+    """Folder with all state: journal, secrets (mode 0600), accounts' files, logs. Deleting it is a clean uninstall."""
+    folder: Path | None = None
+    """Folder that the first administrator's notebook opens; None means the account's own folder in the home."""
+    backend: str = "local"
+    """Backend of the six ports, found by the entry point `ropewalk.backends`."""
+    door: Door = field(default_factory=Door)
+    """Addresses and ports."""
+    accounts: Accounts = field(default_factory=Accounts)
+    """Sign-in and accounts."""
+    limits: Limits = field(default_factory=Limits)
+    """Limits of one account."""
+    environments: Environments = field(default_factory=Environments)
+    """Python environments."""
+
+    @property
+    def run(self) -> Path:
+        """Folder of sockets, locks and process records; mode 0700, never mounted in a sandbox."""
+        return self.home / "run"
+
+    @property
+    def secrets(self) -> Path:
+        """Folder of generated secrets; mode 0700, files 0600."""
+        return self.home / "secrets"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the platform's own logs."""
+        return self.home / "logs"
+
+
+def load(home: Path | None = None, *, environ: Mapping[str, str] | None = None, **chosen: Any) -> Settings:
+    """Read the settings of a home once.
+
+    Parameters
+    ----------
+    home
+        The home folder; None asks `default_home`.
+    environ
+        The environment; None means the process's own.
+    chosen
+        What a command said, as ``group_field=value``, for example ``door_port=9000``.
+
+    Raises
+    ------
+    BadInput
+        If a value has the wrong type or a name is unknown; ``field`` names it.
+    """
+    environ = os.environ if environ is None else environ
+    base = (home or default_home()).expanduser().resolve()
+    values = _from_file(base / "ropewalk.toml")
+    for name, text in environ.items():
+        if name.startswith("ROPEWALK_") and (path := _known(name[len("ROPEWALK_") :].lower())):
+            values[path] = text
+    values |= {path: value for name, value in chosen.items() if value is not None and (path := _path(name))}
+    settings: Settings = _build(Settings, "", values | {"home": base})
+    return settings
+
+
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment that our own processes hand on: a short allow-list of the machine's, and ``extra``."""
+    keep = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_COLOR", "TERM")
+    return {name: os.environ[name] for name in keep if name in os.environ} | dict(extra or {})
+
+
+def read_environment(name: str, default: str = "") -> str:
+    """Return one variable that another program set for us (JUPYTERHUB_API_TOKEN and its kin)."""
+    return os.environ.get(name, default)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        tree = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path} is not TOML: {error}.", field=str(path)) from error
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        items = value.items() if isinstance(value, dict) and name in _groups() else [("", value)]
+        for inner, one in items:
+            flat[_path(f"{name}_{inner}" if inner else name)] = one
+    return flat
+
+
+def _groups() -> dict[str, Any]:
+    return {
+        one.name: hint
+        for one in dataclasses.fields(Settings)
+        if dataclasses.is_dataclass(hint := typing.get_type_hints(Settings)[one.name])
+    }
+
+
+def _known(name: str) -> str:
+    for group, cls in _groups().items():
+        if name.startswith(f"{group}_") and name[len(group) + 1 :] in {one.name for one in dataclasses.fields(cls)}:
+            return f"{group}.{name[len(group) + 1 :]}"
+    return name if name in {one.name for one in dataclasses.fields(Settings)} - set(_groups()) - {"home"} else ""
+
+
+def _path(name: str) -> str:
+    if known := _known(name):
+        return known
+    raise BadInput(f"There is no setting '{name}'.", field=name, hint="See docs/settings.md for their names.")
+
+
+def _build(cls: Any, prefix: str, values: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(cls)
+    chosen = {}
+    for one in dataclasses.fields(cls):
+        path = f"{prefix}{one.name}"
+        if dataclasses.is_dataclass(hints[one.name]):
+            chosen[one.name] = _build(hints[one.name], f"{path}.", values)
+        elif path in values:
+            chosen[one.name] = _convert(path, hints[one.name], values[path])
+    return cls(**chosen)
+
+
+def _convert(path: str, hint: Any, value: Any) -> Any:
+    """Return the value in the field's type; text comes from the environment."""
+    try:
+        if hint is bool:
+            return (
+                value
+                if isinstance(value, bool)
+                else {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+            )
+        if hint in (int, float, str):
+            return hint(value)
+        if hint in (Path, Path | None):
+            return Path(value).expanduser().resolve()
+        if hint == tuple[str, ...]:
+            return tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+        return dict(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"Setting '{path}' cannot be {value!r}.", field=path, hint="See docs/settings.md.") from error

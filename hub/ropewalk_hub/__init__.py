@@ -1,0 +1,1 @@
+"""Processes of the platform: supervisor, web application, issuer, gateway, spawner."""

@@ -1,0 +1,1 @@
+"""What runs user code in every sandbox and image. Standard library only."""

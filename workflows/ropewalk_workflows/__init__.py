@@ -1,0 +1,1 @@
+"""Workflows: capture, graph, compiler, manifest model and engine."""
