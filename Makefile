@@ -54,10 +54,22 @@ test: setup ## check, then the fast tests
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/pytest -m "not slow and not browser" -q
 
+test-slow: setup ## faults and attacks against a running platform
+	@$(BIN)/pytest -m "slow and not browser" -q
+
+test-browser: setup ## attacks and pages in a real browser
+	@$(BIN)/pytest -m browser -q
+
+test-unprivileged: setup ## the fast tests as an ordinary user (run as root)
+	@$(BIN)/python -m tests.unprivileged
+
+bench: setup ## print the figures of docs/benchmarks.md
+	@$(BIN)/python -m bench.embedded
+
 tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform
 	@$(BIN)/python -m tests.tour
 
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup up lock check test tour clean
+.PHONY: help setup up lock check test test-slow test-browser test-unprivileged bench tour clean

@@ -1,0 +1,1 @@
+"""Tests: unit, contract, faults, security and browser."""
