@@ -1,0 +1,1 @@
+"""Benchmarks: each runs ours and a peer, or the bare limit, side by side and prints the ratio."""
