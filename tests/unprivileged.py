@@ -1,12 +1,14 @@
 """Run the fast tests as an ordinary user when the superuser calls: `python -m tests.unprivileged`.
 
-The checkout may lie where an ordinary user cannot read, so that user gets a read-only copy of the sources and uses the
-same environments. Called by an ordinary user, it only says so: `make test` did the same already.
+The user gets a copy of the sources and the same environments. Where the interpreter lies under a folder that ordinary
+users cannot enter (a superuser's own Python, say), a mount namespace of its own makes just the interpreter visible.
+Called by an ordinary user, it only says so: `make test` did the same already.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,24 @@ from pathlib import Path
 USER = 20999
 
 
+def closed_ancestor(path: Path) -> Path | None:
+    """Return the outermost folder on the way to `path` that others cannot enter."""
+    return next((folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001), None)
+
+
+def reveal(path: Path, scratch: Path) -> str:
+    """Return shell lines that make `path` reachable inside a private mount namespace."""
+    closed = closed_ancestor(path)
+    if closed is None:
+        return ""
+    held, target = shlex.quote(str(scratch / "held")), shlex.quote(str(path))
+    return (
+        f"mkdir -p {held} && mount --bind {target} {held} && "
+        f"mount -t tmpfs -o mode=0755 tmpfs {shlex.quote(str(closed))} && "
+        f"mkdir -p {target} && mount --bind {held} {target} && "
+    )
+
+
 def main() -> int:
     if os.geteuid() != 0:
         sys.stdout.write("you are an ordinary user: `make test` has run these already\n")
@@ -23,14 +43,16 @@ def main() -> int:
     checkout = Path(__file__).parent.parent
     with tempfile.TemporaryDirectory(prefix="ropewalk-test-") as folder:
         scratch = Path(folder)
-        copy = scratch / "checkout"
+        home, copy = scratch / "home", scratch / "home" / "checkout"
         ignored = shutil.ignore_patterns(".git", ".cache", "build", "__pycache__", ".venv", ".venv-user", ".*_cache")
         shutil.copytree(checkout, copy, ignore=ignored)
-        for path in [scratch, *scratch.rglob("*")]:
+        for path in [scratch, home, *home.rglob("*")]:
             os.chown(path, USER, USER, follow_symlinks=False)
-        command = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", sys.executable]
-        command += ["-m", "pytest", "-m", "not slow and not browser", "-q", *sys.argv[1:]]
-        environment = os.environ | {"HOME": folder, "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        tests = ["-m", "pytest", "-m", "not slow and not browser", "-q", *sys.argv[1:]]
+        become = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", sys.executable, *tests]
+        script = reveal(Path(sys.base_prefix).resolve(), scratch) + "exec " + shlex.join(become)
+        environment = os.environ | {"HOME": str(home), "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script]
         return subprocess.run(command, cwd=copy, env=environment, check=False).returncode
 
 
