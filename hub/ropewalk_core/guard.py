@@ -1,0 +1,297 @@
+"""Guards: each wraps one port and asks ``policy`` once per act, so that no surface can forget to.
+
+A guard has its port's own methods and adds nothing else. Where policy allows an outline only, what the owner put into
+the thing is left out of the answer. Not here: the rules. Rejected: one generic proxy over ``__getattr__``, which hides
+from mypy and from readers which verb a method is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import BinaryIO, TypeVar
+
+from ropewalk_core import policy
+from ropewalk_core.model import (
+    Account,
+    Actor,
+    Bundle,
+    Call,
+    FileEntry,
+    Function,
+    FunctionSpec,
+    LogLine,
+    Notebook,
+    Noun,
+    Page,
+    Run,
+    RunSpec,
+    Service,
+    ServiceSpec,
+    Usage,
+)
+from ropewalk_core.placement import Placement
+from ropewalk_core.policy import Allow, Kind, Verb
+from ropewalk_core.ports import Functions, Identity, Notebooks, Services, Storage, Workflows
+
+N = TypeVar("N", bound=Noun)
+
+
+def check(actor: Actor, verb: Verb, kind: Kind, owner: str = "") -> Allow:
+    """Return policy's yes, or raise its refusal."""
+    decision = policy.decide(actor, verb, kind, owner)
+    if isinstance(decision, Allow):
+        return decision
+    raise decision.error()
+
+
+def outline(noun: N) -> N:
+    """Return the thing without what its owner put into it: code, values, arguments, results."""
+    if isinstance(noun, Function):
+        spec = noun.revision.spec.model_copy(update={"bundle": Bundle(files={}, entry="")})
+        return noun.model_copy(update={"revision": noun.revision.model_copy(update={"spec": spec})})
+    if isinstance(noun, Service):
+        return noun.model_copy(update={"spec": noun.spec.model_copy(update={"values": {}})})
+    if isinstance(noun, Run):
+        return noun.model_copy(update={"arguments": {}, "steps": (), "folder": ""})
+    return noun
+
+
+def _seen(allowed: Allow, noun: N) -> N:
+    return outline(noun) if allowed.outline else noun
+
+
+def _page(allowed: Allow, page: Page[N]) -> Page[N]:
+    return page.model_copy(update={"items": tuple(outline(one) for one in page.items)}) if allowed.outline else page
+
+
+async def _watched(allowed: Allow, changes: AsyncIterator[tuple[N, int]]) -> AsyncIterator[tuple[N, int]]:
+    async for noun, cursor in changes:
+        yield _seen(allowed, noun), cursor
+
+
+class GuardedNotebooks:
+    """`Notebooks` behind policy."""
+
+    def __init__(self, inner: Notebooks) -> None:
+        self._inner = inner
+
+    async def start(self, actor: Actor, owner: str, name: str = "", *, placement: Placement | None = None) -> Notebook:
+        """See `Notebooks.start`."""
+        check(actor, "write", "notebook", owner)
+        return await self._inner.start(actor, owner, name, placement=placement)
+
+    async def stop(self, actor: Actor, owner: str, name: str = "") -> Notebook:
+        """See `Notebooks.stop`."""
+        check(actor, "stop", "notebook", owner)
+        return await self._inner.stop(actor, owner, name)
+
+    async def get(self, actor: Actor, owner: str, name: str = "") -> Notebook:
+        """See `Notebooks.get`."""
+        return _seen(check(actor, "get", "notebook", owner), await self._inner.get(actor, owner, name))
+
+    async def list(self, actor: Actor, owner: str) -> Page[Notebook]:
+        """See `Notebooks.list`."""
+        return _page(check(actor, "list", "notebook", owner), await self._inner.list(actor, owner))
+
+    def logs(
+        self, actor: Actor, owner: str, name: str = "", *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Notebooks.logs`."""
+        check(actor, "logs", "notebook", owner)
+        return self._inner.logs(actor, owner, name, after=after, follow=follow)
+
+    def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Notebook, int]]:
+        """See `Notebooks.watch`."""
+        return _watched(check(actor, "watch", "notebook", owner), self._inner.watch(actor, owner, after=after))
+
+
+class GuardedServices:
+    """`Services` behind policy."""
+
+    def __init__(self, inner: Services) -> None:
+        self._inner = inner
+
+    async def apply(self, actor: Actor, owner: str, spec: ServiceSpec, *, key: str = "") -> Service:
+        """See `Services.apply`."""
+        check(actor, "write", "service", owner)
+        return await self._inner.apply(actor, owner, spec, key=key)
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Service:
+        """See `Services.remove`."""
+        check(actor, "remove", "service", owner)
+        return await self._inner.remove(actor, owner, name)
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Service:
+        """See `Services.get`."""
+        return _seen(check(actor, "get", "service", owner), await self._inner.get(actor, owner, name))
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Service]:
+        """See `Services.list`."""
+        allowed = check(actor, "list", "service", owner)
+        return _page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
+
+    def logs(
+        self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Services.logs`."""
+        check(actor, "logs", "service", owner)
+        return self._inner.logs(actor, owner, name, after=after, follow=follow)
+
+    def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Service, int]]:
+        """See `Services.watch`."""
+        return _watched(check(actor, "watch", "service", owner), self._inner.watch(actor, owner, after=after))
+
+
+class GuardedFunctions:
+    """`Functions` behind policy."""
+
+    def __init__(self, inner: Functions) -> None:
+        self._inner = inner
+
+    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
+        """See `Functions.deploy`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.deploy(actor, owner, spec, key=key)
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Function:
+        """See `Functions.remove`."""
+        check(actor, "remove", "function", owner)
+        return await self._inner.remove(actor, owner, name)
+
+    async def call(
+        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+    ) -> bytes:
+        """See `Functions.call`."""
+        check(actor, "call", "function", owner)
+        return await self._inner.call(actor, owner, name, payload, content_type=content_type)
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Function:
+        """See `Functions.get`."""
+        return _seen(check(actor, "get", "function", owner), await self._inner.get(actor, owner, name))
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
+        """See `Functions.list`."""
+        allowed = check(actor, "list", "function", owner)
+        return _page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
+
+    async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
+        """See `Functions.calls`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.calls(actor, owner, name, limit=limit)
+
+    def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
+        """See `Functions.watch`."""
+        return _watched(check(actor, "watch", "function", owner), self._inner.watch(actor, owner, after=after))
+
+
+class GuardedWorkflows:
+    """`Workflows` behind policy."""
+
+    def __init__(self, inner: Workflows) -> None:
+        self._inner = inner
+
+    async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
+        """See `Workflows.submit`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.submit(actor, owner, spec, key=key)
+
+    async def get(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.get`."""
+        return _seen(check(actor, "get", "run", owner), await self._inner.get(actor, owner, run))
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Run]:
+        """See `Workflows.list`."""
+        allowed = check(actor, "list", "run", owner)
+        return _page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
+
+    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.cancel`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.cancel(actor, owner, run)
+
+    async def retry(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.retry`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.retry(actor, owner, run)
+
+    def logs(
+        self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Workflows.logs`."""
+        check(actor, "logs", "run", owner)
+        return self._inner.logs(actor, owner, run, step, after=after, follow=follow)
+
+    def watch(self, actor: Actor, owner: str, *, run: str = "", after: int = 0) -> AsyncIterator[tuple[Run, int]]:
+        """See `Workflows.watch`."""
+        return _watched(check(actor, "watch", "run", owner), self._inner.watch(actor, owner, run=run, after=after))
+
+
+class GuardedIdentity:
+    """`Identity` behind policy."""
+
+    def __init__(self, inner: Identity) -> None:
+        self._inner = inner
+
+    async def accounts(self, actor: Actor, *, after: str = "", limit: int = 50) -> Page[Account]:
+        """See `Identity.accounts`."""
+        check(actor, "list", "account")
+        return await self._inner.accounts(actor, after=after, limit=limit)
+
+    async def account(self, actor: Actor, name: str) -> Account:
+        """See `Identity.account`."""
+        check(actor, "get", "account", name)
+        return await self._inner.account(actor, name)
+
+    async def approve(self, actor: Actor, name: str) -> Account:
+        """See `Identity.approve`."""
+        check(actor, "approve", "account", name)
+        return await self._inner.approve(actor, name)
+
+    async def deactivate(self, actor: Actor, name: str) -> Account:
+        """See `Identity.deactivate`."""
+        check(actor, "deactivate", "account", name)
+        return await self._inner.deactivate(actor, name)
+
+    async def token(self, actor: Actor, *, audience: str) -> tuple[str, float]:
+        """See `Identity.token`."""
+        check(actor, "get", "account", actor.account)
+        return await self._inner.token(actor, audience=audience)
+
+
+class GuardedStorage:
+    """`Storage` behind policy."""
+
+    def __init__(self, inner: Storage) -> None:
+        self._inner = inner
+
+    async def list(
+        self, actor: Actor, owner: str, path: str = "", *, after: str = "", limit: int = 200
+    ) -> Page[FileEntry]:
+        """See `Storage.list`."""
+        check(actor, "list", "file", owner)
+        return await self._inner.list(actor, owner, path, after=after, limit=limit)
+
+    async def open(self, actor: Actor, owner: str, path: str) -> BinaryIO:
+        """See `Storage.open`."""
+        check(actor, "get", "file", owner)
+        return await self._inner.open(actor, owner, path)
+
+    async def write(self, actor: Actor, owner: str, path: str, content: AsyncIterator[bytes]) -> FileEntry:
+        """See `Storage.write`."""
+        check(actor, "write", "file", owner)
+        return await self._inner.write(actor, owner, path, content)
+
+    async def remove(self, actor: Actor, owner: str, path: str) -> None:
+        """See `Storage.remove`."""
+        check(actor, "remove", "file", owner)
+        await self._inner.remove(actor, owner, path)
+
+    async def usage(self, actor: Actor, owner: str) -> Usage:
+        """See `Storage.usage`."""
+        check(actor, "list", "file", owner)
+        return await self._inner.usage(actor, owner)
+
+    async def sign(self, actor: Actor, owner: str, path: str, *, seconds: float = 300) -> str:
+        """See `Storage.sign`."""
+        check(actor, "get", "file", owner)
+        return await self._inner.sign(actor, owner, path, seconds=seconds)
