@@ -9,9 +9,22 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 
 from ropewalk_core.settings import Settings
+
+
+class Secret(StrEnum):
+    """The names of the secrets, so that processes agree on them."""
+
+    PROXY_TOKEN = "proxy-token"  # noqa: S105 (a name, not a secret)
+    HUB_COOKIE = "hub-cookie-secret"
+    HUB_CRYPT = "hub-auth-state-key"
+    HUB_CLIENT = "hub-client-secret"
+    PLATFORM_TOKEN = "platform-api-token"  # noqa: S105 (a name, not a secret)
+    ISSUER_KEYS = "issuer-keys.json"
+    PAGE_KEY = "page-key"
 
 
 def hex_secret() -> str:
@@ -25,14 +38,14 @@ class SecretsStore:
     def __init__(self, settings: Settings) -> None:
         self.folder = settings.secrets
 
-    def text(self, name: str, make: Callable[[], str] = hex_secret) -> str:
+    def text(self, name: Secret, make: Callable[[], str] = hex_secret) -> str:
         """Return a secret, made by ``make`` when there is none yet."""
         path = self.folder / name
         if not path.exists():
             self._create(path, make())
         return path.read_text()
 
-    def file(self, name: str, make: Callable[[], str] = hex_secret) -> Path:
+    def file(self, name: Secret, make: Callable[[], str] = hex_secret) -> Path:
         """Return the file of a secret, for programs that want a file."""
         self.text(name, make)
         return self.folder / name
@@ -53,13 +66,3 @@ class SecretsStore:
                 pass  # another process was first; its value counts
         finally:
             temporary.unlink()
-
-
-# Names of the secrets, so that processes agree on them.
-PROXY_TOKEN = "proxy-token"
-HUB_COOKIE = "hub-cookie-secret"
-HUB_CRYPT = "hub-auth-state-key"
-HUB_CLIENT = "hub-client-secret"
-PLATFORM_TOKEN = "platform-api-token"
-ISSUER_KEYS = "issuer-keys.json"
-PAGE_KEY = "page-key"
