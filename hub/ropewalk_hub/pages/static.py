@@ -1,0 +1,72 @@
+"""The few files a page loads: our style sheet, our script, the icon, and htmx from the locked packages.
+
+Addresses carry a digest of the content, so a browser may keep a file for ever. It must not serve anything that is not
+in its table. Rejected: a mounted folder (it would answer for whatever lies there), and a copy of htmx in the
+repository.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+
+from ropewalk_core.errors import NotFound
+
+router = APIRouter(include_in_schema=False)
+_HERE = Path(__file__).with_name("static")
+
+
+def packages() -> Path:
+    """Return the folder with the locked browser and proxy packages; `make setup` builds it beside the environment."""
+    return Path(sys.prefix).with_name(".cache") / "proxy" / "node_modules"
+
+
+_FILES = {
+    "style.css": ("text/css; charset=utf-8", lambda: _HERE / "style.css"),
+    "app.js": ("text/javascript; charset=utf-8", lambda: _HERE / "app.js"),
+    "icon.svg": ("image/svg+xml", lambda: _HERE / "icon.svg"),
+    "htmx.js": ("text/javascript; charset=utf-8", lambda: packages() / "htmx.org" / "dist" / "htmx.min.js"),
+}
+
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    media_type: str
+    digest: str
+
+
+@functools.lru_cache(maxsize=len(_FILES))
+def _load(name: str) -> _File | None:
+    media_type, where = _FILES[name]
+    path = where()
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    return _File(content, media_type, hashlib.sha256(content).hexdigest()[:12])
+
+
+def address(name: str) -> str:
+    """Return the address of a static file; empty when this installation lacks it, so that the page leaves it out."""
+    found = _load(name)
+    return f"/static/{name}?v={found.digest}" if found else ""
+
+
+@router.get("/static/{name}")
+async def file(request: Request, name: str) -> Response:
+    """Answer one static file."""
+    found = _load(name) if name in _FILES else None
+    if found is None:
+        raise NotFound(f"There is no file {name[:60]!r}.", field="name")
+    headers = {
+        "ETag": f'"{found.digest}"',
+        "Cache-Control": "public, max-age=31536000, immutable" if request.query_params.get("v") else "no-cache",
+    }
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(found.content, media_type=found.media_type, headers=headers)

@@ -1,0 +1,154 @@
+// The one script of the pages. Reading works without it; it adds live refresh, following logs, copy and keys.
+"use strict";
+
+(() => {
+  const body = document.body;
+  let source = null;
+  let cursor = "";
+  let pending = new Map();
+
+  // Live: one event stream for the person. An event names a kind; the parts that show this kind are asked for again.
+  function listen() {
+    if (source || !body.dataset.events || !window.EventSource || document.hidden) return;
+    source = new EventSource(body.dataset.events + (cursor ? `?after=${encodeURIComponent(cursor)}` : ""));
+    source.addEventListener("change", (event) => {
+      cursor = event.lastEventId || cursor;
+      const change = JSON.parse(event.data);
+      say(change);
+      pending.set(change.kind, change);
+      if (pending.size === 1) setTimeout(refresh, 150);
+    });
+    source.addEventListener("position", (event) => { cursor = event.lastEventId || cursor; });
+  }
+
+  function refresh() {
+    const changes = pending;
+    pending = new Map();
+    if (!window.htmx) return;
+    for (const kind of changes.keys()) window.htmx.trigger(body, `rw:${kind}`);
+  }
+
+  function say(change) {
+    const region = document.getElementById("live");
+    if (region && change.type) region.textContent = `${change.kind} ${change.name}: ${change.type}`;
+  }
+
+  // A hidden page gives its connection back: browsers allow six per host.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden && source) { source.close(); source = null; } else { listen(); }
+  });
+  window.addEventListener("pagehide", () => { if (source) { source.close(); source = null; } });
+
+  // Logs: lines of JSON from the REST interface, written as text.
+  async function follow(element) {
+    if (element.dataset.following) return;
+    element.dataset.following = "yes";
+    let offset = element.dataset.offset || "0";
+    let wait = 1000;
+    while (document.contains(element)) {
+      const stop = new AbortController();
+      const watch = setInterval(() => { if (!document.contains(element) || document.hidden) stop.abort(); }, 500);
+      try {
+        const answer = await fetch(`${element.dataset.follow}?follow=true&after=${offset}`, { signal: stop.signal });
+        if (!answer.ok) return;
+        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        let rest = "";
+        for (;;) {
+          const { value, done } = await reader.read();
+          if (done) break;
+          const lines = (rest + value).split("\n");
+          rest = lines.pop();
+          for (const line of lines) {
+            if (!line) continue;
+            const one = JSON.parse(line);
+            offset = one.offset || offset;
+            write(element, one.text);
+          }
+          wait = 1000;
+        }
+        if (element.dataset.ends === "yes") return;
+      } catch (problem) {
+        if (problem.name !== "AbortError" && problem.name !== "TypeError") return;
+      } finally {
+        clearInterval(watch);
+      }
+      do { await new Promise((done) => setTimeout(done, wait)); } while (document.hidden && document.contains(element));
+      wait = Math.min(wait * 2, 15000);
+    }
+  }
+
+  function write(element, text) {
+    const end = element.scrollHeight - element.scrollTop - element.clientHeight < 24;
+    element.append(text.endsWith("\n") ? text : text + "\n");
+    while (element.childNodes.length > 5000) element.firstChild.remove();
+    if (end) element.scrollTop = element.scrollHeight;
+  }
+
+  // Copy buttons stand beside code only where the browser can copy.
+  function dress(root) {
+    for (const block of root.querySelectorAll(".copy")) {
+      if (!navigator.clipboard || block.querySelector(":scope > button")) continue;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "quiet small";
+      button.textContent = "Copy";
+      button.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(block.querySelector("pre").textContent.replace(/\n$/, ""));
+        button.textContent = "Copied";
+        setTimeout(() => { button.textContent = "Copy"; }, 1500);
+      });
+      block.append(button);
+    }
+    for (const log of root.querySelectorAll("[data-follow]")) {
+      log.scrollTop = log.scrollHeight;
+      follow(log);
+    }
+    for (const one of root.querySelectorAll("time[datetime]")) one.title = new Date(one.dateTime).toLocaleString();
+  }
+
+  // Keys on lists: j and k move, Enter opens, / goes to the search.
+  function keys(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (event.target.closest("input, textarea, select, [contenteditable]")) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    if (event.key === "/") {
+      const search = document.querySelector("input[type=search]");
+      if (search) { event.preventDefault(); search.focus(); search.select(); }
+    } else if (event.key === "j" || event.key === "k") {
+      const rows = [...document.querySelectorAll("[data-row] a.open, a.open[data-row]")];
+      if (!rows.length) return;
+      const at = rows.indexOf(document.activeElement);
+      const next = at < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, at + (event.key === "j" ? 1 : -1)));
+      event.preventDefault();
+      rows[next].focus();
+    }
+  }
+
+  const units = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
+  function ages() {
+    for (const one of document.querySelectorAll("time[datetime]")) {
+      const gap = (Date.now() - new Date(one.dateTime)) / 1000;
+      if (gap < 5) { if (gap > -5) one.textContent = "just now"; continue; }
+      const [size, word] = units.find(([seconds]) => gap >= seconds);
+      const count = Math.floor(gap / size);
+      one.textContent = `${count} ${word}${count === 1 ? "" : "s"} ago`;
+    }
+  }
+
+  function start() {
+    dress(document);
+    listen();
+    setInterval(ages, 5000);
+    document.addEventListener("keydown", keys);
+    body.addEventListener("htmx:afterSwap", (event) => { dress(document); });
+    // A refresh that finds the sign-in page instead of the part means that the session ended: show that page.
+    body.addEventListener("htmx:beforeSwap", (event) => {
+      if (event.detail.xhr.status === 401) { event.detail.shouldSwap = false; location.reload(); }
+    });
+    const wrong = document.querySelector("[aria-invalid=true]");
+    if (wrong) wrong.focus();
+  }
+  start();
+})();
