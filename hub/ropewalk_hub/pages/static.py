@@ -26,11 +26,11 @@ def packages() -> Path:
     return Path(sys.prefix).with_name(".cache") / "proxy" / "node_modules"
 
 
-_FILES = {
-    "style.css": ("text/css; charset=utf-8", lambda: _HERE / "style.css"),
-    "app.js": ("text/javascript; charset=utf-8", lambda: _HERE / "app.js"),
-    "icon.svg": ("image/svg+xml", lambda: _HERE / "icon.svg"),
-    "htmx.js": ("text/javascript; charset=utf-8", lambda: packages() / "htmx.org" / "dist" / "htmx.min.js"),
+_FILES: dict[str, tuple[str, Path]] = {
+    "style.css": ("text/css; charset=utf-8", _HERE / "style.css"),
+    "app.js": ("text/javascript; charset=utf-8", _HERE / "app.js"),
+    "icon.svg": ("image/svg+xml", _HERE / "icon.svg"),
+    "htmx.js": ("text/javascript; charset=utf-8", packages() / "htmx.org" / "dist" / "htmx.min.js"),
 }
 
 
@@ -43,8 +43,7 @@ class _File:
 
 @functools.lru_cache(maxsize=len(_FILES))
 def _load(name: str) -> _File | None:
-    media_type, where = _FILES[name]
-    path = where()
+    media_type, path = _FILES[name]
     if not path.is_file():
         return None
     content = path.read_bytes()

@@ -33,7 +33,7 @@ def sign(state: State | str) -> Markup:
     """Return the sign of a state as a small drawing; the word always stands beside it."""
     shape = _SHAPES[State(state)]
     return Markup(  # noqa: S704 - only our own constants
-        f'<svg class="sign" viewBox="0 0 16 16" width="14" height="14" aria-hidden="true" focusable="false">{shape}</svg>'
+        f'<svg class="sign" viewBox="0 0 16 16" width="14" height="14" aria-hidden="true">{shape}</svg>'
     )
 
 
