@@ -1,0 +1,294 @@
+"""The nouns of the platform over REST: one small class each, with the verbs of its port.
+
+``owner`` is the person themselves unless it is given. Every answer is a class of ``model``. Not here: connections,
+tokens and repeats (``wire.py``).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from pydantic import TypeAdapter
+
+from ropewalk_core.client.wire import Wire
+from ropewalk_core.model import (
+    Account,
+    Call,
+    FileEntry,
+    Function,
+    FunctionSpec,
+    LogLine,
+    Notebook,
+    Noun,
+    Page,
+    Run,
+    RunSpec,
+    Service,
+    ServiceSpec,
+    Usage,
+)
+from ropewalk_core.placement import Placement
+
+N = TypeVar("N", bound=Noun)
+
+
+class Resource:
+    """What all nouns share: the wire, the owner in the path, and pages that are read to their end."""
+
+    noun = ""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def _path(self, owner: str, *parts: str) -> str:
+        return "/".join([self.noun, quote(owner or await self._me(), safe=""), *(quote(one, safe="") for one in parts)])
+
+    async def _me(self) -> str:
+        if not self._wire.account:
+            answer = await self._wire.request("GET", "me")
+            self._wire.account = Account.model_validate_json(answer.content).name
+        return self._wire.account
+
+    async def _get(self, kind: type[N], path: str, params: Mapping[str, Any] | None = None) -> N:
+        return kind.model_validate_json((await self._wire.request("GET", path, params=params)).content)
+
+    async def _send(self, kind: type[N], method: str, path: str, body: Any = None, *, key: str = "") -> N:
+        answer = await self._wire.request(method, path, body=body, key=key or secrets.token_hex(16))
+        return kind.model_validate_json(answer.content)
+
+    async def _page(self, kind: type[N], path: str, *, after: str = "", limit: int | None = None) -> Page[N]:
+        answer = await self._wire.request("GET", path, params={"after": after, "limit": limit})
+        page: Page[N] = TypeAdapter(Page[kind]).validate_json(answer.content)  # type: ignore[valid-type]
+        return page
+
+    async def _all(self, kind: type[N], path: str) -> AsyncIterator[N]:
+        after = ""
+        while True:
+            page = await self._page(kind, path, after=after, limit=200)
+            for one in page.items:
+                yield one
+            if not (after := page.next):
+                return
+
+
+class NotebooksClient(Resource):
+    """The person's notebook servers."""
+
+    noun = "notebooks"
+
+    async def list(self, *, owner: str = "") -> Page[Notebook]:
+        """Return the servers."""
+        return await self._page(Notebook, await self._path(owner))
+
+    async def start(self, name: str = "", *, placement: Placement | None = None, owner: str = "") -> Notebook:
+        """Start the server, or return the one that runs."""
+        body = {"name": name, "placement": placement.model_dump(mode="json") if placement else None}
+        return await self._send(Notebook, "POST", await self._path(owner, "start"), body)
+
+    async def stop(self, name: str = "", *, owner: str = "") -> Notebook:
+        """Stop the server."""
+        return await self._send(Notebook, "POST", await self._path(owner, "stop"), {"name": name})
+
+    async def logs(
+        self, name: str = "", *, after: int = 0, follow: bool = False, owner: str = ""
+    ) -> AsyncIterator[LogLine]:
+        """Yield log lines."""
+        path = await self._path(owner, "logs")
+        async for line in self._wire.log_lines(path, after=after, follow=follow, name=name):
+            yield line
+
+
+class ServicesClient(Resource):
+    """The person's services."""
+
+    noun = "services"
+
+    async def list(self, *, after: str = "", limit: int | None = None, owner: str = "") -> Page[Service]:
+        """Return one page by name."""
+        return await self._page(Service, await self._path(owner), after=after, limit=limit)
+
+    async def all(self, *, owner: str = "") -> AsyncIterator[Service]:
+        """Yield every service."""
+        async for one in self._all(Service, await self._path(owner)):
+            yield one
+
+    async def get(self, name: str, *, owner: str = "") -> Service:
+        """Return one service."""
+        return await self._get(Service, await self._path(owner, name))
+
+    async def apply(self, spec: ServiceSpec, *, key: str = "", owner: str = "") -> Service:
+        """Ask for a service; the same spec again changes nothing."""
+        path = await self._path(owner, spec.name)
+        return await self._send(Service, "PUT", path, spec.model_dump(mode="json"), key=key)
+
+    async def remove(self, name: str, *, owner: str = "") -> Service:
+        """Stop and forget it."""
+        return await self._send(Service, "DELETE", await self._path(owner, name))
+
+    async def logs(self, name: str, *, after: int = 0, follow: bool = False, owner: str = "") -> AsyncIterator[LogLine]:
+        """Yield log lines."""
+        async for line in self._wire.log_lines(await self._path(owner, name, "logs"), after=after, follow=follow):
+            yield line
+
+
+class FunctionsClient(Resource):
+    """The person's functions."""
+
+    noun = "functions"
+
+    async def list(self, *, after: str = "", limit: int | None = None, owner: str = "") -> Page[Function]:
+        """Return one page by name."""
+        return await self._page(Function, await self._path(owner), after=after, limit=limit)
+
+    async def all(self, *, owner: str = "") -> AsyncIterator[Function]:
+        """Yield every function."""
+        async for one in self._all(Function, await self._path(owner)):
+            yield one
+
+    async def get(self, name: str, *, owner: str = "") -> Function:
+        """Return one function."""
+        return await self._get(Function, await self._path(owner, name))
+
+    async def deploy(self, spec: FunctionSpec, *, key: str = "", owner: str = "") -> Function:
+        """Deploy a revision; the same content again comes back as ``unchanged``."""
+        path = await self._path(owner, spec.name)
+        return await self._send(Function, "PUT", path, spec.model_dump(mode="json"), key=key)
+
+    async def remove(self, name: str, *, owner: str = "") -> Function:
+        """Remove it and end its workers."""
+        return await self._send(Function, "DELETE", await self._path(owner, name))
+
+    async def call(
+        self,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        timeout: float = 3600.0,
+        owner: str = "",
+    ) -> bytes:
+        """Call it through the platform and return the answer's body; never repeated by itself."""
+        answer = await self._wire.request(
+            "POST",
+            await self._path(owner, name, "call"),
+            content=payload,
+            content_type=content_type,
+            timeout=timeout,
+        )
+        return answer.content
+
+    async def calls(self, name: str, *, limit: int = 50, owner: str = "") -> Page[Call]:
+        """Return the latest calls, newest first."""
+        return await self._page(Call, await self._path(owner, name, "calls"), limit=limit)
+
+
+class WorkflowsClient(Resource):
+    """The person's runs."""
+
+    noun = "workflows"
+
+    async def list(self, *, after: str = "", limit: int | None = None, owner: str = "") -> Page[Run]:
+        """Return one page, newest first, without steps."""
+        return await self._page(Run, await self._path(owner), after=after, limit=limit)
+
+    async def all(self, *, owner: str = "") -> AsyncIterator[Run]:
+        """Yield every run, newest first."""
+        async for one in self._all(Run, await self._path(owner)):
+            yield one
+
+    async def get(self, run: str, *, owner: str = "") -> Run:
+        """Return one run with its steps."""
+        return await self._get(Run, await self._path(owner, run))
+
+    async def submit(self, spec: RunSpec, *, key: str = "", owner: str = "") -> Run:
+        """Start a run; the same key returns the same run."""
+        return await self._send(Run, "POST", await self._path(owner), spec.model_dump(mode="json"), key=key)
+
+    async def cancel(self, run: str, *, owner: str = "") -> Run:
+        """Stop the run."""
+        return await self._send(Run, "POST", await self._path(owner, run, "cancel"))
+
+    async def retry(self, run: str, *, owner: str = "") -> Run:
+        """Run failed steps again."""
+        return await self._send(Run, "POST", await self._path(owner, run, "retry"))
+
+    async def logs(
+        self, run: str, step: str, *, after: int = 0, follow: bool = False, owner: str = ""
+    ) -> AsyncIterator[LogLine]:
+        """Yield a step's log lines; ``step`` is its identifier."""
+        path = await self._path(owner, run, "steps", step, "logs")
+        async for line in self._wire.log_lines(path, after=after, follow=follow):
+            yield line
+
+    async def artifact(self, run: str, digest: str, *, owner: str = "") -> AsyncIterator[bytes]:
+        """Yield the content of one of the run's artifacts."""
+        async with self._wire.stream(await self._path(owner, run, "artifacts", digest)) as response:
+            async for chunk in response.aiter_bytes():
+                yield chunk
+
+
+class FilesClient(Resource):
+    """The person's files; paths are relative to their folder."""
+
+    noun = "files"
+
+    async def list(
+        self, path: str = "", *, after: str = "", limit: int | None = None, owner: str = ""
+    ) -> Page[FileEntry]:
+        """Return one page of a folder by name."""
+        return await self._page(FileEntry, await self._file(owner, f"{path.strip('/')}/"), after=after, limit=limit)
+
+    async def all(self, path: str = "", *, owner: str = "") -> AsyncIterator[FileEntry]:
+        """Yield every entry of a folder."""
+        async for one in self._all(FileEntry, await self._file(owner, f"{path.strip('/')}/")):
+            yield one
+
+    async def read(self, path: str, *, owner: str = "") -> AsyncIterator[bytes]:
+        """Yield a file's content."""
+        async with self._wire.stream(await self._file(owner, path)) as response:
+            async for chunk in response.aiter_bytes():
+                yield chunk
+
+    async def write(self, path: str, content: bytes, *, owner: str = "") -> FileEntry:
+        """Write a file, whole or not at all."""
+        answer = await self._wire.request(
+            "PUT", await self._file(owner, path), content=content, content_type="application/octet-stream", timeout=600
+        )
+        return FileEntry.model_validate_json(answer.content)
+
+    async def remove(self, path: str, *, owner: str = "") -> None:
+        """Remove a file, or a folder with all in it."""
+        await self._wire.request("DELETE", await self._file(owner, path))
+
+    async def usage(self, *, owner: str = "") -> Usage:
+        """Return what is used, and the limit."""
+        return await self._get(Usage, await self._path(owner))
+
+    async def _file(self, owner: str, path: str) -> str:
+        return f"{await self._path(owner)}/{quote(path.lstrip('/'))}"
+
+
+class AccountsClient(Resource):
+    """Accounts; for administrators."""
+
+    noun = "accounts"
+
+    async def list(self, *, after: str = "", limit: int | None = None) -> Page[Account]:
+        """Return one page by name."""
+        return await self._page(Account, self.noun, after=after, limit=limit)
+
+    async def all(self) -> AsyncIterator[Account]:
+        """Yield every account."""
+        async for one in self._all(Account, self.noun):
+            yield one
+
+    async def approve(self, name: str) -> Account:
+        """Let a waiting or deactivated account in."""
+        return await self._send(Account, "POST", await self._path(name, "approve"))
+
+    async def deactivate(self, name: str) -> Account:
+        """End every token and server of the account."""
+        return await self._send(Account, "POST", await self._path(name, "deactivate"))

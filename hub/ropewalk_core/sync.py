@@ -1,0 +1,96 @@
+"""The client for code that cannot await: one daemon thread with an event loop, so it works inside IPython's own.
+
+There is one body of each call, the async one; here it only runs elsewhere. Rejected: a second, blocking client.
+
+    client = sync.client()
+    service = sync.wait(client.services.get("board"))
+    for line in sync.iterate(client.services.logs("board")):
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from ropewalk_core.client import Client, connect
+
+T = TypeVar("T")
+_END = object()
+
+
+class Portal:
+    """A daemon thread that runs an event loop for the rest of the process."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.client: Client | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="ropewalk-client", daemon=True)
+        self._thread.start()
+
+    def wait(self, call: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run the call in the loop and return its result; an interrupt (Ctrl-C) cancels the call."""
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result(timeout)
+        except BaseException:  # also KeyboardInterrupt: the call must not go on unseen; it is raised again
+            future.cancel()
+            raise
+
+    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """Yield what the async iterator yields; leaving the loop early closes it."""
+        try:
+            while (item := self.wait(_next(items))) is not _END:
+                yield item
+        finally:
+            with contextlib.suppress(TimeoutError):  # at the end of the process nothing runs the loop any more
+                self.wait(_close(items), timeout=2.0)
+
+
+async def _next(items: AsyncIterator[T]) -> Any:
+    return await anext(items, _END)
+
+
+async def _close(items: AsyncIterator[Any]) -> None:
+    if close := getattr(items, "aclose", None):
+        await close()
+
+
+_portal: Portal | None = None
+_guard = threading.Lock()
+
+
+def portal() -> Portal:
+    """Return the process's portal; a forked child gets its own, since threads do not survive a fork."""
+    global _portal
+    with _guard:
+        if _portal is None or _portal.process != os.getpid():
+            _portal = Portal()
+        return _portal
+
+
+def client() -> Client:
+    """Return the process's client, connected to the platform around us. Use it only through this module."""
+    here = portal()
+    if here.client is None:
+
+        async def _connect() -> Client:
+            return connect()
+
+        here.client = here.wait(_connect())
+    return here.client
+
+
+def wait(call: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+    """Run one of the client's calls and return its result."""
+    return portal().wait(call, timeout)
+
+
+def iterate(items: AsyncIterator[T]) -> Iterator[T]:
+    """Yield the items of one of the client's streams."""
+    return portal().iterate(items)

@@ -1,0 +1,98 @@
+"""The content-addressed store. Not here: a full disk of tmpfs (``tests/faults``); file size limits stand in for it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import resource
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ropewalk_core.artifacts import ArtifactStore
+from ropewalk_core.errors import BadInput, Conflict, NotFound, StorageFull, TooLarge
+
+
+def files(store: ArtifactStore) -> list[str]:
+    return sorted(str(one.relative_to(store.folder)) for one in store.folder.rglob("*") if one.is_file())
+
+
+@given(content=st.binary(max_size=2000))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_what_is_put_comes_back_under_its_digest(tmp_path: Path, content: bytes) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    digest, size = store.put(content)
+    assert (digest, size) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert store.put(io.BytesIO(content)) == store.put([content[:7], content[7:]]) == (digest, size)
+    with store.open(digest) as file:
+        assert file.read() == content
+    assert store.verify(digest) == size
+
+
+async def test_a_stream_is_stored(tmp_path: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"a" * 10
+        yield b"b" * 10
+
+    store = ArtifactStore(tmp_path)
+    digest, size = await store.put_stream(chunks())
+    assert size == 20 and store.has(digest)
+
+
+def test_changed_content_is_refused(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    digest, _ = store.put(b"model")
+    store.path(digest).write_bytes(b"other")
+    with pytest.raises(Conflict):
+        store.verify(digest)
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    digest = "0" * 64
+    store.path(digest).parent.mkdir(parents=True)
+    store.path(digest).symlink_to(secret)
+    with pytest.raises(NotFound):
+        store.open(digest)
+    (tmp_path / "link").symlink_to(secret)
+    with pytest.raises(OSError, match="symbolic"):
+        store.put_file(tmp_path / "link")
+
+
+@pytest.mark.parametrize("digest", ["", "../../etc/passwd", "0" * 63, "G" * 64])
+def test_a_digest_is_checked(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(BadInput):
+        ArtifactStore(tmp_path).path(digest)
+
+
+def test_too_large_leaves_nothing(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path, limit=10)
+    with pytest.raises(TooLarge):
+        store.put([b"12345678", b"9012"])
+    assert files(store) == []
+
+
+def test_no_space_leaves_nothing(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(StorageFull):
+            store.put(b"x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files(store) == []
+    store.put(b"x" * 10_000)
+
+
+def test_half_written_files_are_swept(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    (tmp_path / ".partial-dead").write_bytes(b"half")
+    assert store.sweep() == 0
+    assert store.sweep(older=-1.0) == 1
+    assert files(store) == []
