@@ -1,0 +1,169 @@
+"""A bundle on disk: write it, load it, and show the person's own lines when it fails.
+
+A bundle is a folder of captured source files and `bundle.json` (entry, origin, digest). `origin` says which lines of a
+file came from which cell, so that each statement is compiled under the cell's own name and line: a traceback reads
+``File "In [3]", line 2`` with the text of that line. Standard library only; it must not know where bundles come from.
+Rejected: unpickling functions (code that nobody can read, tied to one Python version).
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import importlib
+import json
+import linecache
+import os
+import shutil
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FILE = "bundle.json"
+RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
+    """Write a bundle whole or not at all, and return its folder.
+
+    Parameters
+    ----------
+    folder
+        Where; when it holds the same digest already, only where the lines came from is written again.
+    bundle
+        The JSON form of ``model.Bundle``.
+
+    Raises
+    ------
+    ValueError
+        If a file's path leaves the folder.
+    """
+    target = Path(folder)
+    facts = {key: bundle.get(key) for key in ("entry", "origin", "imports", "digest")}
+    if read(target).get("digest") == bundle.get("digest") and bundle.get("digest"):
+        _replace(target / FILE, json.dumps(facts))
+        return target
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, source in bundle["files"].items():
+        path = fresh / _relative(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source, encoding="utf-8")
+    (fresh / FILE).write_text(json.dumps(facts), encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+    return target
+
+
+def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the facts of the bundle in the folder; nothing when there is none."""
+    try:
+        facts = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def load(folder: str | os.PathLike[str], *, install: bool = True) -> Callable[..., Any]:
+    """Run the bundle's modules and return its entry.
+
+    Parameters
+    ----------
+    folder
+        The bundle's folder; its local modules become importable.
+    install
+        Make the cells' module this process's ``__main__``, as it is in a notebook. A kernel that opens a failed step
+        must say False.
+    """
+    root = Path(folder).resolve()
+    facts = read(root)
+    module_name, _, name = str(facts.get("entry", "")).partition(":")
+    if not name:
+        raise ValueError(f"{root} holds no bundle")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+        importlib.invalidate_caches()
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = __builtins__
+    if install:
+        sys.modules["__main__"] = module
+    path = root / f"{module_name.replace('.', '/')}.py"
+    origin = facts.get("origin") or {}
+    for code in _compile(path, path.relative_to(root).as_posix(), origin):
+        exec(code, module.__dict__)  # noqa: S102 - this is what a sandbox is for
+    return module.__dict__[name]  # type: ignore[no-any-return]
+
+
+def user_traceback(error: BaseException) -> str:
+    """Return the traceback without our own frames: what the person wrote, and what that called."""
+    lines = traceback.TracebackException.from_exception(error, capture_locals=False)
+    _strip(lines, set())
+    return "".join(lines.format())
+
+
+def _strip(lines: traceback.TracebackException, seen: set[int]) -> None:
+    if id(lines) in seen:
+        return
+    seen.add(id(lines))
+    lines.stack = traceback.StackSummary.from_list([one for one in lines.stack if not one.filename.startswith(RUNTIME)])
+    for other in (lines.__cause__, lines.__context__):
+        if other is not None:
+            _strip(other, seen)
+
+
+def _compile(path: Path, name: str, origin: dict[str, str]) -> list[types.CodeType]:
+    """Return one code object for each run of statements that came from the same cell."""
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source, str(path))
+    flags = _future(tree)
+    starts = sorted((int(key.rpartition(":")[2]), value) for key, value in origin.items() if key.startswith(f"{name}:"))
+    groups: dict[int, list[ast.stmt]] = {}
+    for statement in tree.body:
+        first = min([statement.lineno, *(one.lineno for one in getattr(statement, "decorator_list", []))])
+        groups.setdefault(max([start for start, _ in starts if start <= first], default=0), []).append(statement)
+    codes, lines = [], source.splitlines(keepends=True)
+    for start, statements in groups.items():
+        cell, _, line = dict(starts).get(start, f"{path}:1").rpartition(":")
+        shift = int(line) - (start or 1)
+        last = max(one.end_lineno or one.lineno for one in statements)
+        _remember(cell, lines[(start or 1) - 1 : last], int(line))
+        body = ast.Module(body=statements, type_ignores=[])
+        for one in statements:
+            ast.increment_lineno(one, shift)
+        codes.append(compile(body, cell, "exec", flags=flags, dont_inherit=True))
+    return codes
+
+
+def _remember(cell: str, lines: list[str], first: int) -> None:
+    """Put lines of a cell where tracebacks and debuggers look for them; what was not captured stays blank."""
+    have = linecache.cache.get(cell)
+    text = list(have[2]) if have is not None and len(have) == 4 else []
+    text += ["\n"] * (first - 1 + len(lines) - len(text))
+    text[first - 1 : first - 1 + len(lines)] = lines
+    linecache.cache[cell] = (sum(map(len, text)), None, text, cell)
+
+
+def _future(tree: ast.Module) -> int:
+    flags = 0
+    for one in tree.body:
+        if isinstance(one, ast.ImportFrom) and one.module == "__future__":
+            for alias in one.names:
+                flags |= getattr(__future__, alias.name).compiler_flag
+    return flags
+
+
+def _relative(name: str) -> Path:
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or name == FILE:
+        raise ValueError(f"{name!r} is not a path inside a bundle")
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
