@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from ropewalk_core.errors import BadInput
 from ropewalk_core.process_table import proportional_memory, tree
 from ropewalk_core.processes import MARK, Processes, run
