@@ -249,7 +249,14 @@ def _shown(settings: Settings) -> list[Path]:
     if interpreter.exists():
         prefixes.add(interpreter.resolve().parents[1])
     mine = [path for path in prefixes if Path("/usr") not in (path, *path.parents)]
-    return [path for path in [*sorted(mine), _CHECKOUT, Path(sys.prefix), base] if path.exists()]
+    return [path for path in [*sorted(mine), _CHECKOUT, Path(sys.prefix), base, *_editable(base)] if path.exists()]
+
+
+@functools.cache
+def _editable(base: Path) -> tuple[Path, ...]:
+    """Return the source folders that an environment uses in place, as an editable install leaves them."""
+    lines = [line for path in sorted(base.glob("lib/python*/site-packages/*.pth")) for line in path.read_text().split()]
+    return tuple(dict.fromkeys(Path(line) for line in lines if line.startswith("/")))
 
 
 def _mounts(settings: Settings, paths: AccountPaths, shown: Sequence[Path], folder: Path | None) -> list[str]:
