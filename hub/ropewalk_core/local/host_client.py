@@ -1,0 +1,303 @@
+"""Asking the zygote host for workers and steps, over ``run/host.sock``.
+
+An order names an account and what to run; the host answers when it started and when it ended. A worker's socket is
+made here and its other end travels to the worker by SCM_RIGHTS, so a call never passes through the host. What this
+client ordered ends with its connection: nobody would read the answers. Not here: keepers and zygotes
+(``ropewalk_hub.host``, ``ropewalk_runtime``), when to run what (gateway, engine). Rejected: adopting steps after the
+engine restarts (two attempts could run at once).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ropewalk_core.errors import Conflict, RopewalkError, Unavailable, from_problem
+from ropewalk_core.local.channel import Channel
+
+Reason = Literal["", "memory", "time", "ended", "lost"]
+_PATIENCE = 10.0
+"""Seconds that an order waits for a host that is being restarted."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What workers and steps have in common.
+
+    Parameters
+    ----------
+    id
+        Unique among what this client has running.
+    account
+        Whose sandbox it runs in.
+    cwd
+        Working directory as seen in the sandbox; empty means the account's files.
+    environment
+        Further variables; they are visible to the account's processes, so no secrets of the platform.
+    memory, cpu, scratch
+        Bytes, cores and bytes of /tmp; None asks for the settings' limits.
+    preload
+        Modules worth having in the zygote.
+    """
+
+    id: str
+    account: str
+    cwd: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    memory: int | None = None
+    cpu: float | None = None
+    scratch: int | None = None
+    preload: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WorkerOrder(Order):
+    """A worker for one revision of a function.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the captured code.
+    concurrency
+        Calls it takes at a time.
+    """
+
+    bundle: str = ""
+    concurrency: int = 1
+
+
+@dataclass(frozen=True)
+class StepOrder(Order):
+    """One attempt of a step.
+
+    Parameters
+    ----------
+    folder
+        The attempt's folder; output goes to ``<folder>/log``.
+    kind
+        ``python`` runs ``ropewalk_runtime.step.main(folder)`` in a fork of a zygote, ``command`` runs ``argv``.
+    argv
+        The command line of a ``command``.
+    timeout
+        Seconds after which it is ended; None means no limit.
+    """
+
+    folder: str = ""
+    kind: Literal["python", "command"] = "python"
+    argv: tuple[str, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class StepExit:
+    """How something ended.
+
+    Parameters
+    ----------
+    code
+        Exit code; negative for a signal.
+    signal
+        The signal that ended it, or 0.
+    reason
+        ``memory``, ``time``, ``ended`` (asked by us), ``lost`` (its keeper or host died), or empty.
+    peak_memory
+        Most bytes of resident memory it used.
+    """
+
+    code: int
+    signal: int = 0
+    reason: Reason = ""
+    peak_memory: int = 0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that was ordered: its socket, usable at once, and how it will end.
+
+    The socket's end tells that the worker is gone; ``exit`` tells why.
+    """
+
+    id: str
+    socket: socket.socket
+    exit: asyncio.Future[StepExit]
+
+
+@dataclass
+class _Pending:
+    started: asyncio.Future[int]
+    exit: asyncio.Future[StepExit]
+
+
+class HostClient:
+    """A connection to the host, made when needed and again after a restart.
+
+    Parameters
+    ----------
+    path
+        The host's socket, ``settings.run / "host.sock"``.
+    patience
+        Seconds that an order waits for a host that is away.
+    """
+
+    def __init__(self, path: Path, *, patience: float = _PATIENCE) -> None:
+        self._path = path
+        self._patience = patience
+        self._channel: Channel | None = None
+        self._pending: dict[str, _Pending] = {}
+        self._ended: dict[str, list[asyncio.Future[None]]] = {}
+        self._connecting = asyncio.Lock()
+
+    async def start_worker(self, order: WorkerOrder) -> Worker:
+        """Order a worker. Returns as soon as the order is sent; the first frame on its socket says whether it loaded.
+
+        Raises
+        ------
+        Unavailable
+            If the host does not come back in time.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            pending = await self._order(order, "worker", [theirs.detach()])
+        except BaseException:
+            ours.close()
+            raise
+        ours.setblocking(False)
+        return Worker(order.id, ours, pending.exit)
+
+    async def run_step(self, order: StepOrder, on_started: Callable[[], None] | None = None) -> StepExit:
+        """Run a step to its end. Cancelling the task ends the step.
+
+        Raises
+        ------
+        Unavailable
+            If the host or the account's keeper died meanwhile, or the host does not come back in time; the attempt is
+            lost and may be tried again.
+        """
+        pending = await self._order(order, order.kind)
+        try:
+            await pending.started
+            if on_started is not None:
+                on_started()
+            ended = await asyncio.shield(pending.exit)
+        except asyncio.CancelledError:
+            await self.end(order.id)
+            raise
+        if ended.reason == "lost":
+            raise Unavailable("The process that ran this step ended.", hint="The step is tried again.")
+        return ended
+
+    async def end(self, identifier: str) -> None:
+        """End a worker or step and everything it started. Ending what is not there is done already."""
+        if identifier in self._pending and self._channel is not None and self._channel.is_open:
+            self._channel.send({"op": "end", "id": identifier})
+
+    async def end_account(self, account: str) -> None:
+        """End everything of the account, its keeper and zygotes too, whoever ordered it. Returns when done."""
+        channel = await self._connect()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended.setdefault(account, []).append(done)
+        channel.send({"op": "end_account", "account": account})
+        await done
+
+    async def close(self) -> None:
+        """Close the connection; what this client ordered ends."""
+        if self._channel is not None:
+            self._channel.close()
+        self._lost()
+
+    async def _order(self, order: WorkerOrder | StepOrder, kind: str, descriptors: list[int] | None = None) -> _Pending:
+        if order.id in self._pending:
+            for one in descriptors or ():
+                socket.close(one)
+            raise Conflict(f"The order '{order.id}' runs already.", field="id")
+        loop = asyncio.get_running_loop()
+        pending = _Pending(loop.create_future(), loop.create_future())
+        for future in (pending.started, pending.exit):
+            future.add_done_callback(_seen)
+        self._pending[order.id] = pending
+        try:
+            channel = await self._connect()
+        except BaseException:
+            del self._pending[order.id]
+            for one in descriptors or ():
+                socket.close(one)
+            raise
+        try:
+            channel.send({"op": "start", "kind": kind, **asdict(order)}, descriptors or ())
+        except RopewalkError:
+            self._pending.pop(order.id, None)
+            raise
+        return pending
+
+    async def _connect(self) -> Channel:
+        async with self._connecting:
+            if self._channel is not None and self._channel.is_open:
+                return self._channel
+            until = asyncio.get_running_loop().time() + self._patience
+            while True:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                try:
+                    sock.connect(str(self._path))
+                except OSError as error:
+                    sock.close()
+                    if asyncio.get_running_loop().time() >= until:
+                        raise Unavailable("The process that runs functions and steps is away.") from error
+                    await asyncio.sleep(0.05)
+                    continue
+                self._channel = Channel(sock, self._packet, self._lost)
+                return self._channel
+
+    def _packet(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        for one in descriptors:  # the host sends none
+            socket.close(one)
+        if message["op"] == "ended_account":
+            for done in self._ended.pop(str(message["account"]), []):
+                _settle(done, None)
+            return
+        identifier = str(message["id"])
+        pending = self._pending.get(identifier)
+        if pending is None:
+            return
+        if message["op"] == "started":
+            _settle(pending.started, int(message["pid"]))
+            return
+        del self._pending[identifier]
+        if message["op"] == "failed":
+            error = from_problem(message["problem"])
+            _fail(pending.started, error)
+            _fail(pending.exit, error)
+            return
+        ended = StepExit(int(message["code"]), int(message["signal"]), message["reason"], int(message["peak"]))
+        _settle(pending.started, 0)
+        _settle(pending.exit, ended)
+
+    def _lost(self) -> None:
+        """The host died, and what it ran with it."""
+        pending, self._pending = self._pending, {}
+        for one in pending.values():
+            _fail(one.started, Unavailable("The process that runs functions and steps was restarted."))
+            _settle(one.exit, StepExit(-9, 9, "lost"))
+        ended, self._ended = self._ended, {}
+        for futures in ended.values():
+            for done in futures:
+                _settle(done, None)
+
+
+def _settle(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _fail(future: asyncio.Future[Any], error: RopewalkError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Take note of an exception that perhaps nobody awaits."""
+    if not future.cancelled():
+        future.exception()

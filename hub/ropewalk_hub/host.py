@@ -1,0 +1,383 @@
+"""The zygote host: one keeper per account, in the account's sandbox. Process ``python -m ropewalk_hub.host``.
+
+It listens on ``run/host.sock`` for orders of the gateway, the engine and the platform, and passes each to the keeper
+of its account, which it starts when needed. What a client ordered ends with that client's connection. Keepers die with
+the host: by the end of their socket, by the kernel (die-with-parent), and if both failed by a sweep at the next start.
+Not here: calls (they go from gateway to worker directly), retries of steps (the engine). Rejected: forking from this
+process (it has an event loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import ropewalk_runtime
+from ropewalk_core import settings as settings_module
+from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable
+from ropewalk_core.local import accounts, sandbox
+from ropewalk_core.local.channel import Channel
+from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.processes import Processes, Running
+from ropewalk_core.settings import Settings, child_environment
+
+log = logging.getLogger("ropewalk.host")
+KEEPER_IDLE = 900.0
+"""Seconds after which the keeper of an account that runs nothing ends."""
+_START_PATIENCE = 20.0
+
+
+class Environments(Protocol):
+    """What the host must know of Python environments (``ropewalk_core.environments``)."""
+
+    def ensure(self, settings: Settings, paths: AccountPaths) -> Path:
+        """Return the account's interpreter, made when missing."""
+
+    def fingerprint(self, paths: AccountPaths) -> str:
+        """Return a text that changes when a package is installed or removed; cheap."""
+
+
+@dataclass
+class Client:
+    """One connection of a sibling."""
+
+    number: int
+    channel: Channel | None = None
+
+
+@dataclass
+class Job:
+    """One order on its way or running."""
+
+    client: Client
+    id: str
+    account: str
+    order: dict[str, Any]
+    descriptors: list[int]
+    started: bool = False
+    ended: bool = False
+    tries: int = 0
+
+
+@dataclass
+class Keeper:
+    """The keeper of one account, as the host sees it."""
+
+    account: str
+    paths: AccountPaths
+    python: str
+    running: Running
+    channel: Channel | None = None
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+
+class Host:
+    """The process's state.
+
+    Parameters
+    ----------
+    settings
+        The home's settings.
+    environments
+        Gives the interpreter of an account and says whether its environment changed.
+    """
+
+    def __init__(self, settings: Settings, environments: Environments) -> None:
+        self._settings = settings
+        self._environments = environments
+        self._processes = Processes(settings.run / "processes")
+        self._keepers: dict[str, Keeper] = {}
+        self._starting: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients = 0
+        self._isolation_told: set[str] = set()
+
+    async def serve(self) -> None:
+        """Listen until cancelled, then end every keeper."""
+        path = self._settings.run / "host.sock"
+        await asyncio.to_thread(self._processes.sweep, lambda name: name.startswith("keeper."))
+        listener = _listen(path)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(listener.fileno(), self._accept, listener)
+        log.info("listening on %s", path)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            loop.remove_reader(listener.fileno())
+            listener.close()
+            path.unlink(missing_ok=True)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*(self._close(one) for one in list(self._keepers.values())))
+
+    # Clients
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:  # the client went away between
+            return
+        self._clients += 1
+        client = Client(self._clients)
+        client.channel = Channel(sock, lambda m, d: self._asked(client, m, d), lambda: self._client_gone(client))
+
+    def _asked(self, client: Client, message: dict[str, Any], descriptors: list[int]) -> None:
+        operation = message.pop("op", "")
+        if operation == "start":
+            job = Job(client, str(message["id"]), str(message["account"]), message, descriptors)
+            self._spawn_task(self._start(job))
+            return
+        for one in descriptors:
+            os.close(one)
+        if operation == "end":
+            self._end(client, str(message["id"]))
+        elif operation == "end_account":
+            self._spawn_task(self._end_account(client, str(message["account"])))
+
+    def _client_gone(self, client: Client) -> None:
+        client.channel = None
+        for keeper in self._keepers.values():
+            for key, job in keeper.jobs.items():
+                if job.client is client and keeper.channel is not None:
+                    _say(keeper.channel, {"op": "end", "id": key})
+
+    def _end(self, client: Client, identifier: str) -> None:
+        key = f"{client.number}.{identifier}"
+        for keeper in self._keepers.values():
+            if key in keeper.jobs and keeper.channel is not None:
+                _say(keeper.channel, {"op": "end", "id": key})
+
+    async def _end_account(self, client: Client, account: str) -> None:
+        if (keeper := self._keepers.get(account)) is not None:
+            await self._close(keeper)
+        _say(client.channel, {"op": "ended_account", "account": account})
+
+    # Orders
+
+    async def _start(self, job: Job) -> None:
+        try:
+            keeper = await self._keeper(job.account)
+            order = self._complete(keeper, job)
+            if job.client.channel is None or keeper.channel is None:
+                raise Unavailable("The keeper of the account ended.")
+            key = f"{job.client.number}.{job.id}"
+            keeper.jobs[key] = job
+            # The keeper gets copies: should it end before it starts the job, the job goes to the next keeper.
+            keeper.channel.send({"op": "start", **order, "id": key}, [os.dup(one) for one in job.descriptors])
+        except RopewalkError as error:
+            self._fail(job, error)
+        except OSError as error:
+            self._fail(job, Internal(f"The order {job.id} cannot be carried out: {error}"))
+
+    def _complete(self, keeper: Keeper, job: Job) -> dict[str, Any]:
+        """Return the order with what only the platform knows: interpreter, limits, environment."""
+        order, paths, limits = job.order, keeper.paths, self._settings.limits
+        environment = sandbox.environ(paths, {"ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})})
+        folder = order.get("folder", "")
+        memory = int(order.get("memory") or limits.memory)
+        return {
+            **order,
+            "python": keeper.python,
+            "fingerprint": self._environments.fingerprint(paths),
+            "environment": environment,
+            "cwd": str(paths.files / order.get("cwd", "")),
+            "memory": memory,
+            "scratch": int(order.get("scratch") or memory),
+            "processes": limits.processes,
+            "log": str(Path(folder) / "log") if folder else "",
+            "log_limit": limits.log,
+        }
+
+    def _fail(self, job: Job, error: RopewalkError) -> None:
+        if not job.ended:
+            job.ended = True
+            self._release(job)
+            _say(job.client.channel, {"op": "failed", "id": job.id, "problem": error.problem()})
+
+    def _release(self, job: Job) -> None:
+        for one in job.descriptors:
+            os.close(one)
+        job.descriptors = []
+
+    # Keepers
+
+    async def _keeper(self, account: str) -> Keeper:
+        async with self._starting.setdefault(account, asyncio.Lock()):
+            keeper = self._keepers.get(account)
+            if keeper is None:
+                keeper = await self._start_keeper(account)
+        try:
+            await asyncio.wait_for(keeper.ready.wait(), _START_PATIENCE)
+        except TimeoutError as error:
+            await self._close(keeper)
+            raise Unavailable(f"The sandbox of account '{account}' did not start.") from error
+        if self._keepers.get(account) is not keeper:
+            raise Unavailable(
+                f"The sandbox of account '{account}' cannot be started.", hint="`ropewalk doctor` says what is missing."
+            )
+        return keeper
+
+    async def _start_keeper(self, account: str) -> Keeper:
+        paths = AccountPaths(self._settings.home, account)
+        if not paths.root.is_dir():
+            raise NotFound(f"There is no account '{account}' on this machine.")
+        await asyncio.to_thread(accounts.prepare, self._settings, account)
+        python = await asyncio.to_thread(self._environments.ensure, self._settings, paths)
+        name = f"keeper.{account}"
+        await asyncio.to_thread(self._processes.end, name, 0.0)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptor = theirs.fileno()
+        try:
+            argv = _sandboxed(self._settings, paths, _keeper_argv(descriptor))
+            running = self._processes.spawn(
+                name,
+                argv,
+                env=child_environment(),
+                log=self._settings.logs / f"{name}.log",
+                pass_fds=[descriptor],
+                adopt=False,
+            )
+        except RopewalkError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        keeper = Keeper(account, paths, str(python), running)
+        keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
+        self._keepers[account] = keeper
+        return keeper
+
+    def _reported(self, keeper: Keeper, message: dict[str, Any], descriptors: list[int]) -> None:
+        for one in descriptors:  # a keeper sends none
+            os.close(one)
+        operation = message.get("op")
+        if operation == "ready":
+            keeper.ready.set()
+        elif operation == "zygote":
+            self._note_isolation(keeper, message)
+        elif (job := keeper.jobs.get(str(message.get("id")))) is None:
+            return
+        elif operation == "started":
+            job.started = True
+            self._release(job)
+            _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"]})
+        elif operation == "failed":
+            del keeper.jobs[str(message["id"])]
+            self._fail(job, Unavailable(f"It could not be started: {message['why']}."))
+        elif operation == "exit":
+            del keeper.jobs[str(message["id"])]
+            job.ended = True
+            _say(job.client.channel, {**message, "id": job.id})
+
+    def _note_isolation(self, keeper: Keeper, message: dict[str, Any]) -> None:
+        if not message["isolated"] and keeper.account not in self._isolation_told:
+            self._isolation_told.add(keeper.account)
+            log.warning(
+                "workers of account %s cannot be kept apart from one another: %s",
+                keeper.account,
+                message.get("why", ""),
+            )
+
+    def _keeper_gone(self, keeper: Keeper) -> None:
+        """A keeper died: what ran is lost, what had not started goes to the next keeper once."""
+        if self._keepers.get(keeper.account) is keeper:
+            del self._keepers[keeper.account]
+        keeper.channel = None
+        keeper.ready.set()
+        jobs, keeper.jobs = keeper.jobs, {}
+        for job in jobs.values():
+            if job.started:
+                job.ended = True
+                _say(
+                    job.client.channel,
+                    {"op": "exit", "id": job.id, "code": -9, "signal": 9, "reason": "lost", "peak": 0},
+                )
+            elif job.tries:
+                self._fail(job, Unavailable(f"The sandbox of account '{job.account}' ended."))
+            else:
+                job.tries += 1
+                self._spawn_task(self._start(job))
+
+    async def _close(self, keeper: Keeper) -> None:
+        """End a keeper; everything in its sandbox ends with it."""
+        if keeper.channel is not None:
+            keeper.channel.close()
+        for job in keeper.jobs.values():
+            job.tries += 1
+        self._keeper_gone(keeper)
+        await asyncio.to_thread(self._processes.end, keeper.running.name, 0.5)
+
+    def _spawn_task(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _say(channel: Channel | None, message: dict[str, Any]) -> None:
+    """Send to somebody who may be gone; then nobody is there to care."""
+    if channel is not None and channel.is_open:
+        try:
+            channel.send(message)
+        except Unavailable:
+            return
+
+
+def _sandboxed(settings: Settings, paths: AccountPaths, argv: Sequence[str]) -> list[str]:
+    return sandbox.command(
+        settings, paths, argv, nested=True, die_with_parent=True, group=f"functions.{paths.account}", cwd=paths.root
+    )
+
+
+def _keeper_argv(descriptor: int) -> list[str]:
+    folder = str(Path(ropewalk_runtime.__file__).resolve().parents[1])
+    boot = f"import sys\ntry:\n import ropewalk_runtime\nexcept ImportError:\n sys.path.append({folder!r})"
+    source = f"{boot}\nfrom ropewalk_runtime.keeper import main\nmain({descriptor}, {KEEPER_IDLE}, {boot!r})"
+    return [sys.executable, "-I", "-S", "-c", source]
+
+
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    old = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(old)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+async def _main() -> None:
+    environments = cast(Environments, importlib.import_module("ropewalk_core.environments"))
+    settings = settings_module.load()
+    settings.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    serving = asyncio.create_task(Host(settings, environments).serve())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        log.info("ended")
+
+
+def main() -> None:
+    """Run the host until it is told to end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    asyncio.run(_main())
+
+
+if __name__ == "__main__":
+    main()

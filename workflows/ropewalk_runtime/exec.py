@@ -1,0 +1,148 @@
+"""What a forked child does before user code: limits, environment, threads, standard streams; and running a command.
+
+The only module of the runtime that touches the process's environment. Not here: namespaces (``isolate``), and what the
+child then runs (``worker``, ``step``). Rejected: subprocess' preexec_fn (runs Python between fork and exec in a process
+with threads); our children come from a zygote that has one thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+MEMORY_EXIT = 86
+"""Exit code of a Python child that ran out of memory; the keeper reports it as reason ``memory``."""
+NOT_FOUND_EXIT, NOT_EXECUTABLE_EXIT = 127, 126
+SINGLE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+"""Variables that keep a zygote's libraries from starting threads, which do not survive a fork."""
+_SETTERS = (
+    "openblas_set_num_threads",
+    "openblas_set_num_threads64_",
+    "scipy_openblas_set_num_threads",
+    "scipy_openblas_set_num_threads64_",
+    "omp_set_num_threads",
+    "MKL_Set_Num_Threads",
+)
+
+
+def limit(memory: int | None, processes: int | None = None) -> None:
+    """Set the kernel's limits on this process and its children.
+
+    Parameters
+    ----------
+    memory
+        Bytes of private writable memory (RLIMIT_DATA: a library that only reserves addresses is not punished).
+    processes
+        How many processes and threads there may be; only useful in an own user namespace, which counts for itself.
+    """
+    _set(resource.RLIMIT_CORE, 0)
+    if memory:
+        _set(resource.RLIMIT_DATA, memory)
+    if processes:
+        _set(resource.RLIMIT_NPROC, processes)
+
+
+def replace_environment(environment: Mapping[str, str]) -> None:
+    """Make the process's variables exactly these."""
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def set_threads(cpu: float | None) -> None:
+    """Raise the thread pools of the numeric libraries, which a zygote keeps at one, to what the child may use."""
+    count = max(1, round(cpu)) if cpu else len(os.sched_getaffinity(0))
+    for name in SINGLE_THREAD:
+        os.environ[name] = str(count)
+    for path in _numeric_libraries():
+        library = ctypes.CDLL(path)
+        for setter in _SETTERS:
+            function: Callable[[int], object] | None = getattr(library, setter, None)
+            if function is not None:
+                function(count)
+
+
+def reseed() -> None:
+    """Give the child random numbers of its own where the standard library's hook does not: numpy's global state."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def redirect(log: int | None) -> None:
+    """Make standard input empty, and standard output and error the log."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    target = null if log is None else log
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    for descriptor in {null, target} - {0, 1, 2}:
+        os.close(descriptor)
+
+
+def default_signals() -> None:
+    """Undo what the zygote did to signals."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def enter(folder: str) -> None:
+    """Make the folder the working directory and the first place where modules are looked for."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        say(f"The working directory {folder} cannot be opened: {error.strerror}.")
+        os.chdir("/")
+    sys.path[:] = [os.getcwd(), *[path for path in sys.path if path]]
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Run a program as our child, collect every orphan, and return its exit code (128 + n for signal n).
+
+    As the first process of a pid namespace we are its init, which a program does not expect to be.
+    """
+    child = os.fork()
+    if not child:
+        _exec(argv)
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            return 128 - code if code < 0 else code
+
+
+def say(text: str) -> None:
+    """Write a line to the log that the person reads."""
+    os.write(2, (text.rstrip("\n") + "\n").encode(errors="replace"))
+
+
+def _exec(argv: Sequence[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        os.execvp(argv[0], list(argv))  # noqa: S606 - no shell is wanted here
+    except OSError as error:
+        say(f"The program {argv[0]!r} cannot be started: {error.strerror}.")
+        os._exit(NOT_FOUND_EXIT if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE_EXIT)
+
+
+def _set(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (allowed, allowed))
+
+
+def _numeric_libraries() -> set[str]:
+    with open("/proc/self/maps") as lines:
+        paths = {line.rstrip("\n").split(" ", 5)[-1].strip() for line in lines}
+    words = ("openblas", "libgomp", "libomp", "libiomp", "libmkl_rt")
+    return {path for path in paths if any(word in os.path.basename(path) for word in words) and path.startswith("/")}

@@ -1,0 +1,288 @@
+"""From a request to a Python call, and from its result to an answer. Pure; no socket, no process.
+
+How a payload becomes arguments (documented for people in the README of functions and tested by properties):
+
+* `application/vnd.ropewalk.call+json` holds ``{"args": [...], "kwargs": {...}}``: what the Python callable sends.
+* A JSON object whose keys are names of parameters gives keyword arguments: what people write with curl.
+* Any other JSON value, and an object that has no parameter's name among its keys, is the one positional argument.
+* No body: the query's variables, converted where a parameter says int, float or bool.
+* ``text/*`` is one str, any other type one bytes argument.
+
+Not here: reading frames (``worker``). Rejected: passing a request object to every handler (a plain function is what
+people have), and guessing numpy arrays from lists (the handler converts what it wants).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import inspect
+import json
+import math
+import os
+import sys
+import traceback
+import types
+import typing
+import urllib.parse
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+CALL_TYPE = "application/vnd.ropewalk.call+json"
+_RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_SIMPLE: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    bool: (bool,),
+    list: (list,),
+    dict: (dict,),
+}
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+
+
+class BadPayload(Exception):
+    """The payload does not fit the handler. ``field`` names what is wrong."""
+
+    def __init__(self, message: str, *, field: str = "payload", hint: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+        self.hint = hint
+
+
+class BadAnswer(Exception):
+    """The handler returned something that cannot cross as JSON."""
+
+
+class Handler:
+    """A callable and what is known of its parameters.
+
+    Parameters
+    ----------
+    function
+        What the bundle's entry point names.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.signature = inspect.signature(function)
+        self.is_async = inspect.iscoroutinefunction(function)
+        try:
+            self._hints = typing.get_type_hints(function)
+        except (NameError, TypeError, AttributeError):  # an annotation that only a type checker could resolve
+            self._hints = {}
+
+    @property
+    def parameters(self) -> list[dict[str, Any]]:
+        """The parameters in words, for forms and error messages."""
+        return [
+            {"name": one.name, "required": one.default is one.empty, "type": self._type_name(one.name)}
+            for one in self.signature.parameters.values()
+            if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        ]
+
+    def arguments(self, body: bytes, content_type: str, query: str = "") -> inspect.BoundArguments:
+        """Return the arguments for a payload, or raise `BadPayload` that names the field."""
+        kind = content_type.split(";")[0].strip().lower()
+        if not body and kind != CALL_TYPE:
+            return self._bind((), self._from_query(query))
+        if kind == CALL_TYPE:
+            return self._bind(*_envelope(_parse(body)))
+        if kind in ("", "application/json", "application/x-www-form-urlencoded") or kind.endswith("+json"):
+            return self._from_json(_parse(body))
+        return self._bind((_text(body),) if kind.startswith("text/") else (body,), {})
+
+    def _from_json(self, value: Any) -> inspect.BoundArguments:
+        if not isinstance(value, dict):
+            return self._bind((value,), {})
+        names = self._keywords()
+        if any(one.kind is one.VAR_KEYWORD for one in self.signature.parameters.values()):
+            return self._bind((), value)
+        if set(value) & names or len(self._required()) > 1 or not value:
+            return self._bind((), value)
+        return self._bind((value,), {})
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError:
+            raise self._misfit(args, kwargs) from None
+        for name, value in bound.arguments.items():
+            self._check(name, value)
+        return bound
+
+    def _misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BadPayload:
+        """Say what does not fit; `inspect` says it only in programmers' words."""
+        names = ", ".join(self._keywords_in_order()) or "no parameters"
+        hint = f"The function takes: {names}."
+        unknown = [name for name in kwargs if name not in self._keywords()]
+        if unknown:
+            return BadPayload(f"The function has no parameter '{unknown[0][:60]}'.", field=unknown[0][:60], hint=hint)
+        missing = [name for name in self._required()[len(args) :] if name not in kwargs]
+        if missing:
+            return BadPayload(f"The value for '{missing[0]}' is missing.", field=missing[0], hint=hint)
+        if not self._keywords():
+            return BadPayload("The function takes no arguments.", hint="Send an empty body.")
+        return BadPayload("There are more values than the function takes, or one was given twice.", hint=hint)
+
+    def _check(self, name: str, value: Any) -> None:
+        """Hold plain annotations only: a str where an int is wanted is the caller's mistake, not the handler's."""
+        hint = self._hints.get(name)
+        base = typing.get_origin(hint) or hint
+        if base not in _SIMPLE or self.signature.parameters[name].kind in (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            return
+        fits = isinstance(value, _SIMPLE[base]) and (base is bool or not isinstance(value, bool))
+        if not fits:
+            message = f"The value for '{name}' must be {_WORDS[base]}, not {_describe(value)}."
+            raise BadPayload(message, field=name, hint=f"Send {_WORDS[base]} for '{name}'.")
+
+    def _from_query(self, query: str) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, text in urllib.parse.parse_qsl(query, keep_blank_values=True):
+            hint: Any = self._hints.get(name)
+            if hint not in (int, float, bool):
+                values[name] = text
+                continue
+            try:
+                values[name] = {"true": True, "false": False}[text.lower()] if hint is bool else hint(text)
+            except (KeyError, ValueError):
+                raise BadPayload(f"The value for '{name}' must be {_WORDS[hint]}.", field=name) from None
+        return values
+
+    def _keywords_in_order(self) -> list[str]:
+        return [
+            one.name
+            for one in self.signature.parameters.values()
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        ]
+
+    def _keywords(self) -> set[str]:
+        return set(self._keywords_in_order())
+
+    def _required(self) -> list[str]:
+        return [
+            one.name
+            for one in self.signature.parameters.values()
+            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        ]
+
+    def _type_name(self, name: str) -> str:
+        hint = self._hints.get(name)
+        return hint.__name__ if isinstance(hint, type) else "" if hint is None else str(hint).replace("typing.", "")
+
+
+def answer(value: Any) -> tuple[bytes, str]:
+    """Return the body and content type for a result; bytes and bytearrays go as they are."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value), "application/octet-stream"
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode(), "application/json"
+    except (TypeError, ValueError):
+        pass  # not plain JSON yet: convert what we know, or say what it is
+    try:
+        return json.dumps(plain(value), allow_nan=False, separators=(",", ":")).encode(), "application/json"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadAnswer(f"The answer cannot be sent as JSON: {error}") from None
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: numpy, pandas, dataclasses, pydantic models, sets, dates; NaN is null."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, Mapping):
+        return {_key(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, types.GeneratorType, range)):
+        return [plain(one) for one in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain({one.name: getattr(value, one.name) for one in dataclasses.fields(value)})
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (uuid.UUID, decimal.Decimal, os.PathLike)):
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    return _foreign(value)
+
+
+def problem(code: str, message: str, *, hint: str = "", field: str | None = None, **details: Any) -> dict[str, Any]:
+    """Return an error as it crosses to the gateway; the codes are those of ``ropewalk_core.errors``."""
+    return {"code": code, "message": message, "hint": hint or None, "field": field, "details": details}
+
+
+def user_line(error: BaseException) -> tuple[str, int] | None:
+    """Return file and line of the innermost frame that belongs to neither the runtime nor an installed package."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return error.filename or "", error.lineno
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        ours = frame.filename.startswith((_RUNTIME, sys.base_prefix + os.sep, "<frozen"))
+        if not ours and "site-packages" not in frame.filename and frame.lineno:
+            return frame.filename, frame.lineno
+    return None
+
+
+def _foreign(value: Any) -> Any:
+    """Convert what numpy, pandas and pydantic bring, without importing them."""
+    if hasattr(value, "model_dump"):
+        return plain(value.model_dump(mode="json"))
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return plain(value.to_dict(orient="records"))
+    for method in ("tolist", "to_list", "item", "isoformat"):
+        convert = getattr(value, method, None)
+        if callable(convert):
+            return plain(convert())
+    kind = type(value)
+    raise TypeError(f"it is or holds a {kind.__module__}.{kind.__qualname__}.")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    converted = plain(key)
+    return converted if isinstance(converted, str) else json.dumps(converted)
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise BadPayload(f"The payload is not JSON{where}.", hint="Send JSON, or set its Content-Type.") from None
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise BadPayload("The payload is not UTF-8 text.", hint="Send it as application/octet-stream.") from None
+
+
+def _envelope(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(value, dict) and set(value) <= {"args", "kwargs"}:
+        args, kwargs = value.get("args", []), value.get("kwargs", {})
+        if isinstance(args, list) and isinstance(kwargs, dict):
+            return tuple(args), kwargs
+    raise BadPayload(f'A payload of type {CALL_TYPE} must be {{"args": [...], "kwargs": {{...}}}}.')
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "null"
+    for kind in (bool, int, float, str, list, dict):
+        if isinstance(value, kind):
+            return _WORDS[kind]
+    return type(value).__name__

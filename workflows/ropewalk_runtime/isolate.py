@@ -1,0 +1,114 @@
+"""Own namespaces for a child, by ctypes: siblings of one account cannot see, signal or read one another.
+
+The child gets its own user, pid, ipc and mount namespace, a fresh /proc, /tmp and /dev/shm, no capability and no right
+to make further namespaces. Works for an ordinary user whose sandbox did not forbid nested user namespaces. Linux only.
+Not here: forking (``zygote``) and limits (``exec``). Rejected: one bubblewrap per worker (it execs, so nothing that
+the zygote imported would survive).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+
+_NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x20000, 0x08000000, 0x10000000, 0x20000000
+_NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 36, 38
+_CAPABILITY_VERSION_3 = 0x20080522
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+def become_subreaper() -> None:
+    """Let orphans among our descendants become our children, so that every exit is seen."""
+    _check(_libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Ask the kernel to send us this signal when the process that forked us ends."""
+    _check(_libc.prctl(_SET_PDEATHSIG, signal_number, 0, 0, 0), "die with parent")
+
+
+def forbid_new_privileges() -> None:
+    """Make set-uid programs powerless for us and all that we start."""
+    _check(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+
+
+def leave() -> None:
+    """Leave the namespaces that we share with our siblings; the next fork's child is the first in its pid namespace."""
+    uid, gid = os.getuid(), os.getgid()
+    _check(_libc.unshare(_NEWUSER | _NEWPID | _NEWIPC | _NEWNS), "unshare")
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{uid} {uid} 1")
+    _write("/proc/self/gid_map", f"{gid} {gid} 1")
+
+
+def settle(scratch: int) -> None:
+    """Finish in the child of `leave`: fresh /proc, /tmp and /dev/shm, then give up every capability.
+
+    Parameters
+    ----------
+    scratch
+        Bytes that /tmp may hold.
+    """
+    _mount(None, "/", None, _REC | _PRIVATE)
+    _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
+    _fresh_tmp(scratch)
+    if os.path.isdir("/dev/shm"):  # noqa: S108
+        _mount("tmpfs", "/dev/shm", "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={scratch}")  # noqa: S108
+    _write("/proc/sys/user/max_user_namespaces", "0")
+    forbid_new_privileges()
+    drop_capabilities()
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, inheritable and permitted ones too."""
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(ctypes.byref(header), (ctypes.c_uint32 * 6)()), "capset")
+
+
+def _fresh_tmp(scratch: int) -> None:
+    """Cover /tmp, and show again what the sandbox had mounted below it (an account's own folder may lie there)."""
+    kept = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _mounts_below("/tmp")]  # noqa: S108
+    _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={scratch}")  # noqa: S108
+    for path, descriptor in kept:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            os.makedirs(path, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        _mount(f"/proc/self/fd/{descriptor}", path, None, _BIND | _REC)
+        os.close(descriptor)
+
+
+def _mounts_below(folder: str) -> list[str]:
+    """Return the outermost mount points below a folder; a recursive bind brings the inner ones along."""
+    with open("/proc/self/mountinfo") as lines:
+        points = [_unescape(line.split(" ")[4]) for line in lines]
+    below = sorted({point for point in points if point.startswith(folder + "/")})
+    return [point for point in below if not any(point.startswith(other + "/") for other in below)]
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    encoded = [None if one is None else os.fsencode(one) for one in (source, target, kind, data)]
+    result = _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
+    _check(result, f"mount {target}")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
