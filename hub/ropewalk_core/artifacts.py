@@ -8,22 +8,19 @@ it again, because a person can write into their own folder.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import os
 import re
-import secrets
 import time
 from collections.abc import AsyncIterable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ropewalk_core.errors import BadInput, Conflict, NotFound, StorageFull, TooLarge
+from ropewalk_core import beneath
+from ropewalk_core.errors import BadInput, BadPath, Conflict, NotFound, TooLarge
 
 CHUNK = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ArtifactStore:
@@ -33,12 +30,17 @@ class ArtifactStore:
     ----------
     folder
         Where it lies; it is made when needed.
+    anchor
+        The innermost folder above it that a person cannot replace (their account's root); links below it are not
+        followed. None means the folder itself.
     limit
         Bytes one artifact may have; 0 means no limit.
     """
 
-    def __init__(self, folder: Path, *, limit: int = 0) -> None:
+    def __init__(self, folder: Path, *, anchor: Path | None = None, limit: int = 0) -> None:
         self.folder, self._limit = folder, limit
+        self._anchor = anchor or folder
+        self._inside = folder.relative_to(self._anchor).parts
 
     def put(self, content: bytes | BinaryIO | Iterable[bytes]) -> tuple[str, int]:
         """Store the content and return its digest and size; content that is there already is not written again.
@@ -50,24 +52,23 @@ class ArtifactStore:
         TooLarge
             If the content is over the limit.
         """
-        with self._writing() as (file, partial):
-            digest, size = hashlib.sha256(), 0
+        with self._writing() as (file, digest):
+            size = 0
             for chunk in _chunks(content):
                 size = self._add(file, chunk, digest, size)
-            return self._settle(file, partial, digest.hexdigest()), size
+            return self._settle(file, digest.hexdigest()), size
 
     async def put_stream(self, content: AsyncIterable[bytes]) -> tuple[str, int]:
         """Do as `put` does with content that arrives."""
-        with self._writing() as (file, partial):
-            digest, size = hashlib.sha256(), 0
+        with self._writing() as (file, digest):
+            size = 0
             async for chunk in content:
                 size = self._add(file, chunk, digest, size)
-            return self._settle(file, partial, digest.hexdigest()), size
+            return self._settle(file, digest.hexdigest()), size
 
     def put_file(self, path: Path) -> tuple[str, int]:
         """Store a regular file; a link is not followed."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        with beneath.read(path.parent, (path.name,)) as file:
             return self.put(file)
 
     def path(self, digest: str) -> Path:
@@ -82,11 +83,11 @@ class ArtifactStore:
 
     def open(self, digest: str) -> BinaryIO:
         """Return the content opened for reading, or raise `NotFound`."""
+        self.path(digest)
         try:
-            descriptor = os.open(self.path(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
+            return beneath.read(self._anchor, (*self._inside, digest[:2], digest))
+        except (BadPath, NotFound) as error:
             raise NotFound("There is no such artifact.", field="digest") from error
-        return os.fdopen(descriptor, "rb")
 
     def verify(self, digest: str) -> int:
         """Read the content again and return its size.
@@ -111,54 +112,38 @@ class ArtifactStore:
 
     def remove(self, digest: str) -> None:
         """Forget the content; removing what is not there is done already."""
-        self.path(digest).unlink(missing_ok=True)
+        self.path(digest)
+        with contextlib.suppress(NotFound):
+            beneath.remove(self._anchor, (*self._inside, digest[:2], digest))
 
     def sweep(self, *, older: float = 3600.0) -> int:
         """Remove half-written files that a kill left, when older than ``older`` seconds; return how many."""
         count, before = 0, time.time() - older
-        for partial in self.folder.glob(".partial-*"):
+        for partial in self.folder.glob(f"{beneath.PARTIAL}*"):
             if partial.lstat().st_mtime < before:
                 partial.unlink(missing_ok=True)
                 count += 1
         return count
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[BinaryIO, Path]]:
-        """Open a partial file; it is gone afterwards, whatever happens, unless it was renamed."""
-        partial = self.folder / f".partial-{secrets.token_hex(8)}"
-        try:
+    def _writing(self) -> Iterator[tuple[beneath.Replacement, hashlib._Hash]]:
+        """Open a partial file; it is gone afterwards, whatever happens, unless it was settled."""
+        if self._anchor == self.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("xb", buffering=0) as file:
-                yield file, partial  # unbuffered: no write can fail in a close that nobody sees
-        except OSError as error:
-            if error.errno in _FULL:
-                raise StorageFull("There is no space left for this artifact; nothing was stored.") from error
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        with beneath.replacing(self._anchor, (*self._inside, "content")) as file:
+            yield file, hashlib.sha256()
 
-    def _add(self, file: BinaryIO, chunk: bytes, digest: hashlib._Hash, size: int) -> int:
+    def _add(self, file: beneath.Replacement, chunk: bytes, digest: hashlib._Hash, size: int) -> int:
         size += len(chunk)
         if self._limit and size > self._limit:
             raise TooLarge(f"The artifact is larger than {self._limit} bytes.", field="artifact")
         digest.update(chunk)
-        view = memoryview(chunk)
-        while view:
-            view = view[file.write(view) :]
+        file.write(chunk)
         return size
 
-    def _settle(self, file: BinaryIO, partial: Path, digest: str) -> str:
-        final = self.path(digest)
-        os.fsync(file.fileno())
-        final.parent.mkdir(exist_ok=True)
-        partial.replace(final)
-        for folder in (final.parent, self.folder):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    def _settle(self, file: beneath.Replacement, digest: str) -> str:
+        with beneath.folder(self._anchor, (*self._inside, digest[:2]), make=True) as into:
+            file.settle(digest, into=into)
         return digest
 
 

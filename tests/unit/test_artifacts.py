@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ropewalk_core.artifacts import ArtifactStore
-from ropewalk_core.errors import BadInput, Conflict, NotFound, StorageFull, TooLarge
+from ropewalk_core.errors import BadInput, BadPath, Conflict, NotFound, StorageFull, TooLarge
 
 
 def files(store: ArtifactStore) -> list[str]:
@@ -60,8 +60,22 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         store.open(digest)
     (tmp_path / "link").symlink_to(secret)
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(BadPath):
         store.put_file(tmp_path / "link")
+
+
+def test_a_folder_replaced_by_a_link_leads_nowhere(tmp_path: Path) -> None:
+    hers, his = tmp_path / "ada", tmp_path / "bob"
+    digest, _ = ArtifactStore(his / "artifacts", anchor=_made(his)).put(b"secret")
+    _made(hers)
+    (hers / "artifacts").symlink_to(his / "artifacts")
+    with pytest.raises(NotFound):
+        ArtifactStore(hers / "artifacts", anchor=hers).open(digest)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 @pytest.mark.parametrize("digest", ["", "../../etc/passwd", "0" * 63, "G" * 64])

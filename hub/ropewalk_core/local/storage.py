@@ -1,0 +1,179 @@
+"""Files on this machine: a folder per account, with a quota, addressed by a normalised relative path.
+
+All access goes through ``beneath``, because the folder's owner can change anything in it while we look. Not here: who
+may ask (``guard``) and how a file travels (REST). Rejected: trusting the sandbox to have checked the path; the
+platform's own process is outside of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import stat
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from ropewalk_core import beneath
+from ropewalk_core.errors import BadInput, NotFound, StorageFull, Unauthenticated
+from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.model import Actor, FileEntry, Page, Usage
+from ropewalk_core.names import is_name
+from ropewalk_core.placement import format_size
+from ropewalk_core.settings import Settings
+
+_COUNT_AGAIN = 60.0  # seconds after which a person's own writes may have made our count wrong
+_LONGEST_SIGNED = 3600.0
+
+
+class LocalStorage:
+    """The `Storage` port over ``<home>/accounts/<account>/files``.
+
+    Parameters
+    ----------
+    settings
+        For the home, the quota and the platform's address.
+    key
+        Secret that signed addresses are made with.
+    wall
+        Unix time in seconds; injectable for tests.
+    """
+
+    def __init__(self, settings: Settings, *, key: bytes, wall: Callable[[], float] = time.time) -> None:
+        self._settings, self._key, self._wall = settings, key, wall
+        self._counts: dict[str, tuple[float, int]] = {}
+
+    async def list(
+        self, actor: Actor, owner: str, path: str = "", *, after: str = "", limit: int = 200
+    ) -> Page[FileEntry]:
+        """Return the entries of a folder by name; links and special files are left out."""
+        parts = beneath.split(path)
+        entries = await asyncio.to_thread(self._entries, owner, parts)
+        names = [name for name in sorted(entries) if name > after]
+        chosen = names[: max(1, min(limit, 1000))]
+        more = chosen[-1] if len(names) > len(chosen) else ""
+        return Page(items=tuple(_entry((*parts, name), entries[name]) for name in chosen), next=more)
+
+    async def open(self, actor: Actor, owner: str, path: str) -> BinaryIO:
+        """Return a regular file opened for reading."""
+        return await asyncio.to_thread(beneath.read, self._root(owner), ("files", *self._file(path)))
+
+    async def write(self, actor: Actor, owner: str, path: str, content: AsyncIterator[bytes]) -> FileEntry:
+        """Write a file whole or not at all; folders on the way are made."""
+        parts, root = self._file(path), self._root(owner)
+        free = (await self.usage(actor, owner)).limit - self._counts[owner][1]
+        size = 0
+        with beneath.replacing(root, ("files", *parts)) as file:
+            async for chunk in content:
+                size += len(chunk)
+                if size > free:
+                    raise self._full()
+                await asyncio.to_thread(file.write, chunk)
+            seen = await asyncio.to_thread(file.settle)
+        at, used = self._counts[owner]
+        self._counts[owner] = (at, used + size)
+        return _entry(parts, seen)
+
+    async def remove(self, actor: Actor, owner: str, path: str) -> None:
+        """Remove a file, or a folder with all in it."""
+        await asyncio.to_thread(beneath.remove, self._root(owner), ("files", *self._file(path)))
+        self._counts.pop(owner, None)
+
+    async def usage(self, actor: Actor, owner: str) -> Usage:
+        """Return what the files use, counted at most a minute ago, and may use."""
+        root, now = self._root(owner), time.monotonic()
+        have = self._counts.get(owner)
+        if have is None or now - have[0] > _COUNT_AGAIN:
+            have = self._counts[owner] = (now, await asyncio.to_thread(beneath.usage, root / "files"))
+        return Usage(used=have[1], limit=self._settings.limits.files)
+
+    async def sign(self, actor: Actor, owner: str, path: str, *, seconds: float = 300) -> str:
+        """Return an address that opens the file for a while, at most an hour, without sign-in."""
+        (await self.open(actor, owner, path)).close()
+        expires = self._wall() + max(1.0, min(seconds, _LONGEST_SIGNED))
+        text = json.dumps([owner, "/".join(beneath.split(path)), expires]).encode()
+        return f"{self._settings.door.origin}/api/v1/signed/{_pack(text)}.{_pack(_seal(self._key, text))}"
+
+    def _entries(self, owner: str, parts: tuple[str, ...]) -> dict[str, os.stat_result]:
+        entries = {}
+        with beneath.folder(self._root(owner), ("files", *parts)) as descriptor, os.scandir(descriptor) as found:
+            for one in found:
+                with contextlib.suppress(OSError):  # it vanished while we looked
+                    seen = one.stat(follow_symlinks=False)
+                    if (stat.S_ISREG(seen.st_mode) or stat.S_ISDIR(seen.st_mode)) and _shown(one.name):
+                        entries[one.name] = seen
+        return entries
+
+    def _root(self, owner: str) -> Path:
+        """Return the account's root: the innermost folder that the person cannot replace by a link."""
+        root = AccountPaths(self._settings.home, owner).root if is_name(owner) else None
+        if root is None or not root.is_dir():
+            raise NotFound("There is no such account.", field="owner")
+        return root
+
+    def _file(self, path: str) -> tuple[str, ...]:
+        parts = beneath.split(path)
+        if not parts or parts[-1].startswith(beneath.PARTIAL):
+            raise BadInput("Name a file in your files.", field="path")
+        return parts
+
+    def _full(self) -> StorageFull:
+        limit = self._settings.limits.files
+        return StorageFull(
+            f"Your files would be over their limit of {format_size(limit)}; nothing was written.",
+            field="limits.files",
+            details={"limit": limit},
+        )
+
+
+def read_signed(key: bytes, token: str, now: float) -> tuple[str, str]:
+    """Return the owner and path that a signed address names.
+
+    Raises
+    ------
+    Unauthenticated
+        If it is not ours, was changed, or is over.
+    """
+    try:
+        body, seal = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in token.split("."))
+        if hmac.compare_digest(seal, _seal(key, body)):
+            owner, path, expires = json.loads(body)
+            if now < expires:
+                return str(owner), str(path)
+    except (ValueError, binascii.Error):
+        pass
+    raise Unauthenticated("This address is not valid any more.", hint="Ask for a fresh one.")
+
+
+def _pack(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def _seal(key: bytes, text: bytes) -> bytes:
+    return hmac.digest(key, b"signed-file\0" + text, hashlib.sha256)
+
+
+def _shown(name: str) -> bool:
+    """Say whether the entry is ours to show: not half-written, and of a name that text can carry."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return not name.startswith(beneath.PARTIAL)
+
+
+def _entry(parts: tuple[str, ...], seen: os.stat_result) -> FileEntry:
+    is_folder = stat.S_ISDIR(seen.st_mode)
+    return FileEntry(
+        path="/".join(parts),
+        kind="folder" if is_folder else "file",
+        size=0 if is_folder else seen.st_size,
+        modified=seen.st_mtime,
+    )
