@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ropewalk_core.environments import PINS
 from ropewalk_core.errors import BadPath
 from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.layout import AccountPaths
@@ -156,7 +157,11 @@ def environ(paths: AccountPaths, extra: Mapping[str, str] | None = None) -> dict
         "VIRTUAL_ENV": str(paths.environment),
         "XDG_CACHE_HOME": str(paths.root / ".cache"),
         "XDG_RUNTIME_DIR": str(paths.root / ".run"),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "UV_CONSTRAINT": str(paths.environment / PINS),
+        "IPYTHONDIR": str(paths.root / ".ipython"),
+        "JUPYTER_PATH": str(paths.environment / "share/jupyter"),
+        "JUPYTER_DATA_DIR": str(paths.root / ".jupyter/data"),
+        "JUPYTER_CONFIG_DIR": str(paths.root / ".jupyter/config"),
     } | dict(extra or {})
 
 
