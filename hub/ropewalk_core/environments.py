@@ -1,0 +1,212 @@
+"""The Python environment of an account: its own layer over the read-only base that everybody shares.
+
+It is a venv of a few small files: its interpreter is the base's, and a ``.pth`` file puts the base's packages behind
+its own. So it is there in milliseconds, `%pip install` changes only the account's layer, and a newer version of a base
+package wins over the base. What the user side of Ropewalk needs is pinned: pip and uv read the pins and refuse, by
+name, what would break them.
+
+Not here: who may use it, and the sandbox. Rejected: ``python -m venv`` with its own pip (3 s and 12 MiB each), copying
+the base (1 GiB each), and ``--system-site-packages`` (shows the interpreter's packages, not the base's).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from ropewalk_core import beneath
+from ropewalk_core.errors import RopewalkError, StorageFull, Unavailable
+from ropewalk_core.settings import Settings
+
+if TYPE_CHECKING:
+    from ropewalk_core.local.layout import AccountPaths
+
+PINS = "needed-by-ropewalk.txt"
+_NEEDED = ("ropewalk[kernel]", "pip")
+_IPYTHON = 'c = get_config()\nc.InteractiveShellApp.extensions = ["ropewalk_kernel"]\n'
+
+
+def ensure(settings: Settings, paths: AccountPaths) -> Path:
+    """Make the account's environment, or bring it up to date with the base; return its interpreter.
+
+    Raises
+    ------
+    Unavailable
+        If the base environment is not there.
+    StorageFull
+        If the disk has no room; nothing half-made stays.
+    """
+    base = settings.environments.base
+    files = _files(base, paths.environment)
+    stamp = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    if _stamp(paths) == stamp:
+        return paths.python
+    try:
+        if not os.path.lexists(paths.environment):
+            _build(paths, base, files, stamp)
+        else:
+            for name, text in (files | {"ropewalk.json": json.dumps({"stamp": stamp})}).items():
+                with beneath.replacing(paths.root, ["environment", *name.split("/")]) as file:
+                    file.write(text.encode())
+                    file.settle()
+            _links(paths, base)
+    except OSError as error:
+        raise StorageFull(f"The environment of '{paths.account}' cannot be made: {error.strerror}.") from error
+    return paths.python
+
+
+def fingerprint(paths: AccountPaths) -> str:
+    """Return 16 hex digits that change when a package of the account's environment or of its base changes."""
+    folders = sorted(paths.environment.glob("lib/python3.*/site-packages"))
+    names = [name for folder in folders for name in _distributions(folder)]
+    try:
+        config = (paths.environment / "pyvenv.cfg").read_text()
+    except OSError:
+        config = ""
+    if match := re.search(r"^base = (.+)$", config, re.MULTILINE):
+        names += ["", *_base_distributions(Path(match[1]), _changed(Path(match[1])))]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def pins(base: Path) -> dict[str, str]:
+    """Return the packages that the user side of Ropewalk needs in the base, with their installed versions."""
+    return dict(_pins(base, _changed(base)))
+
+
+@functools.lru_cache(maxsize=8)
+def _pins(base: Path, changed: int) -> tuple[tuple[str, str], ...]:
+    found = {
+        canonicalize_name(one.metadata["Name"]): one
+        for one in importlib.metadata.distributions(path=[str(_site(base))])
+        if one.metadata["Name"]
+    }
+    kept: dict[str, str] = {}
+    waiting = [Requirement(text) for text in _NEEDED]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if (name, extras) in seen or name not in found:
+            continue
+        seen.add((name, extras))
+        kept[name] = found[name].version
+        waiting += _requires(found[name], extras)
+    kept.pop("ropewalk", None)  # installed in place; there is no other version of it to refuse
+    return tuple(sorted(kept.items()))
+
+
+def _requires(distribution: importlib.metadata.Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
+    machine: dict[str, str] = {key: str(value) for key, value in default_environment().items()}
+    for text in distribution.requires or ():
+        requirement = Requirement(text)
+        if not requirement.marker or any(
+            requirement.marker.evaluate(machine | {"extra": extra}) for extra in (extras or {""})
+        ):
+            yield requirement
+
+
+def _files(base: Path, environment: Path) -> dict[str, str]:
+    """Return the environment's small files by their path inside it."""
+    python = base / "bin" / "python"
+    if not python.exists():
+        raise Unavailable(
+            f"There is no Python environment at {base}.", hint="Run `make setup`, or correct environments.base."
+        )
+    site = _site(base)
+    version = site.parent.name.removeprefix("python")
+    argv = [str(environment / "bin" / "python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel = {"argv": argv, "display_name": "Python 3", "language": "python", "metadata": {"debugger": True}}
+    constraint = environment / PINS
+    pip = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
+    return {
+        "pyvenv.cfg": f"home = {python.resolve().parent}\ninclude-system-site-packages = false\n"
+        f"version = {version}\nbase = {base}\n",
+        f"lib/python{version}/site-packages/ropewalk-base.pth": f"import site; site.addsitedir({str(site)!r})\n",
+        PINS: "".join(f"{name}=={pin}\n" for name, pin in pins(base).items()),
+        "pip.conf": f"[global]\nconstraint = {constraint}\ndisable-pip-version-check = true\n",
+        "share/jupyter/kernels/python3/kernel.json": json.dumps(kernel),
+        "etc/ipython/ipython_kernel_config.py": _IPYTHON,
+        "bin/pip": pip,
+        "bin/pip3": pip,
+    }
+
+
+def _build(paths: AccountPaths, base: Path, files: dict[str, str], stamp: str) -> None:
+    """Build it beside the account's folder, give it to the account and move it into place at once."""
+    new = paths.root.with_name(f".environment-{paths.account}-{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        for name, text in (files | {"ropewalk.json": json.dumps({"stamp": stamp})}).items():
+            target = new / name
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            target.write_text(text)
+            target.chmod(0o755 if text.startswith("#!") else 0o644)
+        for name in ("python", "python3"):
+            (new / "bin" / name).symlink_to((base / "bin" / "python").resolve())
+        if os.geteuid() == 0:
+            owner = paths.root.stat()
+            for one in [new, *new.rglob("*")]:
+                os.chown(one, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        new.rename(paths.environment)
+    except FileExistsError:  # another process made it meanwhile
+        pass
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _links(paths: AccountPaths, base: Path) -> None:
+    """Point the interpreter's names at the base's interpreter."""
+    target = str((base / "bin" / "python").resolve())
+    with beneath.folder(paths.root, ["environment", "bin"]) as folder:
+        for name in ("python", "python3"):
+            temporary = f".{name}-{os.getpid()}"
+            os.symlink(target, temporary, dir_fd=folder)
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        for name in ("pip", "pip3"):
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            os.fchmod(file, 0o755)
+            os.close(file)
+
+
+def _stamp(paths: AccountPaths) -> str:
+    try:
+        with beneath.read(paths.root, ["environment", "ropewalk.json"]) as file:
+            found = json.loads(file.read(4096))
+        return str(found["stamp"]) if os.access(paths.python, os.X_OK) else ""
+    except (OSError, ValueError, TypeError, KeyError, RopewalkError):
+        return ""
+
+
+def _site(base: Path) -> Path:
+    return next(iter(sorted(base.glob("lib/python3.*/site-packages"))), base / "lib/python3/site-packages")
+
+
+def _changed(base: Path) -> int:
+    try:
+        return _site(base).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=8)
+def _base_distributions(base: Path, changed: int) -> tuple[str, ...]:
+    return tuple(_distributions(_site(base)))
+
+
+def _distributions(folder: Path) -> list[str]:
+    try:
+        return sorted(one.name for one in os.scandir(folder) if one.name.endswith((".dist-info", ".egg-link", ".pth")))
+    except OSError:
+        return []
