@@ -1,1 +1,58 @@
-"""What people import: step, workflow, function, Placement, functions, services, files, runs, submit."""
+"""What people import: step, workflow, function, Placement, functions, services, files, runs, submit.
+
+Names are loaded when they are first used, so that ``import ropewalk`` in a step or a function costs nothing and needs
+neither a platform nor a notebook around it. Re-exports and nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ropewalk_core.errors import RopewalkError
+    from ropewalk_core.placement import Placement
+    from ropewalk_kernel.files import files
+    from ropewalk_kernel.functions import functions
+    from ropewalk_kernel.magics import function
+    from ropewalk_kernel.runs import runs
+    from ropewalk_kernel.services import services
+    from ropewalk_kernel.submit import submit
+    from ropewalk_kernel.workflows import step, workflow
+
+__all__ = [
+    "Placement",
+    "RopewalkError",
+    "files",
+    "function",
+    "functions",
+    "runs",
+    "services",
+    "step",
+    "submit",
+    "workflow",
+]
+
+_HOMES = {
+    "Placement": "ropewalk_core.placement",
+    "RopewalkError": "ropewalk_core.errors",
+    "files": "ropewalk_kernel.files",
+    "function": "ropewalk_kernel.magics",
+    "functions": "ropewalk_kernel.functions",
+    "runs": "ropewalk_kernel.runs",
+    "services": "ropewalk_kernel.services",
+    "step": "ropewalk_kernel.workflows",
+    "submit": "ropewalk_kernel.submit",
+    "workflow": "ropewalk_kernel.workflows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ropewalk' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,119 @@
+"""What a run, a function and a service look like under a cell: one line of result, then a compact card. Pure.
+
+Each `Picture` has an HTML and a text form that say the same. Nothing here asks the platform or knows of a display
+(``live`` does); everything a person wrote is escaped by ``look.text``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ropewalk_core.model import Function, Run, Service, Step
+from ropewalk_kernel import graph, look
+
+_LOG_LINES = 12
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The same thing as HTML and as text."""
+
+    html: str
+    text: str
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": self.text}
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
+    """Return a run's card: state, graph, the failed step's reason, and the last lines of the logs."""
+    done = sum(step.status.state.terminal for step in run.steps)
+    took = look.duration(run.created, run.ended)
+    facts = f"{done} of {len(run.steps)} steps, {took}" if run.steps else took
+    boxes = graph.arrange(run.steps)
+    line = line or f"run {run.id} of {run.name}"
+    failed = [step for step in run.steps if step.error]
+    html = [
+        f'<div class="rw-head"><span class="rw-name">{look.text(run.name)}</span>{look.chip(run.status)}'
+        f'<span class="rw-dim">{look.text(run.id)}, {look.text(facts)}</span></div>',
+        look.why_html(run.status),
+        graph.svg(boxes) or _many(boxes),
+        *(_failure(step) for step in failed[:3]),
+        f"<pre>{look.text(chr(10).join(logs[-_LOG_LINES:]))}</pre>" if logs else "",
+    ]
+    text = [line, f"  {look.word(run.status)}, {facts}", *_indented(look.why_text(run.status))]
+    text += [f"  {box.label:<24} {box.summary}" for box in boxes]
+    text += [f"  {step.name}: {step.error}" for step in failed[:3]]
+    text += [f"  | {one}" for one in logs[-_LOG_LINES:]]
+    return Picture(_card(line, "".join(html)), "\n".join(text))
+
+
+def function_card(function: Function, *, line: str = "", curl: str = "") -> Picture:
+    """Return a function's card: state, address, what it asks of the machine, and how to call it."""
+    spec = function.revision.spec
+    facts = f"revision {function.revision.number}, {spec.placement.describe()}, {spec.timeout:g} s per call"
+    line = line or f"function {function.name}"
+    html = (
+        f'<div class="rw-head"><span class="rw-name">{look.text(function.name)}</span>{look.chip(function.status)}'
+        f'<span class="rw-dim">{look.text(facts)}</span></div>{look.why_html(function.status)}'
+        f"<div>{look.text(function.address)}</div>{f'<pre>{look.text(curl)}</pre>' if curl else ''}"
+    )
+    text = [line, f"  {look.word(function.status)}, {facts}", *_indented(look.why_text(function.status))]
+    text += [f"  {one}" for one in (function.address, curl) if one]
+    return Picture(_card(line, html), "\n".join(text))
+
+
+def service_card(service: Service, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
+    """Return a service's card: state, address as a link, and the last log lines when it failed."""
+    spec = service.spec
+    facts = f"template {spec.template}, {spec.placement.describe()}"
+    line = line or f"service {spec.name}"
+    link = f'<a href="{look.text(service.address)}" target="_blank" rel="noopener">{look.text(service.address)}</a>'
+    html = (
+        f'<div class="rw-head"><span class="rw-name">{look.text(spec.name)}</span>{look.chip(service.status)}'
+        f'<span class="rw-dim">{look.text(facts)}</span></div>{look.why_html(service.status)}'
+        f"<div>{link if service.address.startswith(('http://', 'https://')) else look.text(service.address)}</div>"
+        + (f"<pre>{look.text(chr(10).join(logs[-_LOG_LINES:]))}</pre>" if logs else "")
+    )
+    text = [line, f"  {look.word(service.status)}, {facts}", *_indented(look.why_text(service.status))]
+    text += [f"  {service.address}"] if service.address else []
+    text += [f"  | {one}" for one in logs[-_LOG_LINES:]]
+    return Picture(_card(line, html), "\n".join(text))
+
+
+def listing(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, empty: str) -> Picture:
+    """Return a table; ``empty`` is the sentence that teaches what to do when there is nothing."""
+    if not rows:
+        return Picture(_card("", look.text(empty)), empty)
+    return Picture(_card(title, look.table(head, rows)), look.columns(head, rows))
+
+
+def notice(sentence: str) -> Picture:
+    """Return one sentence as a picture."""
+    return Picture(_card(sentence, ""), sentence)
+
+
+def _card(line: str, inside: str) -> str:
+    top = f'<p class="rw-line">{look.text(line)}</p>' if line else ""
+    card = f'<div class="rw-card">{inside}</div>' if inside else ""
+    return f'{look.STYLE}<div class="rw">{top}{card}</div>'
+
+
+def _indented(sentence: str) -> list[str]:
+    return [f"  {sentence}"] if sentence else []
+
+
+def _failure(step: Step) -> str:
+    """Return a failed step's reason with the person's own traceback."""
+    trace = f"<pre>{look.text(step.traceback)}</pre>" if step.traceback else ""
+    return f'<div class="rw-why rw-bad">{look.text(step.name)}: {look.text(step.error)}</div>{trace}'
+
+
+def _many(boxes: Sequence[graph.Box]) -> str:
+    """Return a graph that is too large to draw as a short table of its parts."""
+    rows = [(box.label, box.summary) for box in boxes[: graph.MOST_BOXES]]
+    return look.table(("step", "state"), rows) if rows else ""

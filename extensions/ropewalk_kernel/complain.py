@@ -1,0 +1,70 @@
+"""How a failure reads in a notebook: the person's own frames, then our code, one sentence, one next step, one link.
+
+Not here: what failed and why (``ropewalk_core.errors``, ``why``). Installed as IPython's handler for our errors, so
+that nobody scrolls through our client's frames to find their own line.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ropewalk_core.errors import RopewalkError
+
+DOCS = "docs/errors.md"
+_OURS = tuple(str(Path(__file__).parent.parent / name) for name in ("ropewalk_kernel", "ropewalk"))
+
+
+def explain(error: RopewalkError, trace: TracebackType | None = None) -> str:
+    """Return the whole message of an error as text."""
+    parts = []
+    remote = str(error.details.get("traceback", "")).rstrip()
+    local = own_frames(trace)
+    if local:
+        parts.append("".join(traceback.format_list(local)).rstrip())
+    if remote:
+        parts.append(remote)
+    parts.append(f"{error.code} {error.message}")
+    if error.field:
+        parts.append(f"Where: {error.field}")
+    parts.append(f"Next: {error.hint}")
+    parts.append(f"More: {DOCS}#{error.code.lower()}")
+    return "\n".join(parts)
+
+
+def own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
+    """Return the frames that are the person's: cells and their own modules, not ours and not installed packages."""
+    return [frame for frame in traceback.extract_tb(trace) if _is_own(frame.filename)]
+
+
+def _is_own(file: str) -> bool:
+    if file.startswith("<ipython") or "ipykernel_" in file:
+        return True
+    return file.endswith(".py") and "site-packages" not in file and "/lib/python" not in file and not _is_ours(file)
+
+
+def _is_ours(file: str) -> bool:
+    roots = (*_OURS, str(Path(__file__).parent.parent))
+    core = Path(explain.__globals__["RopewalkError"].__init__.__code__.co_filename).parent
+    return file.startswith((*roots, str(core), str(core.parent / "ropewalk_workflows")))
+
+
+def install(shell: Any) -> None:
+    """Make the shell show our errors this way."""
+
+    def handler(
+        shell: Any, kind: type[BaseException], error: BaseException, trace: TracebackType | None, tb_offset: Any = None
+    ) -> list[str]:
+        assert isinstance(error, RopewalkError)
+        lines = explain(error, trace).splitlines()
+        shell._showtraceback(kind, error, lines)
+        return lines
+
+    shell.set_custom_exc((RopewalkError,), handler)
+
+
+def uninstall(shell: Any) -> None:
+    """Give the shell its own handler back."""
+    shell.set_custom_exc((), None)

@@ -1,0 +1,221 @@
+"""Functions in a notebook: deploy from a cell, call like any callable, look at, remove; found again by name.
+
+A handle holds a name and nothing else that matters, so it survives a kernel restart as ``functions.get(name)``. Not
+here: capturing code (``ropewalk_workflows.capture``) and the wire to the gateway (``calls``).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from ropewalk_core import sync
+from ropewalk_core.errors import BadInput
+from ropewalk_core.model import Call, Function, FunctionSpec
+from ropewalk_core.names import check_name
+from ropewalk_core.placement import Placement, parse_placement
+from ropewalk_kernel import calls, cards, live, look, values
+from ropewalk_kernel.workflows import working_folder
+from ropewalk_workflows.capture import capture
+
+_PLACEMENT = frozenset(Placement.model_fields)
+_OPTIONS = frozenset({"timeout", "concurrency", "max_workers", "idle"})
+
+
+class FunctionHandle:
+    """A deployed function. Call it: ``digits(pixels)``; the answer comes back as Python values.
+
+    Parameters
+    ----------
+    name
+        The function's name.
+    function
+        The Python function of the cell, when it was deployed from this kernel; `local` calls it here.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any] | None = None) -> None:
+        self.name, self.function = name, function
+        self.__name__ = name
+        self.__doc__ = getattr(function, "__doc__", None) or f"The function {name}, called on the platform."
+        self._seen: Function | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function on the platform with Python values; numpy arrays and data frames travel as lists."""
+        return calls.call(self._known().address, args, kwargs)
+
+    def local(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the same code in this kernel."""
+        if self.function is None:
+            raise BadInput(
+                f"The code of {self.name} is not in this kernel.", field="local", hint="Run the cell that defines it."
+            )
+        return self.function(*args, **kwargs)
+
+    @property
+    def url(self) -> str:
+        """The function's own address."""
+        return self._known().address
+
+    @property
+    def placement(self) -> Placement:
+        """What it asks of the machine."""
+        return self.info().revision.spec.placement
+
+    def info(self) -> Function:
+        """Return the function as it is now."""
+        self._seen = sync.wait(sync.client().functions.get(self.name))
+        return self._seen
+
+    def curl(self, *args: Any, **kwargs: Any) -> str:
+        """Return the shell command that does the same call; the token is taken when it runs."""
+        value: Any = kwargs or (args[0] if args else {})
+        body = json.dumps(json.loads(values.encode(value)))
+        body = body if len(body) <= 2000 else "@payload.json"
+        return (
+            f'curl -H "Authorization: Bearer $(ropewalk token)" -H "Content-Type: application/json" '
+            f"-d {shlex.quote(body)} {self.url}"
+        )
+
+    def calls(self, limit: int = 20) -> list[Call]:
+        """Return the latest calls, newest first."""
+        return list(sync.wait(sync.client().functions.calls(self.name, limit=limit)).items)
+
+    def logs(self, limit: int = 5) -> str:
+        """Return what the latest calls printed and how they failed, oldest first."""
+        parts = []
+        for call in reversed(self.calls(limit)):
+            took = look.duration(call.started, call.ended)
+            parts.append(f"{call.id} {look.SIGNS[call.state]} {call.state.value} {took}".rstrip())
+            parts += [text.rstrip() for text in (call.logs, call.traceback or call.error) if text]
+        return "\n".join(parts)
+
+    def remove(self) -> None:
+        """Remove the function; its address answers no more."""
+        sync.wait(sync.client().functions.remove(self.name))
+        live.show(cards.notice(f"function {self.name}: removed"))
+
+    def _known(self) -> Function:
+        return self._seen or self.info()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return cards.function_card(self.info())._repr_mimebundle_()
+
+    def __repr__(self) -> str:
+        return f"<function {self.name} on the platform>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FunctionHandle, (self.name,))
+
+
+class Functions:
+    """The person's functions: ``functions.get("digits")``, ``functions.list()``, ``functions["digits"]``."""
+
+    def get(self, name: str) -> FunctionHandle:
+        """Return a function by name, or raise `NotFound`."""
+        handle = FunctionHandle(check_name(name))
+        handle.info()
+        return handle
+
+    def list(self) -> Listed:
+        """Return all functions by name."""
+        return Listed(tuple(sync.iterate(sync.client().functions.all())))
+
+    def deploy(
+        self, function: Callable[..., Any], name: str = "", *, placement: Placement | None = None, **options: Any
+    ) -> FunctionHandle:
+        """Deploy a function of this notebook, and show its card.
+
+        Parameters
+        ----------
+        function
+            A function defined in a cell or in a module beside the notebook.
+        name
+            Its name on the platform; empty means the function's own, with dashes.
+        placement
+            Where it may run.
+        options
+            ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout`` and
+            ``idle`` in seconds; ``concurrency``, ``max_workers``.
+
+        Raises
+        ------
+        BadCode
+            If something that the function uses cannot travel.
+        Unsatisfiable
+            If no machine can ever satisfy the placement.
+        """
+        spec = specification(function, name, placement, options)
+        deployed = sync.wait(sync.client().functions.deploy(spec))
+        handle = FunctionHandle(spec.name, getattr(function, "function", function))
+        handle._seen = deployed
+        word = "unchanged" if deployed.unchanged else "deployed"
+        line = f"function {spec.name}: {word}, revision {deployed.revision.number}"
+        live.show(cards.function_card(deployed, line=line, curl=f"{spec.name}(...)   or   {_example(handle)}"))
+        return handle
+
+    def __getitem__(self, name: str) -> FunctionHandle:
+        return self.get(name)
+
+    def _ipython_key_completions_(self) -> Sequence[str]:
+        return [one.name for one in self.list().items]
+
+    def __repr__(self) -> str:
+        return repr(self.list())
+
+
+class Listed:
+    """A list of functions that reads well in a notebook; iterate over it for handles."""
+
+    def __init__(self, items: tuple[Function, ...]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[FunctionHandle]:
+        return iter([FunctionHandle(one.name) for one in self.items])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def _picture(self) -> cards.Picture:
+        rows = [(one.name, look.word(one.status), f"revision {one.revision.number}", one.address) for one in self.items]
+        empty = "No functions yet. Put %%function on the first line of a cell with a def."
+        return cards.listing("functions", ("name", "state", "revision", "address"), rows, empty=empty)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return self._picture()._repr_mimebundle_()
+
+    def __repr__(self) -> str:
+        return self._picture().text
+
+
+def specification(
+    function: Callable[..., Any], name: str, placement: Placement | None, options: Mapping[str, Any]
+) -> FunctionSpec:
+    """Return what will be sent: captured code, placement and limits. Raises `BadInput` on an unknown option."""
+    given = {key: value for key, value in options.items() if value is not None}
+    unknown = sorted(set(given) - _PLACEMENT - _OPTIONS)
+    if unknown:
+        known = ", ".join(sorted(_PLACEMENT | _OPTIONS))
+        raise BadInput(f"There is no option '{unknown[0]}'.", field=unknown[0], hint=f"The options are {known}.")
+    fields = {key: given.pop(key) for key in list(given) if key in _PLACEMENT}
+    if placement is not None:
+        fields = placement.model_dump(exclude_unset=True) | fields
+    own = str(getattr(function, "__name__", ""))
+    chosen = name or own.lower().strip("_").replace("_", "-")
+    checked = {"name": check_name(chosen), "placement": parse_placement(fields), "folder": working_folder()} | given
+    try:
+        return FunctionSpec(bundle=capture(function), **checked)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"The option '{field}' is wrong: {first['msg']}.", field=field) from error
+
+
+def _example(handle: FunctionHandle) -> str:
+    return f'curl -H "Authorization: Bearer $(ropewalk token)" -d {shlex.quote("{...}")} {handle.url}'
+
+
+functions = Functions()

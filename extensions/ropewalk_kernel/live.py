@@ -1,0 +1,93 @@
+"""A card that follows its object while it lives, and then stays as a picture.
+
+A background thread asks every half second and redraws only on a change, so the card moves while the kernel is free as
+well as while it waits. The last drawing is an ordinary output: it survives the kernel and lies in the saved notebook.
+Not here: what is drawn. Rejected: a widget over comms, which a saved notebook and `nbconvert --execute` lose.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from IPython import display as screen
+from IPython import get_ipython
+
+from ropewalk_core.errors import RopewalkError
+from ropewalk_kernel.cards import Picture
+
+_display: Any = screen.display
+T = TypeVar("T")
+EVERY = 0.5
+_SLOWEST = 5.0
+_GIVE_UP = 300.0
+
+
+def show(picture: Picture) -> None:
+    """Show a picture once, where there is a place to show it."""
+    if get_ipython() is not None:
+        _display(picture)
+
+
+class Card(Generic[T]):
+    """One live card.
+
+    Parameters
+    ----------
+    fetch
+        Returns the object as it is now.
+    draw
+        Returns its picture.
+    over
+        Says whether nothing more will happen to it.
+    """
+
+    def __init__(self, fetch: Callable[[], T], draw: Callable[[T], Picture], over: Callable[[T], bool]) -> None:
+        self._fetch, self._draw, self._over = fetch, draw, over
+        self._lock = threading.Lock()
+        self._handle: Any = None
+        self._shown = Picture("", "")
+        self._ended = threading.Event()
+
+    def open(self, value: T) -> None:
+        """Show the card under the running cell and follow the object until it is over."""
+        if get_ipython() is None:
+            return
+        self._shown = self._draw(value)
+        self._handle = _display(self._shown, display_id=True)
+        if self._over(value):
+            self._ended.set()
+            return
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._follow,), name="ropewalk-card", daemon=True).start()
+
+    def settle(self, value: T) -> None:
+        """Draw this value now; used by whoever waits, so that the last state is there before its cell ends."""
+        if self._over(value):
+            self._ended.set()
+        self._redraw(value)
+
+    def _follow(self) -> None:
+        pause, failing = EVERY, time.monotonic()
+        while not self._ended.wait(pause):
+            try:
+                value = self._fetch()
+            except RopewalkError:
+                # The platform restarts, or the laptop slept: the card keeps its last state and asks less often.
+                pause = min(pause * 2, _SLOWEST)
+                if time.monotonic() - failing > _GIVE_UP:
+                    return
+                continue
+            pause, failing = EVERY, time.monotonic()
+            if not self._ended.is_set():
+                self.settle(value)
+
+    def _redraw(self, value: T) -> None:
+        with self._lock:
+            picture = self._draw(value)
+            if self._handle is not None and picture != self._shown:
+                self._shown = picture
+                self._handle.update(picture)

@@ -1,0 +1,135 @@
+"""The magics: ``%%function``, ``%functions``, ``%runs``, ``%services``. Thin; each is one call of the module of its
+noun.
+
+The cell of ``%%function`` runs here first, as the plain Python it is, so that the function can be tried with
+``.local()`` and its mistakes show at once; then the function is captured and deployed, and its name stands for the
+deployed one.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from IPython.core import inputtransformer2, magic_arguments
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+
+from ropewalk_core.errors import BadCode
+from ropewalk_kernel.functions import functions
+from ropewalk_kernel.runs import runs
+from ropewalk_kernel.services import services
+
+
+def function(target: Callable[..., Any] | None = None, name: str = "", **options: Any) -> Any:
+    """Deploy a function; the name then stands for the deployed one. Use it with or without options.
+
+    Parameters
+    ----------
+    name
+        Its name on the platform; empty means the function's own.
+    options
+        As in ``%%function``: ``memory``, ``arch``, ``accelerator``, ``timeout`` ...
+
+    Examples
+    --------
+    >>> @ropewalk.function(memory="512Mi")
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    """
+    if target is None:
+        return lambda one: functions.deploy(one, name, **options)
+    return functions.deploy(target, name, **options)
+
+
+def _options() -> Any:
+    """Return the parser of ``%%function``'s line; its help is part of ``%%function?``."""
+    kit: Any = magic_arguments
+    parser = kit.MagicArgumentParser("%%function", add_help=False)
+    add = parser.add_argument
+    add("name", nargs="?", default="", help="which function of the cell; the last one when left out")
+    add("--as", dest="deploy_as", default="", metavar="NAME", help="its name on the platform")
+    add("--memory", "-m", help="such as 512Mi")
+    add("--cpu", type=float, help="cores")
+    add("--arch", action="append", help="amd64 or arm64; may be repeated")
+    add("--accelerator", "-A", action="append", help="in order of preference; may be repeated")
+    add("--scratch", help="size of the temporary folder")
+    add("--isolation", help="sandbox class")
+    add("--timeout", type=float, help="seconds that a call may take")
+    add("--idle", type=float, help="seconds after which an unused worker ends")
+    add("--concurrency", type=int, help="calls that one worker takes at a time")
+    add("--max-workers", type=int, help="workers at most")
+    return parser
+
+
+OPTIONS = _options()
+
+
+@magics_class
+class RopewalkMagics(Magics):
+    """The magics of a person's kernel."""
+
+    @cell_magic
+    def function(self, line: str, cell: str) -> None:
+        """Deploy the function that the cell defines, and bind its name to the deployed one.
+
+        Example::
+
+            %%function --memory 512Mi
+            def double(x: int) -> int:
+                return 2 * x
+        """
+        chosen: dict[str, Any] = dict(vars(OPTIONS.parse_argstring(line)))
+        shell: Any = self.shell
+        # The magic's own line counts: tracebacks then name the lines that the person sees in the cell.
+        source = "\n" + _plain_python(cell)
+        wanted = _defined(source, chosen.pop("name"))
+        deploy_as = chosen.pop("deploy_as")
+        file = shell.compile.cache(source, shell.execution_count, raw_code=source)
+        exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
+        options: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
+        shell.user_ns[wanted] = functions.deploy(shell.user_ns[wanted], deploy_as, **options)
+
+    @line_magic
+    def functions(self, line: str) -> Any:
+        """List the functions, or show one: ``%functions digits``."""
+        return functions.get(line.strip()) if line.strip() else functions.list()
+
+    @line_magic
+    def runs(self, line: str) -> Any:
+        """List the runs, or show one: ``%runs run-5k2m9qv0w3``."""
+        return runs.get(line.strip()) if line.strip() else runs.list()
+
+    @line_magic
+    def services(self, line: str) -> Any:
+        """List the services, or show one: ``%services report``."""
+        return services.get(line.strip()) if line.strip() else services.list()
+
+
+def _defined(source: str, wanted: str) -> str:
+    """Return which function of the cell is meant; raise when there is none, or the cell does not compile."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise BadCode(f"The cell does not compile: {error.msg}.", field=f"cell line {error.lineno}") from error
+    names = [one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if wanted and wanted not in names:
+        raise UsageError(f"The cell defines no function '{wanted}'. It defines: {', '.join(names) or 'none'}.")
+    if not names:
+        raise UsageError("The cell defines no function. Write one with def.")
+    return wanted or names[-1]
+
+
+def _plain_python(cell: str) -> str:
+    """Return the cell with IPython's own syntax turned into Python, as IPython itself reads it."""
+    kit: Any = inputtransformer2
+    return str(kit.TransformerManager().transform_cell(cell))
+
+
+RopewalkMagics.function.__doc__ = f"{RopewalkMagics.function.__doc__}\n{OPTIONS.format_help()}"
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Register the magics; IPython calls this when one of them is used for the first time."""
+    shell.register_magics(RopewalkMagics)

@@ -1,0 +1,230 @@
+"""Runs in a notebook: wait, look, results as Python values, logs, a failed step in the debugger; found again by id.
+
+A run handle holds an identifier and the last state it saw, so ``runs.last()`` after a kernel restart is as good as
+the one that submitted. Not here: submitting (``submit``) and drawing (``cards``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
+
+from ropewalk_core import sync
+from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
+from ropewalk_core.model import Run, State
+from ropewalk_kernel import cards, live, look
+from ropewalk_kernel.graph import stem
+from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, outputs_of
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
+
+
+class RunHandle:
+    """One run of a workflow. ``run.wait()``, ``run.result()``, ``run["train"].logs()``.
+
+    Parameters
+    ----------
+    run
+        The run as it was last seen.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._tail = Tail(run.id)
+        self._card: live.Card[Run] | None = None
+
+    @property
+    def id(self) -> str:
+        """The run's identifier."""
+        return self._run.id
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self._run.name
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether submitting found the same run in place."""
+        return self._run.unchanged
+
+    @property
+    def state(self) -> State:
+        """The state now."""
+        return self.info().status.state
+
+    def info(self) -> Run:
+        """Return the run as it is now."""
+        self._run = sync.wait(sync.client().workflows.get(self.id))
+        return self._run
+
+    def show(self, line: str = "") -> RunHandle:
+        """Put the run's live card under the cell."""
+        self._card = live.Card(self.info, self._drawer(line), lambda run: run.status.state.terminal)
+        self._card.open(self._run)
+        return self
+
+    def wait(self, timeout: float | None = None) -> RunHandle:
+        """Wait until the run ends, and return it; the stop button leaves the run going.
+
+        Raises
+        ------
+        TimedOut
+            If it did not end within ``timeout`` seconds; it goes on.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = _FIRST_PAUSE
+        while not self.info().status.state.terminal:
+            if end is not None and time.monotonic() > end:
+                raise TimedOut(f"Run {self.id} did not end within {timeout:g} s.", hint="Wait again: it goes on.")
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        self._settle()
+        return self
+
+    def result(self) -> Any:
+        """Wait, and return what the workflow returned.
+
+        Raises
+        ------
+        UserCodeFailed
+            If a step failed; the traceback is the step's own.
+        """
+        self.wait()
+        self.check()
+        return outputs_of(self._run)
+
+    def check(self) -> None:
+        """Raise the failure of the first failed step, or say that the run was stopped."""
+        state = self._run.status.state
+        if state is State.FAILED:
+            failed = next((step for step in self._run.steps if step.status.state is State.FAILED and step.error), None)
+            if failed is None:
+                raise UserCodeFailed(f"Run {self.id} failed. {look.why_text(self._run.status)}".strip())
+            raise UserCodeFailed(
+                f"Step {failed.name} of run {self.id} failed: {failed.error}",
+                field=f"step {failed.name}",
+                hint=f'Open it with its own inputs: run["{failed.name}"].debug()',
+                details={"traceback": failed.traceback},
+            )
+        if state is State.STOPPED:
+            raise UserCodeFailed(f"Run {self.id} was stopped.", hint="Submit it again, or retry it: run.retry().")
+
+    @property
+    def steps(self) -> builtins.list[StepHandle]:
+        """The steps, in the order of the graph."""
+        return [StepHandle(self.id, one, self.info) for one in self.info().steps]
+
+    def __getitem__(self, name: str) -> StepHandle | StepGroup:
+        """Return a step by name; the name of a fan-out without its index gives all of its steps."""
+        found = [one for one in self.info().steps if one.name == name or one.id == name]
+        found = found or [one for one in self._run.steps if stem(one.name) == name]
+        if not found:
+            known = ", ".join(one.name for one in self._run.steps) or "none yet"
+            raise NotFound(f"Run {self.id} has no step '{name}'.", field="step", hint=f"Its steps are: {known}.")
+        handles = [StepHandle(self.id, one, self.info) for one in found]
+        return handles[0] if len(handles) == 1 else StepGroup(name, handles)
+
+    def _ipython_key_completions_(self) -> builtins.list[str]:
+        return [one.name for one in self.info().steps]
+
+    def artifact(self, name: str) -> Artifact:
+        """Return an artifact by name, or by the name of the step that wrote it."""
+        for step in self.info().steps:
+            for one in step.artifacts:
+                if name in (one.name, step.name, f"{step.name}.{one.name}"):
+                    return Artifact(self.id, one)
+        known = ", ".join(f"{step.name}.{one.name}" for step in self._run.steps for one in step.artifacts)
+        raise NotFound(f"Run {self.id} has no artifact '{name}'.", field="artifact", hint=f"It has: {known or 'none'}.")
+
+    def cancel(self) -> RunHandle:
+        """Stop the run; finished steps keep their results."""
+        self._run = sync.wait(sync.client().workflows.cancel(self.id))
+        return self
+
+    def retry(self) -> RunHandle:
+        """Run the failed steps and what follows them again; finished steps are kept."""
+        self._run = sync.wait(sync.client().workflows.retry(self.id))
+        return self.show(f"run {self.id}: again from the failed steps")
+
+    def logs(self) -> str:
+        """Return the logs of all steps, each line with its step."""
+        return "\n".join(f"{step.name} | {line}" for step in self.steps for line in step.lines())
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.to_thread(self.result).__await__()
+
+    def _settle(self) -> None:
+        if self._card is not None:
+            self._card.settle(self._run)
+
+    def _drawer(self, line: str) -> Callable[[Run], cards.Picture]:
+        return lambda run: cards.run_card(run, line=line, logs=self._tail.lines(run))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        run = self.info()
+        return cards.run_card(run, logs=self._tail.lines(run))._repr_mimebundle_()
+
+    def __repr__(self) -> str:
+        return f"<run {self.id} of {self.name}, {self._run.status.state.value}>"
+
+
+class Runs:
+    """The person's runs: ``runs.last()``, ``runs.get(id)``, ``runs.list()``."""
+
+    def last(self, name: str = "") -> RunHandle:
+        """Return the newest run, of one workflow if its name is given."""
+        for run in sync.iterate(sync.client().workflows.all()):
+            if not name or run.name == name:
+                return self.get(run.id)
+        raise NotFound(
+            f"There is no run of {name}." if name else "There is no run yet.",
+            hint="Submit a workflow: best.submit(...).",
+        )
+
+    def get(self, run: str) -> RunHandle:
+        """Return a run by its identifier, or raise `NotFound`."""
+        return RunHandle(sync.wait(sync.client().workflows.get(run)))
+
+    def list(self, limit: int = 20) -> Listed:
+        """Return the latest runs, newest first."""
+        return Listed(sync.wait(sync.client().workflows.list(limit=limit)).items)
+
+    def __getitem__(self, run: str) -> RunHandle:
+        return self.get(run)
+
+    def _ipython_key_completions_(self) -> Sequence[str]:
+        return [one.id for one in self.list().items]
+
+    def __repr__(self) -> str:
+        return repr(self.list())
+
+
+class Listed:
+    """A list of runs that reads well in a notebook; iterate over it for handles."""
+
+    def __init__(self, items: tuple[Run, ...]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[RunHandle]:
+        return iter([RunHandle(one) for one in self.items])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def _picture(self) -> cards.Picture:
+        rows = [(one.id, one.name, look.word(one.status), look.duration(one.created, one.ended)) for one in self.items]
+        empty = "No runs yet. Write @step and @workflow functions, then call .submit() on the workflow."
+        return cards.listing("runs", ("run", "workflow", "state", "took"), rows, empty=empty)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return self._picture()._repr_mimebundle_()
+
+    def __repr__(self) -> str:
+        return self._picture().text
+
+
+runs = Runs()

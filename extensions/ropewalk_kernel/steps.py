@@ -1,0 +1,235 @@
+"""The steps of a run in a notebook: results as Python values, logs, artifacts, and the debugger for a failed one.
+
+Values come back through the run's artifacts; a pickle is only ever loaded here, in the kernel of the person whose run
+wrote it. Not here: the run as a whole (``runs``) and how a step is opened (``debug``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from IPython import get_ipython
+
+from ropewalk_core import model, settings, sync
+from ropewalk_core.errors import NotFound, UserCodeFailed
+from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.model import Run, State, Step
+from ropewalk_kernel import debug, look
+from ropewalk_runtime.step import load_attempt
+from ropewalk_runtime.values import decode
+
+RESULT = "result"
+_KEPT = 200
+_ASKED_AT_ONCE = 4
+
+
+class Artifact:
+    """A file that a run wrote. ``value()`` for Python objects, ``read()`` for bytes, ``save(path)`` for a file."""
+
+    def __init__(self, run: str, artifact: model.Artifact) -> None:
+        self.run, self.info = run, artifact
+
+    def read(self) -> bytes:
+        """Return the content."""
+        return b"".join(sync.iterate(sync.client().workflows.artifact(self.run, self.info.digest)))
+
+    def value(self) -> Any:
+        """Return the Python value that the step returned or wrote."""
+        return decode(self.read())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the content to a file beside the notebook and return its path."""
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                for chunk in sync.iterate(sync.client().workflows.artifact(self.run, self.info.digest)):
+                    file.write(chunk)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def __repr__(self) -> str:
+        return f"<artifact {self.info.name}, {self.info.size:,} bytes, {self.info.media_type}>"
+
+
+class StepHandle:
+    """One step of a run: ``.result``, ``.inputs``, ``.logs()``, ``.debug()``."""
+
+    def __init__(self, run: str, step: Step, fetch: Callable[[], Run]) -> None:
+        self._run, self._step, self._fetch = run, step, fetch
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self._step.name
+
+    @property
+    def state(self) -> State:
+        """The state now."""
+        return self.info().status.state
+
+    def info(self) -> Step:
+        """Return the step as it is now."""
+        self._step = next(one for one in self._fetch().steps if one.id == self._step.id)
+        return self._step
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the step was called with, as the run shows it."""
+        return dict(self.info().inputs)
+
+    @property
+    def result(self) -> Any:
+        """What the step returned.
+
+        Raises
+        ------
+        UserCodeFailed
+            If the step failed; the traceback is its own.
+        """
+        step = self.info()
+        if step.status.state is State.FAILED:
+            raise UserCodeFailed(
+                f"Step {step.name} failed: {step.error}",
+                field=f"step {step.name}",
+                hint=f'Open it with its own inputs: run["{step.name}"].debug()',
+                details={"traceback": step.traceback},
+            )
+        return value_of(self._run, step)
+
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        """The files the step wrote, by name."""
+        return {one.name: Artifact(self._run, one) for one in self.info().artifacts}
+
+    @property
+    def error(self) -> str:
+        """What it failed with; empty when it did not."""
+        return self.info().error
+
+    @property
+    def traceback(self) -> str:
+        """The traceback of its failure, from the person's own first frame on."""
+        return self.info().traceback
+
+    def lines(self, *, after: int = 0, follow: bool = False) -> Iterator[str]:
+        """Yield log lines; with ``follow`` until the step ends."""
+        logs = sync.client().workflows.logs(self._run, self._step.id, after=after, follow=follow)
+        return (line.text for line in sync.iterate(logs))
+
+    def logs(self) -> str:
+        """Return what the step printed."""
+        return "\n".join(self.lines())
+
+    def debug(self) -> debug.Opened:
+        """Run the step here with its own inputs and open the debugger where it fails.
+
+        Where nobody can answer a debugger, only the returned object says what was found: ``.inputs``, ``.exception``,
+        ``.locals``.
+        """
+        step = self.info()
+        folder = attempt_folder(self._run, step)
+        if not (folder / "inputs.json").is_file():
+            raise NotFound(
+                f"The inputs of step {step.name} are not on this machine.",
+                field=f"step {step.name}",
+                hint="Only a step that started has inputs; those of old runs may have been removed.",
+            )
+        attempt = load_attempt(folder)
+        return debug.open_step(attempt.function, attempt.arguments, shell=get_ipython())
+
+    def __repr__(self) -> str:
+        took = look.duration(self._step.started, self._step.ended)
+        return f"<step {self.name}, {self._step.status.state.value}{f', {took}' if took else ''}>"
+
+
+class StepGroup:
+    """The steps of a fan-out under one name; iterate over it, or ask for all results at once."""
+
+    def __init__(self, name: str, steps: list[StepHandle]) -> None:
+        self.name, self._steps = name, steps
+
+    def __iter__(self) -> Iterator[StepHandle]:
+        return iter(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, index: int) -> StepHandle:
+        return self._steps[index]
+
+    @property
+    def result(self) -> list[Any]:
+        """What each step returned, in order."""
+        return [one.result for one in self._steps]
+
+    def logs(self) -> str:
+        """Return what all of them printed, each line with its step."""
+        return "\n".join(f"{one.name} | {line}" for one in self._steps for line in one.lines())
+
+    def debug(self) -> debug.Opened:
+        """Open the first of them that failed."""
+        failed = [one for one in self._steps if one.state is State.FAILED]
+        if not failed:
+            raise NotFound(f"No step of {self.name} failed.", field="step", hint="Open one: run[name][0].debug().")
+        return failed[0].debug()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} steps of {self.name}>"
+
+
+class Tail:
+    """The last lines that the steps of a run printed, read a little further each time it is asked."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._offsets: dict[str, int] = {}
+        self._read: set[str] = set()
+        self._lines: list[str] = []
+
+    def lines(self, run: Run) -> list[str]:
+        """Return the newest lines; only steps that run, or ended since, are asked for more."""
+        waiting = [one for one in run.steps if one.started is not None and one.id not in self._read]
+        for step in waiting[:_ASKED_AT_ONCE]:
+            ended = step.status.state.terminal
+            self._lines += self._more(step)
+            if ended:
+                self._read.add(step.id)
+        self._lines = self._lines[-_KEPT:]
+        return self._lines
+
+    def _more(self, step: Step) -> list[str]:
+        logs = sync.client().workflows.logs(self._run, step.id, after=self._offsets.get(step.id, 0))
+        found = []
+        for line in sync.iterate(logs):
+            self._offsets[step.id] = line.offset
+            found.append(f"{step.name} | {line.text}")
+        return found
+
+
+def value_of(run: str, step: Step) -> Any:
+    """Return what a step returned: from its result artifact, or from its output parameter."""
+    for one in step.artifacts:
+        if one.name == RESULT:
+            return Artifact(run, one).value()
+    return step.outputs.get(RESULT)
+
+
+def outputs_of(run: Run) -> Any:
+    """Return what a workflow returned: the value of its last step, or of each of its last steps by name."""
+    needed = {need for step in run.steps for need in step.needs}
+    last = [step for step in run.steps if step.id not in needed]
+    values = {step.name: value_of(run.id, step) for step in last}
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def attempt_folder(run: str, step: Step) -> Path:
+    """Return the folder of a step's last attempt, inside this account's part of the machine."""
+    files = Path(settings.read_environment("HOME") or "/")
+    account = settings.read_environment("ROPEWALK_ACCOUNT") or files.parent.name
+    paths = AccountPaths(files.parent.parent.parent, account)
+    return paths.attempt(run, step.id, step.attempt)

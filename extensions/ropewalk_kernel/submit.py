@@ -1,0 +1,45 @@
+"""Submitting: anything that is a workflow becomes a run with a live card under the cell.
+
+``workflow.submit(...)`` and ``ropewalk.submit(x)`` end here. Not here: compiling (``ropewalk_workflows.compile``). The
+platform finds an equal run by its content, so running a cell again says "unchanged" instead of computing again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ropewalk_core import sync
+from ropewalk_core.model import RunSpec
+from ropewalk_kernel.runs import RunHandle
+from ropewalk_kernel.workflows import working_folder
+from ropewalk_workflows import compile as compiler
+
+
+def submit(workflow: Any, *, fresh: bool = False, **arguments: Any) -> RunHandle:
+    """Submit a workflow and return the run's handle.
+
+    Parameters
+    ----------
+    workflow
+        A ``@workflow`` function, any ``hera.workflows.Workflow``, or an Argo manifest as YAML text or dictionary.
+    fresh
+        Run again, also when an equal run is under way or done.
+    arguments
+        The workflow's arguments.
+
+    Raises
+    ------
+    BadWorkflow
+        If it cannot run as written; the field is named, and nothing was started.
+    Unsatisfiable
+        If no machine can ever satisfy a step's placement.
+    """
+    spec = compiler.from_object(workflow, **arguments)
+    return send(spec.model_copy(update={"fresh": fresh, "folder": working_folder()}))
+
+
+def send(spec: RunSpec) -> RunHandle:
+    """Send a compiled run on its way and show its card."""
+    run = sync.wait(sync.client().workflows.submit(spec))
+    word = "unchanged, this is the run that is there" if run.unchanged else "submitted"
+    return RunHandle(run).show(f"run {run.id} of {run.name}: {word}")

@@ -1,0 +1,32 @@
+"""`step` and `workflow` as people import them: the graph's own, with `submit` wired to the platform.
+
+Importing this costs no client; that is loaded when something is submitted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ropewalk_core import settings
+from ropewalk_core.model import RunSpec
+from ropewalk_workflows.dag import set_submitter, step, workflow
+
+__all__ = ["step", "workflow", "working_folder"]
+
+
+def working_folder() -> str:
+    """Return the notebook's folder as the platform names it: relative to the person's files, or absolute."""
+    here, home = Path.cwd(), Path(settings.read_environment("HOME") or "/")
+    if here == home:
+        return ""
+    return str(here.relative_to(home)) if here.is_relative_to(home) else str(here)
+
+
+def _send(spec: RunSpec) -> Any:
+    from ropewalk_kernel.submit import send
+
+    return send(spec)
+
+
+set_submitter(_send, folder=working_folder)

@@ -1,0 +1,131 @@
+"""JupyterLab as a person uses it: open a notebook, Shift-Enter cell by cell, answer the debugger, restart, save.
+
+Not here: what the cells must say (`promises`). Reads the page only, no kernel connection of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import nbformat
+from playwright.sync_api import Locator, Page, TimeoutError
+
+_CELLS = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell"
+
+
+class CellFailed(AssertionError):
+    """A cell raised where the tour does not expect it, or did not finish."""
+
+
+class Lab:
+    """One notebook open in JupyterLab.
+
+    Parameters
+    ----------
+    page
+        The browser's page, at the notebook's address.
+    source
+        The notebook as it lies in the repository; says which cells exist.
+    """
+
+    def __init__(self, page: Page, source: nbformat.NotebookNode) -> None:
+        self.page, self.source = page, source
+
+    def ready(self, seconds: float = 90) -> None:
+        """Wait until the notebook is there and its kernel is idle."""
+        self.page.locator(_CELLS).first.wait_for(timeout=seconds * 1000)
+        self._kernel_idle(seconds)
+
+    def cell(self, index: int) -> Locator:
+        """Return a cell of the page."""
+        return self.page.locator(f'{_CELLS}[data-windowed-list-index="{index}"]')
+
+    def select(self, index: int) -> None:
+        """Put the notebook's cursor on a cell, in command mode."""
+        target = self.cell(index)
+        for _try in range(40):
+            if target.count():
+                break
+            self.page.keyboard.press("ArrowDown")
+        target.scroll_into_view_if_needed()
+        target.locator(".jp-InputPrompt").first.click()
+        self.page.keyboard.press("Escape")
+
+    def run(self, index: int, *, seconds: float = 120, answer: Callable[[Page], None] | None = None) -> float:
+        """Press Shift-Enter on the cell under the cursor, wait for its end, and return the seconds it took.
+
+        ``answer`` is called when the cell asks something (the debugger does).
+        """
+        cell, started = self.cell(index), time.monotonic()
+        before = self._prompt(cell)
+        self.page.keyboard.press("Shift+Enter")
+        if self.source.cells[index].cell_type != "code":
+            return 0.0
+        while time.monotonic() - started < seconds:
+            if answer and cell.locator(".jp-Stdin-input").count():
+                answer(self.page)
+                answer = None
+            prompt = self._prompt(cell)
+            if prompt not in (before, "[*]:", "[ ]:"):
+                return time.monotonic() - started
+            time.sleep(0.05)
+        raise CellFailed(f"cell {index} did not finish within {seconds:g} s; it shows: {self.output(index)[-800:]}")
+
+    def _prompt(self, cell: Locator) -> str:
+        found = cell.locator(".jp-InputArea-prompt").first
+        return (found.text_content() or "").strip() if found.count() else ""
+
+    def output(self, index: int) -> str:
+        """Return the text that the person sees under a cell."""
+        found = self.cell(index).locator(".jp-OutputArea-output")
+        return "\n".join(found.all_inner_texts()) if found.count() else ""
+
+    def restart(self, seconds: float = 60) -> None:
+        """Restart the kernel through the menu and confirm."""
+        self.page.get_by_role("menuitem", name="Kernel", exact=True).click()
+        self.page.locator('.lm-Menu-item[data-command="kernelmenu:restart"]').click()
+        self.page.locator(".jp-Dialog button.jp-mod-accept").click()
+        self.page.locator(".jp-Dialog").wait_for(state="detached")
+        self._kernel_idle(seconds)
+
+    def save(self) -> None:
+        """Save with Ctrl-S and wait until nothing is unsaved."""
+        self.page.keyboard.press("Escape")
+        self.page.keyboard.press("Control+S")
+        dirty = self.page.locator(".jp-NotebookPanel .jp-mod-dirty, .lm-DockPanel-tabBar .jp-mod-dirty")
+        end = time.monotonic() + 20
+        while dirty.count() and time.monotonic() < end:
+            time.sleep(0.1)
+
+    def saved(self, address: str) -> nbformat.NotebookNode:
+        """Return the notebook as the Contents API has it, with the person's own cookies."""
+        answer = self.page.request.get(address, params={"content": "1", "type": "notebook"})
+        if not answer.ok:
+            raise CellFailed(f"the Contents API answers {answer.status} for {address}")
+        content: dict[str, Any] = answer.json()["content"]
+        return nbformat.from_dict(content)
+
+    def _kernel_idle(self, seconds: float) -> None:
+        """Wait until the kernel is idle and nothing covers the notebook, twice in a row."""
+        status = self.page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator").first
+        end, quiet = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            idle = status.count() and status.get_attribute("data-status") == "idle"
+            quiet = quiet + 1 if idle and not self._dismiss() else 0
+            if quiet == 2:
+                return
+            time.sleep(0.2)
+        raise CellFailed(f"the kernel was not ready within {seconds:g} s")
+
+    def _dismiss(self) -> bool:
+        """Close what JupyterLab may ask a newcomer (news, which kernel); say whether anything covers the notebook."""
+        for button in (".jp-Dialog button.jp-mod-accept", ".Toastify__close-button"):
+            found = self.page.locator(button)
+            if found.count():
+                with contextlib.suppress(TimeoutError):  # it closed by itself
+                    found.first.click(timeout=1000)
+                return True
+        return self.page.locator(".jp-Spinner").count() > 0

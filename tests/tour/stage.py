@@ -1,0 +1,163 @@
+"""The stage of the tour: a scratch home and folder, `ropewalk up` on free ports, and Debian's Chromium.
+
+Not here: what is looked at (`promises`, `visits`). Everything is removed and ended on the way out, also after a
+failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "tour"
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+_FIRST = re.compile(r"https?://\S+/first/\S+")
+
+
+class Missing(Exception):
+    """Something that the machine must have is not there."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running platform: its address, the one-time link, and its folders."""
+
+    origin: str
+    first: str
+    port: int
+    home: Path
+    folder: Path
+    log: Path
+
+
+def free_port() -> int:
+    """Return a port N such that N and N+1 are free on both loopbacks."""
+    for _try in range(200):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 65000 and all(_is_free(one) for one in (port, port + 1)):
+            return port
+    raise Missing("no two free ports in a row")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+def ropewalk(*arguments: str, home: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run the command line against the scratch home, as a person at a terminal would."""
+    command = [str(Path(sys.executable).with_name("ropewalk")), *arguments, "--home", str(home)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=_environment())
+
+
+@contextlib.contextmanager
+def platform(*files: Path, options: tuple[str, ...] = ()) -> Iterator[Platform]:
+    """Start `ropewalk up FOLDER` in the foreground with a scratch home; end it with Ctrl-C's signal."""
+    scratch = Path(tempfile.mkdtemp(prefix="ropewalk-tour-"))
+    scratch.chmod(0o755)
+    folder, home, log = scratch / "folder", scratch / "home", scratch / "up.log"
+    folder.mkdir()
+    for file in files:
+        shutil.copy(file, folder)
+    port = free_port()
+    up = [str(Path(sys.executable).with_name("ropewalk")), "up", str(folder), "--home", str(home), "--port", str(port)]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [*up, *options], stdout=sink, stderr=sink, env=_environment(), start_new_session=True
+        )
+    try:
+        first = _await_link(process, log)
+        yield Platform(first.split("/first/")[0], first, port, home, folder, log)
+    finally:
+        _end(process)
+        _keep_logs(home, log)
+        ropewalk("down", home=home)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a person's terminal: nothing that points at another platform."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ROPEWALK_", "JUPYTER"))}
+
+
+def _await_link(process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        text = log.read_text(errors="replace")
+        if found := _FIRST.search(text):
+            return found[0].rstrip(".,")
+        if process.poll() is not None:
+            raise Missing(f"`ropewalk up` ended with status {process.returncode}:\n{text[-4000:]}")
+        time.sleep(0.05)
+    raise Missing(f"`ropewalk up` printed no link for the first administrator:\n{log.read_text()[-4000:]}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _keep_logs(home: Path, log: Path) -> None:
+    """Keep the platform's logs beside the screenshots; they explain a failed tour."""
+    target = BUILD / "logs"
+    target.mkdir(parents=True, exist_ok=True)
+    for file in [log, *sorted((home / "logs").glob("*.log"))]:
+        if file.exists():
+            shutil.copy(file, target / file.name)
+
+
+def chromium() -> str:
+    """Return the browser, or say which Debian package is missing."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        raise Missing("Chromium is not installed. On Debian: apt-get install chromium")
+    return found
+
+
+@contextlib.contextmanager
+def browser(*flags: str) -> Iterator[Browser]:
+    """Start Chromium without a window."""
+    executable = chromium()
+    with sync_playwright() as playwright:
+        one = playwright.chromium.launch(executable_path=executable, args=[*CHROMIUM_FLAGS, *flags])
+        try:
+            yield one
+        finally:
+            one.close()
+
+
+def write_json(file: IO[str], value: object) -> None:
+    """Write a report."""
+    json.dump(value, file, indent=2)
