@@ -1,0 +1,126 @@
+"""What this machine has: architecture, cores, memory, scratch and accelerators, as an `Inventory` of one node.
+
+Limits of the control group that we run in count, so a container is not taken for its host. Not here: choosing among
+nodes (``ropewalk_core.placement``) and leasing devices. Rejected: importing a GPU library to count devices; it opens
+every device and takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from ropewalk_core.placement import Inventory, Node
+from ropewalk_core.processes import run
+from ropewalk_core.settings import Settings
+
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "riscv64": "riscv64"}
+
+
+def discover(settings: Settings, *, root: Path = Path("/")) -> Inventory:
+    """Return this machine as an inventory of one node.
+
+    Parameters
+    ----------
+    settings
+        The home, whose disk is the scratch space.
+    root
+        Where /proc, /sys and /dev lie; tests give a folder of their own.
+    """
+    machine = platform.machine().lower()
+    return Inventory(
+        nodes=(
+            Node(
+                name="this machine",
+                arch=_ARCHITECTURES.get(machine, machine),
+                cpu=cores(root),
+                memory=memory(root),
+                scratch=_scratch(settings.home),
+                accelerators=dict(Counter(accelerators(root))),
+            ),
+        )
+    )
+
+
+def cores(root: Path = Path("/")) -> float:
+    """Return how many cores we may use: the affinity mask, and the control group's quota where it is less."""
+    count = float(len(os.sched_getaffinity(0)))
+    for folder in _groups(root, "cpu"):
+        words = (_text(folder / "cpu.max") or _quota(folder)).split()
+        if len(words) == 2 and words[0] not in ("max", "-1"):
+            count = min(count, int(words[0]) / int(words[1]))
+    return round(count, 2)
+
+
+def memory(root: Path = Path("/")) -> int:
+    """Return bytes of memory: the machine's, or the control group's limit where it is less."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    size = int(match[1]) * 1024 if match else 0
+    for folder in _groups(root, "memory"):
+        for file in ("memory.max", "memory.limit_in_bytes"):
+            limit = _text(folder / file)
+            if limit.isdigit():
+                size = min(size, int(limit))
+    return size
+
+
+def accelerators(root: Path = Path("/")) -> list[str]:
+    """Return a name for each accelerator, for example ``nvidia-h100``; the driver's own list, without opening any."""
+    devices = [one for one in (root / "dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", one.name)]
+    if not devices:
+        return []
+    named = [
+        match[1]
+        for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+        if (match := re.search(r"^Model:\s+(.+)$", _text(path), re.MULTILINE))
+    ]
+    if len(named) < len(devices) and root == Path("/") and (program := shutil.which("nvidia-smi")):
+        done = run([program, "--query-gpu=name", "--format=csv,noheader"], timeout=10)
+        named = [line for line in done.out.splitlines() if line.strip()] if done.code == 0 else named
+    named += ["NVIDIA GPU"] * (len(devices) - len(named))
+    return [accelerator_name(one) for one in named[: len(devices)]]
+
+
+def accelerator_name(model: str) -> str:
+    """Return the name people write for a model: ``NVIDIA H100 80GB HBM3`` is ``nvidia-h100``."""
+    words = re.findall(r"[a-z0-9]+", model.lower())
+    words = [one for one in words if one not in ("nvidia", "tesla", "geforce", "quadro", "graphics", "device", "gpu")]
+    kept: list[str] = []
+    for one in words:
+        if kept and (re.fullmatch(r"\d+gb|hbm\w*|sxm\w*|pcie|nvl", one)):
+            break
+        kept.append(one)
+    return "-".join(["nvidia", *kept[:3]]) if kept else "nvidia-gpu"
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """Return the folders of our control group and its parents, in both versions."""
+    base, found = root / "sys/fs/cgroup", []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = base / controller if controllers else base
+        inner = top / path.strip("/")
+        found += [folder for folder in (inner, *inner.parents) if folder == top or top in folder.parents]
+    return list(dict.fromkeys(found))
+
+
+def _quota(folder: Path) -> str:
+    return f"{_text(folder / 'cpu.cfs_quota_us')} {_text(folder / 'cpu.cfs_period_us')}"
+
+
+def _scratch(home: Path) -> int:
+    folder = next(one for one in (home, *home.parents) if one.exists())
+    return shutil.disk_usage(folder).free
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
