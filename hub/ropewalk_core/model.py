@@ -200,8 +200,10 @@ class RunSpec(Noun):
 
     name: str
     manifest: dict[str, Any]
-    bundles: dict[str, Bundle] = Field(default_factory=dict)
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    bundles: dict[str, Bundle] = Field(default_factory=dict, description="By digest")
+    values: dict[str, str] = Field(default_factory=dict, description="Values too rich for JSON: digest -> base64")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="For people; the manifest holds what runs")
+    fresh: bool = Field(default=False, description="Run again, also when an equal run is there already")
     folder: str = Field(default="", description="Working directory, relative to the account's files")
     source: str = Field(default="workflow", description="workflow, hera or argo")
 
@@ -220,6 +222,7 @@ class Step(Noun):
 
     id: str
     name: str = Field(description="The person's name for it, such as train(2)")
+    kind: Literal["step", "group"] = Field(default="step", description="A group is a fan-out or a workflow inside")
     template: str = ""
     status: Status
     needs: tuple[str, ...] = Field(default=(), description="Identifiers of the steps it waits for")
@@ -242,6 +245,7 @@ class Run(Noun):
     name: str
     status: Status
     steps: tuple[Step, ...] = ()
+    outputs: dict[str, Any] = Field(default_factory=dict, description="`result`: where the workflow's result lies")
     arguments: dict[str, Any] = Field(default_factory=dict)
     digest: str = Field(default="", description="SHA-256 of manifest, bundles and arguments")
     source: str = "workflow"

@@ -1,0 +1,268 @@
+"""One attempt of a step: read its inputs, run the person's code, write its outputs whole.
+
+A folder holds one attempt: ``inputs.json`` (written before it starts), ``outputs.json`` (written once, by rename) and
+``log``. The engine trusts ``outputs.json`` only with the attempt's own identifier in it, so that a late or foreign one is
+refused. In an image the same step reads what Argo mounts: ``python -m ropewalk_runtime.step`` finds its parameters and
+artifacts as files below ``/ropewalk``. Values arrive as files and never become source. Standard library only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ropewalk_runtime import bundle, values
+
+MOUNT = Path("/ropewalk")
+_LONGEST_TEXT = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A loaded attempt: what ran, with what, and how it failed."""
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    error: str = ""
+    traceback: str = ""
+
+    def __call__(self) -> Any:
+        """Run it again here, with its own inputs."""
+        return _call(self.function, self.arguments)
+
+
+def main(folder: str | os.PathLike[str]) -> int:
+    """Run the attempt in the folder and return its exit code: 0 when it is done, 1 when it failed."""
+    root = Path(folder)
+    inputs = json.loads((root / "inputs.json").read_text(encoding="utf-8"))
+    try:
+        outputs = _run_command(root, inputs) if "command" in inputs else _run_python(inputs)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the person's code may raise anything
+        outputs = _failure(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    outputs["attempt"] = inputs.get("attempt", "")
+    outputs["peak_memory"] = (
+        max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+        * 1024
+    )
+    try:
+        write_whole(root / "outputs.json", json.dumps(outputs))
+    except OSError as error:
+        print(f"The outputs cannot be written: {error.strerror}.", file=sys.stderr)  # noqa: T201 - this is the log
+        return 1
+    return int(outputs.get("code") or 0) or (0 if outputs["ok"] else 1)
+
+
+def load_attempt(folder: str | os.PathLike[str]) -> Attempt:
+    """Return the function of an attempt with its own inputs, for a debugger in the kernel."""
+    root = Path(folder)
+    inputs = json.loads((root / "inputs.json").read_text(encoding="utf-8"))
+    outputs = root / "outputs.json"
+    facts = json.loads(outputs.read_text(encoding="utf-8")) if outputs.is_file() else {}
+    function = bundle.load(inputs["bundle"], install=False)
+    return Attempt(function, _arguments(inputs), facts.get("error", ""), facts.get("traceback", ""))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or none, also after a power cut."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+# Python steps
+
+
+def _run_python(inputs: dict[str, Any]) -> dict[str, Any]:
+    function = bundle.load(inputs["bundle"])
+    result = _call(function, _arguments(inputs))
+    saved = values.save(result, Path(inputs["store"]))
+    parameters = {}
+    if "result" in inputs.get("wants", ()):
+        parameters["result"] = _as_text(result, "is read by a condition or a fan-out")
+    if "items" in inputs.get("wants", ()):
+        parameters["items"] = items_text(result)
+    return {"ok": True, "artifacts": {"result": saved.as_dict()}, "parameters": parameters}
+
+
+def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    result = function(**arguments)
+    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _arguments(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: _value(reference) for name, reference in inputs.get("arguments", {}).items()}
+
+
+def _value(reference: dict[str, Any]) -> Any:
+    """Return a value by reference: JSON text, a file of the store, or a list of references."""
+    if "json" in reference:
+        return json.loads(reference["json"])
+    if "list" in reference:
+        return [_value(one) for one in reference["list"]]
+    return values.load(reference["file"])
+
+
+def _as_text(result: Any, why: str) -> str:
+    if not values.is_exact(result):
+        raise TypeError(f"The result {why}, so it must be plain JSON values, not {type(result).__name__}")
+    text = values.text_of(result)
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"The result {why}, so it may have {_LONGEST_TEXT} characters, not {len(text)}")
+    return text
+
+
+def items_text(result: Any) -> str:
+    """Return what a fan-out over this result loops over: each value as JSON text, with its place in the list."""
+    if not isinstance(result, list):
+        raise TypeError(f"A fan-out needs a list, and this step returned {type(result).__name__}")
+    _as_text(result, "is fanned out")
+    return json.dumps([{"index": str(index), "value": values.text_of(one)} for index, one in enumerate(result)])
+
+
+# Commands and scripts
+
+
+def _run_command(root: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Run a program of the person's own manifest: place its files, run it, collect what it says it writes."""
+    for one in inputs.get("files", []):
+        path = Path(one["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "text" in one:
+            path.write_text(one["text"], encoding="utf-8")
+        else:
+            shutil.copyfile(one["file"], path)
+    command = list(inputs["command"])
+    if "source" in inputs:
+        script = root / "script"
+        script.write_text(inputs["source"], encoding="utf-8")
+        command.append(str(script))
+    command += inputs.get("args", [])
+    for place in [*inputs.get("output_files", {}).values(), *inputs.get("output_artifacts", {}).values()]:
+        Path(place["path"]).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    code, said = _spawn(command, dict(os.environ) | inputs.get("environment", {}), inputs.get("capture", False))
+    if code:
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return {"ok": False, "error": f"The program {command[0]!r} {how}.", "code": abs(code) if code > 0 else 1}
+    parameters = {name: _read_output(name, place) for name, place in inputs.get("output_files", {}).items()}
+    if inputs.get("capture"):
+        parameters["result"] = said
+    store = Path(inputs["store"])
+    artifacts = {name: _keep(name, place, store) for name, place in inputs.get("output_artifacts", {}).items()}
+    return {"ok": True, "parameters": parameters, "artifacts": {key: one for key, one in artifacts.items() if one}}
+
+
+def _spawn(command: list[str], environment: dict[str, str], capture: bool) -> tuple[int, str]:
+    """Run the program; its standard output is logged, and kept when a later step asks for it."""
+    try:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE if capture else None)
+    except OSError as error:
+        raise RuntimeError(f"The program {command[0]!r} cannot be started: {error.strerror}") from None
+    said: list[str] = []
+    size = 0
+    for line in process.stdout or ():
+        text = line.decode("utf-8", "replace")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        size += len(text)
+        if size <= _LONGEST_TEXT:
+            said.append(text)
+    return process.wait(), "".join(said).rstrip("\n")
+
+
+def _read_output(name: str, place: dict[str, Any]) -> str:
+    path = Path(place["path"])
+    if not path.is_file():
+        if place.get("default") is not None:
+            return str(place["default"])
+        raise FileNotFoundError(f"The output parameter '{name}' was not written: there is no file {path}")
+    if path.stat().st_size > _LONGEST_TEXT:
+        raise ValueError(f"The output parameter '{name}' is larger than {_LONGEST_TEXT} bytes")
+    return path.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+
+
+def _keep(name: str, place: dict[str, Any], store: Path) -> dict[str, Any] | None:
+    path = Path(place["path"])
+    if not path.is_file():
+        if place.get("optional"):
+            return None
+        raise FileNotFoundError(f"The output artifact '{name}' was not written: there is no file {path}")
+    digest, size = values.keep_file(path, store)
+    return {"digest": digest, "size": size, "media_type": "application/octet-stream", "type": "file", "preview": ""}
+
+
+# Failures
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    code = "RW-USER-CODE"
+    if isinstance(error, MemoryError):
+        code = "RW-OUT-OF-MEMORY"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        code = "RW-STORAGE-FULL"
+    said = str(error).strip()
+    name = type(error).__name__
+    return {
+        "ok": False,
+        "problem": code,
+        "error": f"{name}: {said}" if said else name,
+        "traceback": bundle.user_traceback(error),
+    }
+
+
+def _mounted(mount: Path) -> dict[str, Any]:
+    """Return the inputs of a step that runs in an image, from what Argo mounted."""
+    arguments: dict[str, Any] = {}
+    called = json.loads((mount / "call.json").read_text(encoding="utf-8"))
+    for name in called["lists"]:
+        arguments[name] = {"list": []}
+    for path in sorted((mount / "parameters").glob("*")):
+        arguments[path.name] = {"json": path.read_text(encoding="utf-8")}
+    for path in sorted((mount / "inputs").glob("*")):
+        if path.is_dir():
+            parts = sorted(path.iterdir(), key=lambda one: int(one.name))
+            arguments[path.name] = {"list": [{"file": str(one)} for one in parts]}
+        else:
+            arguments[path.name] = {"file": str(path)}
+    store = str(mount / "store")
+    return {"bundle": str(mount / "bundle"), "arguments": arguments, "store": store, "wants": called["wants"]}
+
+
+def in_image(mount: Path = MOUNT) -> int:
+    """Run a step from mounted files, and leave its outputs where the manifest says they are."""
+    write_whole(mount / "inputs.json", json.dumps(_mounted(mount)))
+    code = main(mount)
+    outputs = json.loads((mount / "outputs.json").read_text(encoding="utf-8"))
+    target = mount / "outputs"
+    target.mkdir(exist_ok=True)
+    for name, facts in outputs.get("artifacts", {}).items():
+        shutil.copyfile(mount / "store" / facts["digest"][:2] / facts["digest"], target / name)
+    for name, text in outputs.get("parameters", {}).items():
+        (target / f"{name}.json").write_text(text, encoding="utf-8")
+    if not outputs["ok"]:
+        print(outputs.get("traceback") or outputs["error"], file=sys.stderr)  # noqa: T201 - the container's log
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]) if len(sys.argv) > 1 else in_image())

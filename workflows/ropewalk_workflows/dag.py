@@ -1,0 +1,375 @@
+"""`@step` and `@workflow`: plain Python that makes a graph.
+
+Inside a workflow, calling a step runs nothing: it notes a task and returns an `Output`, which stands for the result and
+goes into other steps. Loops and list comprehensions fan out; `step.map` fans out over a list or over an earlier result;
+a list of outputs joins. Outside of a workflow a step is the plain function. It must not know Argo (``compile``) or how
+a run is started (a submitter is put in by the kernel). Rejected: reading the workflow's source (loops over values that
+only Python knows would be lost).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol, overload
+
+from ropewalk_core.errors import BadWorkflow, RopewalkError
+from ropewalk_core.model import RunSpec
+from ropewalk_core.placement import Placement, parse_placement
+
+_tracing: ContextVar[Graph | None] = ContextVar("tracing", default=None)
+
+
+class Submitter(Protocol):
+    """What the kernel puts in: sends a run on its way and returns its handle."""
+
+    def __call__(self, spec: RunSpec) -> Any:
+        """Submit the run."""
+
+
+@dataclass
+class _Wiring:
+    submitter: Submitter | None = None
+    folder: Callable[[], str] = field(default=lambda: "")
+
+
+_wiring = _Wiring()
+
+
+def set_submitter(submitter: Submitter | None, *, folder: Callable[[], str] | None = None) -> None:
+    """Say how `Workflow.submit` reaches the platform, and in which folder (relative to the files) a run works."""
+    _wiring.submitter = submitter
+    if folder is not None:
+        _wiring.folder = folder
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a step runs."""
+
+    placement: Placement = field(default_factory=Placement)
+    retries: int = 0
+    backoff: float = 1.0
+    timeout: float | None = None
+
+
+class Step:
+    """A step: a function that a workflow may run elsewhere."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str = "", options: Options | None = None) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name or function.__name__
+        self.options = options or Options()
+        self.signature = _signature(function, self.name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function; inside of a workflow, note a task and return its `Output`."""
+        graph = _tracing.get()
+        if graph is None:
+            return self.function(*args, **kwargs)
+        return graph.add(self, self._bind(args, kwargs))
+
+    def map(self, items: Any, /, **common: Any) -> Any:
+        """Run the step once for each item, given as its first argument; ``common`` goes to each.
+
+        Parameters
+        ----------
+        items
+            A list, or the output of a step that returns a list.
+        """
+        first = next(iter(self.signature.parameters), "")
+        if not first:
+            raise BadWorkflow(f"The step '{self.name}' takes no argument to map over.", field=self.name)
+        graph = _tracing.get()
+        if graph is None:
+            return [self.function(**{first: item}, **common) for item in items]
+        if not isinstance(items, Output):
+            items = list(items)
+        bound = self._bind((), {first: None, **common})
+        del bound[first]
+        return graph.add(self, bound, over=(first, items))
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadWorkflow(
+                f"The step '{self.name}' cannot be called so: {error}.",
+                field=self.name,
+                hint=f"Its arguments are {self.name}{self.signature}.",
+            ) from error
+        return dict(bound.arguments)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}{self.signature}>"
+
+
+class Output:
+    """What a step will return. It can go into other steps; its value is known only when the run runs."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def after(self, *others: Output) -> Output:
+        """Make this step wait for others whose results it does not take."""
+        self._task.after.extend(one._task for one in others)
+        return self
+
+    def _unknown(self, what: str) -> NoReturn:
+        raise BadWorkflow(
+            f"The result of '{self._task.step.name}' is known only when the run runs; the workflow cannot {what} it.",
+            field=self._task.step.name,
+            hint="Pass it to a step and do this there; use step.map(result) to fan out over a result.",
+        )
+
+    def __bool__(self) -> bool:
+        self._unknown("test")
+
+    def __iter__(self) -> NoReturn:
+        self._unknown("loop over")
+
+    def __len__(self) -> int:
+        self._unknown("count")
+
+    def __getitem__(self, key: Any) -> NoReturn:
+        self._unknown("look into")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self._unknown(f"read .{name} of")
+
+    def _operate(self, *_: Any) -> NoReturn:
+        self._unknown("compute with")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operate
+    __lt__ = __le__ = __gt__ = __ge__ = _operate
+
+    def __repr__(self) -> str:
+        return f"<output of {self._task.step.name}>"
+
+
+@dataclass(eq=False)
+class Task:
+    """One call of a step inside a workflow. ``over`` is the argument that is mapped, and its items."""
+
+    step: Step
+    arguments: dict[str, Any]
+    over: tuple[str, Any] | None = None
+    after: list[Task] = field(default_factory=list)
+
+
+@dataclass
+class Graph:
+    """What a workflow's function noted, and what it returned."""
+
+    tasks: list[Task] = field(default_factory=list)
+    returns: Any = None
+
+    def add(self, step: Step, arguments: dict[str, Any], over: tuple[str, Any] | None = None) -> Output:
+        """Note a task."""
+        for name, value in [*arguments.items(), *([over] if over else [])]:
+            for one in outputs_in(value, f"{step.name}.{name}"):
+                if not any(one._task is task for task in self.tasks):
+                    raise BadWorkflow(
+                        f"The argument '{name}' of '{step.name}' comes from another workflow.",
+                        field=f"{step.name}.{name}",
+                    )
+        self.tasks.append(Task(step, arguments, over))
+        return Output(self.tasks[-1])
+
+
+def outputs_in(value: Any, where: str) -> list[Output]:
+    """Return the outputs in an argument: the argument itself, or the members of a list or tuple.
+
+    Raises
+    ------
+    BadWorkflow
+        If an output hides deeper, where nobody could hand it over.
+    """
+    if isinstance(value, Output):
+        return [value]
+    if not isinstance(value, list | tuple | dict | set | frozenset):
+        return []
+    members = list(value.values()) if isinstance(value, dict) else list(value)
+    direct = [one for one in members if isinstance(one, Output)]
+    deeper = any(outputs_in(one, where) for one in members if not isinstance(one, Output))
+    if deeper or (direct and not isinstance(value, list | tuple)):
+        raise BadWorkflow(
+            "A result may be an argument, or a member of a list that is one, but not deeper inside.",
+            field=where,
+            hint="Give it an argument of its own.",
+        )
+    return direct
+
+
+class Workflow:
+    """A workflow: a function that calls steps."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str = "", timeout: float | None = None) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name or function.__name__
+        self.timeout = timeout
+        self.signature = _signature(function, self.name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the whole workflow here, as plain Python; inside of another one, add its steps there."""
+        return self.function(*args, **kwargs)
+
+    def graph(self, *args: Any, **kwargs: Any) -> Graph:
+        """Return the tasks that this call makes."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadWorkflow(
+                f"The workflow '{self.name}' cannot be submitted so: {error}.",
+                field=self.name,
+                hint=f"Its arguments are {self.name}{self.signature}.",
+            ) from error
+        graph = Graph()
+        token = _tracing.set(graph)
+        try:
+            graph.returns = self.function(*bound.args, **bound.kwargs)
+        finally:
+            _tracing.reset(token)
+        if not graph.tasks:
+            raise BadWorkflow(f"The workflow '{self.name}' calls no step.", field=self.name)
+        return graph
+
+    def spec(self, *args: Any, fresh: bool = False, **kwargs: Any) -> RunSpec:
+        """Return what would be submitted: manifest, code and values."""
+        from ropewalk_workflows.compile import compile_workflow
+
+        spec = compile_workflow(self, args, kwargs)
+        return spec.model_copy(update={"fresh": fresh, "folder": _wiring.folder()})
+
+    def manifest(self, *args: Any, **kwargs: Any) -> str:
+        """Return the Argo manifest as YAML."""
+        from ropewalk_workflows.compile import to_yaml
+
+        return to_yaml(self.spec(*args, **kwargs).manifest)
+
+    def submit(self, *args: Any, fresh: bool = False, **kwargs: Any) -> Any:
+        """Run it on the platform and return the run's handle.
+
+        Parameters
+        ----------
+        args, kwargs
+            The workflow's own arguments.
+        fresh
+            Run again, also when an equal run is under way or done; without it that run is returned, marked unchanged.
+        """
+        if _wiring.submitter is None:
+            raise RopewalkError(
+                "There is no platform to submit to.",
+                hint="Submit from a notebook of the platform, or call the workflow to run it here.",
+            )
+        return _wiring.submitter(self.spec(*args, fresh=fresh, **kwargs))
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}{self.signature}>"
+
+
+@overload
+def step(function: Callable[..., Any], /) -> Step: ...
+@overload
+def step(
+    *,
+    name: str = "",
+    placement: Placement | dict[str, Any] | None = None,
+    retries: int = 0,
+    backoff: float = 1.0,
+    timeout: float | None = None,
+) -> Callable[[Callable[..., Any]], Step]: ...
+
+
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str = "",
+    placement: Placement | dict[str, Any] | None = None,
+    retries: int = 0,
+    backoff: float = 1.0,
+    timeout: float | None = None,
+) -> Any:
+    """Make a function a step.
+
+    Parameters
+    ----------
+    name
+        What people call it; the function's name by default.
+    placement
+        What it needs: ``Placement(memory="2Gi")``.
+    retries
+        How many more attempts a failed one gets.
+    backoff
+        Seconds before the second attempt; each further wait is twice as long.
+    timeout
+        Seconds an attempt may take.
+    """
+    if not isinstance(retries, int) or not 0 <= retries <= 100:
+        raise BadWorkflow("retries is a number from 0 to 100.", field="retries")
+    if backoff < 0 or (timeout is not None and timeout <= 0):
+        raise BadWorkflow("backoff and timeout are seconds.", field="timeout" if backoff >= 0 else "backoff")
+    options = Options(parse_placement(placement), retries, float(backoff), timeout)
+
+    def make(one: Callable[..., Any]) -> Step:
+        return Step(_function(one, "step"), name=name, options=options)
+
+    return make if function is None else make(function)
+
+
+def workflow(function: Callable[..., Any] | None = None, /, *, name: str = "", timeout: float | None = None) -> Any:
+    """Make a function that calls steps a workflow; ``timeout`` limits the whole run, in seconds."""
+
+    def make(one: Callable[..., Any]) -> Workflow:
+        return Workflow(_function(one, "workflow"), name=name, timeout=timeout)
+
+    return make if function is None else make(function)
+
+
+def _function(value: Any, what: str) -> Callable[..., Any]:
+    if isinstance(value, Step | Workflow):
+        return value.function
+    if not inspect.isfunction(value):
+        raise BadWorkflow(f"@{what} goes on a function, not on {type(value).__name__}.", field=what)
+    return value
+
+
+def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
+    signature = inspect.signature(function)
+    for one in signature.parameters.values():
+        if one.kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
+            raise BadWorkflow(
+                f"The argument '{one}' of '{name}' has no fixed name.",
+                field=f"{name}.{one.name}",
+                hint="Give each argument a name of its own.",
+            )
+    return signature
+
+
+def names_of(items: Iterable[Task]) -> dict[int, str]:
+    """Return the name of each task: the step's, with a number when the step is called several times."""
+    tasks = list(items)
+    counts: dict[str, int] = {}
+    for one in tasks:
+        counts[task_name(one.step.name)] = counts.get(task_name(one.step.name), 0) + 1
+    seen: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for one in tasks:
+        base = task_name(one.step.name)
+        names[id(one)] = base if counts[base] == 1 else f"{base}-{seen.get(base, 0)}"
+        seen[base] = seen.get(base, 0) + 1
+    return names
+
+
+def task_name(name: str) -> str:
+    """Return a step's name as Argo writes names of tasks and templates."""
+    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower()).strip("-")
+    return kept[:60] or "step"

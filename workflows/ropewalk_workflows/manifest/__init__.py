@@ -1,0 +1,7 @@
+"""Reads manifests: a closed model of what the engine runs. What it does not run is refused before the start."""
+
+from ropewalk_workflows.manifest.check import read
+from ropewalk_workflows.manifest.images import meaning, placement_of
+from ropewalk_workflows.manifest.model import Manifest, Template
+
+__all__ = ["Manifest", "Template", "meaning", "placement_of", "read"]

@@ -1,0 +1,392 @@
+"""Read a manifest and refuse, with its place, whatever the engine would not run. Pure; nothing has started yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ropewalk_core.errors import BadWorkflow
+from ropewalk_workflows.manifest import images as image_names
+from ropewalk_workflows.manifest import text
+from ropewalk_workflows.manifest.model import KINDS, Artifact, Call, Manifest, Parameter, Template
+
+_MOST_TEMPLATES, _MOST_CALLS, _DEEPEST, _EXACT = 1_000, 20_000, 12, 1_000
+_WORKFLOW_TAGS = (
+    "workflow.name",
+    "workflow.uid",
+    "workflow.namespace",
+    "workflow.creationTimestamp",
+    "workflow.status",
+)
+_PATHS = ("/tmp/", "/ropewalk/")  # noqa: S108 - each step has a /tmp of its own
+
+
+def read(manifest: Mapping[str, Any], images: Mapping[str, str]) -> Manifest:
+    """Return the manifest, checked through and through.
+
+    Parameters
+    ----------
+    manifest
+        Plain data, as it came.
+    images
+        What image names mean here (``settings.environments.images``).
+
+    Raises
+    ------
+    BadWorkflow
+        Naming the first field that is wrong or not supported.
+    """
+    try:
+        read_one = Manifest.model_validate(manifest)
+    except ValidationError as error:
+        raise _refusal(error.errors()[0], manifest) from error
+    _Check(read_one, images).all()
+    return read_one
+
+
+def _refusal(error: Any, manifest: Any) -> BadWorkflow:
+    place, here = "", manifest
+    for part in error["loc"]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+        here = _inside(here, part)
+        if isinstance(part, int) and isinstance(here, dict) and isinstance(here.get("name"), str):
+            place = f"{place.rpartition('[')[0]}[{here['name']}]"
+    last = str(error["loc"][-1]) if error["loc"] else "manifest"
+    if error["type"] in ("extra_forbidden", "none_required"):
+        return BadWorkflow(
+            f"'{last}' at {place} is not supported here.", field=place, hint="Leave it out; nothing was started."
+        )
+    if error["type"] == "missing":
+        return BadWorkflow(f"'{last}' is missing at {place}.", field=place)
+    return BadWorkflow(f"{place or 'The manifest'} is wrong: {str(error['msg'])[:200]}.", field=place or "manifest")
+
+
+def _inside(value: Any, part: Any) -> Any:
+    if isinstance(value, dict):
+        return value.get(part)
+    return value[part] if isinstance(value, list) and isinstance(part, int) and part < len(value) else None
+
+
+class _Check:
+    def __init__(self, manifest: Manifest, images: Mapping[str, str]) -> None:
+        self.manifest, self.images = manifest, images
+        self.templates = {one.name: one for one in manifest.spec.templates}
+
+    def all(self) -> None:
+        spec = self.manifest.spec
+        if len(spec.templates) > _MOST_TEMPLATES or len(self.templates) < len(spec.templates):
+            raise BadWorkflow("Templates need different names, and at most 1,000 of them.", field="spec.templates")
+        for field, name in (("entrypoint", spec.entrypoint), ("onExit", spec.on_exit)):
+            if name is not None and name not in self.templates:
+                raise BadWorkflow(f"There is no template '{name}'.", field=f"spec.{field}")
+        known = {*_WORKFLOW_TAGS, "workflow.parameters"}
+        known |= {f"workflow.parameters.{one.name}" for one in spec.arguments.parameters}
+        for one in spec.arguments.parameters:
+            if one.value is None and one.default is None:
+                raise BadWorkflow(f"The parameter '{one.name}' has no value.", field=f"spec.arguments[{one.name}]")
+            self._enum(one, one.value if one.value is not None else one.default, f"spec.arguments[{one.name}]")
+        self._supplied(spec.arguments, self.templates[spec.entrypoint], "spec.arguments", known)
+        for template in spec.templates:
+            self._template(template, known)
+        for name in filter(None, (spec.entrypoint, spec.on_exit)):
+            self._depth(name, ())
+
+    # Templates
+
+    def _template(self, template: Template, known: set[str]) -> None:
+        where = f"spec.templates[{template.name}]"
+        kinds = [one for one in KINDS if getattr(template, one) is not None]
+        if len(kinds) != 1:
+            raise BadWorkflow(f"The template '{template.name}' must be one of {', '.join(KINDS)}.", field=where)
+        own = known | _input_tags(template)
+        if template.program is not None:
+            self._program(template, own | {"retries", "pod.name", "node.name"}, where)
+        elif template.suspend is not None:
+            self._seconds(template.suspend.duration, f"{where}.suspend.duration")
+        else:
+            self._composite(template, own, where)
+        for field, value in (
+            ("activeDeadlineSeconds", template.active_deadline_seconds),
+            ("timeout", template.timeout),
+        ):
+            self._seconds(value, f"{where}.{field}")
+        self._retry(template, where)
+
+    def _program(self, template: Template, known: set[str], where: str) -> None:
+        program = template.program
+        assert program is not None
+        place = f"{where}.{template.kind}"
+        kind = image_names.meaning(program, self.images, place)
+        image_names.placement_of(template, self.manifest, where)
+        if template.kind == "container" and not program.command:
+            raise BadWorkflow("Without images a container needs its command written out.", field=f"{place}.command")
+        texts = [*program.command, *program.args, *(one.value for one in program.env)]
+        texts += [template.script.source] if template.script else []
+        outs = {f"outputs.parameters.{one.name}.path" for one in template.outputs.parameters}
+        outs |= {f"outputs.artifacts.{one.name}.path" for one in template.outputs.artifacts}
+        for one in texts:
+            self._tags(one, known | outs, place, strict=template.kind != "script")
+        for artifact in template.inputs.artifacts:
+            self._path(artifact.path, kind, f"{where}.inputs.artifacts[{artifact.name}].path")
+            if artifact.raw is not None:
+                self._tags(artifact.raw.data, known, f"{where}.inputs.artifacts[{artifact.name}].raw")
+        for parameter in template.outputs.parameters:
+            spot = f"{where}.outputs.parameters[{parameter.name}]"
+            if parameter.value_from is None or parameter.value_from.path is None:
+                raise BadWorkflow("An output of a program comes from a file: valueFrom.path.", field=spot)
+            self._path(parameter.value_from.path, kind, f"{spot}.valueFrom.path")
+        for artifact in template.outputs.artifacts:
+            self._path(artifact.path, kind, f"{where}.outputs.artifacts[{artifact.name}].path")
+            if artifact.s3 is not None:
+                self._tags(artifact.s3.key, known, f"{where}.outputs.artifacts[{artifact.name}].s3.key")
+
+    def _path(self, path: str | None, kind: str, where: str) -> None:
+        if path is None:
+            raise BadWorkflow("A path is missing.", field=where)
+        if kind != "step" and (not path.startswith(_PATHS) or ".." in path.split("/") or "{{" in path):
+            raise BadWorkflow(
+                f"The path {path!r} cannot be used here.", field=where, hint="Use a path below /tmp, without '..'."
+            )
+
+    def _retry(self, template: Template, where: str) -> None:
+        retry = template.retry_strategy
+        if retry is None:
+            return
+        if template.program is None:
+            raise BadWorkflow(
+                "retryStrategy is supported on container and script templates here.", field=f"{where}.retryStrategy"
+            )
+        if retry.limit is not None and not (retry.limit.isdigit() and int(retry.limit) <= 100):
+            raise BadWorkflow("A retry limit is a number from 0 to 100.", field=f"{where}.retryStrategy.limit")
+        if retry.backoff is not None:
+            for field in ("duration", "max_duration", "cap"):
+                self._seconds(getattr(retry.backoff, field), f"{where}.retryStrategy.backoff.{field}")
+            try:
+                float(retry.backoff.factor or 1)
+            except ValueError:
+                raise BadWorkflow("It is not a number.", field=f"{where}.retryStrategy.backoff.factor") from None
+
+    def _seconds(self, value: str | None, where: str) -> None:
+        try:
+            if value is not None:
+                text.duration(value)
+        except text.BadText as error:
+            raise BadWorkflow(f"{where}: {error}.", field=where) from error
+
+    # Tasks and groups
+
+    def _composite(self, template: Template, known: set[str], where: str) -> None:
+        groups = template.steps if template.steps is not None else ((template.dag.tasks,) if template.dag else ())
+        calls = [one for group in groups for one in group]
+        if not calls:
+            raise BadWorkflow(f"The template '{template.name}' calls nothing.", field=f"{where}.{template.kind}")
+        if len(calls) > _MOST_CALLS:
+            raise BadWorkflow(f"A template may call {_MOST_CALLS} others.", field=f"{where}.{template.kind}")
+        by_name = {one.name: one for one in calls}
+        if len(by_name) < len(calls):
+            raise BadWorkflow("Two calls have the same name.", field=f"{where}.{template.kind}")
+        prefix = "tasks" if template.dag else "steps"
+        before: dict[str, set[str]] = _ancestors(by_name, f"{where}.dag.tasks") if template.dag else _earlier(groups)
+        for call in calls:
+            place = f"{where}.{template.kind}.tasks[{call.name}]" if template.dag else f"{where}.steps[{call.name}]"
+            if template.dag is None and (call.dependencies or call.depends):
+                raise BadWorkflow("Steps of a group have no dependencies.", field=place)
+            if call.template not in self.templates:
+                raise BadWorkflow(f"There is no template '{call.template}'.", field=f"{place}.template")
+            seen = known | self._result_tags(prefix, (by_name[one] for one in sorted(before[call.name])))
+            self._call(call, seen, place)
+        after = known | self._result_tags(prefix, calls)
+        for parameter in template.outputs.parameters:
+            source = parameter.value_from.parameter if parameter.value_from else None
+            spot = f"{where}.outputs.parameters[{parameter.name}]"
+            if source is None:
+                raise BadWorkflow("It comes from a task: valueFrom.parameter.", field=spot)
+            self._tags(source, after, spot)
+        for artifact in template.outputs.artifacts:
+            spot = f"{where}.outputs.artifacts[{artifact.name}]"
+            if artifact.from_ is None:
+                raise BadWorkflow("It comes from a task: from.", field=spot)
+            self._tags(artifact.from_, after, spot)
+
+    def _call(self, call: Call, known: set[str], place: str) -> None:
+        loops = [one for one in (call.with_items, call.with_param, call.with_sequence) if one is not None]
+        if len(loops) > 1:
+            raise BadWorkflow("A call has at most one of withItems, withParam and withSequence.", field=place)
+        if call.with_param is not None:
+            self._tags(call.with_param, known, f"{place}.withParam")
+        if call.with_sequence is not None:
+            parts = (call.with_sequence.count, call.with_sequence.start, call.with_sequence.end)
+            for one in filter(None, parts):
+                self._tags(one, known, f"{place}.withSequence")
+        inner = known | ({"item"} | {"item."} if loops else set())
+        if call.when is not None:
+            self._tags(call.when, inner, f"{place}.when")
+            self._dry(call.when, f"{place}.when")
+        self._supplied(call.arguments, self.templates[call.template], f"{place}.arguments", inner)
+
+    def _dry(self, expression: str, where: str) -> None:
+        """Refuse a condition that cannot be read, whatever its values will be."""
+        try:
+            text.is_true(expression, _Anything())
+        except text.BadText as error:
+            if "neither true nor false" not in str(error) and "not both numbers" not in str(error):
+                raise BadWorkflow(f"The condition cannot be read: {error}.", field=where) from error
+
+    def _supplied(self, arguments: Any, template: Template, place: str, known: set[str]) -> None:
+        given = {one.name: one for one in arguments.parameters}
+        for parameter in arguments.parameters:
+            if parameter.value is not None:
+                self._tags(parameter.value, known, f"{place}.parameters[{parameter.name}]")
+            elif parameter.value_from is not None:
+                raise BadWorkflow("'valueFrom' is not supported here.", field=f"{place}.parameters[{parameter.name}]")
+        for wanted in template.inputs.parameters:
+            have = given.get(wanted.name)
+            value = have.value if have and have.value is not None else have.default if have else None
+            if value is None and wanted.value is None and wanted.default is None:
+                raise BadWorkflow(
+                    f"The template '{template.name}' needs the parameter '{wanted.name}'.", field=f"{place}.parameters"
+                )
+        files: dict[str, Artifact] = {one.name: one for one in arguments.artifacts}
+        for artifact in arguments.artifacts:
+            spot = f"{place}.artifacts[{artifact.name}]"
+            if sum(one is not None for one in (artifact.from_, artifact.s3, artifact.raw)) != 1:
+                raise BadWorkflow("An artifact is given by one of from, s3 and raw.", field=spot)
+            for one in (artifact.from_, artifact.s3 and artifact.s3.key, artifact.raw and artifact.raw.data):
+                if one:
+                    self._tags(one, known, spot)
+        for file in template.inputs.artifacts:
+            own = file.raw is not None or file.s3 is not None or file.optional
+            if file.name not in files and not own:
+                raise BadWorkflow(
+                    f"The template '{template.name}' needs the artifact '{file.name}'.", field=f"{place}.artifacts"
+                )
+
+    def _tags(self, value: str, known: set[str], where: str, *, strict: bool = True) -> None:
+        for tag in text.tags(value):
+            if tag.startswith("="):
+                raise BadWorkflow(
+                    f"The expression '{{{{{tag}}}}}' is not supported here.", field=where, hint="Use a plain {{tag}}."
+                )
+            loose = "item." in known and tag.startswith("item.")
+            if tag not in known and not loose and (strict or tag.partition(".")[0] in ("inputs", "workflow")):
+                raise BadWorkflow(f"Nothing is known as '{{{{{tag}}}}}' here.", field=where)
+
+    def _result_tags(self, prefix: str, calls: Iterable[Call]) -> set[str]:
+        found: set[str] = set()
+        for call in calls:
+            base = f"{prefix}.{call.name}"
+            found |= {f"{base}.status", f"{base}.id", f"{base}.name"}
+            template = self.templates.get(call.template)
+            if template is None:
+                continue
+            found |= {f"{base}.outputs.parameters.{one.name}" for one in template.outputs.parameters}
+            found |= {f"{base}.outputs.artifacts.{one.name}" for one in template.outputs.artifacts}
+            found |= {f"{base}.outputs.parameters", f"{base}.outputs.result", f"{base}.exitCode"}
+        return found
+
+    def _enum(self, parameter: Parameter, value: str | None, where: str) -> None:
+        if parameter.enum is not None and value not in parameter.enum:
+            raise BadWorkflow(f"{value!r} is none of {', '.join(parameter.enum)}.", field=where)
+
+    def _depth(self, name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise BadWorkflow(
+                f"The template '{name}' calls itself ({' > '.join([*above, name])}), which is a cycle.",
+                field=f"spec.templates[{name}]",
+            )
+        if len(above) > _DEEPEST:
+            raise BadWorkflow("Templates are nested too deeply.", field=f"spec.templates[{name}]")
+        for called in sorted({call.template for call in _calls(self.templates[name])}):
+            self._depth(called, (*above, name))
+
+
+class _Anything(dict[str, str]):
+    """Every tag has a value."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> str:
+        return "1"
+
+
+def _calls(template: Template) -> Iterator[Call]:
+    for group in template.steps or ():
+        yield from group
+    yield from template.dag.tasks if template.dag else ()
+
+
+def _input_tags(template: Template) -> set[str]:
+    found = {"inputs.parameters", *(f"inputs.parameters.{one.name}" for one in template.inputs.parameters)}
+    for one in template.inputs.artifacts:
+        found |= {f"inputs.artifacts.{one.name}", f"inputs.artifacts.{one.name}.path"}
+    return found
+
+
+def needs(call: Call) -> list[str]:
+    """Return the tasks that a task waits for, by name."""
+    found = list(call.dependencies)
+    if call.depends is not None:
+        found += [task for task, _ in text.terms(call.depends)]
+    return sorted(set(found))
+
+
+def _ancestors(calls: dict[str, Call], where: str) -> dict[str, set[str]]:
+    """Return all tasks that run before each task, or refuse a cycle by its names."""
+    done: dict[str, set[str]] = {}
+    direct: dict[str, list[str]] = {}
+    for name, call in calls.items():
+        if call.dependencies and call.depends is not None:
+            raise BadWorkflow("A task has either dependencies or depends.", field=f"{where}[{name}]")
+        try:
+            direct[name] = needs(call)
+        except text.BadText as error:
+            raise BadWorkflow(f"depends cannot be read: {error}.", field=f"{where}[{name}].depends") from error
+        for one in direct[name]:
+            if one not in calls:
+                raise BadWorkflow(f"There is no task '{one}'.", field=f"{where}[{name}].dependencies")
+    order = _order(direct, where)
+    if len(calls) > _EXACT:  # sets of all ancestors would be quadratic; the engine refuses a tag without a value anyway
+        everything = set(calls)
+        return dict.fromkeys(calls, everything)
+    for name in order:
+        done[name] = set(direct[name]).union(*(done[one] for one in direct[name]))
+    return done
+
+
+def _order(direct: dict[str, list[str]], where: str) -> list[str]:
+    """Return the tasks so that each comes after those it needs."""
+    missing = {name: len(before) for name, before in direct.items()}
+    after: dict[str, list[str]] = {name: [] for name in direct}
+    for name, before in direct.items():
+        for one in before:
+            after[one].append(name)
+    ready = [name for name, count in missing.items() if not count]
+    for name in ready:  # grows while it is read
+        for one in after[name]:
+            missing[one] -= 1
+            if not missing[one]:
+                ready.append(one)
+    if len(ready) < len(direct):
+        waiting = {name: before for name, before in direct.items() if missing[name]}
+        raise BadWorkflow(f"The tasks {_cycle(waiting)} wait for one another: a cycle.", field=where)
+    return ready
+
+
+def _cycle(waiting: dict[str, list[str]]) -> str:
+    path = [min(waiting)]
+    while path.count(path[-1]) < 2:
+        path.append(next(one for one in waiting[path[-1]] if one in waiting))
+    return " > ".join(path[path.index(path[-1]) :])
+
+
+def _earlier(groups: Iterable[Iterable[Call]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    before: set[str] = set()
+    for group in groups:
+        members = [one.name for one in group]
+        found.update({name: set(before) for name in members})
+        before.update(members)
+    return found

@@ -1,0 +1,11 @@
+"""What a manifest of ours and the engine both call things. Constants only."""
+
+RUNNER_IMAGE = "ropewalk/runner:0.1"
+RUNNER_COMMAND = ("python", "-m", "ropewalk_runtime.step")
+MOUNT = "/ropewalk"
+STEP = "ropewalk.dev/step"
+PLACEMENT = "ropewalk.dev/placement"
+RETURNS = "ropewalk.dev/returns"
+ACCELERATOR_LABEL = "ropewalk.dev/accelerator"
+ARCH_LABEL = "kubernetes.io/arch"
+BUNDLES, VALUES = "bundles/", "values/"
