@@ -80,8 +80,10 @@ class Client(Resource):
         """Return the catalogue of service templates."""
         return await self._page(Template, "templates", limit=200)
 
-    async def watch(self, kinds: Iterable[str] = (), *, after: int = 0, owner: str = "") -> AsyncIterator[Event]:
-        """Yield each change of the owner's things after a cursor, for ever.
+    async def watch(
+        self, kinds: Iterable[str] = (), *, after: int | None = None, owner: str = ""
+    ) -> AsyncIterator[Event]:
+        """Yield each change of the owner's things after a cursor, or from now on, for ever.
 
         ``event.kind`` is ``notebook``, ``service``, ``function`` or ``run``; ``event.body`` is the model's JSON.
         """

@@ -156,12 +156,13 @@ class Wire:
             except httpx.TransportError as error:
                 raise Unavailable(f"The platform does not answer ({type(error).__name__}).") from error
 
-    async def events(self, path: str, *, after: int, kinds: str = "") -> AsyncIterator[Event]:
-        """Yield server-sent events after a cursor; connect again, for ever, after the last one seen."""
+    async def events(self, path: str, *, after: int | None, kinds: str = "") -> AsyncIterator[Event]:
+        """Yield server-sent events after a cursor (None: from now); connect again, for ever, after the last one."""
         pause = 0.1
         while True:
             try:
                 async with self.stream(path, {"after": after, "kinds": kinds}) as response:
+                    after = int(response.headers.get("Ropewalk-Cursor", 0)) if after is None else after
                     async for data in _sse(response.aiter_lines()):
                         event = Event.model_validate_json(data)
                         after, pause = event.cursor, 0.1

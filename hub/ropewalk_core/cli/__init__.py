@@ -1,0 +1,73 @@
+"""The command line: ``ropewalk <noun> <verb>``, a thin face of the client.
+
+Other packages add commands through the entry point group ``ropewalk.commands``: ``register(subparsers)`` declares
+parsers and sets ``run`` to a function of the arguments that returns the exit code (0 done, 1 failed, 2 wrong use,
+3 refused, 4 not found, 75 later). Not here: what commands do on the machine (``ropewalk_hub.commands``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+from ropewalk_core.cli import platform, work
+from ropewalk_core.cli.output import echo, fail
+from ropewalk_core.cli.parsing import Parser, Subparsers, common
+from ropewalk_core.client import connect
+from ropewalk_core.errors import RopewalkError
+
+__all__ = ["Parser", "Subparsers", "build_parser", "common", "echo", "main"]
+
+_EPILOG = """examples:
+  ropewalk up                       start the platform here
+  ropewalk functions list --json    what your notebooks deployed
+  ropewalk workflows logs last -f   follow the latest run
+
+exit codes: 0 done, 1 failed, 2 wrong use, 3 refused, 4 not found, 75 try later
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with every command that is installed."""
+    parser: argparse.ArgumentParser = Parser(
+        prog="ropewalk",
+        description="Notebook cells as services, functions and workflows.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for entry in sorted(entry_points(group="ropewalk.commands"), key=lambda one: one.name):
+        try:
+            register = entry.load()
+        except ModuleNotFoundError:
+            continue  # in a notebook, the platform's own side is not installed
+        register(subparsers)
+    work.register(subparsers)
+    platform.register(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = build_parser().parse_args(words)
+        return int(asyncio.run(_ask(arguments)) if "ask" in arguments else arguments.run(arguments))
+    except RopewalkError as error:
+        return fail(error, as_json="--json" in words)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left; keep the interpreter from complaining while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+async def _ask(arguments: argparse.Namespace) -> int:
+    async with connect(home=arguments.home, account=arguments.account) as client:
+        code: int = await arguments.ask(client, arguments)
+        return code

@@ -1,0 +1,367 @@
+"""The commands of services, functions, workflows and notebooks. Each is a call of the client and a table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from ropewalk_core.cli.output import age, clean, echo, plain, show, show_one, state
+from ropewalk_core.cli.parsing import (
+    Subparsers,
+    add_placement,
+    load_yaml,
+    noun,
+    pairs,
+    placement_of,
+    read_text,
+    verb,
+)
+from ropewalk_core.client import Client
+from ropewalk_core.errors import BadInput, NotFound
+from ropewalk_core.model import Call, Function, LogLine, Notebook, Run, RunSpec, Service, ServiceSpec, State, Step
+
+_SERVICES = {
+    "NAME": lambda one: one.spec.name,
+    "TEMPLATE": lambda one: one.spec.template,
+    "STATE": lambda one: state(one.status),
+    "AGE": lambda one: age(one.created),
+    "ADDRESS": lambda one: one.address,
+}
+_FUNCTIONS = {
+    "NAME": lambda one: one.name,
+    "REVISION": lambda one: str(one.revision.number),
+    "STATE": lambda one: state(one.status),
+    "AGE": lambda one: age(one.created),
+    "ADDRESS": lambda one: one.address,
+}
+_RUNS = {
+    "RUN": lambda one: one.id,
+    "NAME": lambda one: one.name,
+    "STATE": lambda one: state(one.status),
+    "AGE": lambda one: age(one.created),
+}
+_STEPS = {
+    "STEP": lambda one: one.name,
+    "STATE": lambda one: state(one.status),
+    "TOOK": lambda one: age(one.started, one.ended) if one.ended else "",
+    "ERROR": lambda one: one.error,
+}
+_CALLS = {
+    "STARTED": lambda one: f"{age(one.started)} ago",
+    "TOOK": lambda one: f"{(one.ended - one.started) * 1000:.0f} ms" if one.ended else "",
+    "STATE": lambda one: one.state.value,
+    "STATUS": lambda one: str(one.status or ""),
+    "COLD": lambda one: "cold" if one.cold else "",
+    "ERROR": lambda one: one.error,
+}
+_NOTEBOOKS = {
+    "NAME": lambda one: one.name or "(default)",
+    "STATE": lambda one: state(one.status),
+    "ADDRESS": lambda one: one.address,
+}
+
+
+def register(subparsers: Subparsers) -> None:
+    """Declare the commands."""
+    _services(noun(subparsers, "services", "programs with a page, launched from templates"))
+    _functions(noun(subparsers, "functions", "functions deployed from notebook cells"))
+    _workflows(noun(subparsers, "workflows", "runs of workflows"))
+    _notebooks(noun(subparsers, "notebooks", "notebook servers"))
+
+
+def _services(verbs: Subparsers) -> None:
+    verb(verbs, "list", "list your services", run=_list_services, example="ropewalk services list --json")
+    one = verb(verbs, "get", "show one service", run=_get_service, example="ropewalk services get board")
+    one.add_argument("name")
+    one = verb(
+        verbs,
+        "launch",
+        "launch a service from a template",
+        run=_launch,
+        example="ropewalk services launch tensorboard --name board --set logdir=runs",
+    )
+    one.add_argument("template", help="see `ropewalk templates list`")
+    one.add_argument("--name", help="name of the service (default: the template's)")
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the template")
+    one.add_argument("--values", metavar="FILE", help="values as YAML; - is standard input")
+    one.add_argument("--wait", action="store_true", help="return when it runs or has failed")
+    add_placement(one)
+    one = verb(verbs, "remove", "stop and forget a service", run=_remove, example="ropewalk services remove board")
+    one.add_argument("name")
+    one = verb(verbs, "logs", "print a service's log", run=_service_logs, example="ropewalk services logs board -f")
+    one.add_argument("name")
+    one.add_argument("-f", "--follow", action="store_true", help="go on while it grows")
+
+
+def _functions(verbs: Subparsers) -> None:
+    verb(verbs, "list", "list your functions", run=_list_functions, example="ropewalk functions list --json")
+    one = verb(verbs, "get", "show one function", run=_get_function, example="ropewalk functions get digits")
+    one.add_argument("name")
+    one = verb(
+        verbs, "call", "call a function", run=_call, example="""ropewalk functions call digits '{"image": [0, 1]}'"""
+    )
+    one.add_argument("name")
+    one.add_argument("payload", nargs="?", default="null", help="JSON; @FILE or - read it from elsewhere")
+    one = verb(verbs, "remove", "remove a function", run=_remove_function, example="ropewalk functions remove digits")
+    one.add_argument("name")
+    one = verb(
+        verbs, "logs", "list the latest calls of a function", run=_calls, example="ropewalk functions logs digits"
+    )
+    one.add_argument("name")
+    one.add_argument("--limit", type=int, default=20, help="how many calls (default 20)")
+
+
+def _workflows(verbs: Subparsers) -> None:
+    one = verb(verbs, "list", "list your latest runs", run=_list_runs, example="ropewalk workflows list --limit 5")
+    one.add_argument("--limit", type=int, default=20, help="how many runs (default 20)")
+    one = verb(
+        verbs,
+        "submit",
+        "run an Argo workflow from a file",
+        run=_submit,
+        example="ropewalk workflows submit train.yaml -p epochs=3 --wait",
+    )
+    one.add_argument("file", help="an Argo Workflow as YAML; - is standard input")
+    one.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="an argument")
+    one.add_argument("--wait", action="store_true", help="return when the run has ended")
+    for name, help_text, run in (
+        ("get", "show one run with its steps", _get_run),
+        ("cancel", "stop a run", _cancel),
+        ("retry", "run failed steps again", _retry),
+    ):
+        one = verb(verbs, name, help_text, run=run, example=f"ropewalk workflows {name} run-5k2m9qv0w3")
+        one.add_argument("run", help="identifier, or `last`")
+    one = verb(
+        verbs, "logs", "print a run's logs", run=_run_logs, example="ropewalk workflows logs last --step 'train(2)' -f"
+    )
+    one.add_argument("run", help="identifier, or `last`")
+    one.add_argument("--step", help="name or identifier of one step (default: all of them)")
+    one.add_argument("-f", "--follow", action="store_true", help="go on while it grows")
+
+
+def _notebooks(verbs: Subparsers) -> None:
+    verb(verbs, "list", "list your notebook servers", run=_list_notebooks, example="ropewalk notebooks list")
+    one = verb(verbs, "start", "start your notebook server", run=_start, example="ropewalk notebooks start")
+    add_placement(one)
+    verb(verbs, "stop", "stop your notebook server", run=_stop, example="ropewalk notebooks stop")
+
+
+async def _list_services(client: Client, arguments: argparse.Namespace) -> int:
+    found = [one async for one in client.services.all()]
+    show(found, _SERVICES, as_json=arguments.json, empty="No services. Launch one: ropewalk services launch TEMPLATE")
+    return 0
+
+
+async def _get_service(client: Client, arguments: argparse.Namespace) -> int:
+    return _service(await client.services.get(arguments.name), arguments.json)
+
+
+def _service(service: Service, as_json: bool) -> int:
+    fields = {
+        "name": service.spec.name,
+        "template": service.spec.template,
+        "state": state(service.status),
+        "next": service.status.why.next if service.status.why else "",
+        "address": service.address,
+        "placement": service.spec.placement.describe(),
+        "values": json.dumps(service.spec.values),
+        "age": age(service.created),
+    }
+    show_one(service, fields, as_json=as_json)
+    return 1 if service.status.state is State.FAILED else 0
+
+
+async def _launch(client: Client, arguments: argparse.Namespace) -> int:
+    values = load_yaml(read_text(arguments.values), arguments.values) if arguments.values else {}
+    if not isinstance(values, dict):
+        raise BadInput("The values are not a mapping of names to values.", field="values")
+    spec = ServiceSpec(
+        name=arguments.name or arguments.template,
+        template=arguments.template,
+        values=values | pairs(arguments.set, "--set"),
+        placement=placement_of(arguments),
+    )
+    service = await client.services.apply(spec)
+    if arguments.wait:
+        service = await _settled(client, service)
+    return _service(service, arguments.json)
+
+
+async def _remove(client: Client, arguments: argparse.Namespace) -> int:
+    return _said(await client.services.remove(arguments.name), f"{arguments.name} is stopping.", arguments.json)
+
+
+async def _service_logs(client: Client, arguments: argparse.Namespace) -> int:
+    async for line in client.services.logs(arguments.name, follow=arguments.follow):
+        _line(line, arguments.json)
+    return 0
+
+
+async def _list_functions(client: Client, arguments: argparse.Namespace) -> int:
+    found = [one async for one in client.functions.all()]
+    show(found, _FUNCTIONS, as_json=arguments.json, empty="No functions. Deploy one from a cell with %%function.")
+    return 0
+
+
+async def _get_function(client: Client, arguments: argparse.Namespace) -> int:
+    function: Function = await client.functions.get(arguments.name)
+    spec = function.revision.spec
+    fields = {
+        "name": function.name,
+        "revision": f"{function.revision.number} ({function.revision.id})",
+        "state": state(function.status),
+        "next": function.status.why.next if function.status.why else "",
+        "address": function.address,
+        "placement": spec.placement.describe(),
+        "timeout": f"{spec.timeout:g} s",
+        "files": ", ".join(spec.bundle.files),
+        "deployed": f"{age(function.revision.created)} ago",
+    }
+    show_one(function, fields, as_json=arguments.json)
+    return 0
+
+
+async def _call(client: Client, arguments: argparse.Namespace) -> int:
+    payload = arguments.payload
+    if payload == "-" or payload.startswith("@"):
+        payload = read_text(payload.removeprefix("@"))
+    try:
+        json.loads(payload)
+    except ValueError as error:
+        raise BadInput(f"The payload is not JSON: {error}.", field="payload") from error
+    answer = await client.functions.call(arguments.name, payload.encode())
+    if sys.stdout.isatty():
+        echo(clean(answer.decode(errors="replace"), lines=True))
+    else:
+        sys.stdout.buffer.write(answer)
+        echo("")
+    return 0
+
+
+async def _remove_function(client: Client, arguments: argparse.Namespace) -> int:
+    return _said(await client.functions.remove(arguments.name), f"{arguments.name} is removed.", arguments.json)
+
+
+async def _calls(client: Client, arguments: argparse.Namespace) -> int:
+    page = await client.functions.calls(arguments.name, limit=arguments.limit)
+    found: list[Call] = list(page.items)
+    show(found, _CALLS, as_json=arguments.json, empty="No calls yet.")
+    return 0
+
+
+async def _list_runs(client: Client, arguments: argparse.Namespace) -> int:
+    page = await client.workflows.list(limit=arguments.limit)
+    show(list(page.items), _RUNS, as_json=arguments.json, empty="No runs. Start one from a notebook, or submit a file.")
+    return 0
+
+
+async def _submit(client: Client, arguments: argparse.Namespace) -> int:
+    manifest = load_yaml(read_text(arguments.file), arguments.file)
+    if not isinstance(manifest, dict) or manifest.get("kind") != "Workflow":
+        raise BadInput(f"{arguments.file} is not an Argo Workflow.", field="kind", hint="Its kind must be Workflow.")
+    metadata = manifest.get("metadata") or {}
+    name = str(metadata.get("name") or metadata.get("generateName") or Path(arguments.file).stem).strip("-")
+    spec = RunSpec(name=name, manifest=manifest, arguments=pairs(arguments.parameter, "--parameter"), source="argo")
+    run = await client.workflows.submit(spec)
+    if arguments.wait:
+        run = await _ended(client, run)
+    return _run(run, arguments.json)
+
+
+def _run(run: Run, as_json: bool) -> int:
+    fields = {
+        "run": run.id,
+        "name": run.name,
+        "state": state(run.status),
+        "next": run.status.why.next if run.status.why else "",
+        "age": age(run.created),
+    }
+    show_one(run, fields, as_json=as_json)
+    if run.steps and not as_json:
+        echo("")
+        show(run.steps, _STEPS, as_json=False, empty="")
+    return 1 if run.status.state is State.FAILED else 0
+
+
+async def _run_named(client: Client, name: str) -> Run:
+    if name != "last":
+        return await client.workflows.get(name)
+    page = await client.workflows.list(limit=1)
+    if not page.items:
+        raise NotFound("There is no run yet.", field="run")
+    return await client.workflows.get(page.items[0].id)
+
+
+async def _get_run(client: Client, arguments: argparse.Namespace) -> int:
+    return _run(await _run_named(client, arguments.run), arguments.json)
+
+
+async def _cancel(client: Client, arguments: argparse.Namespace) -> int:
+    run = await client.workflows.cancel((await _run_named(client, arguments.run)).id)
+    return _said(run, f"{run.id} is {run.status.state}.", arguments.json)
+
+
+async def _retry(client: Client, arguments: argparse.Namespace) -> int:
+    run = await client.workflows.retry((await _run_named(client, arguments.run)).id)
+    return _said(run, f"{run.id} is {run.status.state}.", arguments.json)
+
+
+async def _run_logs(client: Client, arguments: argparse.Namespace) -> int:
+    run = await _run_named(client, arguments.run)
+    steps = [one for one in run.steps if arguments.step in (None, one.id, one.name)]
+    if not steps:
+        raise NotFound("There is no such step in this run.", field="step")
+    for step in steps:
+        async for line in client.workflows.logs(run.id, step.id, follow=arguments.follow):
+            _line(line, arguments.json, prefix="" if len(steps) == 1 else _label(step))
+    return 0
+
+
+def _label(step: Step) -> str:
+    return f"[{clean(step.name)}] "
+
+
+async def _list_notebooks(client: Client, arguments: argparse.Namespace) -> int:
+    page = await client.notebooks.list()
+    show(list(page.items), _NOTEBOOKS, as_json=arguments.json, empty="No notebook server has run yet.")
+    return 0
+
+
+async def _start(client: Client, arguments: argparse.Namespace) -> int:
+    notebook: Notebook = await client.notebooks.start(placement=placement_of(arguments))
+    return _said(notebook, f"{state(notebook.status)}  {notebook.address}", arguments.json)
+
+
+async def _stop(client: Client, arguments: argparse.Namespace) -> int:
+    notebook = await client.notebooks.stop()
+    return _said(notebook, state(notebook.status), arguments.json)
+
+
+def _said(thing: BaseModel, words: str, as_json: bool) -> int:
+    echo(json.dumps(plain(thing), indent=2) if as_json else clean(words))
+    return 0
+
+
+def _line(line: LogLine, as_json: bool, prefix: str = "") -> None:
+    echo(line.model_dump_json() if as_json else prefix + clean(line.text))
+
+
+async def _settled(client: Client, service: Service) -> Service:
+    """Look again until the service runs or has ended."""
+    while not service.status.state.terminal and service.status.state not in (State.RUNNING, State.IDLE):
+        await asyncio.sleep(0.3)
+        service = await client.services.get(service.spec.name)
+    return service
+
+
+async def _ended(client: Client, run: Run) -> Run:
+    """Look again until the run has ended."""
+    while not run.status.state.terminal:
+        await asyncio.sleep(0.3)
+        run = await client.workflows.get(run.id)
+    return run
