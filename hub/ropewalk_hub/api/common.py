@@ -1,0 +1,154 @@
+"""What all routes of the REST interface share: errors as bodies, limits of what is read, pages and streams.
+
+Not here: who asks (``security``) and what may be done (``guard``, asked by the ports themselves). Rejected: exception
+handlers of the whole application; pages answer errors as HTML, so each side translates its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Message, Receive
+
+from ropewalk_core.errors import BadInput, Internal, Limited, RopewalkError, TooLarge, Unavailable
+from ropewalk_core.model import LogLine
+from ropewalk_hub.platform import Platform
+
+CURSOR = "Ropewalk-Cursor"
+_log = logging.getLogger(__name__)
+
+
+class Problem(BaseModel):
+    """The body of every answer that is not a success."""
+
+    code: str = Field(description="Stable code such as RW-NOT-FOUND; docs/errors.md explains each")
+    message: str = Field(description="One clear sentence")
+    hint: str = Field(description="What to do next")
+    field: str | None = Field(default=None, description="The field, line or limit it is about")
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+def platform_of(request: Request) -> Platform:
+    """Return the platform that answers."""
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+Its = Annotated[Platform, Depends(platform_of)]
+After = Annotated[str, Query(max_length=200, description="The `next` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=200, description="Entries in one page")]
+Key = Annotated[
+    str, Header(alias="Idempotency-Key", max_length=200, description="The same key again returns the same answer")
+]
+From = Annotated[int, Query(ge=0, description="Byte offset of the last line seen")]
+Follow = Annotated[bool, Query(description="Go on while the log grows")]
+
+
+class ApiRoute(APIRoute):
+    """A route whose failures are `Problem` bodies, whose body is limited, and whose answer names the cursor."""
+
+    limited = True
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler with our translation around it."""
+        inner = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            platform = platform_of(request)
+            cursor = platform.journal.cursor
+            try:
+                if self.limited:
+                    limit = platform.settings.limits.payload
+                    request = Request(request.scope, _limited(request.receive, limit, request.headers))
+                response = await inner(request)
+            except ClientDisconnect:
+                raise
+            except Exception as error:  # noqa: BLE001  # the boundary: what is not ours becomes RW-INTERNAL, and a log line
+                response = answer(as_error(error))
+            response.headers[CURSOR] = str(cursor)
+            return response
+
+        return handle
+
+
+class UploadRoute(ApiRoute):
+    """A route whose body is a stream without a limit of its own; a quota ends it."""
+
+    limited = False
+
+
+def as_error(error: Exception) -> RopewalkError:
+    """Return one of our errors for any exception; an unforeseen one is logged with a mark that the person sees."""
+    if isinstance(error, RopewalkError) and error.public:
+        return error
+    if isinstance(error, RequestValidationError):
+        return _bad_input(error)
+    mark = secrets.token_hex(4)
+    _log.error("internal error %s", mark, exc_info=error)
+    return Internal(str(error), hint=f"Tell your administrator the code RW-INTERNAL and the mark {mark}.")
+
+
+def answer(error: RopewalkError) -> JSONResponse:
+    """Return the error as an answer."""
+    headers = {}
+    if isinstance(error, Limited | Unavailable):
+        headers["Retry-After"] = f"{max(1, round(getattr(error, 'retry_after', 1.0)))}"
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error.problem(), error.status, headers)
+
+
+def _bad_input(error: RequestValidationError) -> BadInput:
+    first: Mapping[str, Any] = next(iter(error.errors()), {})
+    parts = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "header", "path")]
+    field = ".".join(parts) or "body"
+    return BadInput(f"'{field}' is wrong: {first.get('msg', 'it cannot be read')}.", field=field)
+
+
+def _limited(receive: Receive, limit: int, headers: Mapping[str, str]) -> Receive:
+    """Return a receive that refuses a body over the limit, as soon as that is known."""
+    length, seen = headers.get("content-length", ""), 0
+
+    async def receiving() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit or (length.isdigit() and int(length) > limit):
+            raise TooLarge(f"The request is larger than {limit} bytes.", field="limits.payload")
+        return message
+
+    return receiving
+
+
+def ndjson(lines: AsyncIterator[LogLine]) -> StreamingResponse:
+    """Return log lines as one JSON object a line, as they come."""
+
+    async def encode() -> AsyncIterator[str]:
+        async for line in lines:
+            yield line.model_dump_json() + "\n"
+
+    return StreamingResponse(encode(), media_type="application/x-ndjson")
+
+
+def download(content: AsyncIterator[bytes], name: str) -> StreamingResponse:
+    """Return somebody's bytes so that a browser saves and never renders them."""
+    plain = "".join(one if one.isascii() and (one.isalnum() or one in "._-") else "_" for one in name)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{plain or "file"}"',
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+    return StreamingResponse(content, media_type="application/octet-stream", headers=headers)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the error answers of a route for OpenAPI; every signed route may say 401."""
+    return {status: {"model": Problem} for status in (401, *statuses)}

@@ -1,0 +1,100 @@
+"""REST of workflows: runs, their steps' logs and their artifacts. Not here: compiling, which the person's side does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
+
+from ropewalk_core import guard
+from ropewalk_core.artifacts import CHUNK, ArtifactStore
+from ropewalk_core.errors import NotFound
+from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.model import Artifact, Page, Run, RunSpec
+from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, download, ndjson, problems
+from ropewalk_hub.security import Signed
+
+router = APIRouter(route_class=ApiRoute, tags=["workflows"])
+
+
+@router.get("/workflows/{owner}", operation_id="list_runs", responses=problems(404))
+async def list_runs(actor: Signed, its: Its, owner: str, after: After = "", limit: Limit = 50) -> Page[Run]:
+    """Return a page of a person's runs, newest first, without steps."""
+    return await its.workflows.list(actor, owner, after=after, limit=limit)
+
+
+@router.post(
+    "/workflows/{owner}", status_code=202, operation_id="submit_run", responses=problems(404, 409, 413, 422, 507)
+)
+async def submit_run(actor: Signed, its: Its, owner: str, spec: RunSpec, key: Key = "") -> Run:
+    """Start a run; the same key returns the same run."""
+    return await its.workflows.submit(actor, owner, spec, key=key)
+
+
+@router.get("/workflows/{owner}/{run}", operation_id="get_run", responses=problems(404))
+async def get_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
+    """Return one run with its steps."""
+    return await its.workflows.get(actor, owner, run)
+
+
+@router.post("/workflows/{owner}/{run}/cancel", status_code=202, operation_id="cancel_run", responses=problems(404))
+async def cancel_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
+    """Stop a run; a finished one stays as it is."""
+    return await its.workflows.cancel(actor, owner, run)
+
+
+@router.post("/workflows/{owner}/{run}/retry", status_code=202, operation_id="retry_run", responses=problems(404, 409))
+async def retry_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
+    """Run failed steps again, and what follows them."""
+    return await its.workflows.retry(actor, owner, run)
+
+
+@router.get(
+    "/workflows/{owner}/{run}/steps/{step}/logs",
+    operation_id="get_step_logs",
+    responses=problems(404),
+    response_class=StreamingResponse,
+)
+async def get_step_logs(
+    actor: Signed, its: Its, owner: str, run: str, step: str, after: From = 0, follow: Follow = False
+) -> StreamingResponse:
+    """Return a step's log lines as JSON lines."""
+    lines = its.workflows.logs(actor, owner, run, step, after=after, follow=follow)
+    found = await its.workflows.get(actor, owner, run)
+    if not any(one.id == step for one in found.steps):
+        raise NotFound("There is no such step in this run.", field="step")
+    return ndjson(lines)
+
+
+@router.get(
+    "/workflows/{owner}/{run}/artifacts/{digest}",
+    operation_id="get_artifact",
+    responses=problems(404, 409, 422),
+    response_class=StreamingResponse,
+)
+async def get_artifact(actor: Signed, its: Its, owner: str, run: str, digest: str) -> StreamingResponse:
+    """Return the content of one of a run's artifacts, checked against its digest."""
+    guard.check(actor, "logs", "run", owner)  # content, of which policy gives outlines to nobody
+    named = _named(await its.workflows.get(actor, owner, run), digest)
+    paths = AccountPaths(its.settings.home, owner)
+    store = ArtifactStore(paths.artifacts, anchor=paths.root)
+    await asyncio.to_thread(store.verify, digest)
+    return download(chunks(await asyncio.to_thread(store.open, digest)), named.name)
+
+
+def _named(run: Run, digest: str) -> Artifact:
+    for step in run.steps:
+        for artifact in step.artifacts:
+            if artifact.digest == digest:
+                return artifact
+    raise NotFound("There is no such artifact in this run.", field="digest")
+
+
+async def chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    """Yield an open file's content and close it."""
+    with file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk

@@ -1,0 +1,187 @@
+"""REST of notebooks, services and functions: the verbs of their ports, nothing between.
+
+A change answers 202 when it is durable; what follows is seen by `watch`. Not here: traffic to functions and services,
+which the gateway carries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response, StreamingResponse
+
+from ropewalk_core.errors import BadInput
+from ropewalk_core.model import Call, Function, FunctionSpec, Notebook, Page, Service, ServiceSpec
+from ropewalk_core.placement import Placement, parse_placement
+from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, ndjson, problems
+from ropewalk_hub.security import Signed
+
+router = APIRouter(route_class=ApiRoute)
+_LINES: dict[str, Any] = {"response_class": StreamingResponse}
+
+
+class NotebookWish(BaseModel):
+    """Which server, and what it needs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = ""
+    placement: dict[str, Any] | None = None
+
+    def placed(self) -> Placement | None:
+        """Return the placement, if one was given."""
+        return parse_placement(self.placement) if self.placement is not None else None
+
+
+def _same_name(path: str, body: str) -> None:
+    if path != body:
+        raise BadInput(f"The address says '{path}' and the body says '{body}'.", field="name")
+
+
+@router.get("/notebooks/{owner}", tags=["notebooks"], operation_id="list_notebooks", responses=problems(404))
+async def list_notebooks(actor: Signed, its: Its, owner: str) -> Page[Notebook]:
+    """Return a person's notebook servers."""
+    return await its.notebooks.list(actor, owner)
+
+
+@router.post(
+    "/notebooks/{owner}/start",
+    status_code=202,
+    tags=["notebooks"],
+    operation_id="start_notebook",
+    responses=problems(404, 422, 503),
+)
+async def start_notebook(actor: Signed, its: Its, owner: str, wish: NotebookWish) -> Notebook:
+    """Start a server, or return the one that runs."""
+    return await its.notebooks.start(actor, owner, wish.name, placement=wish.placed())
+
+
+@router.post(
+    "/notebooks/{owner}/stop",
+    status_code=202,
+    tags=["notebooks"],
+    operation_id="stop_notebook",
+    responses=problems(404, 503),
+)
+async def stop_notebook(actor: Signed, its: Its, owner: str, wish: NotebookWish) -> Notebook:
+    """Stop a server."""
+    return await its.notebooks.stop(actor, owner, wish.name)
+
+
+@router.get(
+    "/notebooks/{owner}/logs", tags=["notebooks"], operation_id="get_notebook_logs", responses=problems(404), **_LINES
+)
+async def get_notebook_logs(
+    actor: Signed, its: Its, owner: str, name: str = "", after: From = 0, follow: Follow = False
+) -> StreamingResponse:
+    """Return log lines as JSON lines."""
+    await its.notebooks.get(actor, owner, name)
+    return ndjson(its.notebooks.logs(actor, owner, name, after=after, follow=follow))
+
+
+@router.get("/services/{owner}", tags=["services"], operation_id="list_services", responses=problems(404))
+async def list_services(actor: Signed, its: Its, owner: str, after: After = "", limit: Limit = 50) -> Page[Service]:
+    """Return a page of a person's services by name."""
+    return await its.services.list(actor, owner, after=after, limit=limit)
+
+
+@router.get("/services/{owner}/{name}", tags=["services"], operation_id="get_service", responses=problems(404))
+async def get_service(actor: Signed, its: Its, owner: str, name: str) -> Service:
+    """Return one service."""
+    return await its.services.get(actor, owner, name)
+
+
+@router.put(
+    "/services/{owner}/{name}",
+    status_code=202,
+    tags=["services"],
+    operation_id="apply_service",
+    responses=problems(404, 409, 413, 422, 507),
+)
+async def apply_service(actor: Signed, its: Its, owner: str, name: str, spec: ServiceSpec, key: Key = "") -> Service:
+    """Ask for a service from a template; the same wish again changes nothing."""
+    _same_name(name, spec.name)
+    return await its.services.apply(actor, owner, spec, key=key)
+
+
+@router.delete(
+    "/services/{owner}/{name}",
+    status_code=202,
+    tags=["services"],
+    operation_id="remove_service",
+    responses=problems(404),
+)
+async def remove_service(actor: Signed, its: Its, owner: str, name: str) -> Service:
+    """Stop and forget a service."""
+    return await its.services.remove(actor, owner, name)
+
+
+@router.get(
+    "/services/{owner}/{name}/logs",
+    tags=["services"],
+    operation_id="get_service_logs",
+    responses=problems(404),
+    **_LINES,
+)
+async def get_service_logs(
+    actor: Signed, its: Its, owner: str, name: str, after: From = 0, follow: Follow = False
+) -> StreamingResponse:
+    """Return log lines as JSON lines."""
+    lines = its.services.logs(actor, owner, name, after=after, follow=follow)
+    await its.services.get(actor, owner, name)
+    return ndjson(lines)
+
+
+@router.get("/functions/{owner}", tags=["functions"], operation_id="list_functions", responses=problems(404))
+async def list_functions(actor: Signed, its: Its, owner: str, after: After = "", limit: Limit = 50) -> Page[Function]:
+    """Return a page of a person's functions by name."""
+    return await its.functions.list(actor, owner, after=after, limit=limit)
+
+
+@router.get("/functions/{owner}/{name}", tags=["functions"], operation_id="get_function", responses=problems(404))
+async def get_function(actor: Signed, its: Its, owner: str, name: str) -> Function:
+    """Return one function."""
+    return await its.functions.get(actor, owner, name)
+
+
+@router.put(
+    "/functions/{owner}/{name}",
+    tags=["functions"],
+    operation_id="deploy_function",
+    responses=problems(404, 409, 413, 422, 507),
+)
+async def deploy_function(
+    actor: Signed, its: Its, owner: str, name: str, spec: FunctionSpec, key: Key = ""
+) -> Function:
+    """Deploy a revision; the same content again comes back as `unchanged`."""
+    _same_name(name, spec.name)
+    return await its.functions.deploy(actor, owner, spec, key=key)
+
+
+@router.delete("/functions/{owner}/{name}", tags=["functions"], operation_id="remove_function", responses=problems(404))
+async def remove_function(actor: Signed, its: Its, owner: str, name: str) -> Function:
+    """Remove a function and end its workers."""
+    return await its.functions.remove(actor, owner, name)
+
+
+@router.post(
+    "/functions/{owner}/{name}/call",
+    tags=["functions"],
+    operation_id="call_function",
+    responses=problems(404, 413, 429, 500, 503, 504),
+    response_class=Response,
+)
+async def call_function(actor: Signed, its: Its, owner: str, name: str, request: Request) -> Response:
+    """Call a function with the request's body; programs use the function's own address, which is faster."""
+    content_type = request.headers.get("content-type", "application/json")
+    content = await its.functions.call(actor, owner, name, await request.body(), content_type=content_type)
+    return Response(content, media_type="application/octet-stream")
+
+
+@router.get("/functions/{owner}/{name}/calls", tags=["functions"], operation_id="list_calls", responses=problems(404))
+async def list_calls(actor: Signed, its: Its, owner: str, name: str, limit: Limit = 50) -> Page[Call]:
+    """Return the latest calls, newest first."""
+    await its.functions.get(actor, owner, name)
+    return await its.functions.calls(actor, owner, name, limit=limit)
