@@ -25,6 +25,7 @@ class Secret(StrEnum):
     PLATFORM_TOKEN = "platform-api-token"  # noqa: S105 (a name, not a secret)
     ISSUER_KEYS = "issuer-keys.json"
     PAGE_KEY = "page-key"
+    FILE_KEY = "file-key"
 
 
 def hex_secret() -> str:

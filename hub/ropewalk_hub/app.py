@@ -1,0 +1,145 @@
+"""The platform process: people on a loopback port behind the proxy, siblings on a unix socket, one event loop.
+
+This module mounts what the other modules bring and turns their errors into answers. It must hold no logic of its own.
+Run it as ``python -m ropewalk_hub.app``; `ropewalk up` does. Rejected: two processes, because one of them alone may
+write the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from ropewalk_core import settings as settings_module
+from ropewalk_core.errors import RopewalkError
+from ropewalk_core.settings import Settings
+from ropewalk_hub import addresses, api, door, internal
+from ropewalk_hub.answers import add_handlers
+from ropewalk_hub.issuer import endpoints
+from ropewalk_hub.issuer import pages as identity_pages
+from ropewalk_hub.pages import static
+from ropewalk_hub.platform import Platform, build
+from ropewalk_hub.security import Guard
+
+log = logging.getLogger("ropewalk.platform")
+
+
+def create_app(platform: Platform) -> FastAPI:
+    """Return the application that people use."""
+    app = FastAPI(
+        title="Ropewalk", docs_url=None, redoc_url=None, openapi_url=None, swagger_ui_oauth2_redirect_url=None
+    )
+    app.state.platform = platform
+    for router in (endpoints.router, identity_pages.router, door.router, static.router, api.router):
+        app.include_router(router)
+    add_handlers(app)
+    app.add_middleware(Guard, door=platform.settings.door)
+    return app
+
+
+async def serve(platform: Platform, port: int, path: Path) -> None:
+    """Serve people and siblings until a signal comes."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    people = _server(create_app(platform), host="127.0.0.1", port=port)
+    siblings = _server(internal.create_app(platform))
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, _stop, people, siblings)
+    async with _background(platform):
+        await asyncio.gather(people.serve(), siblings.serve(sockets=[_private(path)]))
+    await platform.close()
+    path.unlink(missing_ok=True)
+
+
+def _private(path: Path) -> socket.socket:
+    """Return a listening unix socket that only our own user can connect to."""
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        made.bind(str(path))
+    finally:
+        os.umask(before)
+    made.listen(256)
+    return made
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: two servers share this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+def _server(app: FastAPI, **where: object) -> _Server:
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=3,
+        **where,  # type: ignore[arg-type]
+    )
+    return _Server(config)
+
+
+def _stop(*servers: uvicorn.Server) -> None:
+    for server in servers:
+        server.should_exit = True
+
+
+@contextlib.asynccontextmanager
+async def _background(platform: Platform) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(one) for one in (_sweep(platform), *platform.background())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _sweep(platform: Platform) -> None:
+    """Forget expired codes, tokens and sessions."""
+    while True:
+        await platform.clock.sleep(60.0)
+        try:
+            await asyncio.wrap_future(platform.journal.sweep())
+        except RopewalkError as error:
+            log.warning("Expired records stay for now: %s", error.message)
+
+
+async def run(settings: Settings, where: addresses.Addresses) -> None:
+    """Put the platform together and serve it."""
+    before = os.umask(0o077)  # the journal's side files and the socket are for us alone
+    try:
+        platform = build(settings, where)
+    finally:
+        os.umask(before)
+    await serve(platform, where.platform, settings.run / "platform.sock")
+
+
+def main() -> None:
+    """Run the platform process of the home in $ROPEWALK_HOME."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = settings_module.load()
+    where = addresses.read(settings)
+    asyncio.run(run(settings, where))
+
+
+if __name__ == "__main__":
+    main()

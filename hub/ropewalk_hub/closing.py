@@ -1,0 +1,59 @@
+"""Carries out what the end of an account's sign-ins means for the hub: browsers' notebook tokens, and servers.
+
+The wish is a record (kind ``closing``), written in the same batch as the deactivation or the new password, so it
+survives a platform that dies and waits for a hub that is away. Not here: our own tokens; they are dead at once.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ropewalk_core.errors import Conflict, RopewalkError
+from ropewalk_core.journal import Journal, Remove
+from ropewalk_core.ports import Clock
+from ropewalk_hub.hub_client import HubClient
+from ropewalk_hub.issuer.accounts import Accounts
+
+_AGAIN = 5.0
+log = logging.getLogger("ropewalk.closing")
+
+
+class Closing:
+    """Ends at the hub what has ended here."""
+
+    def __init__(self, hub: HubClient, journal: Journal, accounts: Accounts, clock: Clock) -> None:
+        self._hub = hub
+        self._journal = journal
+        self._accounts = accounts
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Carry out wishes as they come; try again after a while what did not succeed."""
+        while True:
+            seen = self._journal.cursor
+            if await self.look():
+                await self._journal.wait(seen, timeout=30.0)
+            else:
+                await self._clock.sleep(_AGAIN)
+
+    async def look(self) -> bool:
+        """Carry out the wishes that are there; return whether none is left."""
+        done = True
+        for record in self._journal.page("closing", ""):
+            try:
+                await self._close(record.name)
+                await self._journal.write(Remove("closing", "", record.name, expect=record.version))
+            except Conflict:
+                done = False  # asked for again meanwhile
+            except RopewalkError as error:
+                log.warning("The notebooks of %s are not closed yet: %s", record.name, error.message)
+                done = False
+        return done
+
+    async def _close(self, name: str) -> None:
+        await self._hub.end_browser_tokens(name)
+        account = self._accounts.get(name)
+        if account is not None and account.state == "deactivated":
+            model = await self._hub.user(name)
+            if model and model.get("servers"):
+                await self._hub.stop(name)

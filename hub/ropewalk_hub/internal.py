@@ -1,0 +1,80 @@
+"""What siblings ask on ``run/platform.sock``: only the home's own user can connect, so nobody signs in here.
+
+Not here: anything a browser may reach. The socket's folder has mode 0700 and the socket 0600.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+
+from ropewalk_core.errors import NotFound
+from ropewalk_hub.answers import add_handlers
+from ropewalk_hub.door import redeem
+from ropewalk_hub.platform import Platform
+
+router = APIRouter(prefix="/internal")
+
+
+def platform_of(request: Request) -> Platform:
+    """Return the platform of the application."""
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+def create_app(platform: Platform) -> FastAPI:
+    """Return the application that siblings use."""
+    app = FastAPI(title="Ropewalk, inside", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.platform = platform
+    app.include_router(router)
+    add_handlers(app)
+    return app
+
+
+Its = Annotated[Platform, Depends(platform_of)]
+
+
+@router.get("/ready")
+async def ready(platform: Its) -> dict[str, Any]:
+    """Say that the process serves."""
+    return {"ready": True, "cursor": platform.journal.cursor}
+
+
+@router.post("/first")
+async def first(platform: Its) -> dict[str, str | None]:
+    """Return a fresh link that makes the first administrator; null when there is one."""
+    return {"link": await run_in_threadpool(platform.issuer.first_link)}
+
+
+@router.post("/token")
+async def token(
+    platform: Its, account: Annotated[str, Body()] = "", audience: Annotated[str, Body()] = "functions"
+) -> dict[str, Any]:
+    """Return a token for the home's owner at a prompt: of the named account, else of the first administrator."""
+    accounts = platform.issuer.accounts
+    found = accounts.get(account) if account else accounts.first_administrator()
+    if found is None:
+        raise NotFound(
+            f"There is no account '{account[:60]}'." if account else "Nobody has an account yet.",
+            field="account",
+            hint="Open the link that `ropewalk up` printed to make the first account.",
+        )
+    made, until = await run_in_threadpool(platform.issuer.tokens.make, found, f"cli:{found.name}", audience)
+    door = platform.settings.door
+    return {
+        "token": made,
+        "expires": until,
+        "account": found.name,
+        "api": f"http://127.0.0.1:{door.port}",  # the name may not resolve for programs; Host says it
+        "host": f"{door.host}:{door.port}",
+    }
+
+
+@router.post("/door")
+async def enter(
+    platform: Its, code: Annotated[str, Body()], host: Annotated[str, Body()], state: Annotated[str, Body()]
+) -> dict[str, Any]:
+    """Exchange the code of the people's door (for the gateway)."""
+    return await redeem(platform, code, host, state)

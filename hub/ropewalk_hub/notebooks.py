@@ -1,0 +1,205 @@
+"""The Notebooks port over JupyterHub's REST: the hub's database is the truth, the journal tells what changed.
+
+`NotebookWatch` compares what the hub says with what was seen last and writes each change as an event, so that pages
+and watchers learn of servers that were started or died behind our back. It never acts. Not here: how a server is
+spawned (``spawner.py``). Rejected: asking the hub once per watcher.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from ropewalk_core.errors import BadName, RopewalkError
+from ropewalk_core.journal import Append, Journal, Put
+from ropewalk_core.local import logs
+from ropewalk_core.model import Actor, LogLine, Notebook, Page, State, Status, Why
+from ropewalk_core.names import check_name, notebook_host
+from ropewalk_core.placement import Placement
+from ropewalk_core.ports import Clock
+from ropewalk_core.settings import Settings
+from ropewalk_hub.hub_client import HubClient
+
+KIND = "notebook"
+_EVERY = 2.0
+_OWNER = re.compile(r"[a-z0-9-]{1,64}")
+log = logging.getLogger("ropewalk.notebooks")
+
+
+def log_path(settings: Settings, owner: str) -> Path:
+    """Return the log of a person's notebook server."""
+    return settings.logs / "notebooks" / f"{owner}.log"
+
+
+def address(settings: Settings, owner: str) -> str:
+    """Return the stable address of a person's notebook; the hub starts it when it does not run."""
+    door = settings.door
+    return f"{door.scheme}://{notebook_host(owner, door.people)}:{door.port}/user/{owner}/lab"
+
+
+class HubNotebooks:
+    """`ropewalk_core.ports.Notebooks`."""
+
+    def __init__(self, hub: HubClient, journal: Journal, settings: Settings, clock: Clock) -> None:
+        self._hub = hub
+        self._journal = journal
+        self._settings = settings
+        self._clock = clock
+
+    async def start(self, actor: Actor, owner: str, name: str = "", *, placement: Placement | None = None) -> Notebook:
+        """See `Notebooks.start`."""
+        _check(owner, name)
+        have = await self.get(actor, owner)
+        if have.status.state in (State.RUNNING, State.STARTING):
+            return have
+        options = {"placement": placement.model_dump(mode="json", exclude_none=True)} if placement else {}
+        await self._hub.ensure_user(owner)
+        await self._hub.start(owner, options)
+        wanted = self._notebook(owner, State.STARTING, placement=placement or Placement())
+        return await self._say(wanted)
+
+    async def stop(self, actor: Actor, owner: str, name: str = "") -> Notebook:
+        """See `Notebooks.stop`."""
+        _check(owner, name)
+        have = await self.get(actor, owner)
+        if have.status.state in (State.STOPPED, State.FAILED):
+            return have
+        # Said before it is done: what the watch sees next is a stop that was asked for, not a server that died.
+        stopping = await self._say(self._notebook(owner, State.STOPPING, placement=have.placement))
+        await self._hub.stop(owner)
+        return stopping
+
+    async def get(self, actor: Actor, owner: str, name: str = "") -> Notebook:
+        """See `Notebooks.get`."""
+        _check(owner, name)
+        last = self._last(owner)
+        model = await self._hub.user(owner)
+        return observed(self._settings, owner, model, last)
+
+    async def list(self, actor: Actor, owner: str) -> Page[Notebook]:
+        """See `Notebooks.list`."""
+        return Page[Notebook](items=(await self.get(actor, owner),))
+
+    async def logs(
+        self, actor: Actor, owner: str, name: str = "", *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Notebooks.logs`."""
+        _check(owner, name)
+        running = (State.STARTING, State.RUNNING, State.STOPPING)
+
+        def ended() -> bool:
+            last = self._last(owner)
+            return last is None or last.status.state not in running
+
+        async for line in logs.follow(log_path(self._settings, owner), after=after, follow=follow, ended=ended):
+            yield line
+
+    async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Notebook, int]]:
+        """See `Notebooks.watch`."""
+        while True:
+            seen = self._journal.cursor
+            for event in self._journal.events(after=after, kind=KIND, owner=owner):
+                after = event.cursor
+                yield Notebook(**event.body), event.cursor
+            await self._journal.wait(max(seen, after))
+
+    def _last(self, owner: str) -> Notebook | None:
+        record = self._journal.get(KIND, owner, "")
+        return Notebook(**record.body) if record else None
+
+    async def _say(self, notebook: Notebook) -> Notebook:
+        await self._journal.write(*said(notebook))
+        return notebook
+
+    def _notebook(self, owner: str, state: State, *, placement: Placement) -> Notebook:
+        status = Status(state=state, since=self._clock.wall())
+        return Notebook(owner=owner, status=status, address=address(self._settings, owner), placement=placement)
+
+
+class NotebookWatch:
+    """Writes what the hub says about notebook servers into the journal, when it changes."""
+
+    def __init__(self, hub: HubClient, journal: Journal, settings: Settings, clock: Clock) -> None:
+        self._hub = hub
+        self._journal = journal
+        self._settings = settings
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Look again and again; a hub that is away changes nothing."""
+        while True:
+            try:
+                await self.look()
+            except RopewalkError as error:
+                log.debug("Notebooks were not looked at: %s", error.message)
+            await self._clock.sleep(_EVERY)
+
+    async def look(self) -> None:
+        """Compare once."""
+        for model in await self._hub.users():
+            owner = str(model.get("name", ""))
+            if not _OWNER.fullmatch(owner):
+                continue
+            record = self._journal.get(KIND, owner, "")
+            last = Notebook(**record.body) if record else None
+            now = observed(self._settings, owner, model, last)
+            if last is None and now.status.state is State.STOPPED:
+                continue
+            if last is None or last.status.state is not now.status.state:
+                await self._journal.write(*said(now))
+
+
+def said(notebook: Notebook) -> tuple[Put, Append]:
+    """Return the operations that record a notebook's new state and tell the watchers."""
+    body = notebook.model_dump(mode="json")
+    return Put(KIND, notebook.owner, "", body), Append(KIND, notebook.owner, "", notebook.status.state.value, body)
+
+
+def observed(settings: Settings, owner: str, model: dict[str, Any] | None, last: Notebook | None) -> Notebook:
+    """Return the notebook as the hub's model of its user says, beside what was known last. Pure but for the time.
+
+    A server that vanishes while it starts has failed; one that vanishes while it runs has ended by itself.
+    """
+    server = (model or {}).get("servers", {}).get("")
+    before = last.status.state if last else State.STOPPED
+    state, note, why = _state(server, before)
+    placement = last.placement if last else Placement()
+    if server and isinstance(asked := (server.get("user_options") or {}).get("placement"), dict):
+        placement = Placement(**asked)
+    if last and last.status.state is state:
+        status = last.status
+    elif why:
+        status = Status(state=state, why=why)
+    else:
+        status = Status(state=state, note=note)
+    return Notebook(owner=owner, status=status, address=address(settings, owner), placement=placement)
+
+
+def _state(server: dict[str, Any] | None, before: State) -> tuple[State, str, Why | None]:
+    if server:
+        if server.get("pending") == "stop":
+            return State.STOPPING, "", None
+        if server.get("ready"):
+            return State.RUNNING, "", None
+        return State.STARTING, "", None
+    if before is State.FAILED:
+        return State.FAILED, "", None
+    if before is State.STARTING:
+        return State.FAILED, "", _DID_NOT_START
+    return State.STOPPED, "It ended by itself." if before is State.RUNNING else "", None
+
+
+_DID_NOT_START = Why(
+    cause="The notebook server did not start.",
+    next="Look at its log, then start it again.",
+    code="RW-UNAVAILABLE",
+)
+
+
+def _check(owner: str, name: str) -> None:
+    check_name(owner, what="account")
+    if name:
+        raise BadName("Each person has one notebook server; it has no name.", field="name", hint="Leave the name out.")

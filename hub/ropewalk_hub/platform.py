@@ -1,0 +1,152 @@
+"""The composition root's result: every part of the platform process, put together once.
+
+`build` is the only place that chooses implementations. Each port is wrapped by its guard here, so nobody can forget
+policy. Not here: HTTP (``app.py``, ``internal.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from ropewalk_core import catalog, guard
+from ropewalk_core.catalog import Catalog
+from ropewalk_core.errors import Unauthenticated
+from ropewalk_core.journal import Journal
+from ropewalk_core.local.storage import LocalStorage
+from ropewalk_core.model import Actor
+from ropewalk_core.placement import Inventory
+from ropewalk_core.ports import Clock, Functions, Identity, Notebooks, Services, Storage, Workflows
+from ropewalk_core.settings import Settings
+from ropewalk_devices.inventory import discover
+from ropewalk_hub.addresses import Addresses
+from ropewalk_hub.closing import Closing
+from ropewalk_hub.hub_client import HubClient
+from ropewalk_hub.issuer import Issuer
+from ropewalk_hub.issuer.grants import Client
+from ropewalk_hub.issuer.identity import IssuerIdentity
+from ropewalk_hub.issuer.keys import load_keys
+from ropewalk_hub.notebooks import HubNotebooks, NotebookWatch
+from ropewalk_hub.secrets_store import Secret, SecretsStore
+
+HUB_CLIENT_ID = "jupyterhub"
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def wall(self) -> float:
+        """Return Unix time in seconds."""
+        return time.time()
+
+    def steady(self) -> float:
+        """Return seconds of a clock that never steps."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The parts of the platform process. The six ports are behind policy."""
+
+    settings: Settings
+    journal: Journal
+    clock: Clock
+    inventory: Inventory
+    catalog: Catalog
+    issuer: Issuer
+    hub: HubClient
+    identity: Identity
+    notebooks: Notebooks
+    services: Services
+    functions: Functions
+    workflows: Workflows
+    storage: Storage
+
+    async def hub_actor(self, token: str) -> Actor:
+        """Return whom the token of a notebook server speaks for.
+
+        Only a server's own token counts: one that a visitor's browser holds for somebody's notebook must not become
+        the visitor's token here.
+        """
+        model = await self.hub.whose(token)
+        name = str(model.get("name", ""))
+        account = self.issuer.accounts.get(name) if model.get("kind") == "user" else None
+        own = f"users:activity!user={name}" in (model.get("scopes") or ())
+        if account is None or account.state != "active" or not own:
+            raise Unauthenticated("This hub token is not one of a notebook server.", hint="Restart your server.")
+        return Actor(
+            account=account.name,
+            subject=account.subject,
+            administrator=account.administrator,
+            session=f"server:{account.name}",
+            audience="hub",
+        )
+
+    def background(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what runs as long as the process serves."""
+        return [
+            Closing(self.hub, self.journal, self.issuer.accounts, self.clock).run(),
+            NotebookWatch(self.hub, self.journal, self.settings, self.clock).run(),
+        ]
+
+    async def close(self) -> None:
+        """Close what is open, the journal last."""
+        await self.hub.close()
+        self.journal.close()
+
+
+class _Absent:
+    def __getattr__(self, name: str) -> Any:
+        raise Unauthenticated("not built yet")
+
+
+def hub_client_of(settings: Settings, secret: str) -> Client:
+    """Return JupyterHub as a client of our issuer."""
+    origin = settings.door.origin
+    return Client(
+        HUB_CLIENT_ID,
+        secret,
+        redirects=(f"{origin}/hub/oauth_callback",),
+        after_sign_out=(f"{origin}/sign-in?signed-out=1",),
+    )
+
+
+def build(settings: Settings, addresses: Addresses, *, clock: Clock | None = None) -> Platform:
+    """Put the platform together. Opens the journal, which only one process may hold."""
+    clock = clock or SystemClock()
+    store = SecretsStore(settings)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    journal = Journal(settings.home / "journal.db")
+    issuer = Issuer(
+        journal,
+        settings,
+        clock,
+        load_keys(store),
+        page_key=store.text(Secret.PAGE_KEY),
+        clients=[hub_client_of(settings, store.text(Secret.HUB_CLIENT))],
+    )
+    hub = HubClient(
+        addresses.hub_url, store.text(Secret.PLATFORM_TOKEN), host=f"{settings.door.host}:{settings.door.port}"
+    )
+    return Platform(
+        settings=settings,
+        journal=journal,
+        clock=clock,
+        inventory=discover(settings),
+        catalog=Catalog(catalog.shipped()),
+        issuer=issuer,
+        hub=hub,
+        identity=guard.GuardedIdentity(IssuerIdentity(issuer)),
+        notebooks=guard.GuardedNotebooks(HubNotebooks(hub, journal, settings, clock)),
+        services=guard.GuardedServices(_Absent()),
+        functions=guard.GuardedFunctions(_Absent()),
+        workflows=guard.GuardedWorkflows(_Absent()),
+        storage=guard.GuardedStorage(LocalStorage(settings, key=store.text(Secret.FILE_KEY).encode(), wall=clock.wall)),
+    )
