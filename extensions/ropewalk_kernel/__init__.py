@@ -21,7 +21,8 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Give the shell its own error display back."""
-    from ropewalk_kernel import complain
+    """Leave the cards as they are, and give the shell its own error display back."""
+    from ropewalk_kernel import complain, live
 
+    live.freeze()
     complain.uninstall(shell)

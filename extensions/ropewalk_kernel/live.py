@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,16 @@ T = TypeVar("T")
 EVERY = 0.5
 _SLOWEST = 5.0
 _GIVE_UP = 300.0
+
+
+_following: weakref.WeakKeyDictionary[threading.Thread, threading.Event] = weakref.WeakKeyDictionary()
+
+
+def freeze() -> None:
+    """Leave every card as it is now; when this returns, none asks the platform any more."""
+    for thread, ended in list(_following.items()):
+        ended.set()
+        thread.join(timeout=30)
 
 
 def show(picture: Picture) -> None:
@@ -61,8 +72,10 @@ class Card(Generic[T]):
         if self._over(value):
             self._ended.set()
             return
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._follow,), name="ropewalk-card", daemon=True).start()
+        context = contextvars.copy_context()  # it knows which cell's output this card is
+        thread = threading.Thread(target=context.run, args=(self._follow,), name="ropewalk-card", daemon=True)
+        _following[thread] = self._ended
+        thread.start()
 
     def settle(self, value: T) -> None:
         """Draw this value now; used by whoever waits, so that the last state is there before its cell ends."""

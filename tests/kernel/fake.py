@@ -1,0 +1,174 @@
+"""A small platform in memory that answers the REST routes which the kernel uses. A fake, not a mock: it keeps state."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ropewalk_core.errors import NotFound, RopewalkError
+from ropewalk_core.model import (
+    Artifact,
+    Call,
+    Function,
+    FunctionSpec,
+    Page,
+    Revision,
+    Run,
+    RunSpec,
+    Service,
+    ServiceSpec,
+    State,
+    Status,
+    Step,
+)
+from ropewalk_core.placement import Inventory, Node, fit
+from ropewalk_runtime import values
+
+HERE = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30),))
+
+
+class FakePlatform:
+    """State, and the application that serves it. A run walks one state further each time it is looked at."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Function] = {}
+        self.services: dict[str, Service] = {}
+        self.runs: dict[str, Run] = {}
+        self.scripts: dict[str, list[Run]] = {}
+        self.artifacts: dict[str, bytes] = {}
+        self.logs: dict[str, list[str]] = {}
+        self.calls: list[Call] = []
+        self.submitted: list[RunSpec] = []
+        route = "/api/v1"
+        self.app = Starlette(
+            routes=[
+                Route(f"{route}/functions/ada", self.list_functions),
+                Route(f"{route}/functions/ada/{{name}}", self.function, methods=["GET", "PUT", "DELETE"]),
+                Route(f"{route}/functions/ada/{{name}}/calls", self.list_calls),
+                Route(f"{route}/services/ada", self.list_services),
+                Route(f"{route}/services/ada/{{name}}", self.service, methods=["GET", "PUT", "DELETE"]),
+                Route(f"{route}/services/ada/{{name}}/logs", self.log),
+                Route(f"{route}/templates", lambda _: page([])),
+                Route(f"{route}/workflows/ada", self.workflows, methods=["GET", "POST"]),
+                Route(f"{route}/workflows/ada/{{run}}", self.run),
+                Route(f"{route}/workflows/ada/{{run}}/steps/{{step}}/logs", self.log),
+                Route(f"{route}/workflows/ada/{{run}}/artifacts/{{digest}}", self.artifact),
+            ],
+            exception_handlers={RopewalkError: refuse},
+        )
+
+    async def list_functions(self, request: Request) -> Response:
+        return page(list(self.functions.values()))
+
+    async def function(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if request.method == "PUT":
+            spec = FunctionSpec.model_validate(await request.json())
+            fit(spec.placement, HERE)
+            have = self.functions.get(name)
+            if have and same(have.revision.spec, spec):
+                return model(have.model_copy(update={"unchanged": True}))
+            number = have.revision.number + 1 if have else 1
+            self.functions[name] = Function(
+                owner="ada",
+                name=name,
+                revision=Revision(id=f"r{number}", number=number, spec=spec),
+                status=Status(state=State.IDLE),
+                address=f"http://{name}--fn--ada.localhost:8001/",
+            )
+        if name not in self.functions:
+            raise NotFound(f"There is no function {name}.")
+        return model(self.functions.pop(name) if request.method == "DELETE" else self.functions[name])
+
+    async def list_calls(self, request: Request) -> Response:
+        return page(self.calls)
+
+    async def list_services(self, request: Request) -> Response:
+        return page(list(self.services.values()))
+
+    async def service(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if request.method == "PUT":
+            spec = ServiceSpec.model_validate(await request.json())
+            fit(spec.placement, HERE)
+            self.services[name] = Service(
+                owner="ada",
+                spec=spec,
+                status=Status(state=State.RUNNING),
+                address=f"http://{name}--ada.localhost:8001/",
+            )
+        if name not in self.services:
+            raise NotFound(f"There is no service {name}.")
+        return model(self.services.pop(name) if request.method == "DELETE" else self.services[name])
+
+    async def workflows(self, request: Request) -> Response:
+        if request.method == "GET":
+            return page([one.model_copy(update={"steps": ()}) for one in reversed(self.runs.values())])
+        spec = RunSpec.model_validate(await request.json())
+        self.submitted.append(spec)
+        same = [one for one in self.runs.values() if one.name == spec.name and not spec.fresh]
+        if same:
+            return model(same[-1].model_copy(update={"unchanged": True}))
+        run = Run(id=f"run-{len(self.runs)}", owner="ada", name=spec.name, status=Status(state=State.ASKED))
+        self.runs[run.id] = run
+        return model(run)
+
+    async def run(self, request: Request) -> Response:
+        name = request.path_params["run"]
+        if name not in self.runs:
+            raise NotFound(f"There is no run {name}.")
+        if script := self.scripts.get(name):
+            self.runs[name] = script.pop(0)
+        return model(self.runs[name])
+
+    async def log(self, request: Request) -> Response:
+        after = int(request.query_params.get("after", 0))
+        lines = self.logs.get(request.path_params.get("step") or request.path_params["name"], [])
+        rows = [{"offset": at + 1, "text": text} for at, text in enumerate(lines) if at >= after]
+        return Response("".join(json.dumps(row) + "\n" for row in rows), media_type="application/x-ndjson")
+
+    async def artifact(self, request: Request) -> Response:
+        return Response(self.artifacts[request.path_params["digest"]])
+
+    def keep(self, name: str, value: Any) -> Artifact:
+        """Keep a step's value and return its artifact."""
+        content, kind = values.encode(value)
+        digest = f"digest-{len(self.artifacts)}"
+        self.artifacts[digest] = content
+        return Artifact(name=name, digest=digest, size=len(content), media_type=kind)
+
+
+def step(name: str, state: State, *needs: str, template: str = "", **facts: Any) -> Step:
+    """Return a step that started a second ago."""
+    now = time.time()
+    ended = now if state.terminal else None
+    status = Status(state=state)
+    return Step(
+        id=name, name=name, template=template or name, status=status, needs=needs, started=now - 1, ended=ended, **facts
+    )
+
+
+def same(one: FunctionSpec, other: FunctionSpec) -> bool:
+    """Compare content; where the lines came from does not count."""
+    return one.model_copy(update={"bundle": one.bundle.digest}) == other.model_copy(
+        update={"bundle": other.bundle.digest}
+    )
+
+
+def model(one: Any) -> Response:
+    return Response(one.model_dump_json(), media_type="application/json")
+
+
+def page(items: list[Any]) -> Response:
+    return model(Page[Any](items=tuple(items)))
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RopewalkError)
+    return JSONResponse(error.problem(), status_code=error.status)

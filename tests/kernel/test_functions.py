@@ -1,0 +1,120 @@
+"""%%function and the handles of functions."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from ropewalk_core.errors import BadInput, BadName, NotFound
+from ropewalk_kernel.functions import FunctionHandle, functions
+from tests.kernel.conftest import Notebook
+from tests.kernel.fake import FakePlatform
+
+DOUBLE = "%%function --memory 512Mi --timeout 5\nFACTOR = 2\n\ndef double(x: int) -> int:\n    return FACTOR * x\n"
+
+
+def test_a_cell_becomes_a_function(platform: FakePlatform, notebook: Notebook) -> None:
+    said = notebook.run(DOUBLE)
+    assert "function double: deployed, revision 1" in said
+    spec = platform.functions["double"].revision.spec
+    assert spec.placement.memory == 512 * 2**20
+    assert spec.timeout == 5
+    assert "FACTOR = 2" in spec.bundle.files["ropewalk_cells.py"]
+    handle = notebook.value("double")
+    assert isinstance(handle, FunctionHandle)
+    assert handle.local(4) == 8
+    assert handle.url == "http://double--fn--ada.localhost:8001/"
+
+
+def test_the_same_cell_again_is_unchanged(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    assert "double: unchanged, revision 1" in notebook.run(DOUBLE)
+    assert "deployed, revision 2" in notebook.run(DOUBLE.replace("2 ", "3 ").replace("= 2", "= 3"))
+
+
+def test_the_lines_of_a_traceback_are_the_lines_of_the_cell(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    origin = platform.functions["double"].revision.spec.bundle.origin
+    assert [place.rpartition(":")[2] for place in origin.values()] == ["4"]
+
+
+def test_the_decorator_takes_the_same_options(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(
+        "import ropewalk\n@ropewalk.function(memory='1Gi')\ndef half(x):\n    return x / 2\n"
+        "@ropewalk.function\ndef third(x):\n    return x / 3\n"
+    )
+    assert notebook.errors == []
+    assert platform.functions["half"].revision.spec.placement.memory == 2**30
+    assert "import ropewalk" not in platform.functions["third"].revision.spec.bundle.files["ropewalk_cells.py"]
+
+
+def test_a_function_comes_back_by_name(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    assert functions.get("double").info().revision.number == 1
+    assert [one.name for one in functions.list()] == ["double"]
+    assert functions._ipython_key_completions_() == ["double"]
+    assert "double" in notebook.run("%functions")
+    assert pickle.loads(pickle.dumps(functions.get("double"))).name == "double"
+    with pytest.raises(NotFound):
+        functions.get("nothing")
+    with pytest.raises(BadInput, match="not in this kernel"):
+        functions.get("double").local(1)
+
+
+def test_curl_takes_a_fresh_token(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    command = functions.get("double").curl(x="it's")
+    assert '-H "Authorization: Bearer $(ropewalk token)"' in command
+    assert command.endswith("http://double--fn--ada.localhost:8001/")
+    assert """'{"x": "it'"'"'s"}'""" in command
+
+
+def test_remove(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    assert "function double: removed" in notebook.run("double.remove()")
+    assert "No functions yet" in notebook.run("%functions")
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("%%function\nx = 1", "defines no function"),
+        ("%%function other\ndef one(): pass", "no function 'other'"),
+        ("%%function --timeout soon\ndef one(): pass", "invalid float value"),
+        ("%%function --nonsense 1\ndef one(): pass", "unrecognized arguments"),
+    ],
+)
+def test_wrong_use_is_one_sentence(platform: FakePlatform, notebook: Notebook, cell: str, says: str) -> None:
+    said = notebook.run(cell)
+    assert says in said + str(notebook.outcome.error_in_exec)
+    assert not platform.functions
+
+
+def test_a_cell_that_does_not_compile_names_its_line(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run("%%function\ndef one():\n    return 1 +\n")
+    assert "RW-BAD-CODE" in notebook.errors[0]
+    assert "Where: cell line 3" in notebook.errors[0]
+
+
+def test_what_no_machine_has_is_refused_at_once(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run("%%function --arch arm64\ndef one(): pass")
+    text = notebook.errors[0]
+    assert "RW-UNSATISFIABLE" in text
+    assert "arch arm64" in text
+    assert "arch amd64, 2 cores" in text
+    assert "Next: Change or leave out arch" in text
+    assert not platform.functions
+
+
+def test_unknown_options_and_names_are_named(platform: FakePlatform) -> None:
+    def one() -> None:
+        return None
+
+    with pytest.raises(BadInput, match="no option 'gpu'"):
+        functions.deploy(one, gpu=1)
+    with pytest.raises(BadInput) as caught:
+        functions.deploy(one, timeout=-1)
+    assert caught.value.field == "timeout"
+    with pytest.raises(BadName):
+        functions.deploy(one, "Not A Name")

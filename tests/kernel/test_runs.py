@@ -1,0 +1,185 @@
+"""Runs, steps and the debugger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
+from ropewalk_core.model import Run, State, Status
+from ropewalk_kernel.runs import RunHandle, runs
+from ropewalk_kernel.steps import StepGroup, StepHandle
+from ropewalk_runtime import bundle
+from tests.kernel.conftest import Notebook
+from tests.kernel.fake import FakePlatform, step
+
+WORKFLOW = """
+from ropewalk import step, workflow
+
+@step
+def train(rate):
+    return rate * 2
+
+@step
+def best(scores):
+    return max(scores)
+
+@workflow
+def tune(rates):
+    return best([train(rate) for rate in rates])
+"""
+
+
+def run_of(state: State, *steps: object, **facts: object) -> Run:
+    return Run.model_validate(
+        {"id": "run-0", "owner": "ada", "name": "tune", "status": Status(state=state), "steps": steps, **facts}
+    )
+
+
+def test_a_workflow_is_submitted_and_its_card_stays(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(WORKFLOW)
+    three = [step(f"train-{n}", State.DONE, template="train") for n in range(3)]
+    platform.logs["train-0"] = ["epoch 1", "epoch 2"]
+    platform.scripts["run-0"] = [
+        run_of(State.RUNNING, *[step(f"train-{n}", State.RUNNING, template="train") for n in range(3)]),
+        run_of(State.DONE, *three, step("best", State.DONE, *[one.id for one in three])),
+    ]
+    said = notebook.run("run = tune.submit([1, 2, 3]).wait()")
+    assert notebook.errors == []
+    assert "run run-0 of tune: submitted" in said
+    assert platform.submitted[0].arguments == {"rates": [1, 2, 3]}
+    last = notebook.updates[-1]
+    assert "✓ done, 4 of 4 steps" in last["text/plain"]
+    assert "train x 3" in last["text/plain"]
+    assert "train-0 | epoch 2" in last["text/plain"]
+    assert "<svg" in last["text/html"]
+    assert "<script" not in last["text/html"]
+
+
+def test_the_same_submit_again_is_unchanged(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(WORKFLOW)
+    notebook.run("tune.submit([1])")
+    assert "run run-0 of tune: unchanged" in notebook.run("tune.submit([1])")
+    assert "run run-1 of tune: submitted" in notebook.run("tune.submit([1], fresh=True)")
+
+
+def test_argo_yaml_and_hera_are_submitted_too(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(
+        "import ropewalk\n"
+        "run = ropewalk.submit('''\napiVersion: argoproj.io/v1alpha1\nkind: Workflow\n"
+        "metadata: {generateName: hello-}\n"
+        "spec: {entrypoint: a, templates: [{name: a, container: {image: alpine, command: [echo, hi]}}]}\n''')"
+    )
+    assert notebook.errors == []
+    assert platform.submitted[0].name == "hello"
+    assert platform.submitted[0].source == "argo"
+
+
+def test_results_come_back_as_python_values(platform: FakePlatform) -> None:
+    kept = platform.keep("result", {"rate": 0.1, "where": {1, 2}})
+    platform.runs["run-0"] = run_of(State.DONE, step("best", State.DONE, artifacts=(kept,)))
+    run = runs.last()
+    found = run["best"]
+    assert isinstance(found, StepHandle)
+    assert found.result == {"rate": 0.1, "where": {1, 2}}
+    assert run.artifact("best").value() == found.result
+    assert asyncio.run(_awaited(run)) == found.result
+    with pytest.raises(NotFound, match="no artifact 'model'"):
+        run.artifact("model")
+
+
+async def _awaited(run: RunHandle) -> object:
+    return await run
+
+
+def test_an_artifact_is_saved_whole(platform: FakePlatform, tmp_path: Path) -> None:
+    kept = platform.keep("result", [1, 2])
+    platform.runs["run-0"] = run_of(State.DONE, step("best", State.DONE, artifacts=(kept,)))
+    path = runs.get("run-0").artifact("best.result").save(tmp_path / "best.json")
+    assert json.loads(path.read_text()) == [1, 2]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_fan_out_is_one_name(platform: FakePlatform) -> None:
+    steps = [
+        step(f"train-{n}", State.DONE, template="train", artifacts=(platform.keep("result", n),)) for n in range(3)
+    ]
+    platform.runs["run-0"] = run_of(State.DONE, *steps)
+    platform.logs["train-1"] = ["hello"]
+    run = runs.get("run-0")
+    group = run["train"]
+    assert isinstance(group, StepGroup)
+    assert group.result == [0, 1, 2]
+    assert group.logs() == "train-1 | hello"
+    assert run.logs() == "train-1 | hello"
+    with pytest.raises(NotFound, match="no step 'test'") as caught:
+        run["test"]
+    assert "train-0" in caught.value.hint
+
+
+def test_a_failure_shows_the_steps_own_traceback(platform: FakePlatform, notebook: Notebook) -> None:
+    trace = 'Traceback (most recent call last):\n  File "In [3]", line 4, in train\nValueError: <b>no</b>\n'
+    failed = step("train", State.FAILED, error="ValueError: <b>no</b>", traceback=trace)
+    platform.runs["run-0"] = run_of(State.FAILED, failed)
+    notebook.run("import ropewalk\nrun = ropewalk.runs.last()\nrun.result()")
+    text = notebook.errors[0]
+    own, ours = text.index("run.result()"), text.index("RW-USER-CODE")
+    assert own < text.index('File "In [3]", line 4') < ours
+    assert 'run["train"].debug()' in text
+    assert "ropewalk_kernel" not in text
+    html = notebook.value("run")._repr_mimebundle_()["text/html"]
+    assert "<b>no" not in html
+    assert "&lt;b&gt;no" in html
+
+
+def test_waiting_has_an_end(platform: FakePlatform) -> None:
+    platform.runs["run-0"] = run_of(State.RUNNING)
+    with pytest.raises(TimedOut, match="did not end within"):
+        runs.get("run-0").wait(timeout=0.1)
+    platform.runs["run-0"] = run_of(State.STOPPED)
+    with pytest.raises(UserCodeFailed, match="was stopped"):
+        runs.get("run-0").result()
+
+
+def test_debug_opens_the_step_with_its_own_inputs(
+    platform: FakePlatform, notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = tmp_path / "accounts" / "ada"
+    (account / "files").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(account / "files"))
+    monkeypatch.setenv("ROPEWALK_ACCOUNT", "ada")
+    source = "def train(rate, rows):\n    scaled = rate / len(rows)\n    return scaled\n"
+    files = {"files": {"ropewalk_cells.py": source}, "entry": "ropewalk_cells:train", "digest": "d", "origin": {}}
+    code = bundle.write(account / "runs" / "bundle", files)
+    attempt = account / "runs" / "run-0" / "train" / "0"
+    attempt.mkdir(parents=True)
+    arguments = {"rate": {"json": "0.5"}, "rows": {"json": "[]"}}
+    (attempt / "inputs.json").write_text(json.dumps({"bundle": str(code), "arguments": arguments}))
+    platform.runs["run-0"] = run_of(State.FAILED, step("train", State.FAILED, error="ZeroDivisionError"))
+    found = runs.last()["train"]
+    assert isinstance(found, StepHandle)
+    opened = found.debug()
+    assert opened.inputs == {"rate": 0.5, "rows": []}
+    assert isinstance(opened.exception, ZeroDivisionError)
+    assert opened.locals == {"rate": 0.5, "rows": []}
+    assert "scaled = rate / len(rows)" in opened.traceback
+    assert "load_attempt" not in opened.traceback
+    assert opened.again(rows=[1, 2]) == 0.25
+    assert "rate = 0.5" in repr(opened)
+
+
+def test_debug_says_when_there_are_no_inputs(platform: FakePlatform, notebook: Notebook) -> None:
+    platform.runs["run-0"] = run_of(State.FAILED, step("train", State.FAILED))
+    found = runs.last()["train"]
+    assert isinstance(found, StepHandle)
+    with pytest.raises(NotFound, match="not on this machine"):
+        found.debug()
+
+
+def test_no_runs_teach(platform: FakePlatform, notebook: Notebook) -> None:
+    assert "No runs yet" in notebook.run("%runs")
+    with pytest.raises(NotFound, match="no run yet"):
+        runs.last()
