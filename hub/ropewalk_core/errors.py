@@ -221,8 +221,7 @@ class Limited(RopewalkError):
 
     def __init__(self, message: str, *, retry_after: float = 1.0, **keywords: Any) -> None:
         super().__init__(message, **keywords)
-        self.retry_after = retry_after
-        self.details.setdefault("retry_after", retry_after)
+        self.retry_after = float(self.details.setdefault("retry_after", retry_after))
 
 
 class UserCodeFailed(RopewalkError):
@@ -279,5 +278,10 @@ def from_problem(problem: dict[str, Any]) -> RopewalkError:
     """Rebuild the error that `RopewalkError.problem` wrote; an unknown code becomes the base class."""
     classes = {one.code: one for one in all_errors() if one is not RopewalkError}
     chosen = classes.get(str(problem.get("code")), RopewalkError)
-    keywords = {key: problem.get(key) for key in ("hint", "field", "details")}
-    return chosen(str(problem.get("message", "Something went wrong.")), **keywords)
+    details = problem.get("details")
+    return chosen(
+        str(problem.get("message", "Something went wrong.")),
+        hint=problem.get("hint"),
+        field=problem.get("field"),
+        details=details if isinstance(details, dict) else None,
+    )

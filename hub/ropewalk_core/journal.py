@@ -124,8 +124,12 @@ class Journal:
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._guard = threading.Lock()
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._writer = self._connect()
-        self._prepare(self._writer)
+        try:
+            self._writer = self._connect()
+            self._prepare(self._writer)
+        except RopewalkError:
+            self._release()
+            raise
         self._cursor = int(self._writer.execute("SELECT COALESCE(MAX(cursor), 0) FROM events").fetchone()[0])
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -246,7 +250,10 @@ class Journal:
             self._closed = True
             self._queue.put(None)
         self._thread.join()
-        for connection in [self._writer, *self._open_connections]:
+        self._release()
+
+    def _release(self) -> None:
+        for connection in self._open_connections:
             connection.close()
         self._lock.close()
 
@@ -332,14 +339,15 @@ class Journal:
     # Connections
 
     def _connect(self) -> sqlite3.Connection:
+        self.path.touch(mode=0o600)  # SQLite gives its other files the same mode
+        connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        self._open_connections.append(connection)
         try:
-            connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
         except sqlite3.Error as error:
             raise self._damaged(error) from error
-        self._open_connections.append(connection)
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -369,7 +377,11 @@ class Journal:
         )
 
     def _hold(self, path: Path) -> Any:
-        lock = path.open("a+")
+        try:
+            path.touch(mode=0o600)
+            lock = path.open("a+")
+        except OSError as error:
+            raise Internal(f"The journal {self.path} cannot be written: {error.strerror}.") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -399,7 +411,7 @@ def _record(row: sqlite3.Row) -> Record:
 
 def _translate(error: sqlite3.Error) -> RopewalkError:
     name = getattr(error, "sqlite_errorname", "") or ""
-    if "FULL" in name or "full" in str(error):
+    if "FULL" in name or "full" in str(error) or name == "SQLITE_IOERR_WRITE":  # the latter: over a quota or a limit
         return StorageFull(
             "The disk that holds the platform's state is full; nothing was written.",
             hint="Free some space on that disk, then try again.",

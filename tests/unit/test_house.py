@@ -1,0 +1,98 @@
+"""The rules of the house that no linter knows: one door to the environment, no print, one public surface."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ropewalk
+from tests import sizes
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(
+    [*(ROOT / "hub").rglob("*.py"), *(ROOT / "workflows").rglob("*.py"), *(ROOT / "extensions").rglob("*.py")]
+)
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def uses(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield f"{node.func.id}()"
+
+
+def test_only_the_settings_touch_the_environment() -> None:
+    doors = {"hub/ropewalk_core/settings.py"}
+    touching = {
+        named(path)
+        for path in SOURCES
+        if {"os.environ", "os.getenv", "os.putenv"} & set(uses(path))
+        and not named(path).startswith(("workflows/ropewalk_runtime/", "workflows/examples/"))
+    }
+    assert touching <= doors
+
+
+def test_nothing_prints() -> None:
+    printing = {named(path) for path in SOURCES if {"print()", "pprint()"} & set(uses(path))}
+    inside = ("workflows/examples/", "workflows/ropewalk_runtime/")  # their standard output is a person's log
+    assert {one for one in printing if not one.startswith(inside)} == set()
+
+
+def test_one_module_writes_to_standard_output() -> None:
+    writing = {named(path) for path in SOURCES if "sys.stdout" in set(uses(path))}
+    assert {one for one in writing if one.startswith("hub/ropewalk_core/")} <= {
+        "hub/ropewalk_core/cli/__init__.py",
+        "hub/ropewalk_core/cli/output.py",
+        "hub/ropewalk_core/cli/platform.py",
+        "hub/ropewalk_core/cli/work.py",
+    }
+
+
+def test_the_runtime_is_standard_library_only() -> None:
+    import sys
+
+    for path in (ROOT / "workflows" / "ropewalk_runtime").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            found = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            found += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            tops = {one.partition(".")[0] for one in found}
+            assert tops <= set(sys.stdlib_module_names) | {"ropewalk_runtime", "cloudpickle"}, (named(path), tops)
+
+
+def test_broad_excepts_are_rare_and_explained() -> None:
+    found = []
+    for path in SOURCES:
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if re.search(r"except \(?(Base)?Exception\b|except:", line):
+                near = lines[max(0, number - 1) : number + 6]
+                found.append((named(path), number + 1, any("#" in one for one in near) or "raise" in " ".join(near)))
+    assert [one for one in found if not one[2]] == []
+    size = sum(sizes.lines_of(path.read_text()) for path in SOURCES)
+    assert len(found) <= max(8, 1.5 * size / 1000), found
+
+
+def test_the_public_surface_is_what_it_says() -> None:
+    assert list(ropewalk.__all__) == sorted(ropewalk.__all__, key=str.lower) or list(ropewalk.__all__) == sorted(
+        ropewalk.__all__
+    )
+    for name in ropewalk.__all__:
+        assert getattr(ropewalk, name) is not None
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.py", "'''d.'''\n\n\nx = 1\n"), ("y.py", "")])
+def test_sizes_count_lines_that_are_not_blank(name: str, text: str) -> None:
+    assert sizes.lines_of(text) == len([line for line in text.split("\n") if line])
+
+
+def test_the_sizes_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sizes.main() == 0, capsys.readouterr().out
