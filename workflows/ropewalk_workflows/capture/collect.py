@@ -106,6 +106,8 @@ class _Collector:
         for used in sorted((uses.names | set(inner)) - {name}):
             if used in inner:
                 self._add(used, inner[used], piece)
+            elif used in _STANDARD and _covers(self.cells.namespace.get(used), used):
+                continue  # IPython puts its own `open` before the real one
             elif used in self.cells.namespace:
                 self._add(used, self.cells.namespace[used], piece)
             elif used not in _STANDARD:
@@ -271,6 +273,11 @@ def _dotted(text: str, name: str, module: types.ModuleType) -> list[str]:
                     break
                 found.append(dotted)
     return found
+
+
+def _covers(value: Any, name: str) -> bool:
+    """Say whether the value is only a wrapper around the builtin of that name."""
+    return getattr(value, "__wrapped__", None) is getattr(builtins, name)
 
 
 def _import_module(name: str, module: types.ModuleType) -> str:
