@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +34,13 @@ def proportional_memory(pid: int) -> int:
     return int(match[1]) * 1024 if match else 0
 
 
-def tree(pid: int) -> list[int]:
-    """Return the process and its descendants."""
+def tree(pid: int, without: Collection[int] = ()) -> list[int]:
+    """Return the process and its descendants, less those in ``without`` and theirs."""
     everything = table().values()
     found, waiting = [pid], [pid]
     while waiting:
         parent = waiting.pop()
-        new = [one.pid for one in everything if one.parent == parent]
+        new = [one.pid for one in everything if one.parent == parent and one.pid not in without]
         found += new
         waiting += new
     return found

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from ropewalk_core.errors import BadInput, Internal, StorageFull
 from ropewalk_core.process_table import Seen, boot_id, seen, send, table
@@ -96,6 +97,14 @@ def run(
     except OSError as error:
         return Finished(127, "", f"{argv[0]}: {error.strerror}")
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def become(argv: Sequence[str], *, env: Mapping[str, str]) -> NoReturn:
+    """Turn this process into another program; the terminal, the process id and its parent stay."""
+    try:
+        os.execve(argv[0], list(argv), dict(env))  # noqa: S606
+    except OSError as error:
+        raise BadInput(f"{argv[0]} cannot be started: {error.strerror}.") from error
 
 
 class _Child:
