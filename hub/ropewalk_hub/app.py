@@ -136,6 +136,7 @@ async def run(settings: Settings, where: addresses.Addresses) -> None:
 def main() -> None:
     """Run the platform process of the home in $ROPEWALK_HOME."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings_module.load()
     where = addresses.read(settings)
     asyncio.run(run(settings, where))

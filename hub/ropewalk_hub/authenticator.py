@@ -72,7 +72,7 @@ class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
     def redirect(self, *args: Any, **keywords: Any) -> None:
         """Go on, remembering the ID token."""
         if self._id_token:
-            self._set_cookie(_ID_COOKIE, self._id_token, expires_days=14, httponly=True)
+            self._set_cookie(_ID_COOKIE, self._id_token, expires_days=14, httponly=True, path=self.hub.base_url)
         super().redirect(*args, **keywords)
 
 
@@ -141,9 +141,8 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             raise web.HTTPError(403, "The sign-in names two different people. Try again.")
 
     async def update_auth_model(self, auth_model: dict[str, Any]) -> dict[str, Any]:
-        """Take over what the issuer says about the person."""
-        info = auth_model["auth_state"][self.user_auth_state_key]
-        auth_model["admin"] = info.get("ropewalk_administrator") is True
+        """Make nobody an administrator of the hub: it would let them make tokens for other people."""
+        auth_model["admin"] = False
         return auth_model
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
@@ -157,6 +156,10 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
 
         A refusal ends the sign-in at once. Only silence has grace.
         """
+        if isinstance(handler, LogoutHandler):
+            return True  # a sign-out must still know whose notebook cookies it ends, also after the sign-in has ended
+        if handler is not None and not hasattr(handler, "_token_authenticated"):
+            handler._token_authenticated = False  # JupyterHub 6.1 reads it after a refusal without ever setting it
         state = await user.get_auth_state()
         if not state:
             return False

@@ -350,6 +350,5 @@ def user_claims(account: Account) -> dict[str, Any]:
         "sub": account.subject,
         "preferred_username": account.name,
         "name": account.full_name or account.name,
-        "ropewalk_administrator": account.administrator,
         "ropewalk_active": account.state == "active",
     }

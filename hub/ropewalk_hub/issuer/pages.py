@@ -10,6 +10,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Form, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from ropewalk_core.errors import BadInput, Limited, RopewalkError, Unauthenticated
@@ -213,14 +214,14 @@ def sign_out_page(request: Request, issuer: Its) -> Response:
 
 
 @router.post("/sign-out", dependencies=[Depends(Public("signing out twice is done already"))])
-def sign_out(request: Request, issuer: Its) -> Response:
+async def sign_out(request: Request, issuer: Its) -> Response:
     """End the sign-in here, then let the hub end its own: it knows which notebook cookies it gave out."""
     actor = issuer.actor_of_cookie(request.cookies.get(cookie_name(issuer.settings.door), ""))
+    there = await request.app.state.platform.hub.answers()
     if actor is not None:
-        issuer.sign_out(actor.session)
-    hub_away = not request.app.state.platform.hub_answers()
-    response = RedirectResponse("/sign-in?signed-out=1" if hub_away else "/hub/logout", 303)
-    clear_cookies(response, issuer.settings.door, hub=hub_away)
+        await run_in_threadpool(issuer.sign_out, actor.session, hub_away=not there)
+    response = RedirectResponse("/hub/logout" if there else "/sign-in?signed-out=1", 303)
+    clear_cookies(response, issuer.settings.door, hub=not there)
     return response
 
 
@@ -243,10 +244,10 @@ def change_password(request: Request, issuer: Its, actor: Signed, old: Text, pas
 
 
 @router.post("/account/sign-out-everywhere")
-def sign_out_everywhere(request: Request, issuer: Its, actor: Signed) -> Response:
+async def sign_out_everywhere(request: Request, issuer: Its, actor: Signed) -> Response:
     """End every sign-in of the account."""
-    issuer.sign_out_everywhere(actor.account)
-    return sign_out(request, issuer)
+    await run_in_threadpool(issuer.sign_out_everywhere, actor.account)
+    return await sign_out(request, issuer)
 
 
 def _account(

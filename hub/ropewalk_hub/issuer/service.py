@@ -105,10 +105,14 @@ class Issuer:
         self.accounts.check_active(account)
         return self._start(account, address, browser)
 
-    def sign_out(self, session_id: str) -> None:
-        """End a session and every token it gave; ending one that has ended is done already."""
+    def sign_out(self, session_id: str, *, hub_away: bool = False) -> None:
+        """End a session and every token it gave; ending one that has ended is done already.
+
+        The hub ends the notebook cookies of this browser itself; if it is away, all of the account's are ended later.
+        """
         if session := self.sessions.by_id(session_id):
-            self.journal.write_now(*self.sessions.end(session))
+            later = self._closing(session.account) if hub_away else []
+            self.journal.write_now(*self.sessions.end(session), *later)
 
     def sign_out_everywhere(self, account: str) -> None:
         """End every session of the account."""
@@ -117,7 +121,10 @@ class Issuer:
     def ends_of(self, account: str) -> list[Operation]:
         """Return what ends every session of an account, here and (carried out by ``closing.py``) at the hub."""
         ends = [operation for one in self.sessions.of(account) for operation in self.sessions.end(one)]
-        return [*ends, Put("closing", "", account, {}), Append("closing", account, account, "asked")]
+        return [*ends, *self._closing(account)]
+
+    def _closing(self, account: str) -> list[Operation]:
+        return [Put("closing", "", account, {}), Append("closing", account, account, "asked")]
 
     def sign_up(self, name: str, password: str, *, full_name: str = "", address: str = "") -> Account:
         """Ask for an account; an administrator approves it."""
