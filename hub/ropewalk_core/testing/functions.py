@@ -1,0 +1,139 @@
+"""What any backend of functions must do. Not here: how fast (``bench``) and how code is captured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ropewalk_core.errors import BadInput, BadName, NotFound, RopewalkError, Unsatisfiable, UserCodeFailed
+from ropewalk_core.guard import GuardedFunctions
+from ropewalk_core.model import Bundle, FunctionSpec
+from ropewalk_core.placement import Placement
+from ropewalk_core.ports import Functions
+from ropewalk_core.testing.people import ADA, BOB, take
+
+
+class FunctionsContract:
+    """Subclass it, override the fixture ``port``, and, where handlers look otherwise, ``source``."""
+
+    entry = "cell:handler"
+    source = "def handler(value):\n    return {FACTOR} * value\n"
+    failing = "def handler(value):\n    raise ValueError('no good')\n"
+    payload, answer = b"21", 42
+
+    @pytest.fixture
+    def port(self) -> Functions:
+        """Return the backend, without its guard."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def functions(self, port: Functions) -> GuardedFunctions:
+        """Return the backend behind policy."""
+        return GuardedFunctions(port)
+
+    def spec(self, name: str = "double", *, source: str = "", factor: int = 2, **changes: Any) -> FunctionSpec:
+        """Return a function that the backend can run."""
+        text = (source or self.source).replace("{FACTOR}", str(factor))
+        wish: dict[str, Any] = {"name": name, "bundle": Bundle(files={"cell.py": text}, entry=self.entry)}
+        return FunctionSpec(**(wish | changes))
+
+    async def test_what_was_deployed_is_there(self, functions: GuardedFunctions) -> None:
+        """An acknowledged revision is seen at once."""
+        deployed = await functions.deploy(ADA, "ada", self.spec())
+        seen = await functions.get(ADA, "ada", "double")
+        assert seen.revision.id == deployed.revision.id
+        assert seen.revision.spec.bundle.files == self.spec().bundle.files
+
+    async def test_the_same_content_is_unchanged(self, functions: GuardedFunctions) -> None:
+        """Deploying twice is deploying once; other content is another revision."""
+        first = await functions.deploy(ADA, "ada", self.spec())
+        again = await functions.deploy(ADA, "ada", self.spec())
+        assert again.unchanged and again.revision.id == first.revision.id
+        other = await functions.deploy(ADA, "ada", self.spec(factor=3))
+        assert not other.unchanged and other.revision.id != first.revision.id
+        assert other.revision.number > first.revision.number
+
+    async def test_a_call_answers(self, functions: GuardedFunctions) -> None:
+        """A deployed function answers, and the call is on record."""
+        await functions.deploy(ADA, "ada", self.spec())
+        answer = await functions.call(ADA, "ada", "double", self.payload)
+        assert json.loads(answer) == self.answer
+        calls = (await functions.calls(ADA, "ada", "double")).items
+        assert [one.function for one in calls] == ["double"]
+
+    async def test_a_new_revision_answers_next(self, functions: GuardedFunctions) -> None:
+        """After a deploy is acknowledged, no call reaches the revision before."""
+        await functions.deploy(ADA, "ada", self.spec())
+        await functions.call(ADA, "ada", "double", self.payload)
+        await functions.deploy(ADA, "ada", self.spec(factor=3))
+        assert json.loads(await functions.call(ADA, "ada", "double", b"1")) == 3
+
+    async def test_a_handler_that_raises_shows_its_owner_the_lines(self, functions: GuardedFunctions) -> None:
+        """The person's own error comes back with its traceback."""
+        await functions.deploy(ADA, "ada", self.spec(source=self.failing))
+        with pytest.raises(UserCodeFailed) as caught:
+            await functions.call(ADA, "ada", "double", self.payload)
+        assert "no good" in str(caught.value.details.get("traceback", ""))
+
+    async def test_code_that_does_not_compile_changes_nothing(self, functions: GuardedFunctions) -> None:
+        """A broken cell is refused, and the revision before stays."""
+        first = await functions.deploy(ADA, "ada", self.spec())
+        with pytest.raises(BadInput):
+            await functions.deploy(ADA, "ada", self.spec(source="def handler(:\n"))
+        assert (await functions.get(ADA, "ada", "double")).revision.id == first.revision.id
+
+    async def test_somebody_elses_is_not_found(self, functions: GuardedFunctions) -> None:
+        """A stranger learns nothing, calls nothing and changes nothing."""
+        await functions.deploy(ADA, "ada", self.spec())
+        with pytest.raises(NotFound):
+            await functions.get(BOB, "ada", "double")
+        with pytest.raises(NotFound):
+            await functions.call(BOB, "ada", "double", self.payload)
+        with pytest.raises(NotFound):
+            await functions.remove(BOB, "ada", "double")
+        with pytest.raises(NotFound):
+            await functions.calls(BOB, "ada", "double")
+
+    async def test_lists_have_pages(self, functions: GuardedFunctions) -> None:
+        """Pages follow each other by name and leave nothing out."""
+        for name in ("c", "a", "b"):
+            await functions.deploy(ADA, "ada", self.spec(name))
+        first = await functions.list(ADA, "ada", limit=2)
+        rest = await functions.list(ADA, "ada", after=first.next, limit=2)
+        assert [one.name for one in (*first.items, *rest.items)] == ["a", "b", "c"]
+        assert first.next and not rest.next
+
+    async def test_what_was_removed_is_not_found(self, functions: GuardedFunctions) -> None:
+        """A removed function is gone for everybody."""
+        await functions.deploy(ADA, "ada", self.spec())
+        await functions.remove(ADA, "ada", "double")
+        with pytest.raises(NotFound):
+            await functions.get(ADA, "ada", "double")
+        with pytest.raises(NotFound):
+            await functions.call(ADA, "ada", "double", self.payload)
+        with pytest.raises(NotFound):
+            await functions.remove(ADA, "ada", "double")
+
+    @pytest.mark.parametrize(
+        ("changes", "error"),
+        [({"name": "Not A Name"}, BadName), ({"placement": Placement(arch=("riscv64",))}, Unsatisfiable)],
+        ids=["name", "placement"],
+    )
+    async def test_a_wrong_wish_leaves_nothing(
+        self, functions: GuardedFunctions, changes: dict[str, Any], error: type[RopewalkError]
+    ) -> None:
+        """What cannot be granted is refused at once, by field."""
+        with pytest.raises(error) as caught:
+            await functions.deploy(ADA, "ada", self.spec(**changes))
+        assert caught.value.field
+        assert (await functions.list(ADA, "ada")).items == ()
+
+    async def test_a_watch_resumes_after_its_cursor(self, functions: GuardedFunctions) -> None:
+        """Whoever comes back with a cursor misses nothing and sees nothing twice."""
+        await functions.deploy(ADA, "ada", self.spec("a"))
+        [(_, cursor)] = await take(functions.watch(ADA, "ada"), 1)
+        await functions.deploy(ADA, "ada", self.spec("b"))
+        seen = await take(functions.watch(ADA, "ada", after=cursor), 1)
+        assert all(later > cursor for _, later in seen)

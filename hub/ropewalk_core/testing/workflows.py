@@ -1,0 +1,117 @@
+"""What any engine of workflows must do. Not here: what a manifest may say (the engine's own tests)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ropewalk_core.errors import NotFound
+from ropewalk_core.guard import GuardedWorkflows
+from ropewalk_core.model import Run, RunSpec, State
+from ropewalk_core.ports import Workflows
+from ropewalk_core.testing.people import ADA, BOB, take, until
+
+
+class WorkflowsContract:
+    """Subclass it and override the fixtures ``port``, ``quick`` and ``slow``."""
+
+    seconds = 40.0
+
+    @pytest.fixture
+    def port(self) -> Workflows:
+        """Return the backend, without its guard; its engine runs."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def workflows(self, port: Workflows) -> GuardedWorkflows:
+        """Return the backend behind policy."""
+        return GuardedWorkflows(port)
+
+    @pytest.fixture
+    def quick(self) -> RunSpec:
+        """Return a workflow of two or more steps that is done in a moment and writes to its logs."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def slow(self) -> RunSpec:
+        """Return a workflow that runs for a minute if nobody stops it."""
+        raise NotImplementedError
+
+    async def ended(self, workflows: GuardedWorkflows, run: Run) -> Run:
+        """Return the run when it has ended."""
+
+        async def over() -> bool:
+            return (await workflows.get(ADA, "ada", run.id)).status.state.terminal
+
+        await until(over, seconds=self.seconds)
+        return await workflows.get(ADA, "ada", run.id)
+
+    async def test_a_run_is_done(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
+        """An accepted run is seen at once, and ends with all its steps done."""
+        asked = await workflows.submit(ADA, "ada", quick)
+        assert (await workflows.get(ADA, "ada", asked.id)).name == quick.name
+        run = await self.ended(workflows, asked)
+        assert run.status.state is State.DONE, run.status.why
+        assert len(run.steps) >= 2 and all(one.status.state is State.DONE for one in run.steps)
+        assert run.ended is not None
+
+    async def test_the_same_key_is_the_same_run(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
+        """A submission that is repeated with its key starts nothing new; another key does."""
+        first = await workflows.submit(ADA, "ada", quick, key="k1")
+        again = await workflows.submit(ADA, "ada", quick, key="k1")
+        other = await workflows.submit(ADA, "ada", quick, key="k2")
+        assert again.id == first.id != other.id
+
+    async def test_logs_come_back(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
+        """A finished step's log can be read, and read on from the middle."""
+        run = await self.ended(workflows, await workflows.submit(ADA, "ada", quick))
+        for step in run.steps:
+            lines = [line async for line in workflows.logs(ADA, "ada", run.id, step.id)]
+            if len(lines) >= 2:
+                after = lines[0].offset
+                rest = [line async for line in workflows.logs(ADA, "ada", run.id, step.id, after=after)]
+                assert [line.text for line in rest] == [line.text for line in lines[1:]]
+                return
+        raise AssertionError("no step wrote two lines")
+
+    async def test_a_run_can_be_cancelled(self, workflows: GuardedWorkflows, slow: RunSpec) -> None:
+        """Cancelling ends a run; cancelling again, or a finished one, is done already."""
+        run = await workflows.submit(ADA, "ada", slow)
+        await workflows.cancel(ADA, "ada", run.id)
+        ended = await self.ended(workflows, run)
+        assert ended.status.state is State.STOPPED
+        assert (await workflows.cancel(ADA, "ada", run.id)).status.state is State.STOPPED
+
+    async def test_somebody_elses_is_not_found(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
+        """A stranger learns nothing and stops nothing."""
+        run = await workflows.submit(ADA, "ada", quick)
+        for act in (workflows.get, workflows.cancel, workflows.retry):
+            with pytest.raises(NotFound):
+                await act(BOB, "ada", run.id)
+            with pytest.raises(NotFound):
+                await act(BOB, "bob", run.id)
+
+    async def test_lists_have_pages_newest_first(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
+        """Pages follow each other, newest first, without steps."""
+        asked = [(await workflows.submit(ADA, "ada", quick, key=key)).id for key in ("1", "2", "3")]
+        first = await workflows.list(ADA, "ada", limit=2)
+        rest = await workflows.list(ADA, "ada", after=first.next, limit=2)
+        assert [one.id for one in (*first.items, *rest.items)] == asked[::-1]
+        assert all(one.steps == () for one in first.items)
+        assert first.next and not rest.next
+
+    async def test_the_unknown_is_not_found(self, workflows: GuardedWorkflows) -> None:
+        """Nothing is made up."""
+        for act in (workflows.get, workflows.cancel, workflows.retry):
+            with pytest.raises(NotFound):
+                await act(ADA, "ada", "run-0000000000")
+
+    async def test_a_watch_resumes_after_its_cursor(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
+        """Whoever comes back with a cursor sees the run's end, and nothing twice."""
+        run = await workflows.submit(ADA, "ada", quick)
+        [(_, cursor)] = await take(workflows.watch(ADA, "ada", run=run.id), 1)
+        async for seen, later in workflows.watch(ADA, "ada", run=run.id, after=cursor):
+            assert later > cursor and seen.id == run.id
+            cursor = later
+            if seen.status.state.terminal:
+                break
+        assert (await workflows.get(ADA, "ada", run.id)).status.state is State.DONE
