@@ -53,7 +53,7 @@ def environment() -> Environment:
     return made
 
 
-def render(request: Request, template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
+def render(request: Request, template: str, /, *, status_code: int = 200, **context: Any) -> HTMLResponse:
     """Return a page.
 
     Parameters

@@ -13,9 +13,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from ropewalk_core.errors import NotFound
+from ropewalk_hub.security import Public
 
 router = APIRouter(include_in_schema=False)
 _HERE = Path(__file__).with_name("static")
@@ -56,7 +57,7 @@ def address(name: str) -> str:
     return f"/static/{name}?v={found.digest}" if found else ""
 
 
-@router.get("/static/{name}")
+@router.get("/static/{name}", dependencies=[Depends(Public("style, script and icon hold nobody's data"))])
 async def file(request: Request, name: str) -> Response:
     """Answer one static file."""
     found = _load(name) if name in _FILES else None

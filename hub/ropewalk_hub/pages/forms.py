@@ -1,0 +1,205 @@
+"""A form made from a values schema, and its text turned back into values. Pure.
+
+The catalogue decides whether values are right; here text becomes numbers and truths, and every field keeps what was
+typed, so a refused form loses nothing. Rejected: a form library, which would know another schema language.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ropewalk_core.errors import RopewalkError
+from ropewalk_core.placement import ARCHITECTURES, Inventory, Placement, format_size
+
+PREFIX = "value."
+PLACED = "placement."
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a form.
+
+    Parameters
+    ----------
+    name
+        Its name in the form.
+    title, help
+        What people read.
+    kind
+        ``text``, ``number``, ``check``, ``choice`` or ``json``.
+    value
+        The text it shows; for ``check`` it is ``on`` or empty.
+    options
+        What a choice offers: value and words.
+    required
+        Whether it may be left empty.
+    step
+        What a number moves by; ``any`` for fractions.
+    error
+        The complaint beside it.
+    """
+
+    name: str
+    title: str
+    help: str = ""
+    kind: str = "text"
+    value: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+    required: bool = False
+    step: str = ""
+    least: str = ""
+    most: str = ""
+    placeholder: str = ""
+    error: str = ""
+
+
+def fields(
+    schema: Mapping[str, Any], values: Mapping[str, Any], typed: Mapping[str, str] | None, errors: Mapping[str, str]
+) -> list[Field]:
+    """Return the fields of a values schema.
+
+    Parameters
+    ----------
+    schema
+        The template's schema.
+    values
+        What to show first: defaults, or the values of last time.
+    typed
+        What was sent, when the form comes back.
+    errors
+        Complaints by value name.
+    """
+    required = set(schema.get("required", ()))
+    made = []
+    for name, one in schema.get("properties", {}).items():
+        kind = _kind(one)
+        shown = _shown(values.get(name)) if typed is None else typed.get(PREFIX + name, "")
+        made.append(
+            Field(
+                name=PREFIX + name,
+                title=str(one.get("title", name)),
+                help=str(one.get("description", "")),
+                kind=kind,
+                value=shown,
+                options=tuple((_shown(option), str(option)) for option in one.get("enum", ())),
+                required=name in required,
+                step="any" if one.get("type") == "number" else "1" if kind == "number" else "",
+                least=_shown(one.get("minimum")),
+                most=_shown(one.get("maximum")),
+                error=errors.get(name, ""),
+            )
+        )
+    return made
+
+
+def parse(schema: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values of a sent form, and complaints about text that cannot become a value."""
+    values: dict[str, Any] = {}
+    errors: dict[str, str] = {}
+    for name, one in schema.get("properties", {}).items():
+        text = typed.get(PREFIX + name, "")
+        kind = _kind(one)
+        if kind == "check":
+            values[name] = bool(text)
+        elif kind == "choice":
+            matching = [option for option in one["enum"] if _shown(option) == text]
+            if text:
+                values[name] = matching[0] if matching else text
+        elif kind == "text":
+            if text or name in schema.get("required", ()) or one.get("default") == "":
+                values[name] = text
+        elif text.strip():
+            try:
+                values[name] = _number(one, text.strip()) if kind == "number" else json.loads(text)
+            except ValueError:
+                what = "a whole number" if one.get("type") == "integer" else "a number" if kind == "number" else "JSON"
+                errors[name] = f"'{one.get('title', name)}' must be {what}, not '{text.strip()[:60]}'."
+    return values, errors
+
+
+def placement_fields(
+    inventory: Inventory, placement: Placement, typed: Mapping[str, str] | None, errors: Mapping[str, str]
+) -> list[Field]:
+    """Return the fields that say where something runs; choices are what exists here."""
+    accelerators = sorted({name for node in inventory.nodes for name in node.accelerators})
+    shown = {
+        "memory": format_size(placement.memory) if placement.memory else "",
+        "cpu": f"{placement.cpu:g}" if placement.cpu else "",
+        "accelerator": placement.accelerator[0] if placement.accelerator else "",
+        "arch": placement.arch[0] if placement.arch else "",
+    }
+    text = {name: (shown[name] if typed is None else typed.get(PLACED + name, "")) for name in shown}
+    here = "; ".join(node.describe() for node in inventory.nodes)
+    return [
+        Field(
+            PLACED + "memory",
+            "Memory",
+            f"Such as 2Gi; empty takes the template's own. Here: {here}.",
+            value=text["memory"],
+            placeholder="2Gi",
+            error=errors.get("memory", ""),
+        ),
+        Field(
+            PLACED + "cpu",
+            "Cores",
+            "Such as 2 or 0.5; empty means no wish.",
+            value=text["cpu"],
+            error=errors.get("cpu", ""),
+        ),
+        Field(
+            PLACED + "accelerator",
+            "Accelerator",
+            "What this machine has.",
+            kind="choice",
+            value=text["accelerator"],
+            options=(("", "none needed"), *((name, name) for name in accelerators)),
+            error=errors.get("accelerator", ""),
+        ),
+        Field(
+            PLACED + "arch",
+            "Architecture",
+            "Leave it open unless your program needs one.",
+            kind="choice",
+            value=text["arch"],
+            options=(("", "any"), *((name, name) for name in ARCHITECTURES)),
+            error=errors.get("arch", ""),
+        ),
+    ]
+
+
+def placement_of(typed: Mapping[str, str]) -> dict[str, Any]:
+    """Return the wish for a placement as sent; `parse_placement` judges it."""
+    names = ("memory", "cpu", "accelerator", "arch")
+    wish: dict[str, Any] = {name: typed.get(PLACED + name, "").strip() for name in names}
+    return {name: value for name, value in wish.items() if value}
+
+
+def complaints(error: RopewalkError) -> dict[str, str]:
+    """Return the complaint of an error by the field it is about; an empty name is for the whole form."""
+    several = error.details.get("fields")
+    if isinstance(several, dict):
+        return {str(name): str(text) for name, text in several.items()}
+    text = f"{error.message} {error.hint}"
+    return {error.field or "": text}
+
+
+def _kind(one: Mapping[str, Any]) -> str:
+    if "enum" in one:
+        return "choice"
+    kinds = {"boolean": "check", "integer": "number", "number": "number", "string": "text"}
+    return kinds.get(str(one.get("type", "string")), "json")
+
+
+def _number(one: Mapping[str, Any], text: str) -> int | float:
+    return int(text) if one.get("type") == "integer" else float(text)
+
+
+def _shown(value: Any) -> str:
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "on"
+    return value if isinstance(value, str) else json.dumps(value)

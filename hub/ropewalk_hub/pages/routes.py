@@ -1,0 +1,11 @@
+"""Every page's route in one router, which the application includes. Nothing else."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from ropewalk_hub.pages import functions, home, live, people, services, static, workflows
+
+router = APIRouter(include_in_schema=False)
+for _one in (static, live, home, services, functions, workflows, people):
+    router.include_router(_one.router)

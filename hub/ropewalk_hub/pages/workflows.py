@@ -1,0 +1,126 @@
+"""Pages of workflows: the table of runs, one run with its graph, the chosen step beside it.
+
+Not here: running (the engine). Rejected: a page per step; the graph must stay in sight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response
+
+from ropewalk_core.errors import NotFound, RopewalkError
+from ropewalk_core.model import Actor, Run, State, Step
+from ropewalk_hub.pages import graph, words
+from ropewalk_hub.pages.common import Its, Viewed, hit, search, see, some
+from ropewalk_hub.pages.render import render
+from ropewalk_hub.platform import Platform
+from ropewalk_hub.security import Signed
+
+router = APIRouter(include_in_schema=False)
+_STATES = (State.RUNNING, State.WAITING, State.DONE, State.FAILED, State.STOPPED)
+_ATTENTION = (State.FAILED, State.RUNNING, State.STARTING)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Where a step lies in the run's time, in percent."""
+
+    start: float
+    length: float
+
+
+@router.get("/workflows")
+async def workflows(request: Request, actor: Signed, its: Its, view: Viewed) -> Response:
+    """Show my runs, newest first."""
+    owner = actor.account
+    listing = await search(
+        lambda after, limit: its.workflows.list(actor, owner, after=after, limit=limit),
+        lambda one: hit(view, one.status.state, one.id, one.name),
+        view,
+    )
+    return render(request, "workflows.html", listing=listing, view=view, states=_STATES)
+
+
+@router.get("/workflows/{run}")
+async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "") -> Response:
+    """Show one run: the graph, and the chosen step or the one that needs attention."""
+    one = await its.workflows.get(actor, actor.account, run)
+    now = its.clock.wall()
+    chosen = choose(one, step)
+    lines, offset = await _log(its, actor, one, chosen)
+    return render(
+        request,
+        "run.html",
+        run=one,
+        graph=graph.draw(one.steps, {each.id: words.duration(_took(each, now)) for each in one.steps}),
+        chosen=chosen,
+        wide=graph.WIDE,
+        high=graph.HIGH,
+        lines=lines,
+        offset=offset,
+        tally=[(state, count) for state in State if (count := _tally(one)[state])],
+        bars={each.id: bar(one, each, now) for each in one.steps},
+        took={each.id: _took(each, now) for each in one.steps},
+        seconds=(one.ended or now) - one.created,
+        failed=any(each.status.state in (State.FAILED, State.STOPPED) for each in one.steps),
+        python=f'import ropewalk\n\nrun = ropewalk.runs.get("{one.id}")',
+        command=f"ropewalk workflows get {one.id}",
+    )
+
+
+@router.post("/workflows/{run}/cancel")
+async def cancel(actor: Signed, its: Its, run: str) -> Response:
+    """Stop a run."""
+    await its.workflows.cancel(actor, actor.account, run)
+    return see(f"/workflows/{run}")
+
+
+@router.post("/workflows/{run}/retry")
+async def retry(actor: Signed, its: Its, run: str) -> Response:
+    """Run the failed steps of a run again, and what follows them."""
+    await its.workflows.retry(actor, actor.account, run)
+    return see(f"/workflows/{run}")
+
+
+def choose(one: Run, step: str) -> Step | None:
+    """Return the step to show: the asked one, else one that failed or runs, else the last that ended."""
+    for each in one.steps:
+        if each.id == step:
+            return each
+    if step:
+        raise NotFound("There is no such step in this run.", field="step")
+    for state in _ATTENTION:
+        for each in one.steps:
+            if each.status.state is state:
+                return each
+    return max(one.steps, key=lambda each: each.ended or 0.0, default=None)
+
+
+def bar(one: Run, step: Step, now: float) -> Bar:
+    """Return a step's place in the run's time."""
+    end = max([one.ended or now, *(each.ended or 0.0 for each in one.steps)])
+    whole = max(end - one.created, 0.001)
+    if step.started is None:
+        return Bar(0.0, 0.0)
+    start = min(max(0.0, (step.started - one.created) / whole * 100), 99.0)
+    length = ((step.ended or now) - step.started) / whole * 100
+    return Bar(round(start, 2), round(min(max(length, 0.8), 100 - start), 2))
+
+
+def _took(step: Step, now: float) -> float | None:
+    return None if step.started is None else max(0.0, (step.ended or now) - step.started)
+
+
+def _tally(one: Run) -> Counter[State]:
+    return Counter(each.status.state for each in one.steps)
+
+
+async def _log(its: Platform, actor: Actor, one: Run, step: Step | None) -> tuple[list[str], int]:
+    if step is None:
+        return [], 0
+    try:
+        return await some(its.workflows.logs(actor, actor.account, one.id, step.id))
+    except RopewalkError:  # a step that has not started has no log
+        return [], 0

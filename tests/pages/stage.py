@@ -1,0 +1,412 @@
+"""A platform whose pages can be asked: the real issuer, journal, catalogue and application, with ports in memory.
+
+``python -m tests.pages.stage PORT`` serves it for a look with a browser; it prints the cookie of the signed-in person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from ropewalk_core import guard
+from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
+from ropewalk_core.journal import Append, Journal
+from ropewalk_core.model import (
+    Actor,
+    Artifact,
+    Bundle,
+    Call,
+    Function,
+    FunctionSpec,
+    LogLine,
+    Notebook,
+    Page,
+    Revision,
+    Run,
+    Service,
+    ServiceSpec,
+    State,
+    Status,
+    Step,
+    Usage,
+    Why,
+)
+from ropewalk_core.placement import Inventory, Node, Placement
+from ropewalk_core.settings import Settings, load
+from ropewalk_hub.addresses import Addresses
+from ropewalk_hub.app import create_app
+from ropewalk_hub.platform import Platform, build
+from ropewalk_hub.security import cookie_name
+
+PASSWORD = "correct horse battery staple"
+OWNER = "ada"
+
+
+async def _lines(texts: list[str]) -> AsyncIterator[LogLine]:
+    for number, text in enumerate(texts):
+        yield LogLine(offset=(number + 1) * 10, text=text)
+
+
+def _page(items: list[Any], after: str, limit: int, name: Any) -> Page[Any]:
+    items = [one for one in items if name(one) > after]
+    return Page(items=tuple(items[:limit]), next=name(items[limit - 1]) if len(items) > limit else "")
+
+
+class Things:
+    """What one person has, in memory; every port below reads and writes it."""
+
+    def __init__(self, journal: Journal, door: str) -> None:
+        self.journal, self.door = journal, door
+        self.notebook = Notebook(owner=OWNER, status=Status(state=State.STOPPED), address=f"{door}/lab")
+        self.services: dict[str, Service] = {}
+        self.functions: dict[str, Function] = {}
+        self.calls: dict[str, list[Call]] = {}
+        self.runs: dict[str, Run] = {}
+        self.log: list[str] = []
+        self.answer: bytes | Exception = b'{"digit": 7}'
+        self.acts: list[tuple[str, str]] = []
+
+    async def say(self, kind: str, name: str, type: str) -> None:
+        """Tell those who watch."""
+        self.acts.append((type, name))
+        await self.journal.write(Append(kind, OWNER, name, type))
+
+
+class _Notebooks:
+    def __init__(self, things: Things) -> None:
+        self._things = things
+
+    async def start(self, actor: Actor, owner: str, name: str = "", **_: Any) -> Notebook:
+        self._things.notebook = self._things.notebook.model_copy(update={"status": Status(state=State.RUNNING)})
+        await self._things.say("notebook", "", "running")
+        return self._things.notebook
+
+    async def stop(self, actor: Actor, owner: str, name: str = "") -> Notebook:
+        self._things.notebook = self._things.notebook.model_copy(update={"status": Status(state=State.STOPPED)})
+        await self._things.say("notebook", "", "stopped")
+        return self._things.notebook
+
+    async def get(self, actor: Actor, owner: str, name: str = "") -> Notebook:
+        return self._things.notebook
+
+    def logs(self, actor: Actor, owner: str, name: str = "", **_: Any) -> AsyncIterator[LogLine]:
+        return _lines(self._things.log)
+
+
+class _Services:
+    def __init__(self, things: Things, platform: Platform) -> None:
+        self._things, self._platform = things, platform
+
+    async def apply(self, actor: Actor, owner: str, spec: ServiceSpec, *, key: str = "") -> Service:
+        values = self._platform.catalog.check(spec.template, spec.values)
+        if spec.values.get("folder") == "full":
+            raise BadInput("The folder is full.", field="folder")
+        spec = spec.model_copy(update={"values": values})
+        made = Service(owner=owner, spec=spec, status=Status(state=State.STARTING), address=f"{self._things.door}/s/")
+        self._things.services[spec.name] = made
+        await self._things.say("service", spec.name, "asked")
+        return made
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Service:
+        gone = self._things.services.pop(name)
+        await self._things.say("service", name, "removed")
+        return gone
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Service:
+        if name not in self._things.services:
+            raise NotFound(f"There is no service '{name}'.")
+        return self._things.services[name]
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Service]:
+        items = [self._things.services[name] for name in sorted(self._things.services)]
+        return _page(items, after, limit, lambda one: one.spec.name)
+
+    def logs(self, actor: Actor, owner: str, name: str, **_: Any) -> AsyncIterator[LogLine]:
+        return _lines(self._things.log)
+
+
+class _Functions:
+    def __init__(self, things: Things) -> None:
+        self._things = things
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Function:
+        await self._things.say("function", name, "removed")
+        return self._things.functions.pop(name)
+
+    async def call(self, actor: Actor, owner: str, name: str, payload: bytes, **_: Any) -> bytes:
+        self._things.acts.append(("call", payload.decode()))
+        if isinstance(self._things.answer, Exception):
+            raise self._things.answer
+        return self._things.answer
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Function:
+        if name not in self._things.functions:
+            raise NotFound(f"There is no function '{name}'.")
+        return self._things.functions[name]
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
+        items = [self._things.functions[name] for name in sorted(self._things.functions)]
+        return _page(items, after, limit, lambda one: one.name)
+
+    async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
+        return Page(items=tuple(self._things.calls.get(name, ())[:limit]))
+
+
+class _Workflows:
+    def __init__(self, things: Things) -> None:
+        self._things = things
+
+    async def get(self, actor: Actor, owner: str, run: str) -> Run:
+        if run not in self._things.runs:
+            raise NotFound(f"There is no run '{run}'.")
+        return self._things.runs[run]
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Run]:
+        items = sorted(self._things.runs.values(), key=lambda one: -one.created)
+        start = [one.id for one in items].index(after) + 1 if after else 0
+        shown = items[start : start + limit]
+        return Page(items=tuple(shown), next=shown[-1].id if len(items) > start + limit else "")
+
+    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+        await self._things.say("run", run, "stopping")
+        return self._things.runs[run]
+
+    async def retry(self, actor: Actor, owner: str, run: str) -> Run:
+        await self._things.say("run", run, "asked")
+        return self._things.runs[run]
+
+    def logs(self, actor: Actor, owner: str, run: str, step: str, **_: Any) -> AsyncIterator[LogLine]:
+        return _lines(self._things.log)
+
+
+class _Storage:
+    async def usage(self, actor: Actor, owner: str) -> Usage:
+        return Usage(used=3 * 2**30, limit=20 * 2**30)
+
+
+@dataclasses.dataclass
+class Stage:
+    """The application, a signed-in administrator's client, and what they have."""
+
+    platform: Platform
+    app: FastAPI
+    things: Things
+    cookie: str
+
+    def client(self, *, signed: bool = True) -> httpx.AsyncClient:
+        """Return a client as a browser on our own page would be."""
+        origin = self.platform.settings.door.origin
+        name = cookie_name(self.platform.settings.door)
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=self.app),
+            base_url=origin,
+            headers={"origin": origin, "accept": "text/html"},
+            cookies={name: self.cookie} if signed else {},
+        )
+
+
+def make(home: Path, port: int = 8000) -> Stage:
+    """Build the platform with a first administrator and nothing else."""
+    settings: Settings = load(home, environ={}, door_port=port)
+    platform = build(settings, Addresses(1, 2, 3))
+    things = Things(platform.journal, f"http://{OWNER}.localhost:{port}")
+    link = platform.issuer.first_link() or ""
+    _, cookie = platform.issuer.use_first(link.rpartition("/")[2], OWNER, PASSWORD, full_name="Ada Lovelace")
+    platform = dataclasses.replace(
+        platform,
+        inventory=Inventory(
+            nodes=(Node(name="here", arch="amd64", cpu=8, memory=32 * 2**30, accelerators={"a100": 1}),)
+        ),
+        notebooks=guard.GuardedNotebooks(_Notebooks(things)),  # type: ignore[arg-type]
+        services=guard.GuardedServices(_Services(things, platform)),  # type: ignore[arg-type]
+        functions=guard.GuardedFunctions(_Functions(things)),  # type: ignore[arg-type]
+        workflows=guard.GuardedWorkflows(_Workflows(things)),  # type: ignore[arg-type]
+        storage=guard.GuardedStorage(_Storage()),  # type: ignore[arg-type]
+    )
+    return Stage(platform, create_app(platform), things, cookie)
+
+
+def furnish(things: Things, text: str = "") -> None:
+    """Give the person one of everything, with ``text`` wherever people write."""
+    now, word = time.time(), text or "digits"
+    why = Why(
+        cause=f"The step 'train(3)' ended with ValueError: {word}",
+        next="Look at its traceback.",
+        code="RW-USER-CODE",
+        raw=text or "exit code 1",
+    )
+    things.notebook = things.notebook.model_copy(update={"status": Status(state=State.RUNNING, since=now - 4000)})
+    things.log = [text or "epoch 1: loss 0.412", "epoch 2: loss 0.233", "epoch 3: loss 0.171"]
+    for name, template, state, values in [
+        ("board", "tensorboard", State.RUNNING, {"folder": text or "logs", "reload_seconds": 5}),
+        ("report", "voila", State.STARTING, {"notebook": "reports/sales.ipynb", "show_code": False, "theme": "light"}),
+        ("notes", "editor", State.FAILED, {"folder": ""}),
+    ]:
+        status = Status(state=state, since=now - 90, why=why if state is State.FAILED else None, note=text)
+        spec = ServiceSpec(name=name, template=template, values=values)
+        address = f"http://{name}--{OWNER}.localhost:8001/"
+        things.services[name] = Service(owner=OWNER, spec=spec, status=status, address=address, created=now - 3600)
+    source = f"{text or '# a model of digits'}\nimport numpy as np\n\ndef handle(pixels):\n    return {{'digit': 7}}\n"
+    bundle = Bundle(
+        files={"digits.py": source},
+        entry="digits:handle",
+        origin={"digits.py": f"cell 12 {text}".strip()},
+        imports=("numpy", "sklearn"),
+    )
+    for number, (name, state) in enumerate([("digits", State.RUNNING), ("hello", State.IDLE)]):
+        spec_ = FunctionSpec(name=name, bundle=bundle, placement=Placement(memory=2**30))
+        revision = Revision(
+            id=f"r{number}4f2a", number=3, spec=spec_, environment="9f86d081884c7d65", created=now - 7200
+        )
+        status = Status(state=state, note=text)
+        things.functions[name] = Function(
+            owner=OWNER,
+            name=name,
+            revision=revision,
+            status=status,
+            address=f"http://{name}--fn--{OWNER}.localhost:8001/",
+        )
+        things.calls[name] = [
+            Call(
+                id=f"c{i}",
+                function=name,
+                owner=OWNER,
+                revision=revision.id,
+                started=now - 47 * i - 3,
+                ended=now - 47 * i - 2.98,
+                state=State.FAILED if i % 9 == 4 else State.DONE,
+                cold=i == 20,
+                status=500 if i % 9 == 4 else 200,
+                error=(text or "ValueError: pixels") if i % 9 == 4 else "",
+                traceback='Traceback (most recent call last):\n  File "cell 12", line 4, in handle\n'
+                f"ValueError: {text or 'pixels'}"
+                if i % 9 == 4
+                else "",
+                logs=text,
+            )
+            for i in range(24 if not number else 0)
+        ]
+    _runs(things, now, text, why)
+
+
+def _frames(text: str) -> str:
+    raised = text or "depth must be odd"
+    return f'Traceback (most recent call last):\n  File "cell 7", line 9, in train\n    raise ValueError\nValueError: {raised}'
+
+
+def _runs(things: Things, now: float, text: str, why: Why) -> None:
+    def step(
+        id: str, name: str, state: State, needs: tuple[str, ...], start: float, end: float | None, **more: Any
+    ) -> Step:
+        return Step(
+            id=id,
+            name=name,
+            template=name.split("(")[0],
+            status=Status(state=state),
+            needs=needs,
+            attempt=1,
+            started=now - start,
+            ended=None if end is None else now - end,
+            **more,
+        )
+
+    first = [step("load", "load", State.DONE, (), 95, 93, outputs={"rows": 1797, "note": text})]
+    train = [
+        step(
+            f"train{i}",
+            f"train({i})",
+            State.FAILED if i == 3 else State.DONE,
+            ("load",),
+            93,
+            80 - 6 * i,
+            inputs={"depth": i, "note": text},
+            outputs={} if i == 3 else {"score": 0.9 + i / 100},
+            error=f"ValueError: {text or 'depth must be odd'}" if i == 3 else "",
+            traceback=_frames(text) if i == 3 else "",
+            artifacts=() if i == 3 else (Artifact(name=text or "model", digest="ab" * 32, size=123456),),
+        )
+        for i in range(5)
+    ]
+    last = [
+        step("best", "pick_best", State.STOPPED, tuple(f"train{i}" for i in range(5)), 1, 0).model_copy(
+            update={"started": None, "ended": None}
+        )
+    ]
+    things.runs["run-5k2m9qv0w3"] = Run(
+        id="run-5k2m9qv0w3",
+        owner=OWNER,
+        name=text or "tune",
+        status=Status(state=State.FAILED, why=why, since=now - 50),
+        steps=(*first, *train, *last),
+        created=now - 96,
+        ended=now - 50,
+        arguments={"note": text or "x"},
+    )
+    wide = [step("split", "split", State.DONE, (), 60, 59)]
+    wide += [
+        step(
+            f"part{i}",
+            f"score({i})",
+            State.RUNNING if i % 7 == 6 else State.DONE,
+            ("split",),
+            59,
+            None if i % 7 == 6 else 40,
+        )
+        for i in range(40)
+    ]
+    wide += [
+        step("join", "join", State.WAITING, tuple(f"part{i}" for i in range(40)), 0, 0).model_copy(
+            update={"started": None, "ended": None}
+        )
+    ]
+    things.runs["run-000000wide"] = Run(
+        id="run-000000wide",
+        owner=OWNER,
+        name=text or "score-all",
+        status=Status(state=State.RUNNING),
+        steps=tuple(wide),
+        created=now - 61,
+    )
+    chain = [
+        step(f"s{i}", f"stage_{i}", State.DONE, (f"s{i - 1}",) if i else (), 500 - i * 10, 492 - i * 10)
+        for i in range(9)
+    ]
+    things.runs["run-00000chain"] = Run(
+        id="run-00000chain",
+        owner=OWNER,
+        name="nightly",
+        steps=tuple(chain),
+        status=Status(state=State.DONE),
+        created=now - 500,
+        ended=now - 410,
+    )
+
+
+FAILURE = UserCodeFailed("The function 'digits' raised ValueError.", details={"traceback": "ValueError: <b>x</b>"})
+
+
+def main() -> None:
+    """Serve a furnished stage on a port."""
+    with tempfile.TemporaryDirectory() as home:
+        stage = make(Path(home), int(sys.argv[1]))
+        if "--empty" not in sys.argv:
+            furnish(stage.things)
+        for name in ("grace", "alan"):
+            stage.platform.issuer.sign_up(name, PASSWORD, full_name=f"{name.title()} Example")
+        sys.stdout.write(f"{cookie_name(stage.platform.settings.door)}={stage.cookie}\n")
+        sys.stdout.flush()
+        asyncio.run(uvicorn.Server(uvicorn.Config(stage.app, port=int(sys.argv[1]), log_level="warning")).serve())
+
+
+if __name__ == "__main__":
+    main()
