@@ -26,7 +26,7 @@ from ropewalk_hub import addresses, api, door, internal
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.issuer import endpoints
 from ropewalk_hub.issuer import pages as identity_pages
-from ropewalk_hub.pages import static
+from ropewalk_hub.pages import routes
 from ropewalk_hub.platform import Platform, build
 from ropewalk_hub.security import Guard
 
@@ -39,7 +39,7 @@ def create_app(platform: Platform) -> FastAPI:
         title="Ropewalk", docs_url=None, redoc_url=None, openapi_url=None, swagger_ui_oauth2_redirect_url=None
     )
     app.state.platform = platform
-    for router in (endpoints.router, identity_pages.router, door.router, static.router, api.router):
+    for router in (endpoints.router, identity_pages.router, door.router, routes.router, api.router):
         app.include_router(router)
     add_handlers(app)
     app.add_middleware(Guard, door=platform.settings.door)
@@ -104,7 +104,7 @@ def _stop(*servers: uvicorn.Server) -> None:
 
 @contextlib.asynccontextmanager
 async def _background(platform: Platform) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(one) for one in (_sweep(platform), *platform.background())]
+    tasks = [asyncio.create_task(one) for one in (_sweep(platform), *(run() for run in platform.tasks))]
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from ropewalk_core.errors import NotFound
+from ropewalk_core.model import Call, Snapshot
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.door import redeem
 from ropewalk_hub.platform import Platform
@@ -78,3 +79,15 @@ async def enter(
 ) -> dict[str, Any]:
     """Exchange the code of the people's door (for the gateway)."""
     return await redeem(platform, code, host, state)
+
+
+@router.get("/snapshot")
+async def snapshot(platform: Its, after: str = "") -> Snapshot:
+    """Return what the gateway must know; waits for news after a cursor."""
+    return await platform.feed.snapshot(int(after) if after.isdecimal() else None)
+
+
+@router.post("/calls", status_code=204)
+async def calls(platform: Its, body: list[Call]) -> None:
+    """Take records of calls (from the gateway)."""
+    platform.feed.record_calls(body)

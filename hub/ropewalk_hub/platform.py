@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from ropewalk_core import catalog, guard
+from ropewalk_core import catalog, environments, guard
 from ropewalk_core.catalog import Catalog
 from ropewalk_core.errors import Unauthenticated
 from ropewalk_core.journal import Journal
+from ropewalk_core.local import accounts as local_accounts
+from ropewalk_core.local import sandbox
+from ropewalk_core.local.functions import LocalFunctions
+from ropewalk_core.local.host_client import HostClient
+from ropewalk_core.local.services import LocalServices
 from ropewalk_core.local.storage import LocalStorage
 from ropewalk_core.model import Actor
 from ropewalk_core.placement import Inventory
 from ropewalk_core.ports import Clock, Functions, Identity, Notebooks, Services, Storage, Workflows
+from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
 from ropewalk_devices.inventory import discover
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.closing import Closing
+from ropewalk_hub.gateway_feed import GatewayFeed
 from ropewalk_hub.hub_client import HubClient
 from ropewalk_hub.issuer import Issuer
 from ropewalk_hub.issuer.grants import Client
@@ -68,6 +75,10 @@ class Platform:
     functions: Functions
     workflows: Workflows
     storage: Storage
+    feed: GatewayFeed
+    host: HostClient
+    tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    """What runs as long as the process serves."""
 
     async def hub_actor(self, token: str) -> Actor:
         """Return whom the token of a notebook server speaks for.
@@ -89,16 +100,10 @@ class Platform:
             audience="hub",
         )
 
-    def background(self) -> list[Coroutine[Any, Any, None]]:
-        """Return what runs as long as the process serves."""
-        return [
-            Closing(self.hub, self.journal, self.issuer.accounts, self.clock).run(),
-            NotebookWatch(self.hub, self.journal, self.settings, self.clock).run(),
-        ]
-
     async def close(self) -> None:
         """Close what is open, the journal last."""
         await self.hub.close()
+        await self.host.close()
         self.journal.close()
 
 
@@ -131,22 +136,48 @@ def build(settings: Settings, addresses: Addresses, *, clock: Clock | None = Non
         load_keys(store),
         page_key=store.text(Secret.PAGE_KEY),
         clients=[hub_client_of(settings, store.text(Secret.HUB_CLIENT))],
+        on_first=lambda account: local_accounts.mark_first(settings, account),
     )
     hub = HubClient(
         addresses.hub_url, store.text(Secret.PLATFORM_TOKEN), host=f"{settings.door.host}:{settings.door.port}"
+    )
+    inventory = discover(settings)
+    identity = IssuerIdentity(issuer, apart=lambda: settings.accounts.shared_trust or sandbox.probe().works)
+    host = HostClient(settings.run / "host.sock")
+
+    async def functions_token(actor: Actor) -> str:
+        return (await identity.token(actor, audience="functions"))[0]
+
+    functions = LocalFunctions(settings, journal, inventory, clock, host=host, token=functions_token)
+    templates = Catalog(catalog.shipped())
+    services = LocalServices(
+        settings,
+        journal,
+        Processes(settings.run / "processes"),
+        clock,
+        templates=templates,
+        inventory=inventory,
+        environment=environments.ensure,
     )
     return Platform(
         settings=settings,
         journal=journal,
         clock=clock,
-        inventory=discover(settings),
-        catalog=Catalog(catalog.shipped()),
+        inventory=inventory,
+        catalog=templates,
         issuer=issuer,
         hub=hub,
-        identity=guard.GuardedIdentity(IssuerIdentity(issuer)),
+        identity=guard.GuardedIdentity(identity),
         notebooks=guard.GuardedNotebooks(HubNotebooks(hub, journal, settings, clock)),
-        services=guard.GuardedServices(_Absent()),
-        functions=guard.GuardedFunctions(_Absent()),
+        services=guard.GuardedServices(services),
+        functions=guard.GuardedFunctions(functions),
         workflows=guard.GuardedWorkflows(_Absent()),
         storage=guard.GuardedStorage(LocalStorage(settings, key=store.text(Secret.FILE_KEY).encode(), wall=clock.wall)),
+        feed=GatewayFeed(settings, journal, issuer, functions),
+        host=host,
+        tasks=(
+            Closing(hub, journal, issuer.accounts, clock).run,
+            NotebookWatch(hub, journal, settings, clock).run,
+            services.run,
+        ),
     )

@@ -6,6 +6,8 @@ is written into the journal as a wish and carried out by ``closing.py``, so that
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.concurrency import run_in_threadpool
 
 from ropewalk_core.errors import Conflict, Denied, NotFound
@@ -14,10 +16,19 @@ from ropewalk_hub.issuer.service import Issuer
 
 
 class IssuerIdentity:
-    """`ropewalk_core.ports.Identity`."""
+    """`ropewalk_core.ports.Identity`.
 
-    def __init__(self, issuer: Issuer) -> None:
+    Parameters
+    ----------
+    issuer
+        The issuer.
+    apart
+        Says whether accounts are kept apart on this machine, or are meant to trust each other.
+    """
+
+    def __init__(self, issuer: Issuer, *, apart: Callable[[], bool] = lambda: True) -> None:
         self._issuer = issuer
+        self._apart = apart
 
     async def accounts(self, actor: Actor, *, after: str = "", limit: int = 50) -> Page[Account]:
         """See `Identity.accounts`."""
@@ -33,6 +44,13 @@ class IssuerIdentity:
 
     async def approve(self, actor: Actor, name: str) -> Account:
         """See `Identity.approve`."""
+        if not await run_in_threadpool(self._apart):
+            raise Conflict(
+                "This machine has no working sandbox, so a second account could read the first one's files.",
+                field="account",
+                hint="Run `ropewalk doctor`; or start with ROPEWALK_ACCOUNTS_SHARED_TRUST=true if these people trust"
+                " each other.",
+            )
         return await run_in_threadpool(self._issuer.accounts.set_state, name, "active")
 
     async def deactivate(self, actor: Actor, name: str) -> Account:

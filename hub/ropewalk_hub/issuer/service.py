@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ropewalk_core.errors import BadInput, Conflict, Denied, NotFound, Unauthenticated
 from ropewalk_core.journal import Append, Journal, Operation, Put, Remove
@@ -43,11 +43,13 @@ class Issuer:
         page_key: str,
         clients: Iterable[Client] = (),
         passwords: Passwords | None = None,
+        on_first: Callable[[str], None] = lambda account: None,
     ) -> None:
         self.journal = journal
         self.settings = settings
         self.clock = clock
         self.keys = keys
+        self._on_first = on_first
         self.passwords = passwords or Passwords()
         self.guesses = Guesses(clock)
         self.kept = Kept(page_key, clock)
@@ -190,6 +192,7 @@ class Issuer:
             if self.journal.get(*_FIRST) is None:
                 raise NotFound("This link was used a moment ago.", hint="Sign in with that account.") from error
             raise
+        self._on_first(account.name)
         return self._start(account, address, browser)
 
 
