@@ -30,8 +30,10 @@ def tags(text: str) -> Iterator[str]:
         yield match[1] + match[2]
 
 
-def fill(text: str, values: Mapping[str, str]) -> str:
+def fill(text: str, values: Mapping[str, str], *, lenient: bool = False) -> str:
     """Return the text with each known tag's value in its place; values are not read again.
+
+    ``lenient`` leaves unknown tags as they are: a script's source may have braces of its own.
 
     Raises
     ------
@@ -40,7 +42,9 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     """
 
     def one(match: re.Match[str]) -> str:
-        if match[2] not in values:
+        if match[1] or match[2] not in values:
+            if lenient:
+                return match[0]
             raise BadText(f"nothing is known as {match[0]}")
         return values[match[2]]
 

@@ -1,0 +1,138 @@
+"""The engine's desk in the platform's process: which runs it is to carry out, and its reports made durable.
+
+Both methods are mounted on ``run/platform.sock``. Only the engine that came last is listened to, so two engines by
+mistake cannot both act. Not here: what people may do with runs (``local``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ropewalk_core.errors import BadInput, Conflict
+from ropewalk_core.journal import Append, Operation, Put, Remove
+from ropewalk_core.model import Run, RunSpec, State
+from ropewalk_workflows.engine.wire import Batch, RunReport, Wanted, WantedPage
+from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
+
+_POLL = 5.0
+
+
+class Desk:
+    """What the engine asks.
+
+    Parameters
+    ----------
+    records
+        The runs.
+    wall
+        Unix time in seconds.
+    """
+
+    def __init__(self, records: Records, wall: Callable[[], float]) -> None:
+        self._records, self._journal, self._wall = records, records.journal, wall
+        self._engine = ""
+
+    async def runs(self, after: str) -> WantedPage:
+        """Return the runs that the engine is to carry out, new or changed after its cursor; wait a little for one.
+
+        Raises
+        ------
+        Conflict
+            If another engine has asked meanwhile.
+        """
+        engine, _, text = after.partition(".")
+        if not engine or (text and not text.isdigit()):
+            raise BadInput("The cursor is an engine's name and a number.", field="after")
+        if not text:  # an engine that has just started
+            self._engine = engine
+            place = self._journal.cursor
+            everything = [(one.owner, one.name) for one in self._journal.page(OPEN, limit=100_000)]
+            return WantedPage(cursor=f"{engine}.{place}", runs=await asyncio.to_thread(self._wanted, everything))
+        cursor = int(text)
+        until = asyncio.get_running_loop().time() + _POLL
+        while True:
+            self._check_engine(engine)
+            events = self._journal.events(after=cursor, kind=RUN)
+            names = {(one.owner, one.name): None for one in events if one.type in ("asked", "stopping")}
+            cursor = events[-1].cursor if events else cursor
+            left = until - asyncio.get_running_loop().time()
+            if names or left <= 0:
+                return WantedPage(cursor=f"{engine}.{cursor}", runs=await asyncio.to_thread(self._wanted, [*names]))
+            if not events:
+                await self._journal.wait(max(cursor, self._journal.cursor), timeout=left)
+
+    async def record(self, batch: Batch) -> int:
+        """Make a report durable and return the cursor after it.
+
+        Raises
+        ------
+        Conflict
+            If another engine has asked for runs since.
+        """
+        self._check_engine(batch.engine)
+        operations: list[Operation] = []
+        locks = [self._records.lock(name) for name in sorted({f"{one.owner}/{one.run}" for one in batch.runs})]
+        for lock in locks:
+            await lock.acquire()
+        try:
+            for report in batch.runs:
+                operations += self._noted(report)
+            return await self._journal.write(*operations) if operations else self._journal.cursor
+        finally:
+            for lock in locks:
+                lock.release()
+
+    def _check_engine(self, engine: str) -> None:
+        if self._engine and engine != self._engine:
+            raise Conflict("Another engine has taken over this home.", field="engine")
+
+    def _noted(self, report: RunReport) -> list[Operation]:
+        record = self._journal.get(RUN, report.owner, report.run)
+        if record is None:
+            return []
+        run = Run.model_validate(record.body["run"])
+        if run.status.state.terminal:
+            return []
+        operations: list[Operation] = [
+            Put(STEP, report.owner, f"{report.run}/{one.step.id}", one.model_dump(mode="json")) for one in report.steps
+        ]
+        status, kind = report.status or run.status, "progress"
+        if status.state == State.RUNNING and record.body["cancel"]:
+            status = run.status
+        if status.state != run.status.state:
+            kind = status.state.value
+            ended = self._wall() if status.state.terminal else None
+            run = run.model_copy(update={"status": status, "ended": ended, "outputs": report.outputs})
+            operations.append(Put(RUN, report.owner, report.run, {**record.body, "run": dump(run)}))
+            if status.state.terminal:
+                operations.append(Remove(OPEN, report.owner, report.run))
+        steps = tuple(one.step for one in report.steps)
+        seen = run.model_copy(update={"steps": steps})
+        if kind == "stopping":  # the person's own word for it was there first; this is the engine's echo
+            kind = "progress"
+        return [*operations, Append(RUN, report.owner, report.run, kind, dump(seen))]
+
+    def _wanted(self, names: list[tuple[str, str]]) -> list[Wanted]:
+        found = []
+        for owner, name in names:
+            record, spec = self._journal.get(RUN, owner, name), self._journal.get(SPEC, owner, name)
+            if record is None or spec is None or Run.model_validate(record.body["run"]).status.state.terminal:
+                continue
+            facts = {
+                str(one.body["step"]["id"]): one.body["fact"]
+                for one in self._records.steps(owner, name)
+                if one.body["fact"]
+            }
+            found.append(
+                Wanted(
+                    owner=owner,
+                    run=name,
+                    generation=record.body["generation"],
+                    cancel=record.body["cancel"],
+                    spec=RunSpec.model_validate(spec.body),
+                    started=float(record.body["run"]["status"]["since"]),
+                    facts=facts,
+                )
+            )
+        return found

@@ -1,0 +1,279 @@
+"""One attempt on disk and at the host: inputs before it starts, an outcome after it ended.
+
+Everything below an account's folder is reached without following links. What a step wrote is read with limits and
+trusted only for the attempt it names; its content is the account's own affair. Not here: when to run what (``core``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ropewalk_core import beneath
+from ropewalk_core.errors import RopewalkError
+from ropewalk_core.local.host_client import StepExit, StepOrder
+from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.placement import format_size
+from ropewalk_core.settings import Settings
+from ropewalk_workflows import names
+from ropewalk_workflows.engine.scope import Scope
+from ropewalk_workflows.engine.state import Node, Outcome, Reference, RunState
+from ropewalk_workflows.manifest import meaning, placement_of
+from ropewalk_workflows.manifest.model import Template
+from ropewalk_workflows.manifest.text import duration, fill
+
+_LARGEST = 4 * 2**20
+_LARGEST_TEXT = 64 * 1024
+
+
+class Host(Protocol):
+    """What runs steps: ``HostClient``."""
+
+    async def run_step(self, order: StepOrder) -> StepExit:
+        """Run a step to its end."""
+
+    async def end(self, identifier: str) -> None:
+        """End a step."""
+
+
+def order_id(state: RunState, node: Node, attempt: int) -> str:
+    """Return what the host calls the attempt."""
+    return f"{state.run}.{node.id}.{attempt}"
+
+
+def prepare(settings: Settings, state: RunState, node: Node, attempt: int) -> StepOrder:
+    """Write the attempt's inputs and return the order for the host.
+
+    Raises
+    ------
+    StorageFull
+        If the disk is full; nothing half-written stays.
+    BadText
+        If a text of the manifest lacks a value.
+    """
+    paths = AccountPaths(settings.home, state.owner)
+    inputs = {"attempt": order_id(state, node, attempt), **_inputs(settings, paths, state, node, attempt)}
+    folder = paths.attempt(state.run, node.id, attempt)
+    parts = (*folder.relative_to(paths.root).parts, "inputs.json")
+    with beneath.replacing(paths.root, parts) as file:
+        file.write(json.dumps(inputs).encode())
+        file.settle()
+    assert node.template is not None
+    placement = placement_of(node.template, state.manifest, node.template.name)
+    limit = node.template.active_deadline_seconds or node.template.timeout
+    return StepOrder(
+        id=order_id(state, node, attempt),
+        account=state.owner,
+        cwd=inputs.get("cwd") or state.spec.folder,
+        environment={"ROPEWALK_RUN": state.run, "ROPEWALK_STEP": node.id},
+        memory=placement.memory,
+        cpu=placement.cpu,
+        scratch=placement.scratch,
+        preload=_preload(state, inputs),
+        folder=str(folder),
+        timeout=duration(limit) if limit is not None else None,
+    )
+
+
+def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended: StepExit | None) -> Outcome | None:
+    """Return how an attempt ended; None when nothing tells, and it must count as lost.
+
+    ``ended`` is None when only the files can tell: after a crash of the engine or of the host.
+    """
+    paths = AccountPaths(settings.home, state.owner)
+    said = _read(paths, paths.attempt(state.run, node.id, attempt) / "outputs.json")
+    if said.get("attempt") != order_id(state, node, attempt):
+        said = {}
+    if ended is None and not said:
+        return None
+    peak = max(ended.peak_memory if ended else 0, _number(said.get("peak_memory")))
+    if ended is not None and (ended.reason in ("memory", "time") or (not said and ended.code)):
+        return _killed(settings, state, node, ended, peak, said)
+    if not said:
+        error = "The step ended without saying what it returned."
+        return Outcome(False, error=error, problem="RW-USER-CODE", peak=peak)
+    if not said.get("ok"):
+        problem = str(said.get("problem") or "RW-USER-CODE")
+        hint = ""
+        if problem == "RW-OUT-OF-MEMORY":
+            return _memory(settings, state, node, peak, _text(said.get("traceback")))
+        return Outcome(
+            False,
+            error=_text(said.get("error"))[:4000] or "It failed.",
+            problem=problem,
+            traceback=_text(said.get("traceback")),
+            hint=hint,
+            peak=peak,
+        )
+    return Outcome(True, parameters=_parameters(said), artifacts=_artifacts(said), peak=peak)
+
+
+def _killed(
+    settings: Settings, state: RunState, node: Node, ended: StepExit, peak: int, said: dict[str, Any]
+) -> Outcome:
+    if ended.reason == "memory":
+        return _memory(settings, state, node, peak, "")
+    if ended.reason == "time":
+        limit = node.template.active_deadline_seconds or node.template.timeout if node.template else None
+        error = f"It took longer than its limit of {duration(limit or '0'):g} seconds and was ended."
+        return Outcome(False, error=error, problem="RW-TIMED-OUT", peak=peak)
+    how = f"was ended by signal {ended.signal}" if ended.signal else f"ended with exit code {ended.code}"
+    error = f"Its process {how} before it returned anything."
+    return Outcome(False, error=error, problem="RW-USER-CODE", hint="Look at the step's log.", peak=peak)
+
+
+def _memory(settings: Settings, state: RunState, node: Node, peak: int, traceback: str) -> Outcome:
+    assert node.template is not None
+    limit = placement_of(node.template, state.manifest, node.template.name).memory or settings.limits.memory
+    used = f" (it had used {peak / 2**20:.0f} MiB)" if peak else ""
+    error = f"It needed more memory than its limit of {format_size(limit)}{used}."
+    return Outcome(False, error=error, problem="RW-OUT-OF-MEMORY", traceback=traceback, peak=peak)
+
+
+# Inputs
+
+
+def _inputs(settings: Settings, paths: AccountPaths, state: RunState, node: Node, attempt: int) -> dict[str, Any]:
+    template = node.template
+    assert template is not None and template.program is not None
+    kind = meaning(template.program, settings.environments.images, template.name)
+    common = {"store": str(paths.artifacts)}
+    if kind == "step":
+        return common | _step_inputs(paths, state, node)
+    return common | _program_inputs(paths, state, node, template, kind, attempt)
+
+
+def _step_inputs(paths: AccountPaths, state: RunState, node: Node) -> dict[str, Any]:
+    """Return the arguments of one of our steps: parameters as JSON, artifacts as files of the store."""
+    assert node.template is not None
+    call = json.loads(node.files.get("ropewalk-call", {"raw": "{}"}).get("raw") or "{}")
+    arguments: dict[str, Any] = {name: {"list": []} for name in call.get("lists", [])}
+    for name, value in node.inputs.items():
+        if not name.startswith("ropewalk-"):
+            arguments[name] = {"json": value}
+    prefix = f"{names.MOUNT}/inputs/"
+    members: dict[str, dict[int, Any]] = {}
+    for artifact in node.template.inputs.artifacts:
+        if artifact.name not in node.files or not (artifact.path or "").startswith(prefix):
+            continue
+        name, _, index = (artifact.path or "").removeprefix(prefix).partition("/")
+        reference = _file(paths, state, node.files[artifact.name])
+        if index.isdigit():
+            members.setdefault(name, {})[int(index)] = reference
+        else:
+            arguments[name] = reference
+    for name, found in members.items():
+        arguments[name] = {"list": [found[index] for index in sorted(found)]}
+    bundle = _file(paths, state, node.files["ropewalk-bundle"])["file"]
+    return {"bundle": bundle, "arguments": arguments, "wants": call.get("wants", [])}
+
+
+def _program_inputs(
+    paths: AccountPaths, state: RunState, node: Node, template: Template, kind: str, attempt: int
+) -> dict[str, Any]:
+    """Return a command of the person's own manifest with its values filled in, as Argo does."""
+    program = template.program
+    assert program is not None
+    places = {f"outputs.parameters.{one.name}.path": _path_of(one.value_from) for one in template.outputs.parameters}
+    places |= {f"outputs.artifacts.{one.name}.path": one.path or "" for one in template.outputs.artifacts}
+    extra = {**places, "retries": str(attempt - 1), "pod.name": node.id, "node.name": node.path}
+    scope = Scope(state, node, extra)
+    command = [fill(one, scope) for one in program.command]
+    if not command:
+        command = ["python"] if kind == "python" else ["/bin/sh"]
+    inputs: dict[str, Any] = {
+        "command": command,
+        "args": [fill(one, scope) for one in program.args],
+        "environment": {one.name: fill(one.value, scope) for one in program.env},
+        "files": [
+            {"path": one.path, **_file(paths, state, node.files[one.name], text=True)}
+            for one in template.inputs.artifacts
+            if one.name in node.files and one.path
+        ],
+        "output_files": {
+            one.name: {"path": _path_of(one.value_from), "default": one.value_from.default if one.value_from else None}
+            for one in template.outputs.parameters
+        },
+        "output_artifacts": {
+            one.name: {"path": one.path, "optional": one.optional} for one in template.outputs.artifacts
+        },
+        "capture": template.script is not None or _result_wanted(state),
+    }
+    if program.working_dir:
+        inputs["cwd"] = program.working_dir
+    if template.script is not None:
+        inputs["source"] = fill(template.script.source, scope, lenient=True)
+    return inputs
+
+
+def _path_of(source: Any) -> str:
+    return (source.path if source is not None else None) or ""
+
+
+def _result_wanted(state: RunState) -> bool:
+    return "outputs.result" in json.dumps(state.spec.manifest)
+
+
+def _file(paths: AccountPaths, state: RunState, reference: Reference, *, text: bool = False) -> dict[str, Any]:
+    """Return where the content of a reference lies, as the sandbox sees it."""
+    if "list" in reference:
+        return {"list": [_file(paths, state, one) for one in reference["list"]]}
+    if "raw" in reference:
+        return {"text": reference["raw"]} if text else {"json": reference["raw"]}
+    if "digest" in reference:
+        digest = str(reference["digest"])
+        return {"file": str(paths.artifacts / digest[:2] / digest)}
+    return {"file": str(paths.root / "runs" / state.run / str(reference["key"]))}
+
+
+def _preload(state: RunState, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the libraries that the step's code imports, which the zygote may have ready."""
+    bundle = state.spec.bundles.get(Path(str(inputs.get("bundle", ""))).name)
+    if bundle is None:
+        return ()
+    local = {name.partition("/")[0].removesuffix(".py") for name in bundle.files}
+    return tuple(sorted(one for one in bundle.imports if one not in local and not one.startswith("ropewalk")))
+
+
+# What a step said
+
+
+def _read(paths: AccountPaths, path: Path) -> dict[str, Any]:
+    try:
+        with beneath.read(paths.root, path.relative_to(paths.root).parts) as file:
+            content = file.read(_LARGEST + 1)
+        found = json.loads(content) if len(content) <= _LARGEST else None
+    except (RopewalkError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value[-_LARGEST_TEXT:] if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**60 else 0
+
+
+def _parameters(said: Mapping[str, Any]) -> dict[str, str]:
+    found = said.get("parameters")
+    return {str(key): one for key, one in found.items() if isinstance(one, str)} if isinstance(found, dict) else {}
+
+
+def _artifacts(said: Mapping[str, Any]) -> dict[str, Reference]:
+    """Keep of each artifact only the known facts in the known types: this came from a sandbox."""
+    found = said.get("artifacts")
+    kept: dict[str, Reference] = {}
+    for name, one in found.items() if isinstance(found, dict) else ():
+        digest = one.get("digest") if isinstance(one, dict) else None
+        if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            continue
+        reference: Reference = {"digest": digest, "size": _number(one.get("size"))}
+        for key in ("media_type", "type", "preview", "json"):
+            if isinstance(one.get(key), str):
+                reference[key] = one[key][:_LARGEST_TEXT]
+        kept[str(name)] = {"media_type": "application/octet-stream", **reference}
+    return kept

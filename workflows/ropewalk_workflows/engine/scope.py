@@ -1,0 +1,135 @@
+"""What a tag means at a place in the tree: inputs, items, results of tasks, facts of the workflow. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ropewalk_workflows.engine.state import Node, Reference, RunState
+from ropewalk_workflows.manifest.text import BadText, fill, tags
+
+STATUS = {"Succeeded": "Succeeded", "Failed": "Failed", "Error": "Error", "": "Running"}
+
+
+class Scope(Mapping[str, str]):
+    """The tags known to a call inside ``node`` (a composite), or inside a program (``node`` is the leaf itself)."""
+
+    def __init__(self, state: RunState, node: Node | None, extra: Mapping[str, str] | None = None) -> None:
+        self._state, self._node, self._extra = state, node, dict(extra or {})
+
+    def __getitem__(self, tag: str) -> str:
+        found = self._find(tag)
+        if found is None:
+            raise KeyError(tag)
+        return found
+
+    def __contains__(self, tag: object) -> bool:
+        return isinstance(tag, str) and self._find(tag) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._extra)
+
+    def __len__(self) -> int:
+        return len(self._extra)
+
+    def fill(self, text: str) -> str:
+        """Return the text with its tags' values."""
+        return fill(text, self)
+
+    def _find(self, tag: str) -> str | None:
+        if tag in self._extra:
+            return self._extra[tag]
+        first, _, rest = tag.partition(".")
+        if first == "workflow":
+            return self._workflow(rest)
+        if self._node is None:
+            return None
+        if first == "inputs":
+            return _inputs(self._node, rest)
+        if first in ("tasks", "steps"):
+            name, _, what = rest.partition(".")
+            child = self._node.children.get(name)
+            return _result(child, what) if child is not None else None
+        return None
+
+    def _workflow(self, what: str) -> str | None:
+        state = self._state
+        parameters = {
+            one.name: one.value if one.value is not None else one.default or ""
+            for one in state.manifest.spec.arguments.parameters
+        }
+        if what == "parameters":
+            return json.dumps([{"name": name, "value": value} for name, value in parameters.items()])
+        if what.startswith("parameters."):
+            return parameters.get(what.removeprefix("parameters."))
+        return {
+            "name": state.run,
+            "uid": state.run,
+            "namespace": state.owner,
+            "status": STATUS.get(state.phase, "Running"),
+            "creationTimestamp": datetime.datetime.fromtimestamp(state.started, datetime.UTC).isoformat(),
+        }.get(what)
+
+    def reference(self, source: str) -> Reference:
+        """Return the artifact that ``{{tasks.a.outputs.artifacts.b}}`` or ``{{inputs.artifacts.b}}`` means.
+
+        Raises
+        ------
+        BadText
+            If there is none.
+        """
+        found = list(tags(source))
+        if len(found) != 1 or self._node is None:
+            raise BadText(f"{source!r} names no artifact")
+        parts = found[0].split(".")
+        reference: Reference | None = None
+        if parts[:2] == ["inputs", "artifacts"]:
+            reference = self._node.files.get(".".join(parts[2:]))
+        elif parts[0] in ("tasks", "steps") and parts[2:4] == ["outputs", "artifacts"]:
+            child = self._node.children.get(parts[1])
+            reference = child.out_files.get(".".join(parts[4:])) if child is not None else None
+        if reference is None:
+            raise BadText(f"there is no artifact {source}")
+        return reference
+
+
+def _inputs(node: Node, what: str) -> str | None:
+    if what == "parameters":
+        return json.dumps([{"name": name, "value": value} for name, value in node.inputs.items()])
+    if what.startswith("parameters."):
+        return node.inputs.get(what.removeprefix("parameters."))
+    name = what.removeprefix("artifacts.").removesuffix(".path")
+    for one in node.template.inputs.artifacts if node.template else ():
+        if one.name == name:
+            return one.path
+    return None
+
+
+def _result(child: Node, what: str) -> str | None:
+    if what == "status":
+        return child.phase or None
+    if what in ("id", "name"):
+        return child.id if what == "id" else child.path
+    if what == "exitCode":
+        return "0" if child.phase == "Succeeded" else "1"
+    if what == "outputs.result":
+        return child.outputs.get("result")
+    if what == "outputs.parameters":
+        return json.dumps([{"name": key, "value": value} for key, value in child.outputs.items()])
+    return child.outputs.get(what.removeprefix("outputs.parameters."))
+
+
+def together(values: list[str]) -> str:
+    """Return the results of a fan-out as one JSON list, as Argo joins them: as values when all are, else as texts."""
+    read: list[Any] = []
+    for one in values:
+        try:
+            value = json.loads(one)
+        except ValueError:
+            return json.dumps(values)
+        if isinstance(value, str):
+            return json.dumps(values)
+        read.append(value)
+    return json.dumps(read)

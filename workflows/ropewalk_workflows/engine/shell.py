@@ -1,0 +1,318 @@
+"""The thin shell around ``core``: asks for runs, makes decisions durable, starts attempts, feeds their ends back.
+
+One task decides; each attempt is a task that only waits. Whatever was decided while a report was on its way goes into
+the next one, so many steps share one durable write. Nothing is launched before the report that says so is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from ropewalk_core.errors import BadWorkflow, Conflict, RopewalkError, StorageFull, Unavailable
+from ropewalk_core.local.host_client import StepExit
+from ropewalk_core.model import State, Status, Why
+from ropewalk_core.settings import Settings
+from ropewalk_workflows.engine import attempts, view
+from ropewalk_workflows.engine.core import step
+from ropewalk_workflows.engine.state import (
+    Action,
+    Begin,
+    Cancel,
+    End,
+    Event,
+    Exited,
+    Fact,
+    Grant,
+    Launch,
+    Lost,
+    Outcome,
+    Ready,
+    Recover,
+    RunState,
+    Tick,
+    Wake,
+)
+from ropewalk_workflows.engine.wire import Batch, Feed, RunReport, StepReport, Wanted, until_durable
+from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.text import BadText
+
+log = logging.getLogger(__name__)
+_HOST_AWAY = 1.0
+"""Seconds before an attempt that the host lost is looked at."""
+_AGAIN = 0.2
+
+
+@dataclass
+class _Run:
+    state: RunState
+    generation: int
+    told: bool = False
+
+
+@dataclass
+class _Places:
+    """Who of an account runs, and who waits for a place."""
+
+    limit: int
+    active: set[tuple[str, str]] = field(default_factory=set)
+    waiting: deque[tuple[str, str]] = field(default_factory=deque)
+
+
+class Engine:
+    """The engine of one home.
+
+    Parameters
+    ----------
+    settings
+        Of the home.
+    feed
+        The platform.
+    host
+        What runs steps.
+    wall
+        Unix time in seconds.
+    crash
+        Called with the name of each point at which a kill is interesting; tests kill there.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        feed: Feed,
+        host: attempts.Host,
+        *,
+        wall: Callable[[], float] = time.time,
+        crash: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self._settings, self._feed, self._host, self._wall, self._crash = settings, feed, host, wall, crash
+        self.id = secrets.token_hex(6)
+        self._runs: dict[str, _Run] = {}
+        self._places: dict[str, _Places] = {}
+        self._inbox: asyncio.Queue[tuple[str, Event | Wanted]] = asyncio.Queue()
+        self._timers: list[tuple[float, str]] = []
+        self._timed = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._others: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until cancelled, or until another engine takes over."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._poll())
+                group.create_task(self._decide())
+                group.create_task(self._wake())
+        except* Conflict as errors:
+            log.error("another engine took over: %s", errors.exceptions[0])
+        finally:
+            for task in [*self._tasks.values(), *self._others]:
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), *self._others, return_exceptions=True)
+
+    async def _poll(self) -> None:
+        cursor, wait = f"{self.id}.", 0.1
+        while True:
+            try:
+                page = await self._feed.runs(cursor)
+            except Conflict:
+                raise
+            except RopewalkError as error:
+                log.warning("cannot ask the platform for runs: %s", error.message)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 2.0)
+                continue
+            cursor, wait = page.cursor, 0.1
+            for wanted in page.runs:
+                self._inbox.put_nowait((wanted.run, wanted))
+
+    async def _wake(self) -> None:
+        while True:
+            now = self._wall()
+            due = set()
+            while self._timers and self._timers[0][0] <= now:
+                due.add(heapq.heappop(self._timers)[1])
+            for run in due:
+                self._inbox.put_nowait((run, Tick(now)))
+            pause = min(max(self._timers[0][0] - now, 0.005), 5.0) if self._timers else None
+            self._timed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._timed.wait(), pause)
+
+    # Deciding
+
+    async def _decide(self) -> None:
+        while True:
+            arrived = [await self._inbox.get()]
+            while not self._inbox.empty():
+                arrived.append(self._inbox.get_nowait())
+            actions: list[tuple[RunState, Action]] = []
+            reports: list[RunReport] = []
+            for run, event in arrived:
+                if isinstance(event, Wanted):
+                    self._wanted(event, actions, reports)
+                elif (known := self._runs.get(run)) is not None:
+                    self._apply(known, event, actions)
+            self._grant(actions)
+            reports += self._reports()
+            if reports:
+                self._crash("before-report")
+                await until_durable(self._feed, Batch(engine=self.id, runs=reports))
+                self._crash("after-report")
+            self._act(actions)
+            self._forget()
+
+    def _wanted(self, wanted: Wanted, actions: list[tuple[RunState, Action]], reports: list[RunReport]) -> None:
+        now = self._wall()
+        known = self._runs.get(wanted.run)
+        if known is None or known.generation < wanted.generation:
+            try:
+                manifest = read(wanted.spec.manifest, self._settings.environments.images)
+            except BadWorkflow as error:  # the platform checked it too; only a changed setting leads here
+                status = Status(state=State.FAILED, why=Why(cause=error.message, next=error.hint, code=error.code))
+                reports.append(RunReport(owner=wanted.owner, run=wanted.run, status=status))
+                return
+            state = RunState(run=wanted.run, owner=wanted.owner, spec=wanted.spec, manifest=manifest)
+            state.facts = {key: Fact(**value) for key, value in wanted.facts.items()}
+            state.started = wanted.started
+            known = self._runs[wanted.run] = _Run(state, wanted.generation)
+            self._apply(known, Begin(now), actions)
+        if wanted.cancel:
+            self._apply(known, Cancel(now), actions)
+
+    def _apply(self, run: _Run, event: Event, actions: list[tuple[RunState, Action]]) -> None:
+        state, more = step(run.state, event)
+        if isinstance(event, Exited | Lost):
+            self._places_of(state.owner).active.discard((state.run, event.id))
+        for one in more:
+            if isinstance(one, Ready):
+                self._places_of(state.owner).waiting.append((state.run, one.id))
+            elif isinstance(one, Wake):
+                heapq.heappush(self._timers, (one.at, state.run))
+                self._timed.set()
+            else:
+                if isinstance(one, Recover):
+                    self._places_of(state.owner).active.add((state.run, one.id))
+                actions.append((state, one))
+
+    def _grant(self, actions: list[tuple[RunState, Action]]) -> None:
+        """Give free places to those that wait longest."""
+        for places in self._places.values():
+            while places.waiting and len(places.active) < places.limit:
+                name, leaf = places.waiting.popleft()
+                run = self._runs.get(name)
+                if run is None:
+                    continue
+                before = len(actions)
+                self._apply(run, Grant(self._wall(), leaf), actions)
+                if any(isinstance(one, Launch) and one.id == leaf for _, one in actions[before:]):
+                    places.active.add((name, leaf))
+
+    def _places_of(self, owner: str) -> _Places:
+        if owner not in self._places:
+            self._places[owner] = _Places(self._settings.limits.steps or cores())
+        return self._places[owner]
+
+    def _reports(self) -> list[RunReport]:
+        reports = []
+        for run in self._runs.values():
+            state = run.state
+            if not state.changed and run.told and not state.finished:
+                continue
+            steps = [
+                StepReport(step=view.step(state, node), fact=_fact(state, one), order=node.order)
+                for one in sorted(state.changed)
+                if view.visible(node := state.nodes[one])
+            ]
+            state.changed.clear()
+            status = view.run_status(state)
+            outputs = view.outputs(state) if state.finished else {}
+            reports.append(RunReport(owner=state.owner, run=state.run, steps=steps, status=status, outputs=outputs))
+            run.told = True
+        return reports
+
+    def _forget(self) -> None:
+        for name in [name for name, run in self._runs.items() if run.state.finished]:
+            del self._runs[name]
+
+    # Acting
+
+    def _act(self, actions: list[tuple[RunState, Action]]) -> None:
+        for state, one in actions:
+            if isinstance(one, Launch):
+                self._crash("before-launch")
+                self._spawn(state, one.id, one.attempt, self._attempt(state, one.id, one.attempt))
+            elif isinstance(one, Recover):
+                self._spawn(state, one.id, one.attempt, self._recover(state, one.id, one.attempt))
+            elif isinstance(one, End):
+                task = asyncio.create_task(self._end(f"{state.run}.{one.id}.{one.attempt}"))
+                self._others.add(task)
+                task.add_done_callback(self._others.discard)
+
+    def _spawn(self, state: RunState, leaf: str, attempt: int, work: Coroutine[Any, Any, None]) -> None:
+        key = f"{state.run}.{leaf}.{attempt}"
+        task = asyncio.create_task(work)
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _end(self, key: str) -> None:
+        """End an attempt; again and again, because the order may still be on its way to the host."""
+        while key in self._tasks:
+            await self._host.end(key)
+            await asyncio.sleep(_AGAIN)
+
+    async def _attempt(self, state: RunState, leaf: str, attempt: int) -> None:
+        node = state.nodes[leaf]
+        ended: StepExit | None = None
+        try:
+            order = await asyncio.to_thread(attempts.prepare, self._settings, state, node, attempt)
+            self._crash("before-run")
+            if state.stopping:
+                self._tell(state, Lost(self._wall(), leaf, attempt))
+                return
+            ended = await self._host.run_step(order)
+            self._crash("after-run")
+        except Unavailable as error:
+            log.warning("attempt %s of %s in %s was lost: %s", attempt, leaf, state.run, error.message)
+            await asyncio.sleep(_HOST_AWAY)
+        except (RopewalkError, BadText) as error:
+            self._tell(state, Exited(self._wall(), leaf, attempt, _refused(error)))
+            return
+        found = await asyncio.to_thread(attempts.outcome, self._settings, state, node, attempt, ended)
+        if found is None:
+            self._tell(state, Lost(self._wall(), leaf, attempt))
+        else:
+            self._tell(state, Exited(self._wall(), leaf, attempt, found))
+
+    async def _recover(self, state: RunState, leaf: str, attempt: int) -> None:
+        """Take the outputs of an attempt that an earlier engine started, if it wrote any; else it is lost."""
+        found = await asyncio.to_thread(attempts.outcome, self._settings, state, state.nodes[leaf], attempt, None)
+        now = self._wall()
+        self._tell(state, Lost(now, leaf, attempt) if found is None else Exited(now, leaf, attempt, found))
+
+    def _tell(self, state: RunState, event: Event) -> None:
+        self._inbox.put_nowait((state.run, event))
+
+
+def _refused(error: RopewalkError | BadText) -> Outcome:
+    if isinstance(error, RopewalkError):
+        full = isinstance(error, StorageFull)
+        return Outcome(False, error=error.message, problem=error.code, hint=error.hint, is_error=not full)
+    return Outcome(False, error=f"Its inputs cannot be made: {error}.", problem="RW-BAD-WORKFLOW", is_error=True)
+
+
+def _fact(state: RunState, leaf: str) -> dict[str, Any]:
+    return state.facts[leaf].as_dict() if leaf in state.facts else {}
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))

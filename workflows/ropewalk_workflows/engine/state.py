@@ -1,0 +1,251 @@
+"""What the engine knows of one run. `Fact` is all that must be durable; the tree of nodes grows from it again.
+
+Pure data. A crash loses the tree and no fact: replaying the manifest with the facts gives the same tree, because every
+name in it follows from the manifest and from earlier results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from ropewalk_core.model import RunSpec
+from ropewalk_core.names import is_name
+from ropewalk_workflows.manifest.model import Call, Manifest, Template
+
+Phase: TypeAlias = Literal["", "Succeeded", "Failed", "Error", "Skipped", "Omitted"]
+Kind: TypeAlias = Literal["pod", "suspend", "dag", "steps", "loop"]
+Reference: TypeAlias = dict[str, Any]
+"""An artifact: ``{"digest", "size", "media_type", ...}``, ``{"key"}``, ``{"raw"}`` or ``{"list": [Reference]}``."""
+
+
+@dataclass
+class Fact:
+    """What is durable of a leaf: how often it was tried, how it ended, what it gave.
+
+    ``attempt`` numbers the folders and only grows; ``tries`` counts against the retries; ``lost`` counts attempts that
+    the platform itself lost.
+    """
+
+    phase: Phase = ""
+    attempt: int = 0
+    tries: int = 0
+    lost: int = 0
+    running: bool = False
+    again: float | None = None
+    first: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, Reference] = field(default_factory=dict)
+    error: str = ""
+    problem: str = ""
+    traceback: str = ""
+    hint: str = ""
+    peak: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON, without what is at its default."""
+        return {key: value for key, value in asdict(self).items() if value not in ("", None, 0, False, {})}
+
+    def again_from_failure(self) -> Fact:
+        """Return the fact after a person asked to retry: what succeeded stays, of the rest only the number."""
+        return self if self.phase == "Succeeded" else Fact(attempt=self.attempt)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended."""
+
+    ok: bool
+    parameters: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, Reference] = field(default_factory=dict)
+    error: str = ""
+    problem: str = ""
+    traceback: str = ""
+    hint: str = ""
+    peak: int = 0
+    is_error: bool = False
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The engine took the run up, for the first time or after a restart."""
+
+    now: float
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The account has room for this leaf."""
+
+    now: float
+    id: str
+
+
+@dataclass(frozen=True)
+class Exited:
+    """An attempt ended; a stale one is ignored."""
+
+    now: float
+    id: str
+    attempt: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An attempt is gone through no fault of its own: the engine, the host or a keeper was killed."""
+
+    now: float
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time went on."""
+
+    now: float
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The person stops the run."""
+
+    now: float
+
+
+Event: TypeAlias = Begin | Grant | Exited | Lost | Tick | Cancel
+
+
+# Actions
+
+
+@dataclass(frozen=True)
+class Ready:
+    """This leaf may run as soon as the account has room."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Start this attempt, once that it is starting is durable."""
+
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Recover:
+    """This attempt was under way when the engine died: look for its outputs."""
+
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class End:
+    """End this attempt."""
+
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Send a `Tick` at this time."""
+
+    at: float
+
+
+Action: TypeAlias = Ready | Launch | Recover | End | Wake
+
+
+# The tree
+
+
+@dataclass(eq=False)
+class Node:
+    """One node: a leaf that runs, or a composite of others."""
+
+    id: str
+    path: str
+    name: str
+    kind: Kind
+    template: Template | None
+    parent: Node | None
+    call: Call | None = None
+    upstream: tuple[str, ...] = ()
+    inputs: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Reference] = field(default_factory=dict)
+    item: dict[str, str] = field(default_factory=dict)
+    phase: Phase = ""
+    fact: Fact = field(default_factory=Fact)
+    children: dict[str, Node] = field(default_factory=dict)
+    open: int = 0
+    """Children that have not ended."""
+    blocked: dict[str, int] = field(default_factory=dict)
+    """For a DAG: how many needs of each task have not ended."""
+    after: dict[str, list[str]] = field(default_factory=dict)
+    """For a DAG: which tasks need each task."""
+    group: int = 0
+    doomed: bool = False
+    since: float = 0.0
+    order: int = 0
+    ready: bool = False
+    note: str = ""
+    outputs: dict[str, str] = field(default_factory=dict)
+    out_files: dict[str, Reference] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.phase != ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed, and what follows may not go on as if it had not."""
+        if self.phase not in ("Failed", "Error"):
+            return False
+        go_on = self.call.continue_on if self.call else None
+        return not (go_on and (go_on.failed if self.phase == "Failed" else go_on.error))
+
+
+@dataclass
+class RunState:
+    """Everything of one run. The shell owns it; only `core.step` changes it."""
+
+    run: str
+    owner: str
+    spec: RunSpec
+    manifest: Manifest
+    facts: dict[str, Fact] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    keys: dict[str, dict[str, Reference]] = field(default_factory=dict)
+    root: Node | None = None
+    exit: Node | None = None
+    started: float = 0.0
+    phase: Phase = ""
+    stopping: Literal["", "cancel", "time"] = ""
+    finished: bool = False
+    failed_step: str = ""
+    cause: str = ""
+    running: int = 0
+    changed: set[str] = field(default_factory=set)
+    held: list[str] = field(default_factory=list)
+    """Leaves that wait because the workflow's own parallelism is used up."""
+
+
+def node_id(path: str) -> str:
+    """Return a name for the path that is safe as a folder and in an address; distinct paths give distinct names."""
+    if is_name(path) and not re.search(r"-[0-9a-f]{16}$", path):
+        return path
+    stem = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-")[:40].strip("-") or "step"
+    return f"{stem}-{hashlib.sha256(path.encode()).hexdigest()[:16]}"

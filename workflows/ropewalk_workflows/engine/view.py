@@ -1,0 +1,161 @@
+"""How people see a run: the model's `Step` and `Run` made from the tree. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ropewalk_core.model import Artifact, State, Status, Step, Why
+from ropewalk_core.placement import Placement
+from ropewalk_workflows import names
+from ropewalk_workflows.engine.state import Node, RunState
+from ropewalk_workflows.manifest import placement_of
+
+_HINTS = {
+    "RW-OUT-OF-MEMORY": "Ask for more: Placement(memory=...).",
+    "RW-TIMED-OUT": "Give it more time with timeout=..., or make it do less.",
+    "RW-STORAGE-FULL": "Remove files you do not need, or ask for more space.",
+    "RW-UNAVAILABLE": "Retry the run; if it happens again, tell your administrator.",
+}
+_USER_HINT = "Look at the traceback and the log, correct the step, then run the workflow again."
+
+
+def visible(node: Node) -> bool:
+    """Say whether people see this node: every one but the entry that only holds the others."""
+    return bool(node.path)
+
+
+def step(state: RunState, node: Node) -> Step:
+    """Return the node as the model's step."""
+    fact = node.fact
+    given = {key: _value(value) for key, value in node.inputs.items() if not key.startswith("ropewalk-")}
+    given |= {key: _shown(one) for key, one in node.files.items() if not key.startswith("ropewalk-")}
+    files = node.out_files if node.kind in ("pod", "suspend") else {}
+    return Step(
+        id=node.id,
+        name=node.name,
+        kind="step" if node.kind in ("pod", "suspend") else "group",
+        template=node.template.name if node.template else "",
+        status=status(state, node),
+        needs=needs(node),
+        attempt=fact.attempt,
+        started=fact.started,
+        ended=fact.ended,
+        inputs=given,
+        outputs={**{key: _value(value) for key, value in node.outputs.items()}, **files},
+        artifacts=tuple(
+            Artifact(name=name, digest=one["digest"], size=one["size"], media_type=one["media_type"])
+            for name, one in sorted(files.items())
+            if "digest" in one
+        ),
+        error=fact.error if node.phase in ("Failed", "Error") or fact.again is not None else "",
+        traceback=fact.traceback if node.phase == "Failed" or fact.again is not None else "",
+        placement=_placement(state, node),
+    )
+
+
+def needs(node: Node) -> tuple[str, ...]:
+    """Return what a step waits for; a group waits for the last ones inside it."""
+    if not node.children or node.template is None:
+        return node.upstream
+    if node.kind == "dag":
+        return tuple(one.id for name, one in node.children.items() if not node.after[name])
+    if node.kind == "steps" and node.template.steps:
+        return tuple(node.children[one.name].id for one in node.template.steps[node.group])
+    return tuple(one.id for one in node.children.values())
+
+
+def status(state: RunState, node: Node) -> Status:
+    """Return where the node stands, and why."""
+    fact = node.fact
+    if node.phase == "Succeeded":
+        return Status(state=State.DONE, since=node.since)
+    if node.phase in ("Skipped", "Omitted"):
+        if node.note == "stopped":
+            return Status(state=State.STOPPED, since=node.since, note="stopped")
+        word = "skipped" if node.phase == "Skipped" else "omitted"
+        cause = node.note or "A step that it needs failed, or was left out."
+        return Status(state=State.DONE, since=node.since, note=word, why=Why(cause=cause))
+    if node.phase in ("Failed", "Error"):
+        if node.children:
+            cause = "A step in it failed."
+            return Status(state=State.FAILED, since=node.since, why=Why(cause=fact.error or cause))
+        return Status(state=State.FAILED, since=node.since, why=_why(node))
+    if fact.running:
+        return Status(state=State.RUNNING, since=node.since)
+    if fact.again is not None and node.kind == "pod":
+        cause = f"Attempt {fact.attempt} failed: {fact.error}"
+        return Status(state=State.WAITING, since=node.since, why=Why(cause=cause, next="It is tried again shortly."))
+    if fact.again is not None or node.children:
+        return Status(state=State.RUNNING, since=node.since)
+    return Status(state=State.WAITING, since=node.since, why=_waits(state, node))
+
+
+def _why(node: Node) -> Why:
+    fact = node.fact
+    said = fact.hint or _HINTS.get(fact.problem, _USER_HINT if fact.traceback else "")
+    return Why(cause=fact.error or "It failed.", next=said, code=fact.problem)
+
+
+def _waits(state: RunState, node: Node) -> Why:
+    if node.ready:
+        return Why(cause="Your other steps use all the places there are.", next="It starts when one of them ends.")
+    if node.id in state.held:
+        limit = state.manifest.spec.parallelism
+        return Why(cause=f"The workflow allows {limit} steps at a time.", next="It starts when one of them ends.")
+    names_ = [state.nodes[one].name for one in node.upstream if one in state.nodes and not state.nodes[one].ended]
+    listed = ", ".join(names_[:3]) + (f" and {len(names_) - 3} more" if len(names_) > 3 else "")
+    return Why(cause=f"Waits for {listed}." if listed else "It is about to start.")
+
+
+def run_status(state: RunState) -> Status:
+    """Return where the run stands."""
+    if not state.finished:
+        return Status(state=State.STOPPING if state.stopping else State.RUNNING, since=state.started)
+    if state.phase == "Succeeded":
+        return Status(state=State.DONE)
+    if state.stopping == "cancel" or state.phase in ("Omitted", "Skipped"):
+        return Status(state=State.STOPPED, note="stopped")
+    if state.cause:
+        return Status(state=State.FAILED, why=Why(cause=state.cause, next=_HINTS["RW-TIMED-OUT"], code="RW-TIMED-OUT"))
+    node = state.nodes.get(state.failed_step)
+    if node is None:
+        return Status(state=State.FAILED, why=Why(cause="A step failed."))
+    why = _why(node)
+    return Status(state=State.FAILED, why=why.model_copy(update={"cause": f"The step {node.name} failed: {why.cause}"}))
+
+
+def outputs(state: RunState) -> dict[str, Any]:
+    """Return what the run gives: `result` in the shape that the workflow's function returned it."""
+    root = state.root
+    if root is None or state.phase != "Succeeded":
+        return {}
+    found: dict[str, Any] = {**{key: _value(value) for key, value in root.outputs.items()}, **root.out_files}
+    shape = state.manifest.metadata.annotations.get(names.RETURNS)
+    if shape == "list":
+        members = sorted((int(key.removeprefix("result-")), one) for key, one in found.items())
+        return {"result": [one for _, one in members]}
+    if shape == "dict":
+        return {"result": {key.removeprefix("result-"): one for key, one in found.items()}}
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _shown(reference: dict[str, Any]) -> Any:
+    if "list" in reference:
+        return [_shown(one) for one in reference["list"]]
+    if "raw" in reference:
+        return reference["raw"][:200]
+    return {key: reference[key] for key in ("key", "digest", "type", "size", "preview") if key in reference}
+
+
+def _placement(state: RunState, node: Node) -> Placement:
+    if node.template is None or node.template.program is None or node.kind != "pod":
+        return Placement()
+    return placement_of(node.template, state.manifest, node.template.name)

@@ -1,0 +1,124 @@
+"""How the engine and the platform speak over ``run/platform.sock``: the shapes, and the engine's side of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+from pydantic import BaseModel, Field
+
+from ropewalk_core.errors import Conflict, Internal, RopewalkError, Unavailable, from_problem
+from ropewalk_core.model import RunSpec, Status, Step
+
+
+class StepReport(BaseModel):
+    """One step as people see it, and the fact that the engine needs to go on from it."""
+
+    step: Step
+    fact: dict[str, Any] = Field(default_factory=dict)
+    order: int = 0
+
+
+class RunReport(BaseModel):
+    """What became different in one run."""
+
+    owner: str
+    run: str
+    steps: list[StepReport] = Field(default_factory=list)
+    status: Status | None = None
+    outputs: dict[str, Any] = Field(default_factory=dict)
+
+
+class Batch(BaseModel):
+    """What an engine reports at once. Only the engine that asked last is listened to."""
+
+    engine: str
+    runs: list[RunReport]
+
+
+class Wanted(BaseModel):
+    """A run that the engine is to carry out, or to stop."""
+
+    owner: str
+    run: str
+    generation: int
+    cancel: bool = False
+    spec: RunSpec
+    started: float = 0.0
+    facts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class WantedPage(BaseModel):
+    """The answer to a poll; ``cursor`` is what the next one sends."""
+
+    cursor: str
+    runs: list[Wanted] = Field(default_factory=list)
+
+
+class Feed(Protocol):
+    """Where runs come from and reports go to."""
+
+    async def runs(self, after: str) -> WantedPage:
+        """Return runs that are new or changed after the cursor; waits some seconds for one."""
+
+    async def report(self, batch: Batch) -> None:
+        """Return when the batch is durable."""
+
+
+class PlatformFeed:
+    """The feed over the platform's socket."""
+
+    def __init__(self, socket: Path) -> None:
+        transport = httpx.AsyncHTTPTransport(uds=str(socket))
+        self._http = httpx.AsyncClient(transport=transport, base_url="http://platform", timeout=30.0)
+
+    async def runs(self, after: str) -> WantedPage:
+        """See `Feed.runs`."""
+        return WantedPage.model_validate(await self._ask("GET", f"/internal/runs?after={after}"))
+
+    async def report(self, batch: Batch) -> None:
+        """See `Feed.report`."""
+        await self._ask("POST", "/internal/runs/events", batch.model_dump_json().encode())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _ask(self, method: str, path: str, content: bytes | None = None) -> Any:
+        headers = {"content-type": "application/json"} if content is not None else {}
+        try:
+            answer = await self._http.request(method, path, content=content, headers=headers)
+        except (httpx.TransportError, OSError) as error:
+            raise Unavailable("The platform is away.") from error
+        try:
+            body = answer.json()
+        except ValueError as error:
+            raise Unavailable(f"The platform answered {answer.status_code} without JSON.") from error
+        if answer.status_code >= 400:
+            raise from_problem(body) if isinstance(body, dict) and "code" in body else Internal(f"{path}: {body}")
+        return body
+
+
+async def until_durable(feed: Feed, batch: Batch, *, patience: float = 0.2) -> None:
+    """Report a batch, again and again while the platform is away or its disk is full.
+
+    Raises
+    ------
+    Conflict
+        If another engine has taken over.
+    """
+    wait = patience
+    while True:
+        try:
+            await feed.report(batch)
+        except Conflict:
+            raise
+        except RopewalkError as error:
+            if error.status < 500:
+                raise
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 5.0)
+        else:
+            return
