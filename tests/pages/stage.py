@@ -52,9 +52,10 @@ PASSWORD = "correct horse battery staple"
 OWNER = "ada"
 
 
-async def _lines(texts: list[str]) -> AsyncIterator[LogLine]:
+async def _lines(texts: list[str], after: int = 0, **_: Any) -> AsyncIterator[LogLine]:
     for number, text in enumerate(texts):
-        yield LogLine(offset=(number + 1) * 10, text=text)
+        if (number + 1) * 10 > after:
+            yield LogLine(offset=(number + 1) * 10, text=text)
 
 
 def _page(items: list[Any], after: str, limit: int, name: Any) -> Page[Any]:
@@ -99,8 +100,8 @@ class _Notebooks:
     async def get(self, actor: Actor, owner: str, name: str = "") -> Notebook:
         return self._things.notebook
 
-    def logs(self, actor: Actor, owner: str, name: str = "", **_: Any) -> AsyncIterator[LogLine]:
-        return _lines(self._things.log)
+    def logs(self, actor: Actor, owner: str, name: str = "", **more: Any) -> AsyncIterator[LogLine]:
+        return _lines(self._things.log, **more)
 
 
 class _Services:
@@ -131,8 +132,8 @@ class _Services:
         items = [self._things.services[name] for name in sorted(self._things.services)]
         return _page(items, after, limit, lambda one: one.spec.name)
 
-    def logs(self, actor: Actor, owner: str, name: str, **_: Any) -> AsyncIterator[LogLine]:
-        return _lines(self._things.log)
+    def logs(self, actor: Actor, owner: str, name: str, **more: Any) -> AsyncIterator[LogLine]:
+        return _lines(self._things.log, **more)
 
 
 class _Functions:
@@ -185,8 +186,8 @@ class _Workflows:
         await self._things.say("run", run, "asked")
         return self._things.runs[run]
 
-    def logs(self, actor: Actor, owner: str, run: str, step: str, **_: Any) -> AsyncIterator[LogLine]:
-        return _lines(self._things.log)
+    def logs(self, actor: Actor, owner: str, run: str, step: str, **more: Any) -> AsyncIterator[LogLine]:
+        return _lines(self._things.log, **more)
 
 
 class _Storage:
@@ -301,7 +302,8 @@ def furnish(things: Things, text: str = "") -> None:
 
 def _frames(text: str) -> str:
     raised = text or "depth must be odd"
-    return f'Traceback (most recent call last):\n  File "cell 7", line 9, in train\n    raise ValueError\nValueError: {raised}'
+    where = '  File "cell 7", line 9, in train\n    raise ValueError'
+    return f"Traceback (most recent call last):\n{where}\nValueError: {raised}"
 
 
 def _runs(things: Things, now: float, text: str, why: Why) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from ropewalk_core.model import State, Step
 
-WIDE, HIGH = 168, 44
-_ALONG, _ACROSS = 44, 14
+WIDE, HIGH = 160, 44
+_ALONG, _ACROSS = 32, 12
 _EDGE = 8
 _MANY = 10
-_LETTERS = 19
+_LETTERS = 17
 _ORDER = (State.FAILED, State.RUNNING, State.STARTING, State.STOPPING, State.WAITING, State.ASKED, State.STOPPED)
 
 

@@ -31,6 +31,7 @@ class Line:
     link: str
     status: Status
     open: str = ""
+    note: str = ""
 
 
 @router.get("/")
@@ -74,7 +75,7 @@ def _function(one: Function) -> Line:
 
 
 def _run(one: Run) -> Line:
-    return Line("run", f"{one.name} {one.id}", f"/workflows/{one.id}", one.status)
+    return Line("run", one.name, f"/workflows/{one.id}", one.status, note=one.id)
 
 
 async def _waiting_people(its: Platform, actor: Actor) -> int:

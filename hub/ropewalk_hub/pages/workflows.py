@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from urllib.parse import quote
 
+import yaml
 from fastapi import APIRouter, Request, Response
 
 from ropewalk_core.errors import NotFound, RopewalkError
@@ -17,6 +19,7 @@ from ropewalk_hub.pages.common import Its, Viewed, hit, search, see, some
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
+from ropewalk_workflows.records import SPEC
 
 router = APIRouter(include_in_schema=False)
 _STATES = (State.RUNNING, State.WAITING, State.DONE, State.FAILED, State.STOPPED)
@@ -53,6 +56,7 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
     return render(
         request,
         "run.html",
+        here=f"/workflows/{one.id}?step={quote(chosen.id)}" if chosen else f"/workflows/{one.id}",
         run=one,
         graph=graph.draw(one.steps, {each.id: words.duration(_took(each, now)) for each in one.steps}),
         chosen=chosen,
@@ -67,6 +71,7 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
         failed=any(each.status.state in (State.FAILED, State.STOPPED) for each in one.steps),
         python=f'import ropewalk\n\nrun = ropewalk.runs.get("{one.id}")',
         command=f"ropewalk workflows get {one.id}",
+        manifest=_manifest(its, actor, one),
     )
 
 
@@ -107,6 +112,13 @@ def bar(one: Run, step: Step, now: float) -> Bar:
     start = min(max(0.0, (step.started - one.created) / whole * 100), 99.0)
     length = ((step.ended or now) - step.started) / whole * 100
     return Bar(round(start, 2), round(min(max(length, 0.8), 100 - start), 2))
+
+
+def _manifest(its: Platform, actor: Actor, one: Run) -> str:
+    """Return the manifest that the run was submitted with, as YAML to copy; empty for a run without one."""
+    record = its.journal.get(SPEC, actor.account, one.id)
+    manifest = record.body.get("manifest") if record else None
+    return words.pretty(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)) if manifest else ""
 
 
 def _took(step: Step, now: float) -> float | None:

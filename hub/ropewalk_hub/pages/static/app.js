@@ -142,10 +142,23 @@
     listen();
     setInterval(ages, 5000);
     document.addEventListener("keydown", keys);
-    body.addEventListener("htmx:afterSwap", (event) => { dress(document); });
-    // A refresh that finds the sign-in page instead of the part means that the session ended: show that page.
+    // A refresh replaces parts of the page: whoever moved by keyboard stays where they were.
+    let held = null;
     body.addEventListener("htmx:beforeSwap", (event) => {
-      if (event.detail.xhr.status === 401) { event.detail.shouldSwap = false; location.reload(); }
+      const active = document.activeElement;
+      if (event.detail.target && event.detail.target.contains(active) && active.getAttribute("href")) held = active.getAttribute("href");
+    });
+    body.addEventListener("htmx:afterSwap", () => {
+      dress(document);
+      if (held && document.activeElement === body) {
+        const again = [...document.querySelectorAll("main a[href]")].find((one) => one.getAttribute("href") === held);
+        if (again) again.focus({ preventScroll: true });
+      }
+      held = null;
+    });
+    // A thing that was removed meanwhile has no part any more: show what the platform says about it.
+    body.addEventListener("htmx:responseError", (event) => {
+      if ([401, 404].includes(event.detail.xhr.status)) location.reload();
     });
     const wrong = document.querySelector("[aria-invalid=true]");
     if (wrong) wrong.focus();
