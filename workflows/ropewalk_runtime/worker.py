@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import io
+import json
 import os
 import socket
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -92,12 +94,26 @@ class _Output:
         return data.decode(errors="replace")
 
 
-def main(sock: socket.socket, order: dict[str, Any]) -> int:
-    """Load and serve. Returns the exit code."""
+def main(sock: socket.socket, order: dict[str, Any], content: int | None = None) -> int:
+    """Load and serve. Returns the exit code.
+
+    Parameters
+    ----------
+    sock
+        The gateway's end is elsewhere; the worker ends when that is closed.
+    order
+        Says where the bundle is and how many calls may run at a time.
+    content
+        Descriptor of the bundle as JSON, when it must be written first.
+    """
     sock.setblocking(True)
     output = _Output()
     started = time.perf_counter()
     try:
+        if content is not None:
+            os.lseek(content, 0, os.SEEK_SET)
+            with open(content, "rb") as file:
+                bundle.write(order["bundle"], json.load(file))
         handler = Handler(bundle.load(order["bundle"]))
     except MemoryError:
         _send(sock, {"op": "failed", "error": _memory(), "logs": output.take()})
@@ -230,6 +246,8 @@ def _bad_code(error: BaseException, order: dict[str, Any]) -> dict[str, Any]:
     field = f"cell line {place[1]}" if place else "code"
     said = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"[:500]
     message = f"The function does not load ({field}): {said}"
+    if isinstance(error, SyntaxError):  # its frames are the compiler's; what matters is the line it shows
+        return problem("RW-BAD-CODE", message, field=field, traceback="".join(traceback.format_exception_only(error)))
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = error.name.split(".")[0]
         return problem(

@@ -148,7 +148,7 @@ def _second_child(order: dict[str, Any], descriptors: list[int], isolated: bool)
     if kind == "command":
         return execution.run_command(order["argv"])
     if kind == "worker":
-        return worker.main(socket.socket(fileno=descriptors[1]), order)
+        return worker.main(socket.socket(fileno=descriptors[1]), order, *descriptors[2:3])
     return int(step.main(order["folder"]) or 0)
 
 

@@ -10,9 +10,10 @@ engine restarts (two attempts could run at once).
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,10 +65,14 @@ class WorkerOrder(Order):
         Folder of the captured code.
     concurrency
         Calls it takes at a time.
+    content
+        The bundle as JSON, to be written to ``bundle`` first. The worker writes it, as the account and inside the
+        sandbox: whoever writes below an account's folder from outside can be led astray by links.
     """
 
     bundle: str = ""
     concurrency: int = 1
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,8 @@ class HostClient:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            pending = await self._order(order, "worker", [theirs.detach()])
+            content = [] if order.content is None else [_memory_file(order.content)]
+            pending = await self._order(replace(order, content=None), "worker", [theirs.detach(), *content])
         except BaseException:
             ours.close()
             raise
@@ -285,6 +291,15 @@ class HostClient:
         for futures in ended.values():
             for done in futures:
                 _settle(done, None)
+
+
+def _memory_file(content: bytes) -> int:
+    """Return a descriptor of a file in memory that starts with the content."""
+    descriptor = os.memfd_create("bundle")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:

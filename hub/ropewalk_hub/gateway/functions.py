@@ -1,0 +1,181 @@
+"""Calls over HTTP: check the caller, read the payload, hand it to the pool, answer, keep a record.
+
+Not here: workers (``pool``), turning the payload into arguments (in the worker, beside the handler). The interface
+towards HTTP is small on purpose: `Functions.call` knows no aiohttp, so that a raw protocol can take its place.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ropewalk_core.errors import (
+    BadInput,
+    Denied,
+    NotFound,
+    OutOfMemory,
+    RopewalkError,
+    TimedOut,
+    Unauthenticated,
+    UserCodeFailed,
+)
+from ropewalk_core.model import Call, FunctionRoute, State
+from ropewalk_core.names import new_id
+from ropewalk_hub.gateway.directory import Directory
+from ropewalk_hub.gateway.pool import Outcome, Pools
+from ropewalk_hub.gateway.records import Records
+from ropewalk_hub.gateway.tokens import Caller
+
+_TYPES = frozenset({"application/json", "application/octet-stream", "text/plain"})
+_LONGEST_LOG = 70_000
+_FROM_WORKER: dict[str, type[RopewalkError]] = {
+    one.code: one for one in (BadInput, UserCodeFailed, OutOfMemory, TimedOut)
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A successful answer."""
+
+    body: bytes
+    content_type: str
+    call: str
+    revision: str
+    cold: bool
+    took: float
+
+
+class Functions:
+    """Calls functions.
+
+    Parameters
+    ----------
+    directory, pools, records
+        The other parts of the gateway.
+    """
+
+    def __init__(self, directory: Directory, pools: Pools, records: Records) -> None:
+        self._directory = directory
+        self._pools = pools
+        self._records = records
+
+    def route(self, owner: str, name: str, caller: Caller) -> FunctionRoute:
+        """Return the function that this person may call.
+
+        Raises
+        ------
+        NotFound
+            If there is none, or it is somebody else's: the two look the same from outside.
+        """
+        route = self._directory.function(owner, name)
+        if route is None or caller.account != owner:
+            raise NotFound(f"There is no function '{name}' here for you.")
+        return route
+
+    async def call(self, route: FunctionRoute, caller: Caller, payload: bytes, content_type: str, query: str) -> Reply:
+        """Run one call and keep its record.
+
+        Raises
+        ------
+        RopewalkError
+            What went wrong; a traceback is in its details only when the caller may see it.
+        """
+        started = time.time()
+        identifier = new_id("call")
+        header = {"type": content_type[:200], "query": query[:8192], "caller": caller.account, "call": identifier}
+        record = Call(
+            id=identifier,
+            function=route.name,
+            owner=route.owner,
+            revision=route.revision,
+            started=started,
+            state=State.RUNNING,
+        )
+        try:
+            outcome = await self._pools.get(route).call(header, payload)
+            if (error := worker_error(outcome)) is not None:
+                self._record_failure(record, error, outcome)
+                raise hide_traceback(error, caller.account, route.owner)
+        except RopewalkError as error:
+            if error.details.get("call") is None:
+                error.details["call"] = identifier
+                self._record_failure(record, error, None)
+            raise hide_traceback(error, caller.account, route.owner) from None
+        self._records.add(
+            record.model_copy(
+                update={
+                    "ended": time.time(),
+                    "state": State.DONE,
+                    "cold": outcome.cold,
+                    "status": 200,
+                    "logs": str(outcome.header.get("logs", ""))[:_LONGEST_LOG],
+                }
+            )
+        )
+        kind = str(outcome.header.get("type", ""))
+        return Reply(
+            body=outcome.body,
+            content_type=kind if kind in _TYPES else "application/octet-stream",
+            call=identifier,
+            revision=route.revision,
+            cold=outcome.cold,
+            took=time.time() - started,
+        )
+
+    def _record_failure(self, record: Call, error: RopewalkError, outcome: Outcome | None) -> None:
+        error.details["call"] = record.id
+        self._records.add(
+            record.model_copy(
+                update={
+                    "ended": time.time(),
+                    "state": State.FAILED,
+                    "cold": outcome.cold if outcome else False,
+                    "status": error.status,
+                    "error": f"{error.message} {error.details.get('error', '')}".strip()[:2000],
+                    "traceback": str(error.details.get("traceback", ""))[:_LONGEST_LOG],
+                    "logs": str(outcome.header.get("logs", ""))[:_LONGEST_LOG] if outcome else "",
+                }
+            )
+        )
+
+
+def may_see_traceback(caller: str, owner: str) -> bool:
+    """Say whether a caller may read the person's own lines: only their owner."""
+    return caller == owner
+
+
+def hide_traceback(error: RopewalkError, caller: str, owner: str) -> RopewalkError:
+    """Return the error without traceback and message of user code for everybody but the owner."""
+    if not may_see_traceback(caller, owner):
+        for secret in ("traceback", "error"):
+            error.details.pop(secret, None)
+    return error
+
+
+def worker_error(outcome: Outcome) -> RopewalkError | None:
+    """Return the failure that a worker reported. The worker is user code: only known codes and plain text count."""
+    facts = outcome.header.get("error")
+    if not isinstance(facts, dict):
+        return None
+    kind = _FROM_WORKER.get(str(facts.get("code")), UserCodeFailed)
+    details = facts.get("details")
+    known = details if isinstance(details, dict) else {}
+    return kind(
+        str(facts.get("message", "The function failed."))[:2000],
+        hint=str(facts["hint"])[:500] if facts.get("hint") else None,
+        field=str(facts["field"])[:100] if facts.get("field") else None,
+        details={key: str(known[key])[:_LONGEST_LOG] for key in ("traceback", "error") if known.get(key)},
+    )
+
+
+def refuse_anonymous() -> Unauthenticated:
+    """Return the error for a call that says nothing about who calls."""
+    return Unauthenticated(
+        "Functions answer only to their owner.",
+        hint='Add a token: curl -H "Authorization: Bearer $(ropewalk token)" ...',
+    )
+
+
+def refuse_cookie_writes() -> Denied:
+    """Return the error for an unsafe request that only a cookie speaks for."""
+    return Denied("A browser's sign-in is good for looking only.", hint="Call with a token: `ropewalk token`.")

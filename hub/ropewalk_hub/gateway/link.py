@@ -1,0 +1,98 @@
+"""A connection to one worker: frames out, frames back, matched by number. The worker is user code and not trusted.
+
+Not here: choosing a worker (``pool``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, cast
+
+from ropewalk_runtime.frames import FrameError, Unpacker, pack
+
+Answer = tuple[dict[str, Any], bytes]
+
+
+class Gone(Exception):
+    """The worker ended, or spoke nonsense, before it answered."""
+
+
+class Link(asyncio.Protocol):
+    """One worker's socket.
+
+    Parameters
+    ----------
+    max_body
+        Bytes of an answer that are accepted.
+    """
+
+    def __init__(self, max_body: int) -> None:
+        self._unpacker = Unpacker(max_body)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._next = 0
+        self.hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.hello.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self.closed = asyncio.Event()
+
+    @classmethod
+    async def open(cls, sock: socket.socket, max_body: int) -> Link:
+        """Return a link on a connected socket."""
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_unix_connection(lambda: cls(max_body), sock=sock)
+        return link
+
+    @property
+    def busy(self) -> int:
+        """How many calls wait for their answer."""
+        return len(self._waiting)
+
+    async def call(self, header: dict[str, Any], body: bytes) -> Answer:
+        """Send a call and wait for its answer. Raises `Gone`."""
+        if self._transport is None or self.closed.is_set():
+            raise Gone
+        self._next += 1
+        number = self._next
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        self._transport.write(pack({**header, "id": number}, body))
+        try:
+            return await future
+        finally:
+            self._waiting.pop(number, None)
+
+    def close(self) -> None:
+        """Close the socket; the worker ends when it reads that."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        try:
+            for header, body in self._unpacker.feed(data):
+                self._take(header, body)
+        except FrameError:
+            self.close()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self.closed.set()
+        if not self.hello.done():
+            self.hello.set_exception(Gone())
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Gone())
+
+    def _take(self, header: dict[str, Any], body: bytes) -> None:
+        if not self.hello.done():
+            self.hello.set_result(header)
+            return
+        number = header.get("id")
+        future = self._waiting.get(number) if isinstance(number, int) else None
+        if future is not None and not future.done():
+            future.set_result((header, body))

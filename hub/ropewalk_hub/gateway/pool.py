@@ -1,0 +1,329 @@
+"""The workers of each function: zero when idle, more under load, a short queue beyond, fresh ones after a failure.
+
+One pool for each revision in the snapshot. A worker is chosen by latest use, so that surplus ones fall idle and end.
+Not here: HTTP (``functions``), frames (``link``), forking (the zygote host). Rejected: one queue for all functions
+(one flooded function would make all wait).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from ropewalk_core.errors import Limited, OutOfMemory, RopewalkError, TimedOut, Unavailable, UserCodeFailed
+from ropewalk_core.local.host_client import HostClient, StepExit, WorkerOrder
+from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.model import FunctionRoute
+from ropewalk_core.names import new_id
+from ropewalk_core.settings import Settings
+from ropewalk_hub.gateway.directory import Directory
+from ropewalk_hub.gateway.link import Answer, Gone, Link
+from ropewalk_runtime.exec import MEMORY_EXIT
+
+log = logging.getLogger("ropewalk.gateway")
+QUEUE = 100
+"""Calls of one function that may wait for a worker; further ones get 429."""
+_LOAD_PATIENCE = 60.0
+_CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+
+
+@dataclass(eq=False)
+class Member:
+    """One worker of a pool."""
+
+    id: str
+    link: Link
+    exit: asyncio.Future[StepExit]
+    taken: int = 0
+    used: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Outcome:
+    """An answer and how it came about."""
+
+    header: dict[str, Any]
+    body: bytes
+    cold: bool
+
+
+class Pool:
+    """The workers of one revision.
+
+    Parameters
+    ----------
+    route
+        The function.
+    settings
+        Limits, and where the account's folders are.
+    host
+        Starts workers.
+    """
+
+    def __init__(self, route: FunctionRoute, settings: Settings, host: HostClient) -> None:
+        self.route = route
+        self._settings = settings
+        self._host = host
+        self._members: list[Member] = []
+        self._starting = 0
+        self._queue: deque[asyncio.Future[Member]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._retired = False
+
+    @property
+    def size(self) -> int:
+        """Workers that run or start."""
+        return len(self._members) + self._starting
+
+    async def call(self, header: dict[str, Any], body: bytes) -> Outcome:
+        """Run one call.
+
+        Raises
+        ------
+        Limited
+            If too many calls wait already.
+        TimedOut, OutOfMemory, UserCodeFailed, Unavailable
+            If there is no answer; the message says why.
+        """
+        timeout = self.route.spec.timeout
+        member, cold = await self._acquire(timeout)
+        try:
+            answer: Answer = await asyncio.wait_for(member.link.call(header, body), timeout)
+        except TimeoutError:
+            await self._drop(member)
+            raise TimedOut(f"The call took longer than {timeout:g} seconds.", field="timeout") from None
+        except Gone:
+            raise await self._why_gone(member) from None
+        finally:
+            self._release(member)
+        return Outcome(answer[0], answer[1], cold)
+
+    def retire(self) -> None:
+        """Take no new calls; workers end when they are idle."""
+        self._retired = True
+        for waiting in self._queue:
+            if not waiting.done():
+                waiting.set_exception(Unavailable("The function was changed or removed meanwhile."))
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Close workers that were idle for too long."""
+        now = time.monotonic()
+        for member in list(self._members):
+            idle = not member.taken and (self._retired or now - member.used > self.route.spec.idle)
+            if idle or member.link.closed.is_set():
+                self._members.remove(member)
+                member.link.close()
+
+    def close(self) -> None:
+        """End every worker now."""
+        self.retire()
+        for member in self._members:
+            member.link.close()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _acquire(self, timeout: float) -> tuple[Member, bool]:
+        spec = self.route.spec
+        free = [one for one in self._members if one.taken < spec.concurrency and not one.link.closed.is_set()]
+        if free and not self._queue:
+            member = max(free, key=lambda one: one.used)
+            member.taken += 1
+            return member, False
+        if len(self._queue) >= QUEUE:
+            raise Limited(f"{QUEUE} calls of '{self.route.name}' wait already.", field="queue")
+        waiting: asyncio.Future[Member] = asyncio.get_running_loop().create_future()
+        self._queue.append(waiting)
+        cold = self._grow()
+        try:
+            return await asyncio.wait_for(waiting, timeout + (_LOAD_PATIENCE if cold else 0)), cold
+        except TimeoutError:
+            raise Limited(f"No worker of '{self.route.name}' became free in {timeout:g} seconds.") from None
+        finally:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+
+    def _grow(self) -> bool:
+        """Start a worker when calls wait for which none is starting."""
+        if self.size >= self.route.spec.max_workers or self._starting * self.route.spec.concurrency >= len(self._queue):
+            return False
+        self._starting += 1
+        task = asyncio.create_task(self._start())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _start(self) -> None:
+        try:
+            member = await self._load()
+            self._members.append(member)
+        except RopewalkError as error:
+            self._fail_waiting(error)
+            return
+        except OSError as error:
+            log.warning("a worker of %s cannot be reached: %s", self.route.name, error)
+            self._fail_waiting(Unavailable("The worker for this call cannot be reached."))
+            return
+        finally:
+            self._starting -= 1
+        self._hand_out()
+
+    async def _load(self) -> Member:
+        """Start a worker and wait until it has loaded the bundle."""
+        worker = await self._host.start_worker(worker_order(self._settings, self.route))
+        link = await Link.open(worker.socket, self._settings.limits.payload)
+        member = Member(worker.id, link, worker.exit)
+        try:
+            hello = await asyncio.wait_for(asyncio.shield(link.hello), _LOAD_PATIENCE)
+        except TimeoutError:
+            await self._drop(member)
+            raise TimedOut(f"'{self.route.name}' took longer than {_LOAD_PATIENCE:g} seconds to load.") from None
+        except Gone:
+            raise await self._why_gone(member) from None
+        if hello.get("op") != "ready":
+            link.close()
+            problem = hello.get("error")
+            facts = problem if isinstance(problem, dict) else {}
+            raise UserCodeFailed(
+                str(facts.get("message", "The function does not load."))[:2000],
+                field=facts.get("field"),
+                hint=facts.get("hint"),
+                details={"traceback": str((facts.get("details") or {}).get("traceback", ""))},
+            )
+        return member
+
+    def _fail_waiting(self, error: RopewalkError) -> None:
+        """A worker could not start: tell those who wait for one, unless others run."""
+        while self._queue and not self._members:
+            waiting = self._queue.popleft()
+            if not waiting.done():
+                waiting.set_exception(error)
+
+    def _release(self, member: Member) -> None:
+        member.used = time.monotonic()
+        member.taken -= 1
+        if member.link.closed.is_set() and member in self._members:
+            self._members.remove(member)
+        if self._retired:
+            self.sweep()
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give waiting calls the free places of running workers; start workers for the rest."""
+        places = [
+            one
+            for one in self._members
+            if not one.link.closed.is_set()
+            for _ in range(self.route.spec.concurrency - one.taken)
+        ]
+        for member in places:
+            while self._queue and self._queue[0].done():
+                self._queue.popleft()
+            if not self._queue:
+                return
+            member.taken += 1
+            self._queue.popleft().set_result(member)
+        if self._queue and not self._retired:
+            self._grow()
+
+    async def _drop(self, member: Member) -> None:
+        """End a worker that does not answer."""
+        if member in self._members:
+            self._members.remove(member)
+        member.link.close()
+        await self._host.end(member.id)
+
+    async def _why_gone(self, member: Member) -> RopewalkError:
+        if member in self._members:
+            self._members.remove(member)
+        try:
+            ended = await asyncio.wait_for(asyncio.shield(member.exit), 2.0)
+        except TimeoutError:
+            ended = StepExit(-9, 9, "lost")
+        except RopewalkError as error:
+            return error
+        if ended.reason == "memory" or ended.code == MEMORY_EXIT:
+            return OutOfMemory("The function needed more memory than its placement allows.", field="placement.memory")
+        if ended.signal in _CRASHES:
+            return UserCodeFailed(f"The function crashed Python ({_CRASHES[ended.signal]}).")
+        if ended.code > 0 or (ended.code == 0 and not ended.signal):
+            return UserCodeFailed(f"The function ended its process with exit code {ended.code}.")
+        return Unavailable("The worker that ran this call was ended.", hint="Call again; a new worker takes it.")
+
+
+class Pools:
+    """All pools, following the directory.
+
+    Parameters
+    ----------
+    settings
+        The home's settings.
+    directory
+        The routes.
+    host
+        Starts workers.
+    """
+
+    def __init__(self, settings: Settings, directory: Directory, host: HostClient) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._host = host
+        self._pools: dict[tuple[str, str], Pool] = {}
+        self._retired: list[Pool] = []
+        directory.on_change(self._follow)
+
+    def get(self, route: FunctionRoute) -> Pool:
+        """Return the pool of a route, made when missing."""
+        key = (route.owner, route.name)
+        pool = self._pools.get(key)
+        if pool is None or pool.route.revision != route.revision:
+            if pool is not None:
+                self._retire(pool)
+            pool = self._pools[key] = Pool(route, self._settings, self._host)
+        return pool
+
+    async def sweep(self) -> None:
+        """Close idle workers, for ever."""
+        while True:
+            await asyncio.sleep(1.0)
+            for pool in [*self._pools.values(), *self._retired]:
+                pool.sweep()
+            self._retired = [pool for pool in self._retired if pool.size]
+            self._pools = {key: pool for key, pool in self._pools.items() if pool.size}
+
+    def close(self) -> None:
+        """End every worker."""
+        for pool in [*self._pools.values(), *self._retired]:
+            pool.close()
+
+    def _follow(self) -> None:
+        routes = self._directory.functions()
+        for key, pool in list(self._pools.items()):
+            route = routes.get(key)
+            if route is None or route.revision != pool.route.revision:
+                del self._pools[key]
+                self._retire(pool)
+
+    def _retire(self, pool: Pool) -> None:
+        pool.retire()
+        self._retired.append(pool)
+
+
+def worker_order(settings: Settings, route: FunctionRoute) -> WorkerOrder:
+    """Return the order for a worker of this route."""
+    spec = route.spec
+    return WorkerOrder(
+        id=new_id("worker"),
+        account=route.owner,
+        cwd=spec.folder,
+        memory=spec.placement.memory,
+        cpu=spec.placement.cpu,
+        scratch=spec.placement.scratch,
+        preload=spec.bundle.imports,
+        bundle=str(AccountPaths(settings.home, route.owner).bundle(route.name, route.revision)),
+        concurrency=spec.concurrency,
+    )

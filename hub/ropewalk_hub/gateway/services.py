@@ -1,0 +1,232 @@
+"""HTTP and websockets between a signed-in browser and a service's unix socket.
+
+Bodies stream both ways. The service sees who asks in headers that only we can set, and never a credential of the
+platform. Not here: who may open it (``app``), starting services (``local/services.py``). Rejected: routing services
+through configurable-http-proxy, which asks nobody who they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import aiohttp
+from aiohttp import WSMsgType, web
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from ropewalk_core.errors import Unavailable
+from ropewalk_core.model import ServiceRoute
+from ropewalk_core.settings import Settings
+from ropewalk_hub.gateway.sessions import COOKIE, STATE, Sessions
+from ropewalk_hub.gateway.tokens import Caller
+
+log = logging.getLogger("ropewalk.gateway")
+_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_IDENTITY = ("x-forwarded-", "x-ropewalk-", "x-remote-", "x-auth-", "x-real-ip", "forwarded", "remote-user")
+_LOOK_AGAIN = 1.0
+
+
+class Services:
+    """The proxy.
+
+    Parameters
+    ----------
+    settings
+        The door, and where sockets lie.
+    sessions
+        Says when a browser's sign-in has ended.
+    """
+
+    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+        self._settings = settings
+        self._sessions = sessions
+
+    async def forward(self, request: web.Request, route: ServiceRoute, caller: Caller) -> web.StreamResponse:
+        """Pass one request, or one websocket, to the service.
+
+        Raises
+        ------
+        Unavailable
+            If the service does not listen, or ended before it answered.
+        """
+        socket = Path(route.socket)
+        if socket.parent != self._settings.run:  # an account could have put anything in the place of any other
+            raise Unavailable(f"The service '{route.name}' has no socket of the platform's.")
+        headers = self._request_headers(request, caller)
+        async with aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path=str(socket), force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+        ) as upstream:
+            try:
+                if _is_websocket(request):
+                    return await self._websocket(request, upstream, headers, caller)
+                return await self._http(request, upstream, headers)
+            except aiohttp.ClientConnectorError as error:
+                raise Unavailable(f"The service '{route.name}' does not listen yet.") from error
+            except aiohttp.ClientError as error:
+                raise Unavailable(f"The service '{route.name}' ended before it answered.") from error
+
+    async def _http(
+        self, request: web.Request, upstream: aiohttp.ClientSession, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        body = request.content if request.body_exists else None
+        async with upstream.request(
+            request.method,
+            _address(request),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        ) as answer:
+            response = web.StreamResponse(status=answer.status, reason=answer.reason)
+            _copy_response_headers(answer.headers, response)
+            await response.prepare(request)
+            if request.method != "HEAD":
+                try:
+                    async for piece in answer.content.iter_any():
+                        await response.write(piece)
+                except aiohttp.ClientError:  # the service died in mid-answer; the browser must not take it as whole
+                    if request.transport is not None:
+                        request.transport.abort()
+                    return response
+            await response.write_eof()
+            return response
+
+    async def _websocket(
+        self, request: web.Request, upstream: aiohttp.ClientSession, headers: CIMultiDict[str], caller: Caller
+    ) -> web.StreamResponse:
+        protocols = _protocols(request)
+        for name in [name for name in headers if name.lower().startswith("sec-websocket-")]:
+            headers.popall(name, None)
+        async with upstream.ws_connect(
+            _address(request), protocols=protocols, headers=headers, max_msg_size=0, autoping=False
+        ) as behind:
+            front = web.WebSocketResponse(
+                protocols=[behind.protocol] if behind.protocol else (), max_msg_size=0, autoping=False
+            )
+            await front.prepare(request)
+            pumps = [
+                asyncio.create_task(_pump(front, behind)),
+                asyncio.create_task(_pump(behind, front)),
+                asyncio.create_task(self._until_signed_out(caller)),
+            ]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                signed_out = pumps[2].done()
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+            code = behind.close_code or front.close_code or 1001
+            await front.close(code=4401 if signed_out else _sendable(code))
+            return front
+
+    async def _until_signed_out(self, caller: Caller) -> None:
+        while self._sessions.alive(caller):  # noqa: ASYNC110 - it can also end by the clock, which tells nobody
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    def _request_headers(self, request: web.Request, caller: Caller) -> CIMultiDict[str]:
+        named = _connection_headers(request.headers.getall("Connection", []))
+        headers: CIMultiDict[str] = CIMultiDict()
+        for name, value in request.headers.items():
+            low = name.lower()
+            if low in _HOP or low in named or low in ("cookie", "authorization") or low.startswith(_IDENTITY):
+                continue
+            headers.add(name, value)
+        if cookies := _other_cookies(request.headers.getall("Cookie", [])):
+            headers["Cookie"] = cookies
+        headers["X-Forwarded-User"] = caller.account
+        headers["X-Ropewalk-Account"] = caller.account
+        headers["X-Forwarded-Host"] = request.host
+        headers["X-Forwarded-Proto"] = self._settings.door.scheme
+        headers["X-Forwarded-For"] = request.remote or "127.0.0.1"
+        return headers
+
+
+def _address(request: web.Request) -> URL:
+    return URL(f"http://{request.host}{request.raw_path}", encoded=True)
+
+
+def _is_websocket(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+def _protocols(request: web.Request) -> list[str]:
+    text = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _connection_headers(values: Iterable[str]) -> set[str]:
+    """Return the headers that a Connection header declares to be for one hop only."""
+    return {one.strip().lower() for value in values for one in value.split(",")}
+
+
+def _other_cookies(values: Iterable[str]) -> str:
+    """Return the Cookie header without our own cookies."""
+    pairs = [pair.strip() for value in values for pair in value.split(";")]
+    return "; ".join(pair for pair in pairs if pair and pair.split("=")[0].strip() not in (COOKIE, STATE))
+
+
+def _copy_response_headers(headers: CIMultiDictProxy[str], to: web.StreamResponse) -> None:
+    """Copy what may pass: a service must not set our cookie, a cookie for the parent domain, or rules for the host."""
+    named = _connection_headers(headers.getall("Connection", []))
+    for name, value in headers.items():
+        low = name.lower()
+        if low in _HOP or low in named or low in ("strict-transport-security", "date"):
+            continue
+        if low == "set-cookie":
+            if (kept := _host_only(value)) is not None:
+                to.headers.add(name, kept)
+            continue
+        to.headers.add(name, value)
+
+
+def _host_only(cookie: str) -> str | None:
+    """Return a Set-Cookie value without its Domain; None when it would replace a cookie of ours."""
+    first, *attributes = cookie.split(";")
+    if first.split("=")[0].strip() in (COOKIE, STATE):
+        return None
+    return ";".join([first, *(one for one in attributes if one.strip().lower().split("=")[0].strip() != "domain")])
+
+
+def _sendable(code: int) -> int:
+    return code if 1000 <= code < 5000 and code not in (1004, 1005, 1006, 1015) else 1001
+
+
+async def _pump(
+    source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
+    target: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
+) -> None:
+    """Copy messages until one side closes."""
+    async for message in source:
+        try:
+            if message.type == WSMsgType.TEXT:
+                await target.send_str(message.data)
+            elif message.type == WSMsgType.BINARY:
+                await target.send_bytes(message.data)
+            elif message.type == WSMsgType.PING:
+                await target.ping(message.data)
+            elif message.type == WSMsgType.PONG:
+                await target.pong(message.data)
+            else:
+                return
+        except (ConnectionError, aiohttp.ClientError):  # the other side is gone: its own pump ends too
+            return
