@@ -97,9 +97,9 @@ def _cell(text: str, width: int) -> str:
 
 
 def clean(text: str, *, lines: bool = False) -> str:
-    """Return text without what could drive a terminal; one line, unless ``lines`` keeps line ends."""
-    kept = "".join(one if one.isprintable() or one in "\n\t" else "?" for one in text)
-    return kept if lines or "\n" not in kept else kept.rstrip("\n") if "\n" in kept.strip("\n") else kept.strip("\n")
+    """Return text without what could drive a terminal; on one line, unless ``lines`` keeps line ends and tabs."""
+    kept = "\n\t" if lines else ""
+    return "".join(one if one.isprintable() or one in kept else " " if one in "\n\t" else "?" for one in text)
 
 
 def plain(thing: Any) -> Any:

@@ -348,7 +348,7 @@ def _said(thing: BaseModel, words: str, as_json: bool) -> int:
 
 
 def _line(line: LogLine, as_json: bool, prefix: str = "") -> None:
-    echo(line.model_dump_json() if as_json else prefix + clean(line.text))
+    echo(line.model_dump_json() if as_json else prefix + clean(line.text.rstrip("\n"), lines=True))
 
 
 async def _settled(client: Client, service: Service) -> Service:

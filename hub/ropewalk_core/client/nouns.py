@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
 from ropewalk_core.client.wire import Wire
+from ropewalk_core.errors import Internal
 from ropewalk_core.model import (
     Account,
     Call,
@@ -35,6 +36,15 @@ from ropewalk_core.placement import Placement
 N = TypeVar("N", bound=Noun)
 
 
+def _read(kind: type[N], content: bytes) -> N:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        raise Internal(
+            f"The platform's answer cannot be read: {error}.", hint="Update Ropewalk here or there, so that both agree."
+        ) from error
+
+
 class Resource:
     """What all nouns share: the wire, the owner in the path, and pages that are read to their end."""
 
@@ -47,22 +57,20 @@ class Resource:
         return "/".join([self.noun, quote(owner or await self._me(), safe=""), *(quote(one, safe="") for one in parts)])
 
     async def _me(self) -> str:
-        if not self._wire.account:
-            answer = await self._wire.request("GET", "me")
-            self._wire.account = Account.model_validate_json(answer.content).name
+        if not await self._wire.known_account():
+            self._wire.account = (await self._get(Account, "me")).name
         return self._wire.account
 
     async def _get(self, kind: type[N], path: str, params: Mapping[str, Any] | None = None) -> N:
-        return kind.model_validate_json((await self._wire.request("GET", path, params=params)).content)
+        return _read(kind, (await self._wire.request("GET", path, params=params)).content)
 
     async def _send(self, kind: type[N], method: str, path: str, body: Any = None, *, key: str = "") -> N:
         answer = await self._wire.request(method, path, body=body, key=key or secrets.token_hex(16))
-        return kind.model_validate_json(answer.content)
+        return _read(kind, answer.content)
 
     async def _page(self, kind: type[N], path: str, *, after: str = "", limit: int | None = None) -> Page[N]:
         answer = await self._wire.request("GET", path, params={"after": after, "limit": limit})
-        page: Page[N] = TypeAdapter(Page[kind]).validate_json(answer.content)  # type: ignore[valid-type]
-        return page
+        return _read(Page[kind], answer.content)  # type: ignore[valid-type]
 
     async def _all(self, kind: type[N], path: str) -> AsyncIterator[N]:
         after = ""
@@ -257,7 +265,7 @@ class FilesClient(Resource):
         answer = await self._wire.request(
             "PUT", await self._file(owner, path), content=content, content_type="application/octet-stream", timeout=600
         )
-        return FileEntry.model_validate_json(answer.content)
+        return _read(FileEntry, answer.content)
 
     async def remove(self, path: str, *, owner: str = "") -> None:
         """Remove a file, or a folder with all in it."""

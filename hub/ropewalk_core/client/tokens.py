@@ -7,6 +7,7 @@ Inside a notebook the hub's token is exchanged for a ten-minute one; outside, th
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,11 @@ class HomeToken:
 
     async def fetch(self, audience: str) -> Token:
         """Return a fresh token for the audience."""
-        if not self._socket.exists():
+        if not self._socket.exists() and not _held(self._socket.parent.parent / "lock"):
             raise Unavailable(
                 "No platform runs in this home.",
                 hint="Start it with `ropewalk up`, or name its folder with --home.",
+                details={"wait": False},
             )
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
         body = {"account": self._account, "audience": audience}
@@ -116,6 +118,18 @@ class Tokens:
     def _good(self, audience: str, stale: str) -> Token | None:
         have = self._have.get(audience)
         return have if have and have.text != stale and have.expires - EARLY > time.time() else None
+
+
+def _held(lock: Path) -> bool:
+    """Say whether `ropewalk up` holds the home, so that waiting for its platform makes sense."""
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 async def _post(http: httpx.AsyncClient, url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:

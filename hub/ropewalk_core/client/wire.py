@@ -8,10 +8,10 @@ A request that may be repeated (GET, PUT, DELETE, or a POST with a key) is repea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -126,12 +126,13 @@ class Wire:
     async def _pause_or_raise(self, failure: RopewalkError, pause: float, end: float, *, repeatable: bool) -> float:
         """Wait before the next attempt and return the next pause, or raise when there is none."""
         wait = failure.retry_after if isinstance(failure, Limited) else pause
-        if not repeatable or not isinstance(failure, Unavailable | Limited) or time.monotonic() + wait > end:
+        passes = isinstance(failure, Unavailable | Limited) and failure.details.get("wait", True)
+        if not repeatable or not passes or time.monotonic() + wait > end:
             raise failure
         await asyncio.sleep(wait)
         return min(pause * 2, 2.0)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, Any] | None = None) -> AsyncIterator[httpx.Response]:
         """Open a streaming GET; errors are raised as by `request`, transport errors as `Unavailable`."""
         stale = ""
@@ -185,6 +186,13 @@ class Wire:
                 return
             except Unavailable as error:
                 pause = await self._pause_or_raise(error, pause, end, repeatable=True)
+
+    async def known_account(self) -> str:
+        """Return the person's account if the giver of tokens says it, else nothing."""
+        if not self.account:
+            with contextlib.suppress(Unavailable):  # a request waits longer for it
+                await self._token("")
+        return self.account
 
     async def close(self) -> None:
         """Close the connections."""

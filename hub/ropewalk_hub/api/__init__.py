@@ -35,8 +35,9 @@ async def get_description() -> dict[str, Any]:
     return describe()
 
 
+@_rest.api_route("", methods=["GET"], include_in_schema=False)
 @_rest.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"], include_in_schema=False)
-async def unknown(actor: Signed, path: str) -> None:
+async def unknown(actor: Signed, path: str = "") -> None:
     """Answer for what is not there, in the form of all other errors."""
     raise NotFound(f"There is nothing at {PREFIX}/{path[:100]}.", hint=f"See {PREFIX}/openapi.json.")
 

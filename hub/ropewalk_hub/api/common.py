@@ -15,6 +15,7 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Message, Receive
@@ -92,6 +93,8 @@ def as_error(error: Exception) -> RopewalkError:
         return error
     if isinstance(error, RequestValidationError):
         return _bad_input(error)
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return BadInput("The request's body cannot be read.", field="body")
     mark = secrets.token_hex(4)
     _log.error("internal error %s", mark, exc_info=error)
     return Internal(str(error), hint=f"Tell your administrator the code RW-INTERNAL and the mark {mark}.")

@@ -1,0 +1,113 @@
+"""Ports that remember and do nothing, over a real journal: enough to test what stands in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ropewalk_core.errors import NotFound, UserCodeFailed
+from ropewalk_core.journal import Append, Journal, Put, Remove
+from ropewalk_core.model import (
+    Actor,
+    Artifact,
+    Call,
+    Function,
+    FunctionSpec,
+    LogLine,
+    Page,
+    Revision,
+    Run,
+    RunSpec,
+    Service,
+    ServiceSpec,
+    State,
+    Status,
+    Step,
+)
+from ropewalk_core.names import check_name, new_id
+
+RUNNING, DONE = Status(state=State.RUNNING, since=1.0), Status(state=State.DONE, since=1.0)
+
+
+class Memory:
+    """What the three ports share."""
+
+    kind, model = "", Service
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    async def keep(self, owner: str, name: str, thing: Any) -> Any:
+        body = thing.model_dump(mode="json")
+        await self.journal.write(Put(self.kind, owner, name, body), Append(self.kind, owner, name, "asked", body))
+        return thing
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Any:
+        if record := self.journal.get(self.kind, owner, name):
+            return self.model.model_validate(record.body)
+        raise NotFound(f"There is no such {self.kind}.", field="name")
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Any:
+        thing = await self.get(actor, owner, name)
+        body = thing.model_dump(mode="json")
+        await self.journal.write(Remove(self.kind, owner, name), Append(self.kind, owner, name, "removed", body))
+        return thing
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Any]:
+        found = self.journal.page(self.kind, owner, after=after, limit=limit + 1)
+        items = tuple(self.model.model_validate(one.body) for one in found[:limit])
+        return Page(items=items, next=found[limit - 1].name if len(found) > limit else "")
+
+    async def lines(self, after: int) -> AsyncIterator[LogLine]:
+        for number in range(1, 4):
+            if number * 10 > after:
+                yield LogLine(offset=number * 10, text=f"line {number}")
+
+
+class MemoryServices(Memory):
+    kind, model = "service", Service
+
+    async def apply(self, actor: Actor, owner: str, spec: ServiceSpec, *, key: str = "") -> Service:
+        check_name(spec.name)
+        return await self.keep(owner, spec.name, Service(owner=owner, spec=spec, status=RUNNING, address="http://x/"))
+
+    def logs(self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False) -> Any:
+        return self.lines(after)
+
+
+class MemoryFunctions(Memory):
+    kind, model = "function", Function
+
+    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
+        check_name(spec.name)
+        revision = Revision(id="r1", number=1, spec=spec)
+        return await self.keep(owner, spec.name, Function(owner=owner, name=spec.name, revision=revision, status=DONE))
+
+    async def call(self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "") -> bytes:
+        await self.get(actor, owner, name)
+        if payload == b'"fail"':
+            raise UserCodeFailed("double raised ValueError: no.", details={"traceback": "cell line 2"})
+        return payload * 2
+
+    async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
+        one = Call(id="c1", function=name, owner=owner, revision="r1", started=1.0, ended=1.5, state=State.DONE)
+        return Page(items=(one,))
+
+
+class MemoryWorkflows(Memory):
+    kind, model = "run", Run
+    artifacts: tuple[Artifact, ...] = ()
+
+    async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
+        name = f"run-{key[:20].lower()}" if key.isalnum() else new_id("run")
+        step = Step(id="s1", name="train", status=DONE, artifacts=self.artifacts)
+        return await self.keep(owner, name, Run(id=name, owner=owner, name=spec.name, status=DONE, steps=(step,)))
+
+    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+        found: Run = await self.get(actor, owner, run)
+        return found
+
+    retry = cancel
+
+    def logs(self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False) -> Any:
+        return self.lines(after)

@@ -1,0 +1,176 @@
+"""The command line against the real application: what it prints, what it returns, and its help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropewalk_core import cli
+from ropewalk_core.cli.output import age, clean, table
+from ropewalk_core.client import Client, FixedToken
+from ropewalk_core.client.wire import Wire
+from ropewalk_core.errors import all_errors
+from ropewalk_hub.platform import Platform
+from tests.rest.conftest import API, bearer
+
+
+class Shell:
+    """Runs commands as somebody and keeps what they said."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys, self.account = capsys, "ada"
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        returned = cli.main(words)
+        self.out, self.err = self.capsys.readouterr()
+        assert returned == code, self.out + self.err
+        return self.out
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        return json.loads(self(*words, "--json", code=code))
+
+
+@pytest.fixture
+def shell(
+    app: FastAPI, platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    one = Shell(capsys)
+
+    def connect(*, home: Path | None, account: str) -> Client:
+        source = FixedToken(bearer(platform, account or one.account))
+        return Client(Wire(API, source, transport=httpx.ASGITransport(app), patience=0.2))
+
+    monkeypatch.setattr(cli, "connect", connect)
+    return one
+
+
+def test_services(shell: Shell) -> None:
+    assert "ropewalk services launch" in shell("services", "list")
+    launched = shell.json("services", "launch", "editor", "--name", "edit", "--set", "port=3", "--memory", "2Gi")
+    assert launched["spec"]["values"] == {"port": 3} and launched["spec"]["placement"]["memory"] == "2Gi"
+    assert "edit" in shell("services", "list") and "running" in shell.out
+    assert "http://x/" in shell("services", "get", "edit")
+    assert shell("services", "logs", "edit").splitlines() == ["line 1", "line 2", "line 3"]
+    assert [one["spec"]["name"] for one in shell.json("services", "list")] == ["edit"]
+    shell("services", "remove", "edit")
+    assert shell.json("services", "list") == []
+
+
+def test_functions(shell: Shell, platform: Platform) -> None:
+    platform.journal.write_now()
+    assert "%%function" in shell("functions", "list")
+    shell("functions", "call", "nothing", "1", code=4)
+    assert "RW-NOT-FOUND" in shell.err and not shell.out
+    shell("functions", "call", "nothing", "{", code=2)
+    assert "not JSON" in shell.err
+
+
+def test_workflows(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    manifest = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"generateName": "train-"}}
+    path.write_text(yaml.safe_dump(manifest))
+    run = shell.json("workflows", "submit", str(path), "-p", "epochs=3", "--wait")
+    assert run["name"] == "train"
+    assert run["id"] in shell("workflows", "list")
+    assert "train" in shell("workflows", "get", "last") and "done" in shell.out
+    assert "line 2" in shell("workflows", "logs", run["id"])
+    shell("workflows", "logs", "last", "--step", "nothing", code=4)
+    shell("workflows", "cancel", run["id"])
+    path.write_text("a: [")
+    shell("workflows", "submit", str(path), code=2)
+    path.write_text("kind: Pod")
+    shell("workflows", "submit", str(path), code=2)
+    shell("workflows", "submit", str(tmp_path / "missing.yaml"), code=2)
+
+
+def test_files(shell: Shell, tmp_path: Path) -> None:
+    here = tmp_path / "here.txt"
+    here.write_bytes(b"hello")
+    shell("files", "put", str(here), "there/x.txt")
+    assert "x.txt" in shell("files", "list", "there")
+    shell("files", "get", "there/x.txt", "-o", str(tmp_path / "back.txt"))
+    assert (tmp_path / "back.txt").read_bytes() == b"hello"
+    shell("files", "get", "there/none", "-o", str(tmp_path / "none.txt"), code=4)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["back.txt", "here.txt"]
+    shell("files", "remove", "there")
+    assert "Nothing here" in shell("files", "list")
+
+
+def test_accounts(shell: Shell) -> None:
+    shell("accounts", "list", code=3)
+    assert "RW-DENIED" in shell.err
+    shell.account = "eve"
+    assert [one["name"] for one in shell.json("accounts", "list")] == ["ada", "bob", "eve"]
+    assert shell("accounts", "approve", "bob") == "bob is active.\n"
+    assert "ada" in shell("services", "list", "--as", "ada") or "No services" in shell.out
+
+
+def test_the_rest(shell: Shell) -> None:
+    assert "editor" in shell("templates", "list")
+    assert "amd64" in shell("accelerators", "list") or shell.out
+    assert shell("version").strip().count(".") == 2
+    token = shell("token").strip()
+    assert token.count(".") == 2 and shell.json("token")["audience"] == "functions"
+
+
+def test_errors_as_json(shell: Shell) -> None:
+    shell("services", "get", "nothing", "--json", code=4)
+    assert json.loads(shell.err)["code"] == "RW-NOT-FOUND"
+
+
+@pytest.mark.parametrize("words", [[], ["services"], ["services", "paint"], ["services", "get"], ["paint"]])
+def test_wrong_use_says_where_the_help_is(shell: Shell, words: list[str]) -> None:
+    shell(*words, code=2)
+    assert "--help" in shell.err and "RW-BAD-INPUT" in shell.err
+
+
+def test_every_command_has_help_with_an_example(shell: Shell) -> None:
+    nouns = ("services", "functions", "workflows", "notebooks", "files", "accounts", "templates", "accelerators")
+    for noun in nouns:
+        with pytest.raises(SystemExit) as left:
+            cli.main([noun, "list", "--help"])
+        text = shell.capsys.readouterr().out
+        assert left.value.code == 0 and f"ropewalk {noun} list" in text and "--json" in text
+
+
+def test_no_platform_here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROPEWALK_API", raising=False)
+    assert cli.main(["services", "list", "--home", str(tmp_path / "nowhere")]) == 75
+    assert "ropewalk up" in capsys.readouterr().err
+
+
+def test_every_error_has_an_exit_code() -> None:
+    from ropewalk_core.cli.output import exit_code
+
+    assert {exit_code(one("x")) for one in all_errors()} == {1, 2, 3, 4, 75}
+
+
+cells = st.text(max_size=30)
+
+
+@given(rows=st.lists(st.tuples(cells, cells, cells), max_size=5), width=st.integers(40, 120))
+def test_a_table_fits_the_terminal(rows: list[tuple[str, str, str]], width: int) -> None:
+    printed = table(["NAME", "STATE", "ADDRESS"], [[clean(one) for one in row] for row in rows], width)
+    assert len(printed) == len(rows) + 1
+    assert all(len(line) <= width for line in printed)
+
+
+@given(text=st.text())
+def test_nothing_that_people_write_drives_the_terminal(text: str) -> None:
+    assert clean(text).isprintable()
+    assert all(one.isprintable() or one in "\n\t" for one in clean(text, lines=True))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (3 * 86400, "3 d")]
+)
+def test_ages(seconds: float, words: str) -> None:
+    assert age(1000.0, 1000.0 + seconds) == words and age(None) == ""

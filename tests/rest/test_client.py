@@ -1,0 +1,294 @@
+"""The client against the real application: nouns, pages, streams, and patience with a platform that restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from ropewalk_core.artifacts import ArtifactStore
+from ropewalk_core.client import Client, HubToken, NoToken, Token, Tokens
+from ropewalk_core.client.wire import Wire
+from ropewalk_core.errors import (
+    BadValues,
+    Conflict,
+    Denied,
+    Internal,
+    Limited,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    UserCodeFailed,
+)
+from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.model import Artifact, Bundle, FunctionSpec, RunSpec, ServiceSpec
+from ropewalk_core.testing import take
+from ropewalk_hub.platform import Platform
+from tests.rest.conftest import API, bearer
+from tests.rest.memory import MemoryWorkflows
+
+Make = Callable[..., Client]
+FUNCTION = FunctionSpec(name="double", bundle=Bundle(files={"cell.py": "x"}, entry="cell:x"))
+
+
+async def test_who_and_what(client_of: Make) -> None:
+    ada = client_of()
+    assert (await ada.me()).name == await ada.account() == "ada"
+    assert (await ada.inventory()).nodes and (await ada.templates()).items
+
+
+async def test_services(client_of: Make) -> None:
+    ada = client_of()
+    for name in ("c", "a", "b"):
+        await ada.services.apply(ServiceSpec(name=name, template="editor"))
+    assert [one.spec.name async for one in ada.services.all()] == ["a", "b", "c"]
+    page = await ada.services.list(limit=2)
+    assert page.next == "b"
+    assert (await ada.services.get("a")).owner == "ada"
+    lines = [line.text async for line in ada.services.logs("a", after=10)]
+    assert lines == ["line 2", "line 3"]
+    await ada.services.remove("a")
+    with pytest.raises(NotFound):
+        await ada.services.get("a")
+    with pytest.raises(NotFound):
+        await take(ada.services.logs("a"), 1)
+
+
+async def test_functions(client_of: Make) -> None:
+    ada = client_of()
+    assert (await ada.functions.deploy(FUNCTION)).revision.spec == FUNCTION
+    assert await ada.functions.call("double", b"ab") == b"abab"
+    assert (await ada.functions.calls("double")).items[0].function == "double"
+    with pytest.raises(UserCodeFailed) as caught:
+        await ada.functions.call("double", b'"fail"')
+    assert caught.value.details["traceback"] == "cell line 2"
+    await ada.functions.remove("double")
+
+
+async def test_runs(client_of: Make, platform: Platform) -> None:
+    paths = AccountPaths(platform.settings.home, "ada")
+    digest, size = ArtifactStore(paths.artifacts, anchor=paths.root).put(b"model")
+    MemoryWorkflows.artifacts = (Artifact(name="model.bin", digest=digest, size=size),)
+    ada = client_of()
+    spec = RunSpec(name="train", manifest={})
+    run = await ada.workflows.submit(spec, key="k1")
+    assert (await ada.workflows.submit(spec, key="k1")).id == run.id
+    assert (await ada.workflows.submit(spec)).id != run.id
+    assert [line.text async for line in ada.workflows.logs(run.id, "s1")] == ["line 1", "line 2", "line 3"]
+    with pytest.raises(NotFound):
+        await take(ada.workflows.logs(run.id, "s2"), 1)
+    assert b"".join([chunk async for chunk in ada.workflows.artifact(run.id, digest)]) == b"model"
+    with pytest.raises(NotFound):
+        await take(ada.workflows.artifact(run.id, "0" * 64), 1)
+    for name in ("bob", "eve"):  # content is its owner's alone
+        with pytest.raises((NotFound, Denied)):
+            await take(client_of(name).workflows.artifact(run.id, digest, owner="ada"), 1)
+    paths.artifacts.joinpath(digest[:2], digest).write_bytes(b"other")
+    with pytest.raises(Conflict):
+        await take(ada.workflows.artifact(run.id, digest), 1)
+
+
+async def test_files(client_of: Make) -> None:
+    ada = client_of()
+    await ada.files.write("data/a b?#%.txt", b"hello")
+    assert [one.path async for one in ada.files.all("data")] == ["data/a b?#%.txt"]
+    assert b"".join([chunk async for chunk in ada.files.read("data/a b?#%.txt")]) == b"hello"
+    assert (await ada.files.usage()).used == 5
+    await ada.files.remove("data")
+    assert [one.path async for one in ada.files.all()] == []
+
+
+async def test_an_administrator_sees_outlines(client_of: Make) -> None:
+    await client_of("ada").functions.deploy(FUNCTION)
+    eve = client_of("eve")
+    assert (await eve.functions.get("double", owner="ada")).revision.spec.bundle.files == {}
+    with pytest.raises(Denied):
+        await eve.functions.call("double", b"x", owner="ada")
+    with pytest.raises(Denied):
+        await take(eve.files.read("x", owner="ada"), 1)
+
+
+async def test_accounts(client_of: Make) -> None:
+    eve = client_of("eve")
+    assert [one.name async for one in eve.accounts.all()] == ["ada", "bob", "eve"]
+    assert (await eve.accounts.approve("bob")).state == "active"
+    with pytest.raises(Denied):
+        await client_of("ada").accounts.approve("bob")
+
+
+async def test_a_token_for_functions(client_of: Make) -> None:
+    ada = client_of()
+    assert (await ada.token("functions")).text  # a fixed token stands for every audience
+
+
+async def test_a_hub_token_is_exchanged_only_where_it_may(app: FastAPI, platform: Platform) -> None:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    with pytest.raises(Unavailable):  # no hub runs here to ask
+        await HubToken(API, "secret", transport=transport).fetch("api")
+    async with httpx.AsyncClient(transport=transport, base_url=API) as http:
+        answer = await http.get("/api/v1/me", headers={"Authorization": "token secret"})
+        assert answer.status_code == 401
+        headers = {"Authorization": f"Bearer {bearer(platform, 'ada')}"}
+        made = await http.post("/api/v1/token", json={"audience": "functions"}, headers=headers)
+        refused = await http.get("/api/v1/me", headers={"Authorization": f"Bearer {made.json()['token']}"})
+        assert refused.status_code == 401
+
+
+class Steps(httpx.AsyncBaseTransport):
+    """Answers what a script says, then what the real application says."""
+
+    def __init__(self, *script: Any, inner: httpx.AsyncBaseTransport | None = None) -> None:
+        self.script, self.inner, self.seen = list(script), inner, list[httpx.Request]()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        self.seen.append(request)
+        if not self.script:
+            assert self.inner is not None
+            return await self.inner.handle_async_request(request)
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step if isinstance(step, httpx.Response) else httpx.Response(step)
+
+
+class Source:
+    """Gives numbered tokens and then real ones."""
+
+    def __init__(self, platform: Platform | None = None, life: float = 600.0) -> None:
+        self.count, self.platform, self.life = 0, platform, life
+
+    async def fetch(self, audience: str) -> Token:
+        self.count += 1
+        text = bearer(self.platform, "ada") if self.platform and self.count > 1 else f"token-{self.count}"
+        return Token(text, time.time() + self.life, "ada")
+
+
+def scripted(*script: Any, source: Any = None, inner: Any = None, patience: float = 5.0) -> tuple[Client, Steps]:
+    transport = Steps(*script, inner=inner)
+    return Client(Wire(API, source or Source(), transport=transport, patience=patience, account="ada")), transport
+
+
+EMPTY = httpx.Response(200, json={"items": [], "next": ""})
+LOST = httpx.ReadError("lost")
+
+
+async def test_a_platform_that_restarts_costs_a_wait(app: FastAPI, platform: Platform) -> None:
+    page = httpx.Response(503, text="<html>proxy</html>")
+    inner = httpx.ASGITransport(app)
+    client, steps = scripted(httpx.ConnectError("refused"), page, LOST, 401, source=Source(platform), inner=inner)
+    async with client:
+        assert (await client.me()).name == "ada"
+    assert len(steps.seen) == 5
+
+
+async def test_a_write_is_repeated_with_its_own_key(app: FastAPI, platform: Platform) -> None:
+    client, steps = scripted(LOST, 503, 401, source=Source(platform), inner=httpx.ASGITransport(app))
+    async with client:
+        await client.workflows.submit(RunSpec(name="train", manifest={}))
+    keys = {one.headers["idempotency-key"] for one in steps.seen}
+    assert len(steps.seen) == 4 and len(keys) == 1
+
+
+async def test_a_call_is_never_repeated_once_it_was_sent() -> None:
+    client, steps = scripted(LOST, EMPTY)
+    async with client:
+        with pytest.raises(Unavailable):
+            await client.functions.call("double", b"1")
+    assert len(steps.seen) == 1
+
+
+async def test_patience_ends() -> None:
+    client, _ = scripted(*[503] * 50, patience=0.2)
+    async with client:
+        with pytest.raises(Unavailable):
+            await client.services.list()
+
+
+async def test_a_limit_is_obeyed_and_a_long_one_is_told() -> None:
+    short = httpx.Response(429, json=Limited("wait", retry_after=0.01).problem())
+    long = httpx.Response(429, headers={"Retry-After": "30"})
+    client, _ = scripted(short, EMPTY, long)
+    async with client:
+        await client.services.list()
+        with pytest.raises(Limited) as caught:
+            await client.services.list()
+    assert caught.value.retry_after == 30.0
+
+
+async def test_a_refused_token_is_renewed_once() -> None:
+    client, steps = scripted(401, EMPTY, 401, 401)
+    async with client:
+        await client.services.list()
+        assert [one.headers["authorization"][-1] for one in steps.seen] == ["1", "2"]
+        with pytest.raises(Unauthenticated):
+            await client.services.list()
+
+
+async def test_simultaneous_requests_share_one_renewal() -> None:
+    source = Source(life=30.0)  # always too old: each asks again
+    tokens = Tokens(source)
+    await asyncio.gather(*(tokens.get() for _ in range(5)))
+    assert source.count == 5
+    fresh = Source()
+    tokens = Tokens(fresh)
+    await asyncio.gather(*(tokens.get() for _ in range(5)))
+    assert fresh.count == 1
+
+
+async def test_code_without_an_identity_is_told_so() -> None:
+    with pytest.raises(Unauthenticated, match="without an identity"):
+        await Tokens(NoToken()).get()
+
+
+async def test_errors_come_back_as_they_were() -> None:
+    error = BadValues("'port' must be a number.", field="port", details={"port": "x"})
+    client, _ = scripted(httpx.Response(422, json=error.problem()))
+    async with client:
+        with pytest.raises(BadValues) as caught:
+            await client.services.list()
+    assert caught.value.problem() == error.problem()
+
+
+async def test_an_answer_that_is_not_ours_is_an_error_of_ours() -> None:
+    client, _ = scripted(httpx.Response(200, text="<html>"))
+    async with client:
+        with pytest.raises(Internal):
+            await client.services.list()
+
+
+async def _broken(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+    raise httpx.ReadError("cut")
+
+
+async def test_a_cut_log_goes_on_where_it_was_cut() -> None:
+    first = httpx.Response(200, content=_broken(b'{"offset": 10, "text": "one"}\n'))
+    rest = httpx.Response(200, content=b'{"offset": 20, "text": "two"}\n')
+    client, steps = scripted(first, 503, rest)
+    async with client:
+        assert [line.text async for line in client.services.logs("a", follow=True)] == ["one", "two"]
+    assert [one.url.params["after"] for one in steps.seen] == ["0", "10", "10"]
+
+
+EVENT = '{"cursor": %d, "at": 1.0, "kind": "run", "owner": "ada", "name": "r", "type": "asked", "body": {}}'
+
+
+async def test_a_cut_watch_goes_on_where_it_was_cut() -> None:
+    first = httpx.Response(
+        200,
+        headers={"Ropewalk-Cursor": "4"},
+        content=_broken(b": from 4\n\n", f"id: 5\nevent: run\ndata: {EVENT % 5}\n\ndata: {{".encode()),
+    )
+    second = httpx.Response(200, content=f"data: {EVENT % 6}\n\n".encode())
+    client, steps = scripted(first, 502, second)
+    async with client:
+        seen = await take(client.watch(["run"]), 2)
+    assert [one.cursor for one in seen] == [5, 6]
+    assert [one.url.params.get("after") for one in steps.seen] == [None, "5", "5"]
