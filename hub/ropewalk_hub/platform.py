@@ -36,8 +36,11 @@ from ropewalk_hub.issuer import Issuer
 from ropewalk_hub.issuer.grants import Client
 from ropewalk_hub.issuer.identity import IssuerIdentity
 from ropewalk_hub.issuer.keys import load_keys
+from ropewalk_hub.issuer.passwords import Passwords
 from ropewalk_hub.notebooks import HubNotebooks, NotebookWatch
 from ropewalk_hub.secrets_store import Secret, SecretsStore
+from ropewalk_workflows.desk import Desk
+from ropewalk_workflows.local import LocalWorkflows
 
 HUB_CLIENT_ID = "jupyterhub"
 
@@ -76,6 +79,7 @@ class Platform:
     workflows: Workflows
     storage: Storage
     feed: GatewayFeed
+    desk: Desk
     host: HostClient
     tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     """What runs as long as the process serves."""
@@ -107,11 +111,6 @@ class Platform:
         self.journal.close()
 
 
-class _Absent:
-    def __getattr__(self, name: str) -> Any:
-        raise Unauthenticated("not built yet")
-
-
 def hub_client_of(settings: Settings, secret: str) -> Client:
     """Return JupyterHub as a client of our issuer."""
     origin = settings.door.origin
@@ -123,12 +122,14 @@ def hub_client_of(settings: Settings, secret: str) -> Client:
     )
 
 
-def build(settings: Settings, addresses: Addresses, *, clock: Clock | None = None) -> Platform:
+def build(
+    settings: Settings, addresses: Addresses, *, clock: Clock | None = None, passwords: Passwords | None = None
+) -> Platform:
     """Put the platform together. Opens the journal, which only one process may hold."""
     clock = clock or SystemClock()
     store = SecretsStore(settings)
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    journal = Journal(settings.home / "journal.db")
+    journal = Journal(settings.home / "journal.db", now=clock.wall)
     issuer = Issuer(
         journal,
         settings,
@@ -136,6 +137,7 @@ def build(settings: Settings, addresses: Addresses, *, clock: Clock | None = Non
         load_keys(store),
         page_key=store.text(Secret.PAGE_KEY),
         clients=[hub_client_of(settings, store.text(Secret.HUB_CLIENT))],
+        passwords=passwords,
         on_first=lambda account: local_accounts.mark_first(settings, account),
     )
     hub = HubClient(
@@ -149,6 +151,14 @@ def build(settings: Settings, addresses: Addresses, *, clock: Clock | None = Non
         return (await identity.token(actor, audience="functions"))[0]
 
     functions = LocalFunctions(settings, journal, inventory, clock, host=host, token=functions_token)
+    workflows = LocalWorkflows(
+        settings,
+        journal,
+        inventory,
+        prepare=local_accounts.prepare,
+        fingerprint=environments.fingerprint,
+        wall=clock.wall,
+    )
     templates = Catalog(catalog.shipped())
     services = LocalServices(
         settings,
@@ -171,9 +181,10 @@ def build(settings: Settings, addresses: Addresses, *, clock: Clock | None = Non
         notebooks=guard.GuardedNotebooks(HubNotebooks(hub, journal, settings, clock)),
         services=guard.GuardedServices(services),
         functions=guard.GuardedFunctions(functions),
-        workflows=guard.GuardedWorkflows(_Absent()),
+        workflows=guard.GuardedWorkflows(workflows),
         storage=guard.GuardedStorage(LocalStorage(settings, key=store.text(Secret.FILE_KEY).encode(), wall=clock.wall)),
         feed=GatewayFeed(settings, journal, issuer, functions),
+        desk=workflows.desk,
         host=host,
         tasks=(
             Closing(hub, journal, issuer.accounts, clock).run,

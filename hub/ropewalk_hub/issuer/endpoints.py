@@ -95,7 +95,8 @@ async def authorize(request: Request, issuer: Its) -> Response:
     answer = await run_in_threadpool(_authorize, issuer, asked, cookie)
     if answer is None:
         here = request.url.path + "?" + _without_prompt(asked)
-        return RedirectResponse(f"/sign-in?next={quote(here, safe='')}", 303)
+        again = "&again=1" if issuer.actor_of_cookie(cookie) else ""  # a fresher sign-in than this one is wanted
+        return RedirectResponse(f"/sign-in?next={quote(here, safe='')}{again}", 303)
     if not answer.location:
         return _refused(answer)
     # RFC 9207: a client of two issuers must know which one answered.
