@@ -2,11 +2,13 @@
 //
 // The supervisor binds both loopback addresses once and keeps them while this process is restarted, so nobody else can
 // take the port, connections wait instead of failing, and one proxy serves both. The proxy's own command line knows a
-// single address. Arguments: the package's folder, the API port, the default target, then descriptor numbers.
+// single address. It knows the platform's own route from its first moment, so signing in does not wait for the hub,
+// which adds all routes. Arguments: the package's folder, the API port, the platform's address, its host name, then
+// descriptor numbers.
 import net from "node:net";
 import { pathToFileURL } from "node:url";
 
-const [folder, apiPort, target, ...sockets] = process.argv.slice(2);
+const [folder, apiPort, platform, host, ...sockets] = process.argv.slice(2);
 const { ConfigurableProxy } = await import(pathToFileURL(`${folder}/lib/configproxy.js`));
 const { defaultLogger } = await import(pathToFileURL(`${folder}/lib/log.js`));
 
@@ -14,7 +16,7 @@ const log = defaultLogger({ level: "warn" });
 const proxy = new ConfigurableProxy({
   log,
   authToken: process.env.CONFIGPROXY_AUTH_TOKEN,
-  defaultTarget: target,
+  defaultTarget: `${platform}/_door`,
   hostRouting: true,
   xfwd: true,
   prependPath: true,
@@ -23,7 +25,9 @@ const proxy = new ConfigurableProxy({
   timeout: 0,
 });
 
-for (const socket of sockets) {
+await proxy.addRoute(`/${host}`, { target: platform });
+proxy.proxyServer.listen({ fd: Number(sockets[0]) });
+for (const socket of sockets.slice(1)) {
   net
     .createServer({ noDelay: true }, (connection) => proxy.proxyServer.emit("connection", connection))
     .listen({ fd: Number(socket) });

@@ -46,6 +46,8 @@ class Sibling:
         Working folder.
     grace
         Seconds it gets to end by itself.
+    first
+        Whether the sign-in page needs it, so that it starts before the others.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Sibling:
     sockets: tuple[socket.socket, ...] = ()
     cwd: Path | None = None
     grace: float = 5.0
+    first: bool = False
 
 
 def all_of(settings: Settings, addresses: Addresses, doors: Doors) -> list[Sibling]:
@@ -63,7 +66,10 @@ def all_of(settings: Settings, addresses: Addresses, doors: Doors) -> list[Sibli
     return [
         _proxy(settings, addresses, doors),
         Sibling(
-            "platform", _module("ropewalk_hub.app"), lambda: unix_answers(run / "platform.sock", "/internal/ready")
+            "platform",
+            _module("ropewalk_hub.app"),
+            lambda: unix_answers(run / "platform.sock", "/internal/ready"),
+            first=True,
         ),
         Sibling(
             "hub",
@@ -155,15 +161,16 @@ def _proxy(settings: Settings, addresses: Addresses, doors: Doors) -> Sibling:
     if folder is None:
         raise Unavailable(f"Node.js {node.OLDEST} or newer is missing.", hint="Run `make setup`.")
     script = Path(__file__).with_name("proxy.mjs")
-    target = f"{addresses.platform_url}/_door"
+    target = [addresses.platform_url, settings.door.host]
     numbers = [str(one.fileno()) for one in doors.platform]
     return Sibling(
         "proxy",
-        [str(folder / "node"), str(script), str(node.proxy_script()), str(addresses.proxy_api), target, *numbers],
+        [str(folder / "node"), str(script), str(node.proxy_script()), str(addresses.proxy_api), *target, *numbers],
         lambda: port_answers(addresses.proxy_api, "/"),
         env={"CONFIGPROXY_AUTH_TOKEN": SecretsStore(settings).text(Secret.PROXY_TOKEN)},
         sockets=doors.platform,
         grace=2.0,
+        first=True,
     )
 
 

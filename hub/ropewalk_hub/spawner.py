@@ -21,7 +21,7 @@ from traitlets import default
 
 from ropewalk_core import environments
 from ropewalk_core import settings as settings_module
-from ropewalk_core.errors import Denied, RopewalkError
+from ropewalk_core.errors import Denied, RopewalkError, Unavailable
 from ropewalk_core.local import accounts, sandbox
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.placement import Fit, Inventory, Placement, fit, parse_placement
@@ -30,11 +30,13 @@ from ropewalk_core.settings import Settings
 from ropewalk_devices.inventory import discover
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+_POLL = 0.02
 _ARGUMENTS = (
     "--KernelManager.transport=ipc",  # no kernel listens on a port that other accounts could reach
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.news_url=None",
     "--LabApp.extension_manager=readonly",
+    "--LanguageServerManager.autodetect=False",  # looks for 20 programs at each start
 )
 
 
@@ -78,9 +80,10 @@ class RopewalkSpawner(Spawner):  # type: ignore[misc]
             chosen = fit(parse_placement(self.user_options.get("placement")), _inventory())
             check_alone(settings, self.account)
             paths = await asyncio.to_thread(_prepare, settings, self.account)
-            self.port = self.port or random_port()
+            self.port = random_port()
             await asyncio.to_thread(_processes().end, self.process, 1.0)  # a server that an earlier hub forgot
             await asyncio.to_thread(self._spawn, settings, paths, chosen)
+            await self._until_listening()
         except RopewalkError as error:
             self.log.warning("No notebook server for %s: %s", self.account, error.message)
             raise NotStarted(error) from error
@@ -140,6 +143,20 @@ class RopewalkSpawner(Spawner):  # type: ignore[misc]
         )
         self._mark, self._running = running.mark, running
         self.log.info("The server of %s is process %d on %s", self.account, running.pid, chosen.node.name)
+
+    async def _until_listening(self) -> None:
+        """Wait until the server takes connections: the hub itself would ask ever more rarely, up to 5 s late."""
+        while _processes().alive(self.process):
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                await asyncio.sleep(_POLL)
+            else:
+                writer.close()
+                return
+        raise Unavailable(
+            "The notebook server ended while it started.", hint="Its log says why; correct that and start it again."
+        )
 
     def _placement(self) -> Placement:
         return parse_placement(self.user_options.get("placement"))

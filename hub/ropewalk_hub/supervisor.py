@@ -34,7 +34,7 @@ from ropewalk_hub.siblings import Sibling, all_of, ask_unix, environment
 log = logging.getLogger("ropewalk.supervisor")
 PREFIX = "platform."
 _SHORTEST, _LONGEST, _STEADY = 0.2, 30.0, 60.0
-_START, _POLL = 60.0, 0.05
+_START, _HEAD_START, _POLL = 60.0, 3.0, 0.05
 _HEALTH, _SICK = 10.0, 6
 _LOG_CHECK, _LOG_CAP = 30.0, 16 * 2**20
 Tell = Callable[[str], None]
@@ -66,6 +66,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurry = False
         self._announced = False
+        self._open = asyncio.Event()  # the sign-in page answers: the others no longer take its processor time
         self._failed: dict[str, str] = {}
 
     async def run(self, ready: Callable[[dict[str, Any]], None]) -> int:
@@ -100,9 +101,10 @@ class Supervisor:
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(one, self._asked_to_stop)
+            loop.add_signal_handler(one, self.stop)
 
-    def _asked_to_stop(self) -> None:
+    def stop(self) -> None:
+        """Begin to end everything; asked twice, hurry."""
         self._hurry = self._stopping.is_set()
         self._stopping.set()
 
@@ -126,6 +128,8 @@ class Supervisor:
     async def _keep(self, sibling: Sibling) -> None:
         """Start a process again and again, with longer pauses while it does not stay."""
         pause = _SHORTEST
+        if not sibling.first:
+            await self._open.wait()
         while not self._stopping.is_set():
             started = time.monotonic()
             try:
@@ -161,7 +165,12 @@ class Supervisor:
         waiting = list(siblings)
         while waiting and not self._stopping.is_set():
             answers = await asyncio.gather(*(self._is_ready(one) for one in waiting))
-            waiting = [one for one, answer in zip(waiting, answers, strict=True) if not answer]
+            done = [one.name for one, answer in zip(waiting, answers, strict=True) if answer]
+            if done:
+                log.info("ready after %.2f s: %s", time.monotonic() - (deadline - _START), ", ".join(done))
+            waiting = [one for one in waiting if one.name not in done]
+            if not any(one.first for one in waiting) or time.monotonic() > deadline - _START + _HEAD_START:
+                self._open.set()
             if waiting and time.monotonic() > deadline:
                 raise self._late(waiting[0])
             await asyncio.sleep(_POLL)
@@ -224,7 +233,9 @@ class Supervisor:
 
     async def _end(self, names: Sequence[str], graces: dict[str, float]) -> None:
         def end(name: str) -> None:
-            self.processes.end(name, 0.2 if self._hurry else graces.get(name.removeprefix(PREFIX), 5.0))
+            started = time.monotonic()
+            if self.processes.end(name, 0.2 if self._hurry else graces.get(name.removeprefix(PREFIX), 5.0)):
+                log.info("ended %s in %.2f s", name, time.monotonic() - started)
 
         await asyncio.gather(*(asyncio.to_thread(end, name) for name in names))
 
