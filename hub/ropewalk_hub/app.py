@@ -30,6 +30,8 @@ from ropewalk_hub.pages import routes
 from ropewalk_hub.platform import Platform, build
 from ropewalk_hub.security import Guard
 
+LARGEST_FORM = 2**20
+"""Bytes of a form; anybody may send one, so it must not fill the memory."""
 log = logging.getLogger("ropewalk.platform")
 
 
@@ -39,8 +41,9 @@ def create_app(platform: Platform) -> FastAPI:
         title="Ropewalk", docs_url=None, redoc_url=None, openapi_url=None, swagger_ui_oauth2_redirect_url=None
     )
     app.state.platform = platform
-    for router in (endpoints.router, identity_pages.router, door.router, routes.router, api.router):
-        app.include_router(router)
+    for router in (endpoints.router, identity_pages.router, door.router, routes.router):
+        app.include_router(router, max_body_size=LARGEST_FORM)
+    app.include_router(api.router)  # has limits of its own; files are large
     add_handlers(app)
     app.add_middleware(Guard, door=platform.settings.door)
     return app
