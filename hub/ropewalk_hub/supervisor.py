@@ -206,13 +206,19 @@ class Supervisor:
     async def _watch(self, siblings: Sequence[Sibling]) -> None:
         """Ask each process now and then; end one that lives but does not answer, and keep logs small."""
         silent = dict.fromkeys((one.name for one in siblings), 0)
+        well: dict[str, int] = {}
         ticks = 0
         while True:
             await asyncio.sleep(_HEALTH)
             ticks += 1
             for one in siblings:
-                silent[one.name] = 0 if await one.ready() else silent[one.name] + 1
-                if silent[one.name] >= _SICK and self.processes.alive(PREFIX + one.name):
+                running = self.processes.find(PREFIX + one.name)
+                if await one.ready():
+                    silent[one.name], well[one.name] = 0, running.pid if running else 0
+                    continue
+                silent[one.name] += 1
+                patience = _SICK if running and well.get(one.name) == running.pid else int(_START / _HEALTH)
+                if running and silent[one.name] >= patience:
                     log.warning("%s does not answer; ending it", one.name)
                     await asyncio.to_thread(self.processes.end, PREFIX + one.name, one.grace)
                     silent[one.name] = 0
