@@ -46,7 +46,7 @@ class Environments(Protocol):
         """Return a text that changes when a package is installed or removed; cheap."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Client:
     """One connection of a sibling."""
 
@@ -99,7 +99,8 @@ class Host:
         self._keepers: dict[str, Keeper] = {}
         self._starting: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._clients = 0
+        self._clients: set[Client] = set()
+        self._count = 0
         self._isolation_told: set[str] = set()
 
     async def serve(self) -> None:
@@ -119,6 +120,9 @@ class Host:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*(self._close(one) for one in list(self._keepers.values())))
+            for client in self._clients:
+                if client.channel is not None:
+                    client.channel.close()
 
     # Clients
 
@@ -127,8 +131,9 @@ class Host:
             sock, _ = listener.accept()
         except OSError:  # the client went away between
             return
-        self._clients += 1
-        client = Client(self._clients)
+        self._count += 1
+        client = Client(self._count)
+        self._clients.add(client)
         client.channel = Channel(sock, lambda m, d: self._asked(client, m, d), lambda: self._client_gone(client))
 
     def _asked(self, client: Client, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -146,6 +151,7 @@ class Host:
 
     def _client_gone(self, client: Client) -> None:
         client.channel = None
+        self._clients.discard(client)
         for keeper in self._keepers.values():
             for key, job in keeper.jobs.items():
                 if job.client is client and keeper.channel is not None:

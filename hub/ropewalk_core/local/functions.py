@@ -88,7 +88,7 @@ class LocalFunctions:
         self._routes: dict[tuple[str, str], FunctionRoute] | None = None
         self._deploying: dict[tuple[str, str], asyncio.Lock] = {}
         self._gateway_cursor, self._gateway_seen = -1, float("-inf")
-        self._gateway_moved = asyncio.Event()
+        self._gateway_moved, self._recorded_some = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # The port
@@ -130,8 +130,11 @@ class LocalFunctions:
                 answer = await client.post(f"http://{bind}:{door.people_port}/", content=payload, headers=headers)
         except httpx.HTTPError as error:
             raise Unavailable("The gateway is being restarted.") from error
-        if answer.is_error:
-            raise _problem(answer)
+        error = _problem(answer) if answer.is_error else None
+        identifier = str(error.details.get("call", "")) if error else answer.headers.get("X-Ropewalk-Call", "")
+        await self._recorded(owner, name, identifier)
+        if error:
+            raise error
         return answer.content
 
     async def get(self, actor: Actor, owner: str, name: str) -> Function:
@@ -173,6 +176,8 @@ class LocalFunctions:
             key = (call.owner, call.function)
             if key in self._all_routes():
                 self._calls.setdefault(key, deque(maxlen=_RING)).append(call)
+        self._recorded_some.set()
+        self._recorded_some = asyncio.Event()
 
     def gateway_asked(self, cursor: int) -> None:
         """Note that a gateway has everything up to this cursor; who waits for that goes on."""
@@ -275,6 +280,18 @@ class LocalFunctions:
             await self._host.run_step(order)
         except RopewalkError:  # the files stay; a function of the same name replaces them
             return
+
+    async def _recorded(self, owner: str, name: str, identifier: str) -> None:
+        """Wait a moment for the record of a call, so that whoever looks next sees it."""
+        until = self._clock.steady() + 1.0
+        while identifier and not any(one.id == identifier for one in self._calls.get((owner, name), ())):
+            left = until - self._clock.steady()
+            if left <= 0:
+                return
+            try:
+                await asyncio.wait_for(self._recorded_some.wait(), left)
+            except TimeoutError:
+                return
 
     async def _gateway_has(self, cursor: int) -> None:
         """Wait until the gateway knows, so that the very next call finds the new revision; not for a gateway away."""

@@ -14,7 +14,7 @@ from ropewalk_hub.gateway.directory import Directory
 
 _MOST = 1000
 _BATCH = 50
-_PAUSE = 0.25
+_PAUSE = 0.1
 
 
 class Records:
@@ -29,16 +29,20 @@ class Records:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._buffer: deque[Call] = deque(maxlen=_MOST)
+        self._filled = asyncio.Event()
 
     def add(self, call: Call) -> None:
         """Keep a record until the next batch."""
         self._buffer.append(call)
+        self._filled.set()
 
     async def send(self) -> None:
-        """Send batches for ever."""
+        """Send batches for ever: the first record at once, those that come meanwhile together."""
         while True:
-            await asyncio.sleep(_PAUSE)
+            await self._filled.wait()
+            self._filled.clear()
             await self.flush()
+            await asyncio.sleep(_PAUSE)
 
     async def flush(self) -> None:
         """Send what there is; keep it when the platform is away."""
@@ -48,4 +52,5 @@ class Records:
                 await self._directory.ask("POST", "/internal/calls", [one.model_dump(mode="json") for one in batch])
             except RopewalkError:
                 self._buffer.extendleft(reversed(batch))
+                self._filled.set()
                 return

@@ -1,0 +1,182 @@
+"""Functions on this machine pass the contract, with a real sandbox, zygote and gateway; and what HTTP callers get."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ropewalk_core.errors import BadCode, TooLarge
+from ropewalk_core.local.functions import LocalFunctions
+from ropewalk_core.testing import ADA, FunctionsContract
+from tests.function_rig import Rig, running
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as rig:
+        yield rig
+
+
+class TestLocalFunctions(FunctionsContract):
+    @pytest.fixture
+    async def port(self, rig: Rig) -> LocalFunctions:  # type: ignore[override]
+        return rig.functions
+
+
+DOUBLE = "def handler(value: int, factor: int = 2):\n    print('doubling', value)\n    return value * factor\n"
+
+
+async def test_http_callers_get_clear_answers(rig: Rig) -> None:
+    await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
+    answer = await rig.call(b"21")
+    assert (answer.status_code, answer.json(), answer.headers["x-ropewalk-start"]) == (200, 42, "cold")
+    answer = await rig.call(b'{"value": 5, "factor": 3}')
+    assert (answer.json(), answer.headers["x-ropewalk-start"]) == (15, "warm")
+
+    anonymous = await rig.request("POST", "double--fn--ada", content=b"1")
+    assert anonymous.status_code == 401 and anonymous.headers["www-authenticate"].startswith("Bearer")
+    assert anonymous.json()["code"] == "RW-SIGN-IN"
+    assert (await rig.call(account="bob")).status_code == 404
+    assert (await rig.call(function="nothing")).status_code == 404
+
+    wrong = await rig.call(b'{"value": "x"}')
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "value")
+    assert (await rig.call(b"{")).status_code == 422
+    records = (await rig.functions.calls(ADA, "ada", "double")).items
+    assert any("doubling 21" in one.logs and one.cold for one in records)
+    assert any(one.status == 422 for one in records)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": "api"},
+        {"exp": 1},
+        {"iss": "http://elsewhere"},
+        {"epoch": -1},
+        {"sub": "subject-bob"},
+        {"sid": "ses-over"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+async def test_tokens_that_do_not_count(rig: Rig, changes: dict[str, Any]) -> None:
+    await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
+    rig.ended = ("ses-over",)
+    rig.cursor += 1
+    await rig.settled()
+    headers = {"Authorization": f"Bearer {rig.token(**changes)}"}
+    assert (await rig.request("POST", "double--fn--ada", headers=headers, content=b"1")).status_code == 401
+
+
+async def test_a_sign_out_ends_a_token_that_was_good(rig: Rig) -> None:
+    await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
+    assert (await rig.call()).status_code == 200
+    rig.ended = ("ses-ada",)
+    rig.cursor += 1
+    await rig.settled()
+    assert (await rig.call()).status_code == 401
+
+
+async def test_limits_have_names(rig: Rig, tmp_path: Path) -> None:
+    slow = rig.spec("import time\ndef handler(value):\n    time.sleep(value)\n    return value\n", timeout=0.5)
+    await rig.functions.deploy(ADA, "ada", slow)
+    started = time.monotonic()
+    answer = await rig.call(b"30")
+    assert (answer.status_code, answer.json()["code"]) == (504, "RW-TIMED-OUT") and time.monotonic() - started < 5
+    assert (await rig.call(b"0")).status_code == 200  # a fresh worker
+    big = await rig.call(b'"' + b"x" * (33 * 2**20) + b'"')
+    assert (big.status_code, big.json()["field"]) == (413, "limits.payload")
+    with pytest.raises(TooLarge):
+        await rig.functions.deploy(ADA, "ada", rig.spec("x = '" + "x" * (9 * 2**20) + "'\n" + DOUBLE))
+
+
+async def test_out_of_memory_names_the_placement(rig: Rig) -> None:
+    source = "def handler(value):\n    return len(bytearray(value))\n"
+    await rig.functions.deploy(ADA, "ada", rig.spec(source, placement={"memory": "300Mi"}))
+    answer = await rig.call(str(2**30).encode())
+    assert (answer.status_code, answer.json()["code"]) == (500, "RW-OUT-OF-MEMORY")
+    assert (await rig.call(b"10")).json() == 10
+
+
+async def test_many_calls_at_once_use_several_workers_and_a_queue(rig: Rig) -> None:
+    source = "import os, time\ndef handler(value):\n    time.sleep(0.05)\n    return value\n"
+    await rig.functions.deploy(ADA, "ada", rig.spec(source, max_workers=3))
+    answers = await asyncio.gather(*(rig.call(str(number).encode()) for number in range(30)))
+    assert [one.json() for one in answers] == list(range(30))
+
+
+async def test_async_handlers_run_side_by_side(rig: Rig) -> None:
+    source = "import asyncio\nasync def handler(value):\n    await asyncio.sleep(0.3)\n    return value\n"
+    await rig.functions.deploy(ADA, "ada", rig.spec(source, max_workers=1, concurrency=8))
+    await rig.call(b"0")
+    started = time.monotonic()
+    answers = await asyncio.gather(*(rig.call(str(number).encode()) for number in range(8)))
+    assert sorted(one.json() for one in answers) == list(range(8)) and time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        ("def handler(:\n", "cell line 1"),
+        ("import no_such_module\ndef handler(): ...\n", "cell line 1"),
+        ("x = 1\ny = x / 0\ndef handler(): ...\n", "cell line 2"),
+    ],
+    ids=["syntax", "import", "raises"],
+)
+async def test_code_that_does_not_load_names_its_line(rig: Rig, source: str, field: str) -> None:
+    with pytest.raises(BadCode) as caught:
+        await rig.functions.deploy(ADA, "ada", rig.spec(source))
+    assert caught.value.field == field and caught.value.details["traceback"]
+
+
+async def test_the_gateway_answers_on_while_the_platform_is_away(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
+        (rig.settings.run / "platform.sock").rename(rig.settings.run / "gone.sock")
+        await asyncio.sleep(0.2)
+        assert (await rig.call()).json() == 42
+
+
+async def test_a_browser_is_sent_to_the_door_and_comes_back(rig: Rig) -> None:
+    await rig.functions.deploy(ADA, "ada", rig.spec("def handler(name: str = 'you'):\n    return f'hello {name}'\n"))
+    page = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
+    away = await rig.request("GET", "double--fn--ada", "/?name=ada", headers=page)
+    assert away.status_code == 302 and away.headers["location"].startswith(
+        f"{rig.settings.door.origin}/door/open?host="
+    )
+    state = away.cookies["ropewalk-door-state"]
+    rig.doors["code"] = {"account": "ada", "sid": "ses-ada", "state": state}
+    back = await rig.request(
+        "GET",
+        "double--fn--ada",
+        "/_ropewalk/door?code=code&next=/?name=ada",
+        headers={"Cookie": f"ropewalk-door-state={state}"},
+    )
+    assert back.status_code == 302 and back.headers["location"] == "/?name=ada"
+    assert "Domain" not in back.headers["set-cookie"] and "HttpOnly" in back.headers["set-cookie"]
+    cookie = {"Cookie": f"ropewalk-door={back.cookies['ropewalk-door']}"}
+    answer = await rig.request("GET", "double--fn--ada", "/?name=ada", headers=page | cookie)
+    assert json.loads(answer.content) == "hello ada"
+    # a link on another page, and anything that writes, is not enough
+    elsewhere = await rig.request("GET", "double--fn--ada", headers=page | cookie | {"Sec-Fetch-Site": "cross-site"})
+    assert "Call double?" in elsewhere.text
+    assert (await rig.request("POST", "double--fn--ada", headers=cookie, content=b"1")).status_code == 403
+    # the session belongs to this host and ends with the sign-in
+    assert (await rig.request("GET", "other--fn--ada", headers=page | cookie)).status_code == 302
+    rig.ended = ("ses-ada",)
+    rig.cursor += 1
+    await rig.settled()
+    assert (await rig.request("GET", "double--fn--ada", headers=page | cookie)).status_code == 302
+
+
+async def test_a_door_code_of_another_browser_is_refused(rig: Rig) -> None:
+    rig.doors["code"] = {"account": "ada", "sid": "ses-ada", "state": "right"}
+    for headers in ({}, {"Cookie": "ropewalk-door-state=wrong"}):
+        answer = await rig.request("GET", "web--ada", "/_ropewalk/door?code=code", headers=headers)
+        assert answer.status_code == 401 and "set-cookie" not in answer.headers

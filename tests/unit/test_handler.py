@@ -1,0 +1,168 @@
+"""From payload to arguments and from result to answer, by properties."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import inspect
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropewalk_runtime.handler import CALL_TYPE, BadAnswer, BadPayload, Handler, answer, plain, user_line
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def two(image: list, threshold: float = 0.5) -> None: ...  # type: ignore[type-arg]
+def one(value): ...  # type: ignore[no-untyped-def]
+def many(a, b): ...  # type: ignore[no-untyped-def]
+def nothing() -> None: ...
+def keywords(**options: Any) -> None: ...
+
+
+def arguments(function: Any, value: Any, kind: str = "application/json", query: str = "") -> dict[str, Any]:
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return dict(Handler(function).arguments(body, kind, query).arguments)
+
+
+@given(values)
+def test_one_parameter_takes_any_value(value: Any) -> None:
+    if isinstance(value, dict) and ("value" in value or not value):
+        return
+    assert arguments(one, value) == {"value": value}
+
+
+@given(st.lists(values, max_size=3), st.dictionaries(st.sampled_from(["a", "b", "c"]), values, max_size=2))
+def test_the_envelope_binds_as_python_does(args: list[Any], kwargs: dict[str, Any]) -> None:
+    handler = Handler(many)
+    body = json.dumps({"args": args, "kwargs": kwargs}).encode()
+    try:
+        expected = inspect.signature(many).bind(*args, **kwargs)
+    except TypeError:
+        with pytest.raises(BadPayload):
+            handler.arguments(body, CALL_TYPE)
+    else:
+        assert handler.arguments(body, CALL_TYPE).arguments == expected.arguments
+
+
+@given(st.binary(max_size=60), st.sampled_from(["application/json", "text/plain", CALL_TYPE, "", "image/png"]))
+def test_no_payload_breaks_it(body: bytes, kind: str) -> None:
+    for function in (one, two, nothing, keywords):
+        try:
+            Handler(function).arguments(body, kind)
+        except BadPayload as error:
+            assert error.field and str(error)
+
+
+def test_an_object_with_names_of_parameters_gives_keywords() -> None:
+    assert arguments(two, {"image": [1], "threshold": 1}) == {"image": [1], "threshold": 1}
+    assert arguments(two, [1, 2]) == {"image": [1, 2]}
+    assert arguments(many, {"b": 1, "a": 2}) == {"a": 2, "b": 1}
+    assert arguments(keywords, {"x": 1}) == {"options": {"x": 1}}
+    assert arguments(one, {"x": 1}) == {"value": {"x": 1}}
+    assert arguments(one, b"raw", "image/png") == {"value": b"raw"}
+    assert arguments(one, b"text", "text/plain; charset=utf-8") == {"value": "text"}
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "field"),
+    [
+        (two, {"image": [1], "threshhold": 1}, "threshhold"),
+        (two, {"threshold": 1}, "image"),
+        (two, {"image": "x"}, "image"),
+        (two, {"image": [], "threshold": True}, "threshold"),
+        (two, {"imag": [1]}, "image"),
+        (many, {"a": 1}, "b"),
+        (many, {"x": 1}, "x"),
+    ],
+)
+def test_a_misfit_names_its_field(function: Any, value: Any, field: str) -> None:
+    with pytest.raises(BadPayload) as caught:
+        arguments(function, value)
+    assert caught.value.field == field
+
+
+def test_a_query_is_converted_by_the_annotations() -> None:
+    def typed(count: int, share: float = 1.0, really: bool = False, name: str = "") -> None: ...
+
+    assert arguments(typed, b"", "", "count=3&share=0.5&really=true&name=4") == {
+        "count": 3,
+        "share": 0.5,
+        "really": True,
+        "name": "4",
+    }
+    with pytest.raises(BadPayload) as caught:
+        arguments(typed, b"", "", "count=x")
+    assert caught.value.field == "count"
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    tags: set[str]
+
+
+class Array:
+    def tolist(self) -> list[float]:
+        return [1.0, math.nan]
+
+
+class Frame:
+    columns = ["a"]
+
+    def to_dict(self, orient: str) -> list[dict[str, Any]]:
+        return [{"a": Array()}]
+
+
+@given(values)
+def test_plain_json_crosses_unchanged(value: Any) -> None:
+    body, kind = answer(value)
+    assert kind == "application/json" and json.loads(body) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.inf, None),
+        (Point(1.5, {"a"}), {"x": 1.5, "tags": ["a"]}),
+        ({1: Color.RED}, {"1": "red"}),
+        ((1, frozenset({2})), [1, [2]]),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (Array(), [1.0, None]),
+        (Frame(), [{"a": [1.0, None]}]),
+        (range(2), [0, 1]),
+    ],
+)
+def test_known_kinds_become_plain(value: Any, expected: Any) -> None:
+    assert plain(value) == expected and json.loads(answer(value)[0]) == expected
+
+
+def test_bytes_go_as_they_are_and_the_rest_is_refused_by_name() -> None:
+    assert answer(bytearray(b"x")) == (b"x", "application/octet-stream")
+    with pytest.raises(BadAnswer, match="object"):
+        answer({"a": object()})
+    circle: list[Any] = []
+    circle.append(circle)
+    with pytest.raises(BadAnswer):
+        answer(circle)
+
+
+def test_the_line_of_an_error_is_the_persons_own() -> None:
+    try:
+        exec(compile("def f():\n    return 1 / 0\nf()", "In [3]", "exec"), {})
+    except ZeroDivisionError as error:
+        assert user_line(error) == ("In [3]", 2)
