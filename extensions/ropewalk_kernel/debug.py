@@ -121,4 +121,5 @@ def _debugger(trace: TracebackType) -> None:
     from IPython.core import debugger
 
     prompt: Any = debugger.Pdb()
+    prompt.reset()
     prompt.interaction(None, trace)

@@ -191,6 +191,7 @@ class Guard:
         if people.kind != "notebook":
             right = f"{self._door.scheme}://{host.partition(':')[0]}:{self._door.people_port}/"
             return PlainTextResponse(f"Services and functions are at {right}", 404)
+        path = path.removeprefix("/_door") or "/"  # the proxy puts its default target's path in front
         if method in ("GET", "HEAD") and path == "/":
             return RedirectResponse(f"{self._door.origin}/notebooks", 302)
         if method in ("GET", "HEAD") and path.startswith("/user/"):

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import nbformat
 from playwright.sync_api import Locator, Page, TimeoutError
 
 _CELLS = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell"
+
+_HAS_CURSOR = """(cell) => cell.classList.contains("jp-mod-active")
+    && document.activeElement.closest(".jp-Notebook") !== null && !document.activeElement.closest(".jp-Stdin")"""
 
 
 class CellFailed(AssertionError):
@@ -54,25 +57,45 @@ class Lab:
         target.locator(".jp-InputPrompt").first.click()
         self.page.keyboard.press("Escape")
 
-    def run(self, index: int, *, seconds: float = 120, answer: Callable[[Page], None] | None = None) -> float:
+    def run(
+        self, index: int, *, seconds: float = 120, typed: Sequence[str] = (), watch: Callable[[], None] | None = None
+    ) -> float:
         """Press Shift-Enter on the cell under the cursor, wait for its end, and return the seconds it took.
 
-        ``answer`` is called when the cell asks something (the debugger does).
+        ``typed`` are the lines that the person types when the cell asks (the debugger does). ``watch`` is called while
+        the cell runs.
         """
         cell, started = self.cell(index), time.monotonic()
-        before = self._prompt(cell)
-        self.page.keyboard.press("Shift+Enter")
+        answers = list(typed)
+        if not cell.count() or not cell.evaluate(_HAS_CURSOR):
+            self.select(index)
         if self.source.cells[index].cell_type != "code":
+            self.page.keyboard.press("Shift+Enter")
             return 0.0
+        # A cell that ran before, in a kernel that restarted, may get the number that it shows already.
+        cell.locator(".jp-InputArea-prompt").first.evaluate("(prompt) => { prompt.textContent = '[ ]:'; }")
+        self.page.keyboard.press("Shift+Enter")
         while time.monotonic() - started < seconds:
-            if answer and cell.locator(".jp-Stdin-input").count():
-                answer(self.page)
-                answer = None
+            if answers and self._answer(cell, answers[0]):
+                del answers[0]
+            if watch:
+                watch()
             prompt = self._prompt(cell)
-            if prompt not in (before, "[*]:", "[ ]:"):
+            if prompt not in ("", "[*]:", "[ ]:"):
                 return time.monotonic() - started
             time.sleep(0.05)
         raise CellFailed(f"cell {index} did not finish within {seconds:g} s; it shows: {self.output(index)[-800:]}")
+
+    def _answer(self, cell: Locator, line: str) -> bool:
+        """Type a line where the cell asks for one; say whether it asked."""
+        boxes = cell.locator(".jp-Stdin-input")
+        if not boxes.count() or not boxes.last.is_enabled():
+            return False
+        boxes.last.focus()
+        self.page.keyboard.type(line)
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_timeout(400)
+        return True
 
     def _prompt(self, cell: Locator) -> str:
         found = cell.locator(".jp-InputArea-prompt").first

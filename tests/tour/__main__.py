@@ -1,0 +1,255 @@
+"""Run the tour: `python -m tests.tour`. Leaves the executed notebook, screenshots and a report in build/tour/.
+
+The exit status is 0 when every promise was seen, 1 when one was not, 2 when the machine lacks something.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import BrowserContext, Error, Page
+
+from tests.tour import stage, visits
+from tests.tour.lab import CellFailed, Lab
+from tests.tour.promises import Ledger
+from tests.tour.stage import BUILD, ROOT, Missing, Platform
+
+NOTEBOOK = ROOT / "docs" / "tour.ipynb"
+LONG = {"pip": 180.0, "result": 120.0, "service": 120.0}
+TYPED = {"debug": ("by", "values", "q")}
+
+
+class Tour:
+    """One tour through one platform."""
+
+    def __init__(self, platform: Platform, context: BrowserContext, ledger: Ledger) -> None:
+        self.platform, self.context, self.ledger = platform, context, ledger
+        self.page: Page = context.new_page()
+        self.source = nbformat.read(NOTEBOOK, as_version=4)
+        self.ids = [cell["id"] for cell in self.source.cells]
+        self.lab = Lab(self.page, self.source)
+        self.problems: list[str] = []
+
+    def step(self, name: str, errand: Callable[[], None]) -> bool:
+        """Do one part; a failure is noted with a picture, and the tour goes on where it can."""
+        with self.ledger.part(name):
+            try:
+                errand()
+            except (AssertionError, Error, OSError) as error:
+                self.problems.append(f"{name}: {error}")
+                (BUILD / f"problem-{name.replace(' ', '-')}.txt").write_text(traceback.format_exc())
+                with_picture(self.page, name)
+                return False
+        return True
+
+    # Errands
+
+    def arrive(self) -> None:
+        see = self.ledger.see
+        see("link", True, self.platform.first.split("/first/")[0])
+        landed = visits.first_administrator(self.page, self.platform)
+        if "/sign-in" in landed:
+            landed = visits.sign_in(self.page, self.platform)
+        see("administrator", landed.rstrip("/") == self.platform.origin, landed)
+
+    def enter(self) -> None:
+        visits.sign_out(self.page, self.platform)
+        visits.sign_in(self.page, self.platform)
+        address = visits.start_notebook(self.page, self.platform)
+        self.ledger.see("keyboard", True, "account, password and Start notebook by Tab and Enter")
+        self.ledger.see("notebook", address.startswith(visits.lab_address(self.platform).split("/user/")[0]), address)
+        self.page.goto(visits.lab_address(self.platform))
+        self.lab.ready()
+
+    def cells(self, ids: list[str]) -> None:
+        for one in ids:
+            self.cell(one)
+
+    def cell(self, one: str) -> None:
+        index = self.ids.index(one)
+        cell = self.source.cells[index]
+        self.lab.run(index, seconds=LONG.get(one, 60), typed=TYPED.get(one, ()), watch=self._watcher(one))
+        if cell.cell_type != "code":
+            return
+        text = self.lab.output(index)
+        self.ledger.read(one, text)
+        failed = self.lab.cell(index).locator('[data-mime-type="application/vnd.jupyter.error"]').count()
+        expected = "raises-exception" in cell.metadata.get("tags", [])
+        if bool(failed) != expected:
+            raise CellFailed(f"cell {one} {'failed' if failed else 'did not fail'}: {text[-3000:]}")
+        if one == "service":
+            self.look_at_service(text)
+
+    def _watcher(self, one: str) -> Callable[[], None] | None:
+        """While the result is awaited, look at the card of the cell above."""
+        if one != "result":
+            return None
+        card = self.lab.cell(self.ids.index("submit"))
+        pictures: list[str] = []
+
+        def watch() -> None:
+            text = " ".join(card.locator(".jp-OutputArea-output").all_inner_texts())
+            if not pictures or pictures[-1] != text:
+                pictures.append(text)
+            moving = [
+                one for one in pictures if re.search(r"\d (running|asked|starting|waiting|done)|[1-9] of 8 steps", one)
+            ]
+            if len(pictures) > 1 and len(set(moving)) > 1:
+                self.ledger.see("graph-moves", True, f"{len(set(pictures))} different pictures while it ran")
+            if re.search(r"running.*epoch \d+: 0\.\d+", text, re.DOTALL):
+                self.ledger.see("logs-live", True, "lines of a step while the run was running")
+
+        return watch
+
+    def look_at_service(self, text: str) -> None:
+        found = re.search(r"https?://report--\S+", text)
+        address = found[0] if found else ""
+        said, websockets = visits.open_report(self.context, address)
+        self.ledger.see("service-open", "Which digits are hard to read?" in said, said[:300])
+        self.ledger.see("service-websocket", websockets > 0, f"{websockets} websockets carried frames")
+        browser = self.context.browser
+        assert browser is not None
+        ended = visits.open_as_stranger(browser, address)
+        self.ledger.see("service-closed", "/sign-in" in ended, ended)
+
+    def before_restart(self) -> None:
+        self.cells(self.ids[: self.ids.index("back")])
+
+    def restart(self) -> None:
+        self.lab.restart()
+        self.lab.select(self.ids.index("back"))
+        self.cells(self.ids[self.ids.index("back") :])
+
+    def again(self) -> None:
+        for one in [cell["id"] for cell in self.source.cells if "again" in cell.metadata.get("tags", [])]:
+            index = self.ids.index(one)
+            self.lab.select(index)
+            self.lab.run(index)
+            text = self.lab.output(index)
+            if one == "function":
+                self.ledger.see("unchanged-function", "digits: unchanged, revision 1" in text, text[:400])
+            if one == "submit":
+                self.ledger.see("unchanged-run", "unchanged" in text and "search" in text, text[:400])
+
+    def save(self) -> None:
+        self.page.screenshot(path=BUILD / "notebook.png")
+        self.lab.save()
+        saved = self.lab.saved(visits.contents_address(self.platform))
+        nbformat.write(saved, BUILD / "tour.ipynb")
+        text = json.dumps(saved)
+        frozen = next(cell for cell in saved.cells if cell["id"] == "submit")
+        kept = "<svg" in json.dumps(frozen["outputs"]) and "<script" not in text
+        token = re.search(r"eyJ[\w-]{20,}\.eyJ", text)
+        self.ledger.see(
+            "saved", kept and not token, "a token is in the notebook" if token else "graph kept as a picture"
+        )
+
+    def dashboard(self) -> None:
+        wrong = visits.look_at_pages(self.page, self.platform)
+        self.ledger.see("pages", not wrong, str(wrong or visits.PAGES))
+
+    def dashboard_function(self) -> None:
+        payload = (self.platform.folder / "seven.json").read_text()
+        said = visits.function_page(self.page, self.platform, payload)
+        self.ledger.see("dashboard-function", bool(re.search(r'"digit":\s*7', said)), said)
+
+    def terminal(self) -> None:
+        functions = stage.ropewalk("functions", "list", "--json", home=self.platform.home)
+        runs = stage.ropewalk("workflows", "list", "--json", home=self.platform.home)
+        both = '"digits"' in functions.stdout and '"search"' in runs.stdout
+        self.ledger.see("terminal", both, functions.stdout[:200] + functions.stderr + runs.stdout[:200] + runs.stderr)
+        found = re.findall(r"run-[0-9a-z]{10}", runs.stdout)
+        page = visits.run_page(self.page, self.platform, found[-1] if found else "none")
+        self.ledger.see("dashboard-run", "train" in page or "near" in page, page[:300])
+
+    def form(self) -> None:
+        said, left = visits.launch_by_form(self.page, self.platform, self.platform.folder)
+        self.ledger.see("service-form", "Launched by a form" in said and "pages" not in left, said[:200] + left[:200])
+
+    def people(self) -> None:
+        browser = self.context.browser
+        assert browser is not None
+        landed = visits.welcome(browser, self.page, self.platform)
+        self.ledger.see("people", landed.rstrip("/") == self.platform.origin, landed)
+
+    def leave(self) -> None:
+        address = visits.contents_address(self.platform)
+        assert self.page.request.get(address).ok, "the notebook does not answer before signing out"
+        visits.sign_out(self.page, self.platform)
+        took = visits.session_ends(self.page, address)
+        self.ledger.see(
+            "sign-out", took is not None, f"after {took:.0f} s" if took is not None else "still open after 60 s"
+        )
+
+    def all(self) -> None:
+        """Go through everything, in a person's order."""
+        if not self.step("first administrator", self.arrive) or not self.step("keyboard, notebook", self.enter):
+            return
+        if self.step("cells before the restart", self.before_restart):
+            self.step("restart and cells after it", self.restart)
+            self.step("cells again", self.again)
+        self.step("save", self.save)
+        self.step("dashboard pages", self.dashboard)
+        self.step("dashboard function", self.dashboard_function)
+        self.step("terminal and run page", self.terminal)
+        self.step("service by form", self.form)
+        self.step("people", self.people)
+        self.step("sign out", self.leave)
+
+
+def with_picture(page: Page, name: str) -> None:
+    """Keep what the page showed when something went wrong."""
+    try:
+        page.screenshot(path=BUILD / f"problem-{name.replace(' ', '-')}.png")
+    except Error:
+        return
+
+
+def left_behind(home: Path) -> list[str]:
+    """Return the command lines of processes that still belong to the home."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = one.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(home) in command:
+            found.append(command[:200])
+    return found
+
+
+def main() -> int:
+    """Run the tour and print the report."""
+    shutil.rmtree(BUILD, ignore_errors=True)
+    BUILD.mkdir(parents=True)
+    ledger, problems = Ledger(), []
+    try:
+        stage.chromium()
+        with ledger.part("platform"), stage.platform(NOTEBOOK) as platform, stage.browser() as browser:
+            context = browser.new_context(viewport={"width": 1440, "height": 1000})
+            context.set_default_timeout(20_000)
+            tour = Tour(platform, context, ledger)
+            tour.all()
+            problems = tour.problems
+        left = left_behind(platform.home)
+        ledger.see("down", not left, "; ".join(left))
+    except Missing as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    report = "\n".join([*ledger.lines(), *(f"problem  {one}" for one in problems)])
+    (BUILD / "report.txt").write_text(report + "\n")
+    with (BUILD / "report.json").open("w") as file:
+        stage.write_json(file, ledger.as_json())
+    sys.stdout.write(report + "\n")
+    return 0 if ledger.whole and not problems else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
