@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ropewalk_core import settings
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, StorageFull, Unauthenticated
 from ropewalk_core.local.storage import LocalStorage, read_signed
-from ropewalk_core.testing import ADA, StorageContract
+from ropewalk_core.testing import ADA, BOB, StorageContract
 
 KEY = b"k" * 32
 
@@ -147,6 +147,25 @@ async def test_a_signed_address_opens_one_file_for_a_while(port: LocalStorage) -
     for key, text, now in ((KEY, token, 1061.0), (b"other", token, 1000.0), (KEY, token[:-2] + "AA", 1000.0)):
         with pytest.raises(Unauthenticated):
             read_signed(key, text, now)
+
+
+async def test_the_first_administrators_files_are_the_opened_folder(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (home / "first-administrator").write_text("ada")
+    port = LocalStorage(settings.load(home, environ={}, folder=folder), key=KEY)
+    await port.write(ADA, "ada", "data/x", chunks(b"x"))
+    assert (folder / "data" / "x").read_bytes() == b"x"
+    usage = await port.usage(ADA, "ada")
+    assert 0 < usage.used <= usage.limit
+    assert [one.path for one in (await port.list(BOB, "bob")).items] == ["secret"]
+
+
+async def test_the_first_act_makes_the_folders(home: Path) -> None:
+    port = LocalStorage(settings.load(home, environ={}), key=KEY)
+    eve = ADA.model_copy(update={"account": "eve"})
+    assert (await port.list(eve, "eve")).items == ()
+    await port.write(eve, "eve", "x", chunks(b"x"))
 
 
 @given(token=st.text(max_size=50))

@@ -13,7 +13,7 @@ from ropewalk_core.cli.output import age, clean, echo, plain, show
 from ropewalk_core.cli.parsing import Subparsers, common, noun, verb
 from ropewalk_core.client import Client
 from ropewalk_core.errors import BadInput, StorageFull
-from ropewalk_core.placement import Node, format_size
+from ropewalk_core.placement import Node
 
 _FILES = {
     "NAME": lambda one: one.path.rsplit("/", 1)[-1] + ("/" if one.kind == "folder" else ""),
@@ -166,7 +166,7 @@ async def _list_accelerators(client: Client, arguments: argparse.Namespace) -> i
     nodes: tuple[Node, ...] = (await client.inventory()).nodes
     show(nodes, _NODES, as_json=arguments.json, empty="No machines.")
     if nodes and not any(node.accelerators for node in nodes) and not arguments.json:
-        echo(f"No accelerators. The largest memory is {format_size(max(node.memory for node in nodes))}.", error=True)
+        echo("No accelerators here; work that asks for one is refused.", error=True)
     return 0
 
 

@@ -1,5 +1,7 @@
 """Files on this machine: a folder per account, with a quota, addressed by a normalised relative path.
 
+The first administrator's files are the folder of ``ropewalk up FOLDER``, if one was named; the disk is its quota.
+
 All access goes through ``beneath``, because the folder's owner can change anything in it while we look. Not here: who
 may ask (``guard``) and how a file travels (REST). Rejected: trusting the sandbox to have checked the path; the
 platform's own process is outside of it.
@@ -15,14 +17,16 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from ropewalk_core import beneath
 from ropewalk_core.errors import BadInput, NotFound, StorageFull, Unauthenticated
+from ropewalk_core.local import accounts
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Actor, FileEntry, Page, Usage
 from ropewalk_core.names import is_name
@@ -31,6 +35,7 @@ from ropewalk_core.settings import Settings
 
 _COUNT_AGAIN = 60.0  # seconds after which a person's own writes may have made our count wrong
 _LONGEST_SIGNED = 3600.0
+Place: TypeAlias = tuple[Path, tuple[str, ...]]
 
 
 class LocalStorage:
@@ -55,7 +60,7 @@ class LocalStorage:
     ) -> Page[FileEntry]:
         """Return the entries of a folder by name; links and special files are left out."""
         parts = beneath.split(path)
-        entries = await asyncio.to_thread(self._entries, owner, parts)
+        entries = await asyncio.to_thread(self._entries, await self._place(actor, owner), parts)
         names = [name for name in sorted(entries) if name > after]
         chosen = names[: max(1, min(limit, 1000))]
         more = chosen[-1] if len(names) > len(chosen) else ""
@@ -63,35 +68,40 @@ class LocalStorage:
 
     async def open(self, actor: Actor, owner: str, path: str) -> BinaryIO:
         """Return a regular file opened for reading."""
-        return await asyncio.to_thread(beneath.read, self._root(owner), ("files", *self._file(path)))
+        anchor, inside = await self._place(actor, owner)
+        return await asyncio.to_thread(beneath.read, anchor, (*inside, *self._file(path)))
 
     async def write(self, actor: Actor, owner: str, path: str, content: AsyncIterator[bytes]) -> FileEntry:
         """Write a file whole or not at all; folders on the way are made."""
-        parts, root = self._file(path), self._root(owner)
-        free = (await self.usage(actor, owner)).limit - self._counts[owner][1]
+        parts, (anchor, inside) = self._file(path), await self._place(actor, owner)
+        usage = await self.usage(actor, owner)
         size = 0
-        with beneath.replacing(root, ("files", *parts)) as file:
+        with beneath.replacing(anchor, (*inside, *parts)) as file:
             async for chunk in content:
                 size += len(chunk)
-                if size > free:
-                    raise self._full()
+                if usage.used + size > usage.limit:
+                    raise self._full(usage)
                 await asyncio.to_thread(file.write, chunk)
             seen = await asyncio.to_thread(file.settle)
-        at, used = self._counts[owner]
-        self._counts[owner] = (at, used + size)
+        if have := self._counts.get(owner):
+            self._counts[owner] = (have[0], have[1] + size)
         return _entry(parts, seen)
 
     async def remove(self, actor: Actor, owner: str, path: str) -> None:
         """Remove a file, or a folder with all in it."""
-        await asyncio.to_thread(beneath.remove, self._root(owner), ("files", *self._file(path)))
+        anchor, inside = await self._place(actor, owner)
+        await asyncio.to_thread(beneath.remove, anchor, (*inside, *self._file(path)))
         self._counts.pop(owner, None)
 
     async def usage(self, actor: Actor, owner: str) -> Usage:
         """Return what the files use, counted at most a minute ago, and may use."""
-        root, now = self._root(owner), time.monotonic()
-        have = self._counts.get(owner)
+        anchor, inside = await self._place(actor, owner)
+        if not inside:
+            disk = shutil.disk_usage(anchor)
+            return Usage(used=disk.total - disk.free, limit=disk.total)
+        now, have = time.monotonic(), self._counts.get(owner)
         if have is None or now - have[0] > _COUNT_AGAIN:
-            have = self._counts[owner] = (now, await asyncio.to_thread(beneath.usage, root / "files"))
+            have = self._counts[owner] = (now, await asyncio.to_thread(beneath.usage, anchor / "files"))
         return Usage(used=have[1], limit=self._settings.limits.files)
 
     async def sign(self, actor: Actor, owner: str, path: str, *, seconds: float = 300) -> str:
@@ -101,9 +111,9 @@ class LocalStorage:
         text = json.dumps([owner, "/".join(beneath.split(path)), expires]).encode()
         return f"{self._settings.door.origin}/api/v1/signed/{_pack(text)}.{_pack(_seal(self._key, text))}"
 
-    def _entries(self, owner: str, parts: tuple[str, ...]) -> dict[str, os.stat_result]:
+    def _entries(self, place: Place, parts: tuple[str, ...]) -> dict[str, os.stat_result]:
         entries = {}
-        with beneath.folder(self._root(owner), ("files", *parts)) as descriptor, os.scandir(descriptor) as found:
+        with beneath.folder(place[0], (*place[1], *parts)) as descriptor, os.scandir(descriptor) as found:
             for one in found:
                 with contextlib.suppress(OSError):  # it vanished while we looked
                     seen = one.stat(follow_symlinks=False)
@@ -111,12 +121,18 @@ class LocalStorage:
                         entries[one.name] = seen
         return entries
 
-    def _root(self, owner: str) -> Path:
-        """Return the account's root: the innermost folder that the person cannot replace by a link."""
-        root = AccountPaths(self._settings.home, owner).root if is_name(owner) else None
-        if root is None or not root.is_dir():
+    async def _place(self, actor: Actor, owner: str) -> Place:
+        """Return the innermost folder that the person cannot replace by a link, and where their files lie in it."""
+        if not is_name(owner):
             raise NotFound("There is no such account.", field="owner")
-        return root
+        if chosen := accounts.folder_of(self._settings, owner):
+            return chosen, ()
+        root = AccountPaths(self._settings.home, owner).root
+        if not root.is_dir():
+            if actor.account != owner:
+                raise NotFound("There is no such account.", field="owner")
+            await asyncio.to_thread(accounts.prepare, self._settings, owner)  # nothing of theirs has run yet
+        return root, ("files",)
 
     def _file(self, path: str) -> tuple[str, ...]:
         parts = beneath.split(path)
@@ -124,12 +140,11 @@ class LocalStorage:
             raise BadInput("Name a file in your files.", field="path")
         return parts
 
-    def _full(self) -> StorageFull:
-        limit = self._settings.limits.files
+    def _full(self, usage: Usage) -> StorageFull:
         return StorageFull(
-            f"Your files would be over their limit of {format_size(limit)}; nothing was written.",
+            f"Your files would be over their limit of {format_size(usage.limit)}; nothing was written.",
             field="limits.files",
-            details={"limit": limit},
+            details={"limit": usage.limit, "used": usage.used},
         )
 
 
