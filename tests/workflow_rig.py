@@ -52,7 +52,13 @@ class PlainHost:
         cwd = AccountPaths(self.home, order.account).files / order.cwd
         with (Path(order.folder) / "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "ropewalk_runtime.step", order.folder, cwd=cwd, stdout=log, stderr=log,
+                sys.executable,
+                "-m",
+                "ropewalk_runtime.step",
+                order.folder,
+                cwd=cwd,
+                stdout=log,
+                stderr=log,
                 env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": _ROOTS, **order.environment},
                 start_new_session=True,
             )

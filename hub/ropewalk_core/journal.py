@@ -232,7 +232,8 @@ class Journal:
         try:
             if self._cursor <= after:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(waiter[1].wait(), timeout)
+                    async with asyncio.timeout(timeout):  # wait_for can swallow a cancellation in Python 3.11
+                        await waiter[1].wait()
         finally:
             self._waiters.discard(waiter)
         return self._cursor

@@ -1,8 +1,8 @@
 """One attempt of a step: read its inputs, run the person's code, write its outputs whole.
 
 A folder holds one attempt: ``inputs.json`` (written before it starts), ``outputs.json`` (written once, by rename) and
-``log``. The engine trusts ``outputs.json`` only with the attempt's own identifier in it, so that a late or foreign one is
-refused. In an image the same step reads what Argo mounts: ``python -m ropewalk_runtime.step`` finds its parameters and
+``log``. The engine trusts ``outputs.json`` only with the attempt's own identifier in it, not a late or foreign one.
+In an image the same step reads what Argo mounts: ``python -m ropewalk_runtime.step`` finds its parameters and
 artifacts as files below ``/ropewalk``. Values arrive as files and never become source. Standard library only.
 """
 

@@ -79,7 +79,7 @@ def encode(value: Any) -> tuple[bytes, str]:
         return json.dumps(value).encode(), JSON
     try:
         return _pickler().dumps(value, protocol=pickle.HIGHEST_PROTOCOL), PICKLE
-    except Exception as error:  # noqa: BLE001 - a class of the person's may raise anything while it is pickled
+    except Exception as error:
         raise Unsavable(f"{_type(value)} cannot be saved: {error}") from error
 
 
@@ -175,7 +175,7 @@ def _dump(value: Any, file: BinaryIO) -> None:
         _pickler().dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - a class of the person's may raise anything while it is pickled
+    except Exception as error:
         raise Unsavable(f"{_type(value)} cannot be saved: {error}") from error
 
 

@@ -145,7 +145,8 @@ class Engine:
             pause = min(max(self._timers[0][0] - now, 0.005), 5.0) if self._timers else None
             self._timed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._timed.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._timed.wait()
 
     # Deciding
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -199,9 +201,8 @@ class _Check:
                 raise BadWorkflow("Steps of a group have no dependencies.", field=place)
             if call.template not in self.templates:
                 raise BadWorkflow(f"There is no template '{call.template}'.", field=f"{place}.template")
-            seen = known | self._result_tags(prefix, (by_name[one] for one in sorted(before[call.name])))
-            self._call(call, seen, place)
-        after = known | self._result_tags(prefix, calls)
+            self._call(call, _Tags(known, partial(self._is_result, prefix, by_name, before[call.name])), place)
+        after = _Tags(known, partial(self._is_result, prefix, by_name, by_name))
         for parameter in template.outputs.parameters:
             source = parameter.value_from.parameter if parameter.value_from else None
             spot = f"{where}.outputs.parameters[{parameter.name}]"
@@ -214,7 +215,7 @@ class _Check:
                 raise BadWorkflow("It comes from a task: from.", field=spot)
             self._tags(artifact.from_, after, spot)
 
-    def _call(self, call: Call, known: set[str], place: str) -> None:
+    def _call(self, call: Call, known: _Tags, place: str) -> None:
         loops = [one for one in (call.with_items, call.with_param, call.with_sequence) if one is not None]
         if len(loops) > 1:
             raise BadWorkflow("A call has at most one of withItems, withParam and withSequence.", field=place)
@@ -224,7 +225,7 @@ class _Check:
             parts = (call.with_sequence.count, call.with_sequence.start, call.with_sequence.end)
             for one in filter(None, parts):
                 self._tags(one, known, f"{place}.withSequence")
-        inner = known | ({"item"} | {"item."} if loops else set())
+        inner = _Tags(known.plain, known.results, looping=bool(loops))
         if call.when is not None:
             self._tags(call.when, inner, f"{place}.when")
             self._dry(call.when, f"{place}.when")
@@ -238,7 +239,7 @@ class _Check:
             if "neither true nor false" not in str(error) and "not both numbers" not in str(error):
                 raise BadWorkflow(f"The condition cannot be read: {error}.", field=where) from error
 
-    def _supplied(self, arguments: Any, template: Template, place: str, known: set[str]) -> None:
+    def _supplied(self, arguments: Any, template: Template, place: str, known: Container[str]) -> None:
         given = {one.name: one for one in arguments.parameters}
         for parameter in arguments.parameters:
             if parameter.value is not None:
@@ -267,28 +268,28 @@ class _Check:
                     f"The template '{template.name}' needs the artifact '{file.name}'.", field=f"{place}.artifacts"
                 )
 
-    def _tags(self, value: str, known: set[str], where: str, *, strict: bool = True) -> None:
+    def _tags(self, value: str, known: Container[str], where: str, *, strict: bool = True) -> None:
         for tag in text.tags(value):
             if tag.startswith("="):
                 raise BadWorkflow(
                     f"The expression '{{{{{tag}}}}}' is not supported here.", field=where, hint="Use a plain {{tag}}."
                 )
-            loose = "item." in known and tag.startswith("item.")
-            if tag not in known and not loose and (strict or tag.partition(".")[0] in ("inputs", "workflow")):
+            if tag not in known and (strict or tag.partition(".")[0] in ("inputs", "workflow")):
                 raise BadWorkflow(f"Nothing is known as '{{{{{tag}}}}}' here.", field=where)
 
-    def _result_tags(self, prefix: str, calls: Iterable[Call]) -> set[str]:
-        found: set[str] = set()
-        for call in calls:
-            base = f"{prefix}.{call.name}"
-            found |= {f"{base}.status", f"{base}.id", f"{base}.name"}
-            template = self.templates.get(call.template)
-            if template is None:
-                continue
-            found |= {f"{base}.outputs.parameters.{one.name}" for one in template.outputs.parameters}
-            found |= {f"{base}.outputs.artifacts.{one.name}" for one in template.outputs.artifacts}
-            found |= {f"{base}.outputs.parameters", f"{base}.outputs.result", f"{base}.exitCode"}
-        return found
+    def _is_result(self, prefix: str, calls: Mapping[str, Call], before: Container[str], tag: str) -> bool:
+        """Say whether a tag is a result of a call that has ended by then."""
+        first, _, rest = tag.partition(".")
+        name, _, what = rest.partition(".")
+        if first != prefix or name not in before or calls[name].template not in self.templates:
+            return False
+        outputs = self.templates[calls[name].template].outputs
+        kind, _, wanted = what.removeprefix("outputs.").partition(".")
+        if what.startswith("outputs.") and wanted:
+            if kind == "parameters":
+                return any(one.name == wanted for one in outputs.parameters)
+            return kind == "artifacts" and any(one.name == wanted for one in outputs.artifacts)
+        return what in ("status", "id", "name", "exitCode", "outputs.result", "outputs.parameters")
 
     def _enum(self, parameter: Parameter, value: str | None, where: str) -> None:
         if parameter.enum is not None and value not in parameter.enum:
@@ -304,6 +305,20 @@ class _Check:
             raise BadWorkflow("Templates are nested too deeply.", field=f"spec.templates[{name}]")
         for called in sorted({call.template for call in _calls(self.templates[name])}):
             self._depth(called, (*above, name))
+
+
+@dataclass(frozen=True)
+class _Tags(Container[str]):
+    """The tags that mean something at a place: fixed ones, results of earlier calls, a loop's item."""
+
+    plain: Set[str]
+    results: Callable[[str], bool]
+    looping: bool = False
+
+    def __contains__(self, tag: object) -> bool:
+        if not isinstance(tag, str):
+            return False
+        return tag in self.plain or (self.looping and (tag == "item" or tag.startswith("item."))) or self.results(tag)
 
 
 class _Anything(dict[str, str]):

@@ -1,0 +1,232 @@
+"""The pure engine under any order of events: it ends, in the right order, without one attempt too many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ropewalk_core.model import RunSpec
+from ropewalk_workflows.engine import state as nouns
+from ropewalk_workflows.engine.core import MOST_LOST, step
+from ropewalk_workflows.engine.state import RunState
+from ropewalk_workflows.manifest import check, read
+
+IMAGES = {"python": "python"}
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> dict[str, Any]:
+    """A DAG of a few tasks, some of them fans, some with retries, some with conditions on others' ends."""
+    count = draw(st.integers(1, 7))
+    tasks: list[dict[str, Any]] = []
+    templates: list[dict[str, Any]] = []
+    for index in range(count):
+        before = draw(st.lists(st.integers(0, index - 1), unique=True, max_size=3)) if index else []
+        task: dict[str, Any] = {"name": f"t{index}", "template": f"p{index}"}
+        if before and draw(st.booleans()):
+            words = [draw(st.sampled_from(["", ".Failed", ".Succeeded", ".Skipped"])) for _ in before]
+            glue = draw(st.sampled_from([" && ", " || "]))
+            task["depends"] = glue.join(f"t{one}{word}" for one, word in zip(before, words, strict=True))
+        elif before:
+            task["dependencies"] = [f"t{one}" for one in before]
+        if draw(st.integers(0, 4)) == 0:
+            task["withItems"] = list(range(draw(st.integers(0, 3))))
+        if draw(st.integers(0, 5)) == 0:
+            task["when"] = draw(st.sampled_from(["1 == 1", "1 == 2"]))
+        if draw(st.integers(0, 6)) == 0:
+            task["continueOn"] = {"failed": True}
+        template: dict[str, Any] = {"name": f"p{index}", "container": {"image": "python", "command": ["x"]}}
+        if limit := draw(st.integers(0, 2)):
+            template["retryStrategy"] = {"limit": limit}
+        tasks.append(task)
+        templates.append(template)
+    spec: dict[str, Any] = {
+        "entrypoint": "main",
+        "templates": [{"name": "main", "dag": {"tasks": tasks, "failFast": draw(st.booleans())}}, *templates],
+    }
+    if draw(st.booleans()):
+        spec["parallelism"] = draw(st.integers(1, 3))
+    return {"kind": "Workflow", "spec": spec}
+
+
+def fresh(manifest: dict[str, Any], facts: dict[str, dict[str, Any]] | None = None) -> RunState:
+    spec = RunSpec(name="x", manifest=manifest)
+    found = RunState(run="run-1", owner="alice", spec=spec, manifest=read(manifest, IMAGES))
+    found.facts = {key: nouns.Fact(**value) for key, value in (facts or {}).items()}
+    return found
+
+
+class World:
+    """Everything around the engine: what is ready, what runs, and how often each was tried."""
+
+    def __init__(self, manifest: dict[str, Any]) -> None:
+        self.state = fresh(manifest)
+        self.now = 1.0
+        self.ready: list[str] = []
+        self.running: dict[str, int] = {}
+        self.recovering: dict[str, int] = {}
+        self.launched: dict[str, int] = {}
+        self.succeeded: set[str] = set()
+        self.stop = False
+        self.take(nouns.Begin(self.now))
+
+    def take(self, event: nouns.Event) -> None:
+        _, actions = step(self.state, event)
+        for one in actions:
+            if isinstance(one, nouns.Ready):
+                self.ready.append(one.id)
+            elif isinstance(one, nouns.Launch):
+                assert one.id not in self.running, "one attempt at a time"
+                assert one.id not in self.succeeded, "what is done is not run again"
+                self.running[one.id] = one.attempt
+                self.launched[one.id] = self.launched.get(one.id, 0) + 1
+                self.check_needs(one.id)
+            elif isinstance(one, nouns.Recover):
+                self.recovering[one.id] = one.attempt
+
+    def check_needs(self, leaf: str) -> None:
+        node = self.state.nodes[leaf]
+        call = node.call
+        assert call is not None
+        composite = node.parent.parent if node.parent is not None and node.parent.kind == "loop" else node.parent
+        assert composite is not None
+        for name in check.needs(call):
+            assert composite.children[name].ended, f"{leaf} started before {name} ended"
+
+    def act(self, draw: st.DrawFn) -> None:
+        """Let one thing happen that could happen next."""
+        self.now += 1
+        choices = ["tick"]
+        choices += ["grant"] if self.ready else []
+        choices += ["exit"] * 3 if self.running else []
+        choices += ["lose"] if self.running else []
+        choices += ["stale"] if self.launched else []
+        choices += ["recover"] * 4 if self.recovering else []
+        choices += ["crash", "cancel"] if draw(st.integers(0, 15)) == 0 else []
+        what = draw(st.sampled_from(choices))
+        if what == "grant":
+            self.take(nouns.Grant(self.now, self.ready.pop(draw(st.integers(0, len(self.ready) - 1)))))
+        elif what == "exit":
+            leaf = draw(st.sampled_from(sorted(self.running)))
+            ok = draw(st.integers(0, 2)) > 0
+            if ok:
+                self.succeeded.add(leaf)
+            self.take(nouns.Exited(self.now, leaf, self.running.pop(leaf), nouns.Outcome(ok, error="" if ok else "no")))
+        elif what == "lose":
+            leaf = draw(st.sampled_from(sorted(self.running)))
+            self.take(nouns.Lost(self.now, leaf, self.running.pop(leaf)))
+        elif what == "stale":
+            leaf = draw(st.sampled_from(sorted(self.launched)))
+            self.take(nouns.Exited(self.now, leaf, 99, nouns.Outcome(True)))
+        elif what == "recover":
+            leaf, attempt = self.recovering.popitem()
+            self.take(nouns.Lost(self.now, leaf, attempt))
+        elif what == "cancel":
+            self.stop = True
+            self.take(nouns.Cancel(self.now))
+        elif what == "crash":
+            facts = {key: fact.as_dict() for key, fact in self.state.facts.items() if fact.as_dict()}
+            self.state = fresh(self.state.spec.manifest, facts)
+            self.ready, self.running, self.recovering = [], {}, {}
+            self.take(nouns.Begin(self.now))
+            if self.stop:
+                self.take(nouns.Cancel(self.now))
+        else:
+            self.take(nouns.Tick(self.now + 1000))
+
+
+@settings(max_examples=150, deadline=None)
+@given(graphs(), st.data())
+def test_any_interleaving_ends_well(manifest: dict[str, Any], data: st.DataObject) -> None:
+    world = World(manifest)
+    for _ in range(400):
+        if world.state.finished:
+            break
+        world.act(data.draw)
+    else:
+        # Nothing surprising any more: let everything succeed, and it must end.
+        for _ in range(400):
+            world.now += 1
+            world.take(nouns.Tick(world.now + 1000))
+            while world.recovering:
+                leaf, attempt = world.recovering.popitem()
+                world.take(nouns.Lost(world.now, leaf, attempt))
+            while world.ready:
+                world.take(nouns.Grant(world.now, world.ready.pop()))
+            for leaf, attempt in list(world.running.items()):
+                del world.running[leaf]
+                world.take(nouns.Exited(world.now, leaf, attempt, nouns.Outcome(True)))
+    state = world.state
+    assert state.finished
+    assert not any(fact.running for fact in state.facts.values())
+    assert all(node.ended for node in state.nodes.values())
+    assert state.running == 0
+    for leaf, fact in state.facts.items():
+        template = state.nodes[leaf].template
+        assert template is not None
+        limit = int(template.retry_strategy.limit or 0) if template.retry_strategy else 0
+        assert fact.tries <= limit
+        assert fact.lost <= MOST_LOST + 1
+
+
+def interpret(manifest: dict[str, Any], fails: set[str]) -> dict[str, str]:
+    """Say how each task ends, by the obvious reading: no clock, no order, no retries left."""
+    ends: dict[str, str] = {}
+    tasks = manifest["spec"]["templates"][0]["dag"]["tasks"]
+    for task in tasks:
+        if all(ends[one] in ("Succeeded", "Skipped") for one in task.get("dependencies", [])):
+            ends[task["name"]] = "Failed" if task["name"] in fails else "Succeeded"
+        else:
+            ends[task["name"]] = "Omitted"
+    return ends
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 8), st.data())
+def test_it_agrees_with_a_tiny_interpreter(count: int, data: st.DataObject) -> None:
+    tasks = []
+    for index in range(count):
+        before = data.draw(st.lists(st.integers(0, index - 1), unique=True, max_size=3)) if index else []
+        tasks.append({"name": f"t{index}", "template": "p", "dependencies": [f"t{one}" for one in before]})
+    templates = [
+        {"name": "main", "dag": {"tasks": tasks, "failFast": False}},
+        {"name": "p", "container": {"image": "python", "command": ["x"]}},
+    ]
+    manifest = {"kind": "Workflow", "spec": {"entrypoint": "main", "templates": templates}}
+    fails = set(data.draw(st.lists(st.sampled_from([task["name"] for task in tasks]), unique=True)))
+    world = World(manifest)
+    while not world.state.finished:
+        while world.ready:
+            world.take(nouns.Grant(world.now, world.ready.pop(0)))
+        for leaf, attempt in list(world.running.items()):
+            del world.running[leaf]
+            world.take(nouns.Exited(world.now, leaf, attempt, nouns.Outcome(leaf not in fails, error="no")))
+    expected = interpret(manifest, fails)
+    assert world.state.root is not None
+    assert {name: one.phase for name, one in world.state.root.children.items()} == expected
+    assert (world.state.phase == "Succeeded") == (
+        not fails & {name for name, end in expected.items() if end == "Failed"}
+    )
+
+
+def test_a_chain_of_thousands_and_a_wide_fan_take_no_stack() -> None:
+    chain = [
+        {"name": f"t{index}", "template": "p", **({"dependencies": [f"t{index - 1}"]} if index else {})}
+        for index in range(3000)
+    ]
+    templates = [
+        {"name": "main", "dag": {"tasks": chain}},
+        {"name": "p", "container": {"image": "python", "command": ["x"]}},
+    ]
+    manifest = {"kind": "Workflow", "spec": {"entrypoint": "main", "templates": templates}}
+    facts = {f"t{index}": {"phase": "Succeeded", "attempt": 1} for index in range(3000)}
+    state = fresh(manifest, facts)
+    step(state, nouns.Begin(1.0))
+    assert state.finished
+    assert state.phase == "Succeeded"
+    failed = fresh(manifest, {"t0": {"phase": "Failed", "attempt": 1}})
+    step(failed, nouns.Begin(1.0))
+    assert failed.finished
+    assert failed.phase == "Failed"
