@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 
 from ropewalk_core import guard
@@ -45,6 +46,7 @@ from ropewalk_core.placement import Inventory, Node, Placement
 from ropewalk_core.settings import Settings, load
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.app import create_app
+from ropewalk_hub.issuer.passwords import Passwords
 from ropewalk_hub.platform import Platform, build
 from ropewalk_hub.security import cookie_name
 
@@ -219,7 +221,8 @@ class Stage:
 def make(home: Path, port: int = 8000) -> Stage:
     """Build the platform with a first administrator and nothing else."""
     settings: Settings = load(home, environ={}, door_port=port)
-    platform = build(settings, Addresses(1, 2, 3))
+    cheap = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    platform = build(settings, Addresses(1, 2, 3), passwords=cheap)
     things = Things(platform.journal, f"http://{OWNER}.localhost:{port}")
     link = platform.issuer.first_link() or ""
     _, cookie = platform.issuer.use_first(link.rpartition("/")[2], OWNER, PASSWORD, full_name="Ada Lovelace")
