@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 MEMORY_EXIT = 86
 """Exit code of a Python child that ran out of memory; the keeper reports it as reason ``memory``."""
@@ -87,6 +87,17 @@ def redirect(log: int | None) -> None:
     os.dup2(target, 2)
     for descriptor in {null, target} - {0, 1, 2}:
         os.close(descriptor)
+
+
+def close_others(kept: Collection[int]) -> None:
+    """Close every descriptor but the standard ones and these: what a zygote has open is not the child's."""
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in kept:
+            try:
+                os.close(descriptor)
+            except OSError:  # the one that listed the folder
+                continue
 
 
 def default_signals() -> None:

@@ -397,5 +397,6 @@ def _close(descriptors: list[int]) -> None:
 
 
 def main(control: int, idle: float, boot: str) -> None:
-    """Run a keeper on an inherited packet socket."""
+    """Run a keeper on an inherited packet socket, which nothing that it starts may inherit."""
+    os.set_inheritable(control, False)
     Keeper(socket.socket(fileno=control), idle, boot).run()

@@ -137,6 +137,7 @@ def _second_child(order: dict[str, Any], descriptors: list[int], isolated: bool)
     execution.default_signals()
     log = descriptors[0] if descriptors else None
     execution.redirect(log)
+    execution.close_others(descriptors[1:])
     if isolated:
         isolate.settle(int(order.get("scratch") or order["memory"]))
     execution.limit(int(order["memory"]), int(order["processes"]) if isolated else None)
