@@ -1,0 +1,170 @@
+"""The real engine and the real host in a sandbox: steps, limits, and kill -9 of engine and host."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ropewalk_core.model import State
+from ropewalk_core.placement import Placement
+from ropewalk_workflows.compile import from_object
+from ropewalk_workflows.dag import step, workflow
+from tests.engine_rig import EngineRig
+from tests.function_rig import needs_sandbox
+
+ENGINE, HOST = "ropewalk_workflows.engine", "ropewalk_hub.host"
+POINTS = ["before-report", "after-report:2", "before-launch", "before-run:2", "after-run", "after-run:3"]
+EXAMPLES = Path(__file__).parents[2] / "workflows" / "examples"
+
+
+@step
+def write(name: str, needs: Any = None) -> str:
+    """Note that it ran, in the account's files."""
+    with open("order.txt", "a") as file:
+        file.write(name + "\n")
+    return name
+
+
+@step
+def slow(name: str) -> str:
+    import time
+
+    with open("slow.txt", "a") as file:
+        file.write(name + "\n")
+    time.sleep(1.5)
+    return name
+
+
+@step(placement=Placement(memory="256Mi"))
+def greedy() -> int:
+    return len(bytearray(2**30))
+
+
+@step(timeout=1)
+def sleepy() -> None:
+    import time
+
+    time.sleep(60)
+
+
+@step
+def who() -> dict[str, Any]:
+    import os
+
+    import ropewalk
+
+    seen = sorted(os.listdir("/"))
+    return {"uid": os.getuid(), "here": os.getcwd(), "root": seen, "name": ropewalk.__name__, "pid": os.getpid()}
+
+
+@workflow
+def chain(length: int = 4) -> object:
+    last = None
+    for index in range(length):
+        last = write(str(index), last)
+    return last
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[EngineRig]:
+    needs_sandbox()
+    found = EngineRig(tmp_path / "home")
+    yield found
+    await found.close()
+
+
+@pytest.mark.parametrize("name", ["diamond", "fan_out", "dynamic", "retry", "argo_steps.yaml", "hera_program"])
+async def test_examples_run_in_the_sandbox(rig: EngineRig, name: str) -> None:
+    expected = None
+    if name.endswith(".yaml"):
+        spec = from_object((EXAMPLES / name).read_text())
+    else:
+        module = importlib.import_module(f"examples.{name}")
+        spec, expected = from_object(module.EXAMPLE, **module.ARGUMENTS), module.RESULT
+    await rig.start()
+    run = await rig.wait((await rig.submit(spec)).id)
+    assert run.status.state == State.DONE, [(one.name, one.error, one.traceback) for one in run.steps]
+    assert expected is None or rig.result(run) == expected
+
+
+async def test_a_step_sees_the_account_and_nothing_else(rig: EngineRig) -> None:
+    @workflow
+    def flow() -> object:
+        return who()
+
+    await rig.start()
+    seen = rig.result(await rig.wait((await rig.submit(flow.spec())).id))
+    assert seen["uid"] == rig.paths.root.stat().st_uid
+    assert seen["here"] == str(rig.paths.files)
+    assert seen["name"] == "ropewalk"
+    assert seen["pid"] < 100, "a process namespace of its own"
+
+
+async def test_limits_end_a_step_with_a_clear_sentence(rig: EngineRig) -> None:
+    @workflow
+    def memory() -> object:
+        return greedy()
+
+    @workflow
+    def time_() -> object:
+        return sleepy()
+
+    await rig.start()
+    run = await rig.wait((await rig.submit(memory.spec())).id)
+    assert run.status.why is not None
+    assert run.status.why.code == "RW-OUT-OF-MEMORY"
+    assert "256Mi" in run.status.why.cause
+    run = await rig.wait((await rig.submit(time_.spec())).id)
+    assert run.status.why is not None
+    assert run.status.why.code == "RW-TIMED-OUT"
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_an_engine_killed_at_any_point_goes_on(rig: EngineRig, point: str) -> None:
+    await rig.start(crash=point)
+    run = await rig.submit(chain.spec(length=4))
+    process = rig.processes[ENGINE]
+    async with asyncio.timeout(20):
+        assert await process.wait() == -9
+    await rig.spawn(ENGINE)
+    found = await rig.wait(run.id)
+    assert found.status.state == State.DONE, found.status
+    order = (rig.paths.files / "order.txt").read_text().split()
+    assert sorted(set(order)) == ["0", "1", "2", "3"]
+    assert order == sorted(order), "never back to a step that was done"
+    assert len(order) <= 5, "only the step that was under way may have run twice"
+
+
+async def test_a_killed_host_loses_only_what_was_under_way(rig: EngineRig) -> None:
+    @workflow
+    def flow() -> object:
+        return slow(write("first"))
+
+    await rig.start(host_apart=True)
+    run = await rig.submit(flow.spec())
+    async with asyncio.timeout(30):
+        while not (rig.paths.files / "slow.txt").exists():  # noqa: ASYNC110 - another process makes the file
+            await asyncio.sleep(0.05)
+    await rig.kill(HOST)
+    await rig.spawn(HOST)
+    found = await rig.wait(run.id)
+    assert found.status.state == State.DONE, found.status
+    assert (rig.paths.files / "order.txt").read_text() == "first\n"
+    assert (rig.paths.files / "slow.txt").read_text() == "first\n" * 2
+
+
+async def test_a_platform_that_restarts_meanwhile_hears_of_everything(rig: EngineRig) -> None:
+    await rig.start()
+    run = await rig.submit(chain.spec(length=3))
+    await asyncio.sleep(0.3)
+    await rig.unserve()
+    await asyncio.sleep(0.5)
+    await rig.serve()
+    found = await rig.wait(run.id)
+    assert found.status.state == State.DONE
+    assert (rig.paths.files / "order.txt").read_text() == "0\n1\n2\n"
