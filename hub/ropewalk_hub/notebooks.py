@@ -18,7 +18,7 @@ from ropewalk_core.journal import Append, Journal, Put
 from ropewalk_core.local import logs
 from ropewalk_core.model import Actor, LogLine, Notebook, Page, State, Status, Why
 from ropewalk_core.names import check_name, notebook_host
-from ropewalk_core.placement import Placement
+from ropewalk_core.placement import Inventory, Placement, fit
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 from ropewalk_hub.hub_client import HubClient
@@ -43,15 +43,19 @@ def address(settings: Settings, owner: str) -> str:
 class HubNotebooks:
     """`ropewalk_core.ports.Notebooks`."""
 
-    def __init__(self, hub: HubClient, journal: Journal, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, hub: HubClient, journal: Journal, settings: Settings, clock: Clock, *, inventory: Inventory
+    ) -> None:
         self._hub = hub
         self._journal = journal
         self._settings = settings
         self._clock = clock
+        self._inventory = inventory
 
     async def start(self, actor: Actor, owner: str, name: str = "", *, placement: Placement | None = None) -> Notebook:
         """See `Notebooks.start`."""
         _check(owner, name)
+        fit(placement or Placement(), self._inventory)
         have = await self.get(actor, owner)
         if have.status.state in (State.RUNNING, State.STARTING):
             return have

@@ -178,7 +178,7 @@ def build(
         issuer=issuer,
         hub=hub,
         identity=guard.GuardedIdentity(identity),
-        notebooks=guard.GuardedNotebooks(HubNotebooks(hub, journal, settings, clock)),
+        notebooks=guard.GuardedNotebooks(HubNotebooks(hub, journal, settings, clock, inventory=inventory)),
         services=guard.GuardedServices(services),
         functions=guard.GuardedFunctions(functions),
         workflows=guard.GuardedWorkflows(workflows),

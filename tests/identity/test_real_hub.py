@@ -1,0 +1,131 @@
+"""The whole way with a real JupyterHub behind its real proxy: in, out, thrown out, and the issuer away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ropewalk_hub.hub_client import HubClient
+from ropewalk_hub.secrets_store import Secret, SecretsStore
+from tests.identity.real_hub import PROXY, RealHub, running
+from tests.identity.stage import PASSWORD
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not PROXY.exists(), reason="the hub's proxy is not installed; `make setup` does it"),
+]
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[RealHub]:
+    async with running() as one:
+        yield one
+
+
+async def first(hub: RealHub, browser: httpx.AsyncClient) -> None:
+    link = await hub.first_link()
+    made = await browser.post(link, data={"account": "alice", "password": PASSWORD})
+    assert made.status_code == 200 and made.url.path == "/"
+
+
+async def sign_in(browser: httpx.AsyncClient, password: str = PASSWORD) -> None:
+    answer = await browser.post("/sign-in", data={"account": "alice", "password": password, "next": "/account"})
+    assert answer.url.path == "/account", answer.text
+
+
+async def signed_in_at_hub(browser: httpx.AsyncClient) -> bool:
+    answer = await browser.get("/hub/token")
+    return answer.status_code == 200 and answer.url.path == "/hub/token"
+
+
+async def until(look: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while not await look():  # noqa: ASYNC110  # what is looked at is another process
+            await asyncio.sleep(0.3)
+
+
+async def until_out(browser: httpx.AsyncClient, seconds: float) -> None:
+    async def out() -> bool:
+        return not await signed_in_at_hub(browser)
+
+    await until(out, seconds)
+
+
+async def test_people_come_in_and_go_out(hub: RealHub) -> None:
+    async with hub.browser() as browser, hub.browser() as other:
+        # Anonymous: the hub sends to our sign-in.
+        assert (await browser.get("/hub/token")).url.path == "/sign-in"
+        await first(hub, browser)
+        assert await signed_in_at_hub(browser)
+        cookies = {cookie.name: cookie for cookie in browser.cookies.jar}
+        for name in ("ropewalk-session", "jupyterhub-hub-login", "ropewalk-id"):
+            assert not cookies[name].domain_specified, name  # host-only
+            assert cookies[name].has_nonstandard_attr("HttpOnly")
+        assert cookies["ropewalk-id"].path == cookies["jupyterhub-hub-login"].path == "/hub/"
+
+        # The hub's own forms keep their own guard.
+        assert (await browser.post("/hub/spawn", data={})).status_code == 403
+
+        # Out here is out there; the other browser stays.
+        await sign_in(other)
+        assert await signed_in_at_hub(other)
+        out = await browser.post("/sign-out")
+        assert out.url.path == "/sign-in" and "signed-out" in out.url.query.decode()
+        assert not await signed_in_at_hub(browser)
+        assert "jupyterhub-hub-login" not in browser.cookies
+        assert await signed_in_at_hub(other)
+
+        # A password change throws the other one out of the hub within the minute.
+        await sign_in(browser)
+        change = {"old": PASSWORD, "password": "another rope entirely"}
+        assert (await browser.post("/account/password", data=change)).status_code == 200
+        await until_out(other, 60)
+        assert "ropewalk_administrator" not in hub.log("hub") and PASSWORD not in hub.log("hub")
+        assert PASSWORD not in hub.log("platform")
+
+        # Signing out at the hub signs out here.
+        assert await signed_in_at_hub(browser)
+        assert (await browser.get("/hub/logout")).url.path == "/sign-in"
+        assert (await browser.get("/account")).status_code == 401
+
+
+async def test_the_hub_goes_on_while_the_issuer_is_away(hub: RealHub) -> None:
+    async with hub.browser() as browser:
+        await first(hub, browser)
+        assert await signed_in_at_hub(browser)
+        hub.end("platform", 9)
+        await asyncio.sleep(21)  # past the hub's own memory: it asks now
+        assert await signed_in_at_hub(browser)
+        hub.start("platform")
+
+        async def back() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return (await browser.get("/account")).status_code == 200
+            return False
+
+        await until(back, 30)
+        assert await signed_in_at_hub(browser)
+
+
+async def test_the_platform_is_no_administrators_door(hub: RealHub, tmp_path: Path) -> None:
+    async with hub.browser() as browser:
+        await first(hub, browser)
+        assert await signed_in_at_hub(browser)
+        assert (await browser.get("/hub/admin")).status_code in (403, 404)
+        ours = HubClient(
+            hub.where.hub_url, SecretsStore(hub.settings).text(Secret.PLATFORM_TOKEN), host=hub.settings.door.host
+        )
+        model = await ours.user("alice")
+        assert model is not None and model["admin"] is False
+        assert await ours.user("nobody") is None
+        await ours.ensure_user("bob")
+        await ours.ensure_user("bob")
+        assert {one["name"] for one in await ours.users()} == {"alice", "bob"}
+        await ours.stop("bob")
+        await ours.end_browser_tokens("bob")
+        await ours.close()
