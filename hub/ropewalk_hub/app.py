@@ -56,7 +56,7 @@ async def serve(platform: Platform, port: int, path: Path) -> None:
     siblings = _server(internal.create_app(platform))
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(one, _stop, people, siblings)
+        loop.add_signal_handler(one, _stop, platform, people, siblings)
     async with _background(platform):
         await asyncio.gather(people.serve(), siblings.serve(sockets=[_private(path)]))
     await platform.close()
@@ -100,7 +100,8 @@ def _server(app: FastAPI, **where: object) -> _Server:
     return _Server(config)
 
 
-def _stop(*servers: uvicorn.Server) -> None:
+def _stop(platform: Platform, *servers: uvicorn.Server) -> None:
+    platform.feed.end()
     for server in servers:
         server.should_exit = True
 

@@ -6,6 +6,7 @@ side (``gateway/directory.py``).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from ropewalk_core.journal import Journal
@@ -16,8 +17,8 @@ from ropewalk_core.model import Call, Service, ServiceRoute, Snapshot
 from ropewalk_core.settings import Settings
 from ropewalk_hub.issuer import Issuer
 
-PATIENCE = 2.0
-"""Seconds a poll waits for news: a gateway is never more than 5 s behind, and the platform ends in less than 3."""
+PATIENCE = 4.0
+"""Seconds a poll waits for news; with the way there and back a gateway is never more than 5 s behind."""
 
 
 class GatewayFeed:
@@ -31,13 +32,18 @@ class GatewayFeed:
 
     def __init__(self, settings: Settings, journal: Journal, issuer: Issuer, functions: LocalFunctions) -> None:
         self._settings, self._journal, self._issuer, self._functions = settings, journal, issuer, functions
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Answer polls that wait, and let no other wait: the process ends."""
+        self._ending.set()
 
     async def snapshot(self, after: int | None) -> Snapshot:
         """Return the present snapshot; when the gateway has it already, wait for news or for `PATIENCE`."""
         if after is not None:
             self._functions.gateway_asked(after)
-            if self._journal.cursor <= after:
-                await self._journal.wait(after, timeout=PATIENCE)
+            if self._journal.cursor <= after and not self._ending.is_set():
+                await self._news(after)
         cursor = self._journal.cursor  # read first: what comes meanwhile is in the next snapshot too
         return Snapshot(
             cursor=cursor,
@@ -51,6 +57,18 @@ class GatewayFeed:
     def record_calls(self, calls: Sequence[Call]) -> None:
         """Remember what the gateway reports."""
         self._functions.record_calls(calls)
+
+    async def _news(self, after: int) -> None:
+        waits = [
+            asyncio.ensure_future(self._journal.wait(after, timeout=PATIENCE)),
+            asyncio.ensure_future(self._ending.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     def _services(self) -> tuple[ServiceRoute, ...]:
         found = [Service.model_validate(one.body) for one in self._journal.page(SERVICE, limit=100_000)]
