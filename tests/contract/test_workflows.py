@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,14 @@ def manifest(script: str) -> dict[str, Any]:
 @pytest.mark.timeout(120)
 class TestLocalWorkflows(WorkflowsContract):
     @pytest.fixture
-    async def port(self, tmp_path: Path) -> AsyncIterator[LocalWorkflows]:  # type: ignore[override]
-        rig = EngineRig(tmp_path / "home")
-        try:
-            await rig.start()
-            yield rig.workflows
-        finally:
-            await rig.close()
+    async def port(self) -> AsyncIterator[LocalWorkflows]:  # type: ignore[override]
+        with tempfile.TemporaryDirectory(prefix="rw-") as folder:  # short: a socket's path has at most 107 bytes
+            rig = EngineRig(Path(folder) / "home")
+            try:
+                await rig.start()
+                yield rig.workflows
+            finally:
+                await rig.close()
 
     @pytest.fixture
     def quick(self) -> RunSpec:
