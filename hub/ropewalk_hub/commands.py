@@ -18,7 +18,7 @@ from typing import Any
 from ropewalk_core import settings as settings_module
 from ropewalk_core.cli.output import echo, table
 from ropewalk_core.cli.parsing import Subparsers, common
-from ropewalk_core.errors import BadInput, HomeHeld, Internal, RopewalkError, Unavailable
+from ropewalk_core.errors import BadInput, Internal, RopewalkError, Unavailable, from_problem
 from ropewalk_core.placement import format_size
 from ropewalk_core.process_table import proportional_memory, seen, send, tree
 from ropewalk_core.processes import Processes, become
@@ -79,7 +79,7 @@ def _up(arguments: argparse.Namespace) -> int:
     settings = settings_module.load(arguments.home, door_port=arguments.port, folder=arguments.folder)
     argv = [sys.executable, "-m", "ropewalk_hub.supervisor", "--home", str(settings.home)]
     argv += ["--port", str(settings.door.port)]
-    argv += ["--json"] if arguments.json else []
+    argv += ["--json"] if arguments.json or arguments.detach else []
     argv += [str(settings.folder)] if settings.folder else []
     if not arguments.detach:
         become(argv, env=siblings.environment(settings))
@@ -110,12 +110,10 @@ def _detach(settings: Settings, argv: list[str]) -> dict[str, Any]:
 def _not_ready(log: Path) -> RopewalkError:
     """Return what the supervisor said before it ended."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    at = next((number for number, line in enumerate(lines) if line.startswith("ropewalk: ")), None)
-    if at is None:
-        return Unavailable("The platform did not get ready.", hint=f"Look at {log}.")
-    message = lines[at].removeprefix("ropewalk: ").rpartition(" [")[0]
-    kind = HomeHeld if "[RW-HOME-HELD]" in lines[at] else Unavailable
-    return kind(message, hint=" ".join(line.strip() for line in lines[at + 1 :]) or f"Look at {log}.")
+    for line in reversed(lines):
+        if line.startswith('{"code": "RW-'):
+            return from_problem(json.loads(line))
+    return Unavailable("The platform did not get ready.", hint=f"Look at {log}.")
 
 
 def _down(arguments: argparse.Namespace) -> int:

@@ -51,6 +51,9 @@ def prepare(settings: Settings) -> None:
         raise Denied(
             f"You may not write in {home}.", field="--home", hint="Choose another home with --home."
         ) from error
+    except OSError as error:
+        sentence = f"The home {home} cannot be made: {error.strerror}."
+        raise BadInput(sentence, field="--home", hint="Choose another home with --home.") from error
     owner = home.stat().st_uid
     if owner != os.geteuid():
         raise Denied(

@@ -3,12 +3,14 @@
 // The supervisor binds both loopback addresses once and keeps them while this process is restarted, so nobody else can
 // take the port, connections wait instead of failing, and one proxy serves both. The proxy's own command line knows a
 // single address. It knows the platform's own route from its first moment, so signing in does not wait for the hub,
-// which adds all routes. Arguments: the package's folder, the API port, the platform's address, its host name, then
-// descriptor numbers.
+// which adds all routes. Routes are kept in a file: the hub looks after them only every five minutes, and after a kill
+// open notebooks should come back at once. Arguments: the package's folder, the file of routes, the API port, the
+// platform's address, its host name, then descriptor numbers.
+import fs from "node:fs";
 import net from "node:net";
 import { pathToFileURL } from "node:url";
 
-const [folder, apiPort, platform, host, ...sockets] = process.argv.slice(2);
+const [folder, file, apiPort, platform, host, ...sockets] = process.argv.slice(2);
 const { ConfigurableProxy } = await import(pathToFileURL(`${folder}/lib/configproxy.js`));
 const { defaultLogger } = await import(pathToFileURL(`${folder}/lib/log.js`));
 
@@ -25,7 +27,37 @@ const proxy = new ConfigurableProxy({
   timeout: 0,
 });
 
+function routes() {
+  try {
+    return Object.entries(JSON.parse(fs.readFileSync(file, "utf8")));
+  } catch {
+    return []; // none yet, or cut short by a full disk: the hub adds them again
+  }
+}
+
+async function save() {
+  try {
+    fs.writeFileSync(`${file}.new`, JSON.stringify(await proxy._routes.getAll()), { mode: 0o600 });
+    fs.renameSync(`${file}.new`, file);
+  } catch (error) {
+    log.error(`the routes were not kept: ${error.message}`);
+  }
+}
+
+for (const [path, data] of routes()) {
+  await proxy.addRoute(path, data);
+}
+for (const name of ["addRoute", "removeRoute"]) {
+  const change = proxy[name].bind(proxy);
+  proxy[name] = async (...given) => {
+    const result = await change(...given);
+    await save();
+    return result;
+  };
+}
 await proxy.addRoute(`/${host}`, { target: platform });
+await proxy.addRoute("/", { target: `${platform}/_door` });
+
 proxy.proxyServer.listen({ fd: Number(sockets[0]) });
 for (const socket of sockets.slice(1)) {
   net

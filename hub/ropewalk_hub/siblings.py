@@ -24,6 +24,7 @@ from ropewalk_hub.sockets import Doors
 
 Check = Callable[[], Awaitable[bool]]
 _PATIENCE = 3.0
+ROUTES = "routes.json"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,15 @@ def _proxy(settings: Settings, addresses: Addresses, doors: Doors) -> Sibling:
     numbers = [str(one.fileno()) for one in doors.platform]
     return Sibling(
         "proxy",
-        [str(folder / "node"), str(script), str(node.proxy_script()), str(addresses.proxy_api), *target, *numbers],
+        [
+            str(folder / "node"),
+            str(script),
+            str(node.proxy_script()),
+            str(settings.run / ROUTES),
+            str(addresses.proxy_api),
+            *target,
+            *numbers,
+        ],
         lambda: port_answers(addresses.proxy_api, "/"),
         env={"CONFIGPROXY_AUTH_TOKEN": SecretsStore(settings).text(Secret.PROXY_TOKEN)},
         sockets=doors.platform,

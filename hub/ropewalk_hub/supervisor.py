@@ -29,7 +29,7 @@ from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
 from ropewalk_hub import addresses, sockets
 from ropewalk_hub.home import Hold, prepare
-from ropewalk_hub.siblings import Sibling, all_of, ask_unix, environment
+from ropewalk_hub.siblings import ROUTES, Sibling, all_of, ask_unix, environment
 
 log = logging.getLogger("ropewalk.supervisor")
 PREFIX = "platform."
@@ -74,29 +74,35 @@ class Supervisor:
         prepare(self.settings)
         sandbox.check_folder(self.settings)
         with Hold(self.settings) as hold:
+            folder = str(self.settings.folder) if self.settings.folder else None
+            hold.say(address=self.settings.door.origin, folder=folder)
+            ports = self._take_over()  # first: what a killed run left may still hold the doors
             doors = sockets.listen(self.settings)
             try:
-                folder = str(self.settings.folder) if self.settings.folder else None
-                hold.say(address=self.settings.door.origin, folder=folder)
                 self._catch_signals()
-                siblings = self._choose(self.settings, self._take_over(), doors)
-                async with asyncio.TaskGroup() as tasks:
-                    keepers = [tasks.create_task(self._keep(one)) for one in siblings]
-                    watch = tasks.create_task(self._watch(siblings))
-                    try:
-                        await self._until_ready(siblings, ready)
-                        await self._stopping.wait()
-                    finally:
-                        self._stopping.set()
-                        for task in (*keepers, watch):
-                            task.cancel()
-                        await self._stop(siblings)
-            except BaseExceptionGroup as group:
-                raise group.exceptions[0] from group
+                await self._live(self._choose(self.settings, ports, doors), ready)
             finally:
                 doors.close()
-                (self.settings.run / "ready.json").unlink(missing_ok=True)
+                for name in ("ready.json", ROUTES):
+                    (self.settings.run / name).unlink(missing_ok=True)
         return 0
+
+    async def _live(self, siblings: Sequence[Sibling], ready: Callable[[dict[str, Any]], None]) -> None:
+        """Keep the processes until a signal comes, and end them whatever happens."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keepers = [tasks.create_task(self._keep(one)) for one in siblings]
+                watch = tasks.create_task(self._watch(siblings))
+                try:
+                    await self._until_ready(siblings, ready)
+                    await self._stopping.wait()
+                finally:
+                    self._stopping.set()
+                    for task in (*keepers, watch):
+                        task.cancel()
+                    await self._stop(siblings)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -121,6 +127,7 @@ class Supervisor:
             pass
         # Notebook servers know the hub by its port: with another one they could never be reached again.
         self.processes.sweep(lambda name: name.startswith("notebook."), grace=3.0)
+        (self.settings.run / ROUTES).unlink(missing_ok=True)
         ports = addresses.pick()
         addresses.write(self.settings, ports)
         return ports

@@ -1,0 +1,193 @@
+"""The real platform under kill -9: each process alone, all at once; notebooks stay, Ctrl-C leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ropewalk_core.process_table import seen, tree
+from ropewalk_core.processes import Processes, run
+from tests.faults.test_supervisor import free_port
+
+ROPEWALK = str(Path(os.sys.prefix) / "bin" / "ropewalk")  # type: ignore[attr-defined]
+OWN = ("proxy", "platform", "hub", "gateway", "engine", "host")
+pytestmark = pytest.mark.timeout(240)
+
+
+class House:
+    """A running platform in a scratch home, and the questions that the tests ask it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="rw-"))
+        self.home = self.folder / "home"
+        self.port = free_port()
+        self.processes = Processes(self.home / "run" / "processes")
+
+    def ropewalk(self, *words: str) -> Any:
+        """Run a command and return what it printed as JSON."""
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        done = run([ROPEWALK, *words, "--home", str(self.home), "--json"], env=env, timeout=120)
+        assert done.out, (words, done.err)
+        return json.loads(done.out)
+
+    def up(self) -> dict[str, Any]:
+        facts: dict[str, Any] = self.ropewalk("up", "--port", str(self.port), "--detach")
+        return facts
+
+    def pid(self, name: str) -> int:
+        found = self.processes.find(f"platform.{name}")
+        return found.pid if found else 0
+
+    def door(self, path: str, host: str = "localhost", **more: Any) -> httpx.Response:
+        """Ask the platform's door."""
+        headers = {"Host": f"{host}:{self.port}", "Origin": f"http://localhost:{self.port}", **more.pop("headers", {})}
+        with httpx.Client(timeout=20, headers=headers) as client:
+            return client.request(more.pop("method", "GET"), f"http://127.0.0.1:{self.port}{path}", **more)
+
+    def api(self, method: str, path: str, **more: Any) -> Any:
+        """Ask the API as the first administrator."""
+        transport = httpx.HTTPTransport(uds=str(self.home / "run" / "platform.sock"))
+        with httpx.Client(transport=transport, base_url="http://platform", timeout=20) as inside:
+            token = inside.post("/internal/token", json={"audience": "api", "account": ""}).json()["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = self.door(f"/api/v1/{path}", method=method, headers=headers, **more)
+        assert answer.status_code < 400, answer.text
+        return answer.json()
+
+    def notebook(self) -> dict[str, Any]:
+        """Return the first administrator's notebook."""
+        found: dict[str, Any] = self.api("GET", "notebooks/ann")["items"][0]
+        return found
+
+    def leftovers(self) -> list[str]:
+        """Return the command lines of processes that belong to this home."""
+        lines = run(["ps", "-eo", "args"]).out.splitlines()
+        return [line for line in lines if str(self.home) in line and "ps -eo" not in line]
+
+    def end(self) -> None:
+        """End everything, whatever state it is in."""
+        with contextlib.suppress(AssertionError):
+            self.ropewalk("down")
+        self.processes.sweep(grace=0.2)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def until(true: Callable[[], Any], patience: float = 40.0, every: float = 0.1) -> Any:
+    """Wait until something is so; questions that fail meanwhile are asked again."""
+    deadline = time.monotonic() + patience
+    while True:
+        with contextlib.suppress(httpx.HTTPError, AssertionError, KeyError, ValueError):
+            if answer := true():
+                return answer
+        assert time.monotonic() < deadline
+        time.sleep(every)
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    one = House()
+    facts = one.up()
+    link = facts["first"].partition(str(one.port))[2]
+    form = {"account": "ann", "password": "correct horse battery", "full_name": "Ann"}
+    assert one.door(link, method="POST", data=form).status_code == 303
+    yield one
+    one.end()
+
+
+def test_a_notebook_starts(house: House) -> None:
+    house.api("POST", "notebooks/ann/start", json={})
+    until(lambda: house.notebook()["status"]["state"] == "running")
+    assert house.processes.alive("notebook.ann")
+    # Signed out: the server sends a visitor to sign in, so the way to it is open and nobody gets in.
+    assert house.door("/user/ann/lab", host="ann.localhost").status_code == 302
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_each_process_comes_back_alone(house: House, name: str) -> None:
+    until(lambda: all(house.pid(one) for one in OWN))
+    before = {one: house.pid(one) for one in OWN}
+    notebook = house.processes.find("notebook.ann")
+    os.kill(before[name], signal.SIGKILL)
+    until(lambda: house.pid(name) not in (0, before[name]))
+    until(lambda: house.door("/sign-in").status_code == 200)
+    until(lambda: house.door("/hub/api").status_code == 200)
+    until(lambda: house.door("/user/ann/lab", host="ann.localhost").status_code == 302)
+    until(lambda: house.notebook()["status"]["state"] == "running")
+    assert {one: house.pid(one) for one in OWN if one != name} == {one: before[one] for one in OWN if one != name}
+    assert house.processes.find("notebook.ann") == notebook
+
+
+def test_status_and_doctor(house: House) -> None:
+    facts = house.ropewalk("status")
+    assert facts["running"] and facts["address"] == f"http://localhost:{house.port}"
+    names = {one["name"] for one in facts["processes"]}
+    assert names >= {*OWN, "supervisor", "notebook.ann"}
+    assert 2**20 < facts["memory"] < 2**30
+    lines = {one["check"]: one for one in house.ropewalk("doctor")}
+    assert lines["ports"]["state"] == lines["secrets"]["state"] == lines["sandbox"]["state"] == "ok"
+
+
+def test_a_second_up_is_refused(house: House) -> None:
+    env = {"PATH": os.environ["PATH"]}
+    for more in ([], ["--detach"]):
+        words = [ROPEWALK, "up", "--home", str(house.home), "--port", str(house.port), *more]
+        done = run(words, env=env, timeout=60)
+        assert done.code != 0
+        assert f"http://localhost:{house.port}" in done.err and "RW-HOME-HELD" in done.err
+
+
+def test_a_taken_port_is_named(house: House) -> None:
+    env = {"PATH": os.environ["PATH"]}
+    words = [ROPEWALK, "up", "--home", str(house.folder / "other"), "--port", str(house.port), "--detach"]
+    done = run(words, env=env, timeout=60)
+    assert done.code == 2
+    assert f"Port {house.port} is taken" in done.err and "--port" in done.err
+    assert run([*words[:4], "--port", "65535"], env=env).code != 0
+
+
+def test_after_a_kill_of_everything_the_next_up_goes_on(house: House) -> None:
+    supervisor = house.ropewalk("status")["pid"]
+    notebook = house.processes.find("notebook.ann")
+    assert notebook
+    os.kill(supervisor, signal.SIGKILL)
+    for name in OWN:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(house.pid(name) or 2**22, signal.SIGKILL)
+    house.up()
+    until(lambda: house.door("/user/ann/lab", host="ann.localhost").status_code == 302)
+    until(lambda: house.notebook()["status"]["state"] == "running")
+    assert house.processes.find("notebook.ann") == notebook
+
+
+def test_after_a_kill_of_the_supervisor_alone_too(house: House) -> None:
+    supervisor, before = house.ropewalk("status")["pid"], {one: house.pid(one) for one in OWN}
+    os.kill(supervisor, signal.SIGKILL)
+    house.up()
+    assert all(house.pid(one) not in (0, before[one]) for one in OWN)
+    until(lambda: house.notebook()["status"]["state"] == "running")
+
+
+def test_a_regular_stop_leaves_nothing(house: House) -> None:
+    supervisor = house.ropewalk("status")["pid"]
+    everything = {pid: seen(pid) for one in house.processes.living() for pid in tree(one.pid)}
+    os.kill(supervisor, signal.SIGINT)
+    until(lambda: not house.ropewalk("status")["running"])
+    assert house.leftovers() == []
+    for pid, was in everything.items():
+        now = seen(pid)
+        assert now is None or now.dead or now.started != (was.started if was else 0)
+    house.up()
+    assert house.ropewalk("down")["stopped"]
+    assert house.leftovers() == []
+    assert not house.ropewalk("down")["stopped"]
