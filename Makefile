@@ -18,14 +18,14 @@ setup: .venv/.done .venv-user/.done .cache/proxy/.done ## install everything at 
 
 .venv/.done: .venv/bin/uv locks/platform.txt pyproject.toml
 	@echo "installing the platform"
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes locks/platform.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes locks/platform.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
 .venv-user/.done: .venv/bin/uv locks/user.txt pyproject.toml
 	@echo "installing what notebooks see"
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-user
-	@VIRTUAL_ENV=$(CURDIR)/.venv-user $(BIN)/uv pip sync --quiet --require-hashes locks/user.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv-user $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes locks/user.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv-user $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
