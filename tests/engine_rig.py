@@ -56,7 +56,7 @@ class EngineRig:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_get("/internal/runs", self._runs)
         app.router.add_post("/internal/runs/events", self._events)
-        self._runner = web.AppRunner(app)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.settings.run / "platform.sock")).start()
 

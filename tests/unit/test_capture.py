@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ropewalk_core.errors import BadCode
@@ -202,6 +202,7 @@ _PLAIN = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(_PLAIN)
 def test_a_plain_value_comes_back_from_its_text(value: Any) -> None:
     text, why, _ = literals.literal(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ropewalk_core.model import RunSpec
@@ -137,7 +137,7 @@ class World:
             self.take(nouns.Tick(self.now + 1000))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.data())
 def test_any_interleaving_ends_well(manifest: dict[str, Any], data: st.DataObject) -> None:
     world = World(manifest)
@@ -183,7 +183,7 @@ def interpret(manifest: dict[str, Any], fails: set[str]) -> dict[str, str]:
     return ends
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 8), st.data())
 def test_it_agrees_with_a_tiny_interpreter(count: int, data: st.DataObject) -> None:
     tasks = []

@@ -1,0 +1,178 @@
+"""A step's own process: values that come back exactly, programs, failures, and the same step in an image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ropewalk_core.artifacts import ArtifactStore
+from ropewalk_runtime import bundle, values
+from ropewalk_runtime import step as runtime
+
+
+def attempt(folder: Path, source: str, entry: str = "f", **inputs: Any) -> tuple[int, dict[str, Any]]:
+    code = folder / "code"
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    bundle.write(code, {"files": {"cell.py": source}, "entry": f"cell:{entry}", "digest": digest})
+    content = {"attempt": "r.s.1", "bundle": str(code), "arguments": {}, "store": str(folder / "store"), **inputs}
+    (folder / "inputs.json").write_text(json.dumps(content))
+    return run(folder)
+
+
+def run(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Run the attempt in a child, as a zygote does."""
+    child = os.fork()
+    if not child:
+        with (folder / "log").open("wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        sys.stdout = open(1, "w", closefd=False)  # pytest has put its own there
+        os._exit(runtime.main(folder))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), json.loads((folder / "outputs.json").read_text())
+
+
+def test_a_result_lies_in_the_store_that_the_platform_reads(tmp_path: Path) -> None:
+    code, said = attempt(tmp_path, "def f(x):\n    return {'x': x}\n", arguments={"x": {"json": "[1, 2]"}})
+    assert (code, said["ok"], said["attempt"]) == (0, True, "r.s.1")
+    facts = said["artifacts"]["result"]
+    store = ArtifactStore(tmp_path / "store")
+    assert store.verify(facts["digest"]) == facts["size"]
+    assert json.loads(facts["json"]) == {"x": [1, 2]}
+    assert facts["type"] == "dict"
+
+
+def test_a_class_of_the_cells_travels_to_another_step(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.mkdir()
+    second.mkdir()
+    store = str(tmp_path / "store")
+    source = "class A:\n    def __init__(self):\n        self.v = 5\n\n\ndef f():\n    return A()\n"
+    _, said = attempt(first, source, store=store)
+    digest = said["artifacts"]["result"]["digest"]
+    file = tmp_path / "store" / digest[:2] / digest
+    code, said = attempt(second, "def f(a):\n    return a.v\n", store=store, arguments={"a": {"file": str(file)}})
+    assert code == 0, said
+    assert said["artifacts"]["result"]["json"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "problem"),
+    [
+        ("def f():\n    raise ValueError('bad')\n", "ValueError: bad", "RW-USER-CODE"),
+        ("def f():\n    raise SystemExit(3)\n", "SystemExit: 3", "RW-USER-CODE"),
+        ("def f():\n    raise MemoryError\n", "MemoryError", "RW-OUT-OF-MEMORY"),
+        ("import errno\ndef f():\n    raise OSError(errno.ENOSPC, 'no')\n", "OSError", "RW-STORAGE-FULL"),
+        ("def f():\n    return (x for x in [])\n", "cannot be saved", "RW-USER-CODE"),
+        ("import missing_module_xyz\ndef f():\n    pass\n", "ModuleNotFoundError", "RW-USER-CODE"),
+    ],
+)
+def test_failures_say_what_happened(tmp_path: Path, source: str, error: str, problem: str) -> None:
+    code, said = attempt(tmp_path, source)
+    assert code == 1
+    assert error in said["error"]
+    assert said["problem"] == problem
+    assert "ropewalk_runtime" not in said["traceback"] or "cannot be saved" in said["error"]
+
+
+def test_async_steps_and_output(tmp_path: Path) -> None:
+    source = "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    print('hello')\n    return 1\n"
+    code, said = attempt(tmp_path, source, wants=["result"])
+    assert code == 0
+    assert said["parameters"] == {"result": "1"}
+    assert (tmp_path / "log").read_text() == "hello\n"
+
+
+def test_a_fan_out_needs_a_list_of_plain_values(tmp_path: Path) -> None:
+    _, said = attempt(tmp_path, "def f():\n    return ['a', '{{x}}']\n", wants=["items"])
+    assert "{{" not in said["parameters"]["items"]
+    items = json.loads(said["parameters"]["items"])
+    assert [json.loads(one["value"]) for one in items] == ["a", "{{x}}"]
+    _, said = attempt(tmp_path, "def f():\n    return 3\n", wants=["items"])
+    assert "needs a list" in said["error"]
+
+
+def test_a_program_gets_files_and_gives_files(tmp_path: Path) -> None:
+    given, wanted = tmp_path / "in.txt", tmp_path / "out" / "o.txt"
+    inputs = {
+        "attempt": "a",
+        "command": ["/bin/sh"],
+        "source": f"cat {given} > {wanted}; echo said $WORD",
+        "environment": {"WORD": "it"},
+        "files": [{"path": str(given), "text": "content"}],
+        "output_files": {"p": {"path": str(wanted)}, "q": {"path": "/tmp/none", "default": "d"}},
+        "output_artifacts": {"a": {"path": str(wanted)}, "b": {"path": "/tmp/none", "optional": True}},
+        "capture": True,
+        "store": str(tmp_path / "store"),
+    }
+    (tmp_path / "inputs.json").write_text(json.dumps(inputs))
+    code, said = run(tmp_path)
+    assert code == 0
+    assert said["parameters"] == {"p": "content", "q": "d", "result": "said it"}
+    assert said["artifacts"]["a"]["digest"] == hashlib.sha256(b"content").hexdigest()
+    inputs |= {"source": "exit 7"}
+    (tmp_path / "inputs.json").write_text(json.dumps(inputs))
+    code, said = run(tmp_path)
+    assert (code, said["ok"]) == (7, False)
+    inputs |= {"source": "true", "output_files": {"p": {"path": "/tmp/none"}}}
+    (tmp_path / "inputs.json").write_text(json.dumps(inputs))
+    assert "was not written" in run(tmp_path)[1]["error"]
+
+
+def test_the_same_step_in_an_image(tmp_path: Path) -> None:
+    source = "def f(n, models, empty):\n    return [n, models, empty]\n"
+    bundle.write(tmp_path / "bundle", {"files": {"cell.py": source}, "entry": "cell:f", "digest": "d"})
+    (tmp_path / "call.json").write_text(json.dumps({"wants": ["items"], "lists": ["models", "empty"]}))
+    for name, content in (("parameters/n", b'"x"'), ("inputs/models/0", b"1"), ("inputs/models/10", pickle.dumps(2))):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    child = os.fork()
+    if not child:
+        os._exit(runtime.in_image(tmp_path))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert values.load(tmp_path / "outputs" / "result") == ["x", [1, 2], []]
+    assert len(json.loads((tmp_path / "outputs" / "items.json").read_text())) == 3
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just((1,)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(_VALUES)
+def test_every_value_comes_back_with_its_types(value: Any) -> None:
+    content, kind = values.encode(value)
+    back = values.decode(content)
+    assert repr(back) == repr(value)
+    assert (kind == values.JSON) == values.is_exact(value)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text()))
+def test_no_tag_hides_in_a_parameter(value: Any) -> None:
+    text = values.text_of({"{{a}}": [value, "{{workflow.name}}", "{{{"]})
+    assert "{{" not in text
+    assert json.loads(text) == {"{{a}}": [value, "{{workflow.name}}", "{{{"]}
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        values.save([1], tmp_path / "store")
+    assert list((tmp_path / "store").iterdir()) == []
