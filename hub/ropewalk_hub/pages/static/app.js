@@ -141,6 +141,8 @@
     dress(document);
     listen();
     setInterval(ages, 5000);
+    // Calls of functions are no events (there are too many): parts that show them look again now and then.
+    setInterval(() => { if (!document.hidden && window.htmx) window.htmx.trigger(body, "rw:tick"); }, 4000);
     document.addEventListener("keydown", keys);
     // A refresh replaces parts of the page: whoever moved by keyboard stays where they were.
     let held = null;
