@@ -10,9 +10,10 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -224,11 +225,24 @@ class Rig:
         self.journal.close()
 
 
+@contextmanager
+def scratch_home() -> Iterator[Path]:
+    """Give a folder with a short path: names of unix sockets hold 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="rw-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder).resolve()
+
+
 @asynccontextmanager
-async def running(home: Path, *, apart: bool = False, **chosen: Any) -> AsyncIterator[Rig]:
+async def running(*, apart: bool = False, **chosen: Any) -> AsyncIterator[Rig]:
     """Give a rig that answers."""
     needs_sandbox()
-    rig = Rig(home, **chosen)
+    with scratch_home() as home:
+        async with _running(Rig(home, **chosen), apart) as rig:
+            yield rig
+
+
+@asynccontextmanager
+async def _running(rig: Rig, apart: bool) -> AsyncIterator[Rig]:
     try:
         async with rig.platform():
             try:

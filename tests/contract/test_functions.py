@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,8 @@ from tests.function_rig import Rig, running
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path) as rig:
+async def rig() -> AsyncIterator[Rig]:
+    async with running() as rig:
         yield rig
 
 
@@ -83,7 +82,7 @@ async def test_a_sign_out_ends_a_token_that_was_good(rig: Rig) -> None:
     assert (await rig.call()).status_code == 401
 
 
-async def test_limits_have_names(rig: Rig, tmp_path: Path) -> None:
+async def test_limits_have_names(rig: Rig) -> None:
     slow = rig.spec("import time\ndef handler(value):\n    time.sleep(value)\n    return value\n", timeout=0.5)
     await rig.functions.deploy(ADA, "ada", slow)
     started = time.monotonic()
@@ -112,12 +111,12 @@ async def test_many_calls_at_once_use_several_workers_and_a_queue(rig: Rig) -> N
 
 
 async def test_async_handlers_run_side_by_side(rig: Rig) -> None:
-    source = "import asyncio\nasync def handler(value):\n    await asyncio.sleep(0.3)\n    return value\n"
+    source = "import asyncio\nasync def handler(value):\n    await asyncio.sleep(0.8)\n    return value\n"
     await rig.functions.deploy(ADA, "ada", rig.spec(source, max_workers=1, concurrency=8))
     await rig.call(b"0")
     started = time.monotonic()
     answers = await asyncio.gather(*(rig.call(str(number).encode()) for number in range(8)))
-    assert sorted(one.json() for one in answers) == list(range(8)) and time.monotonic() - started < 1.5
+    assert sorted(one.json() for one in answers) == list(range(8)) and time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -135,8 +134,8 @@ async def test_code_that_does_not_load_names_its_line(rig: Rig, source: str, fie
     assert caught.value.field == field and caught.value.details["traceback"]
 
 
-async def test_the_gateway_answers_on_while_the_platform_is_away(tmp_path: Path) -> None:
-    async with running(tmp_path) as rig:
+async def test_the_gateway_answers_on_while_the_platform_is_away() -> None:
+    async with running() as rig:
         await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
         (rig.settings.run / "platform.sock").rename(rig.settings.run / "gone.sock")
         await asyncio.sleep(0.2)

@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 
 from ropewalk_core.model import ServiceRoute, State
 from ropewalk_hub.gateway.__main__ import listeners, serve
-from tests.function_rig import Rig
+from tests.function_rig import Rig, scratch_home
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
 
@@ -85,18 +85,19 @@ class Stage(Rig):
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage(tmp_path)
-    async with stage.platform():
-        runner = await stage.serve_service()
-        stage._gateway = asyncio.create_task(serve(stage.settings, listeners(stage.settings), stage._stop))
-        await stage._until(stage._gateway_answers)
-        await stage.settled()
-        try:
-            yield stage
-        finally:
-            await stage.close()
-            await runner.cleanup()
+async def stage() -> AsyncIterator[Stage]:
+    with scratch_home() as home:
+        stage = Stage(home)
+        async with stage.platform():
+            runner = await stage.serve_service()
+            stage._gateway = asyncio.create_task(serve(stage.settings, listeners(stage.settings), stage._stop))
+            await stage._until(stage._gateway_answers)
+            await stage.settled()
+            try:
+                yield stage
+            finally:
+                await stage.close()
+                await runner.cleanup()
 
 
 async def test_only_its_owner_passes(stage: Stage) -> None:

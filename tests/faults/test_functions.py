@@ -22,8 +22,8 @@ SLEEPER = "import os, time\ndef handler(value):\n    time.sleep(value)\n    retu
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path, apart=True) as rig:
+async def rig() -> AsyncIterator[Rig]:
+    async with running(apart=True) as rig:
         await rig.functions.deploy(ADA, "ada", rig.spec(SLEEPER))
         yield rig
 
@@ -178,8 +178,8 @@ async def test_steps_end_in_time_on_request_and_with_their_client(rig: Rig) -> N
             await asyncio.sleep(0.05)
 
 
-async def test_a_log_is_cut_at_its_limit(tmp_path: Path) -> None:
-    async with running(tmp_path, limits_log=10_000) as rig:
+async def test_a_log_is_cut_at_its_limit() -> None:
+    async with running(limits_log=10_000) as rig:
         folder = AccountPaths(rig.settings.home, "ada").files / "attempt"
         loud = ("sh", "-c", "yes line | head -c 1000000; exit 5")
         ended = await rig.client.run_step(StepOrder("loud", "ada", folder=str(folder), kind="command", argv=loud))

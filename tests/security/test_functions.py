@@ -24,8 +24,8 @@ def handler(code: str):
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path) as rig:
+async def rig() -> AsyncIterator[Rig]:
+    async with running() as rig:
         await rig.functions.deploy(ADA, "ada", rig.spec(PROBE, "victim"))
         await rig.functions.deploy(ADA, "ada", rig.spec(PROBE, "attacker"))
         yield rig
