@@ -35,7 +35,7 @@ def run(folder: Path) -> tuple[int, dict[str, Any]]:
         with (folder / "log").open("wb") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        sys.stdout = open(1, "w", closefd=False)  # pytest has put its own there
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - pytest has put its own there
         os._exit(runtime.main(folder))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), json.loads((folder / "outputs.json").read_text())

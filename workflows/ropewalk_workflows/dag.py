@@ -169,18 +169,21 @@ class Graph:
 
     tasks: list[Task] = field(default_factory=list)
     returns: Any = None
+    _known: set[Task] = field(default_factory=set)
 
     def add(self, step: Step, arguments: dict[str, Any], over: tuple[str, Any] | None = None) -> Output:
         """Note a task."""
         for name, value in [*arguments.items(), *([over] if over else [])]:
             for one in outputs_in(value, f"{step.name}.{name}"):
-                if not any(one._task is task for task in self.tasks):
+                if one._task not in self._known:  # a task is equal to itself only
                     raise BadWorkflow(
                         f"The argument '{name}' of '{step.name}' comes from another workflow.",
                         field=f"{step.name}.{name}",
                     )
-        self.tasks.append(Task(step, arguments, over))
-        return Output(self.tasks[-1])
+        task = Task(step, arguments, over)
+        self.tasks.append(task)
+        self._known.add(task)
+        return Output(task)
 
 
 def outputs_in(value: Any, where: str) -> list[Output]:

@@ -29,7 +29,7 @@ def step(state: RunState, node: Node) -> Step:
     """Return the node as the model's step."""
     fact = node.fact
     given = {key: _value(value) for key, value in node.inputs.items() if not key.startswith("ropewalk-")}
-    given |= {key: _shown(one) for key, one in node.files.items() if not key.startswith("ropewalk-")}
+    given |= _given_files(node)
     files = node.out_files if node.kind in ("pod", "suspend") else {}
     return Step(
         id=node.id,
@@ -138,6 +138,25 @@ def outputs(state: RunState) -> dict[str, Any]:
     if shape == "dict":
         return {"result": {key.removeprefix("result-"): one for key, one in found.items()}}
     return found
+
+
+def _given_files(node: Node) -> dict[str, Any]:
+    """Return the files that went in; those of one list argument together, under the argument's own name."""
+    call = node.files.get("ropewalk-call", {}).get("raw")
+    lists = json.loads(call).get("lists", []) if call else []
+    found: dict[str, Any] = {}
+    for key, one in node.files.items():
+        name, _, index = key.rpartition("-")
+        if name in lists and index.isdigit():
+            found.setdefault(name, []).append((int(index), _shown(one)))
+        elif not key.startswith("ropewalk-"):
+            found[key] = _shown(one)
+    return {
+        key: [member for _, member in sorted(one, key=lambda pair: pair[0])]
+        if isinstance(one, list) and key in lists and key not in node.files
+        else one
+        for key, one in found.items()
+    }
 
 
 def _value(text: str) -> Any:
