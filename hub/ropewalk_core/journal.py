@@ -27,6 +27,8 @@ from ropewalk_core.errors import Conflict, Internal, RopewalkError, StorageFull,
 from ropewalk_core.model import Event
 
 SCHEMA_VERSION = 1
+HISTORY = 7 * 86400.0
+"""Seconds for which superseded events are kept. A week: whoever watches has come back by then, or reads anew."""
 _APPLICATION_ID = 0x526F7065
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -39,6 +41,13 @@ CREATE TABLE IF NOT EXISTS events (
   cursor INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL, owner TEXT NOT NULL,
   name TEXT NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_of ON events (kind, owner, name, cursor);
+"""
+_FORGET = """
+DELETE FROM events WHERE cursor IN (
+  SELECT cursor FROM events AS old WHERE at<? AND EXISTS (
+    SELECT 1 FROM events AS new
+    WHERE new.kind=old.kind AND new.owner=old.owner AND new.name=old.name AND new.cursor>old.cursor)
+  ORDER BY cursor LIMIT ?)
 """
 
 
@@ -88,7 +97,15 @@ class Append:
     body: dict[str, Any] = field(default_factory=dict)
 
 
-Operation: TypeAlias = Put | Remove | Append
+@dataclass(frozen=True)
+class Forget:
+    """Forget events from before a time that a later event of the same thing supersedes; the newest one stays."""
+
+    before: float
+    limit: int = 5000
+
+
+Operation: TypeAlias = Put | Remove | Append | Forget
 
 
 @dataclass(frozen=True)
@@ -238,10 +255,17 @@ class Journal:
             self._waiters.discard(waiter)
         return self._cursor
 
-    def sweep(self) -> Future[int]:
-        """Forget expired records."""
-        expired = self._read("SELECT kind, owner, name FROM records WHERE expires<=? LIMIT 5000", (self._now(),))
-        return self.submit(Remove(row["kind"], row["owner"], row["name"]) for row in expired)
+    def sweep(self, *, history: float = HISTORY) -> Future[int]:
+        """Forget expired records, and superseded events that are older than ``history`` seconds.
+
+        A watch that resumes from before still sees the newest event of everything; events that hold only a part (a
+        run's steps) must be read anew then.
+        """
+        now = self._now()
+        expired = self._read("SELECT kind, owner, name FROM records WHERE expires<=? LIMIT 5000", (now,))
+        return self.submit(
+            [*(Remove(row["kind"], row["owner"], row["name"]) for row in expired), Forget(now - history)]
+        )
 
     def close(self) -> None:
         """Write what is queued, then close. Closing twice is fine."""
@@ -303,6 +327,9 @@ class Journal:
                 (self._now(), operation.kind, operation.owner, operation.name, operation.type, _dump(operation.body)),
             )
             return int(row.lastrowid or 0)
+        if isinstance(operation, Forget):
+            self._writer.execute(_FORGET, (operation.before, operation.limit))
+            return 0
         key = (operation.kind, operation.owner, operation.name)
         have = self._version(key)
         if operation.expect is not None and operation.expect != have:

@@ -148,6 +148,24 @@ async def test_batches_that_wait_together_fail_alone(journal: Journal) -> None:
     assert len(journal.events()) == 1
 
 
+def test_history_is_swept_and_the_newest_state_of_everything_stays(tmp_path: Path) -> None:
+    time = 0.0
+    journal = Journal(tmp_path / "journal.db", now=lambda: time)
+    for name in ("a", "b"):
+        for number in range(5):
+            journal.write_now(Append("run", "ada", name, "running", {"n": number}))
+    time = 1000.0
+    journal.write_now(Append("run", "ada", "b", "done", {"n": 5}))
+    journal.sweep(history=500.0).result()
+    assert [(one.name, one.body["n"]) for one in journal.events()] == [("a", 4), ("b", 5)]
+    cursor = journal.cursor
+    journal.close()
+    again = Journal(tmp_path / "journal.db", now=lambda: time)
+    assert again.cursor == cursor == 11
+    assert again.write_now(Append("run", "ada", "c", "asked")) == 12
+    again.close()
+
+
 async def test_a_watcher_wakes(journal: Journal) -> None:
     waiting = asyncio.create_task(journal.wait(0, timeout=10))
     await asyncio.sleep(0)
