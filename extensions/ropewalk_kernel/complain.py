@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from IPython import get_ipython
+
 from ropewalk_core.errors import RopewalkError
 
 DOCS = "docs/errors.md"
@@ -35,8 +37,18 @@ def explain(error: RopewalkError, trace: TracebackType | None = None) -> str:
 
 
 def own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
-    """Return the frames that are the person's: cells and their own modules, not ours and not installed packages."""
-    return [frame for frame in traceback.extract_tb(trace) if _is_own(frame.filename)]
+    """Return the frames that are the person's: cells and their own modules, not ours and not installed packages.
+
+    Cells are named as the notebook numbers them.
+    """
+    cells: dict[str, int] = getattr(getattr(get_ipython(), "compile", None), "_filename_map", {})
+    frames = []
+    for frame in traceback.extract_tb(trace):
+        line = frame.line or ""
+        if _is_own(frame.filename) and not line.startswith("get_ipython().run_"):
+            file = f"In [{cells[frame.filename]}]" if frame.filename in cells else frame.filename
+            frames.append(traceback.FrameSummary(file, frame.lineno, frame.name, lookup_line=False, line=line))
+    return frames
 
 
 def _is_own(file: str) -> bool:

@@ -6,6 +6,8 @@ Not here: what the cells must say (`promises`). Reads the page only, no kernel c
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -123,12 +125,17 @@ class Lab:
         while dirty.count() and time.monotonic() < end:
             time.sleep(0.1)
 
+    def failed(self, index: int) -> bool:
+        """Say whether the cell ended with an error."""
+        red = self.cell(index).locator('[data-mime-type="application/vnd.jupyter.stderr"]')
+        return any(re.search(r"Traceback \(most recent|\bRW-[A-Z-]+ |UsageError", one) for one in red.all_inner_texts())
+
     def saved(self, address: str) -> nbformat.NotebookNode:
-        """Return the notebook as the Contents API has it, with the person's own cookies."""
-        answer = self.page.request.get(address, params={"content": "1", "type": "notebook"})
-        if not answer.ok:
-            raise CellFailed(f"the Contents API answers {answer.status} for {address}")
-        content: dict[str, Any] = answer.json()["content"]
+        """Return the notebook as the Contents API has it, asked from the page itself."""
+        status, text = ask(self.page, f"{address}?content=1")
+        if status != 200:
+            raise CellFailed(f"the Contents API answers {status} for {address}")
+        content: dict[str, Any] = json.loads(text)["content"]
         return nbformat.from_dict(content)
 
     def _kernel_idle(self, seconds: float) -> None:
@@ -152,3 +159,15 @@ class Lab:
                     found.first.click(timeout=1000)
                 return True
         return self.page.locator(".jp-Spinner").count() > 0
+
+
+def ask(page: Page, address: str) -> tuple[int, str]:
+    """Return status and text of an address of the page's own origin, asked as JupyterLab's own script asks."""
+    script = """async (address) => {
+        const token = /(?:^|; )_xsrf=([^;]*)/.exec(document.cookie);
+        const headers = token ? {"X-XSRFToken": token[1]} : {};
+        const answer = await fetch(address, {redirect: "manual", headers});
+        return [answer.status, await answer.text()];
+    }"""
+    status, text = page.evaluate(script, address)
+    return int(status), str(text)

@@ -90,7 +90,6 @@ IN_CELLS = (
     Words("import", "imports", (r"1,797 images of handwritten digits",)),
     Words("pip", "imports", (r"1,797 images",)),
     Words("pip-step", "logs-split", (r"1,257 images to learn from",)),
-    Words("graph", "submit", (r"search", r"train", r"pick")),
     Words("result", "result", (r"\d\d\.\d% of the test images",)),
     Words("results", "values", (r"width  8  rate 0\.001", r"width 128  rate 0\.01 ")),
     Words("logs", "logs", (r"epoch 20: 0\.\d+", r"epoch 120: 0\.\d+")),
