@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,12 @@ def chain(length: int = 4) -> object:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[EngineRig]:
+async def rig() -> AsyncIterator[EngineRig]:
     needs_sandbox()
-    found = EngineRig(tmp_path / "home")
-    yield found
-    await found.close()
+    with tempfile.TemporaryDirectory(prefix="rw-") as folder:  # short: a socket's path has at most 107 bytes
+        found = EngineRig(Path(folder) / "home")
+        yield found
+        await found.close()
 
 
 @pytest.mark.parametrize("name", ["diamond", "fan_out", "dynamic", "retry", "argo_steps.yaml", "hera_program"])
