@@ -28,13 +28,24 @@ from packaging.utils import canonicalize_name
 
 from ropewalk_core import beneath
 from ropewalk_core.errors import RopewalkError, StorageFull, Unavailable
+from ropewalk_core.pip_guard import PINS
 from ropewalk_core.settings import Settings
 
 if TYPE_CHECKING:
     from ropewalk_core.local.layout import AccountPaths
 
-PINS = "needed-by-ropewalk.txt"
 _NEEDED = ("ropewalk[kernel]", "pip")
+_PIP = """# The base's pip; this one says by name what would break Ropewalk's own side.
+__path__.append({real!r})
+with open({real!r} + "/__init__.py") as _file:
+    exec(compile(_file.read(), _file.name, "exec"))
+"""
+_PIP_MAIN = "import sys\n\nfrom ropewalk_core.pip_guard import main\n\nsys.exit(main())\n"
+_COMMAND = """#!/bin/sh
+exec "$(dirname "$0")/python" -c 'import sys; from ropewalk_core.cli import main; sys.exit(main())' "$@"
+"""
+# JupyterLab asks newcomers whether it may fetch its project's news; nobody here asked for news.
+_NO_NEWS = json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}})
 _IPYTHON = 'c = get_config()\nc.InteractiveShellApp.extensions = ["ropewalk_kernel"]\n'
 
 
@@ -138,8 +149,12 @@ def _files(base: Path, environment: Path) -> dict[str, str]:
         "pip.conf": f"[global]\nconstraint = {constraint}\ndisable-pip-version-check = true\n",
         "share/jupyter/kernels/python3/kernel.json": json.dumps(kernel),
         "etc/ipython/ipython_kernel_config.py": _IPYTHON,
+        f"lib/python{version}/site-packages/pip/__init__.py": _PIP.format(real=str(site / "pip")),
+        f"lib/python{version}/site-packages/pip/__main__.py": _PIP_MAIN,
         "bin/pip": pip,
         "bin/pip3": pip,
+        "bin/ropewalk": _COMMAND,
+        "etc/jupyter/labconfig/page_config.json": _NO_NEWS,
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk_core import environments
+from ropewalk_core import environments, pip_guard
 from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import Unavailable
 from ropewalk_core.local import accounts, sandbox
@@ -97,6 +97,14 @@ def test_what_would_break_ropewalk_is_refused_by_name(home: Settings, ann: Accou
     pin = environments.pins(home.environments.base)["pydantic"]
     assert "pydantic<2" in done.err + done.out
     assert f"(constraint) pydantic=={pin}" in done.err + done.out
+    assert f"Ropewalk needs pydantic {pin}" in done.err and "RW-WOULD-BREAK" in done.err
+    quiet = run(
+        sandbox.command(
+            home, ann, [str(ann.environment / "bin/pip"), "install", "-q", *find, "pydantic<2"], binds=(package.parent,)
+        ),
+        timeout=60,
+    )
+    assert f"Ropewalk needs pydantic {pin}" in quiet.err
     assert python(home, ann, "-c", "import pydantic; print(pydantic.VERSION)").out.strip() == pin
 
 
@@ -109,11 +117,11 @@ def test_pins_are_the_user_side_and_nothing_more(home: Settings) -> None:
 def test_a_newer_base_is_taken_up_and_packages_stay(home: Settings, ann: AccountPaths) -> None:
     mine = next(ann.environment.glob("lib/python3.*/site-packages")) / "mine.py"
     mine.write_text("x = 1")
-    (ann.environment / environments.PINS).write_text("pydantic==0.1\n")
+    (ann.environment / pip_guard.PINS).write_text("pydantic==0.1\n")
     (ann.environment / "ropewalk.json").write_text(json.dumps({"stamp": "older"}))
     environments.ensure(home, ann)
     assert mine.exists()
-    assert "pydantic==0.1" not in (ann.environment / environments.PINS).read_text()
+    assert "pydantic==0.1" not in (ann.environment / pip_guard.PINS).read_text()
     assert python(home, ann, "-c", "import mine, httpx; print('ready')").out == "ready\n"
     assert run([str(ann.environment / "bin" / "pip"), "--version"]).code == 0
 

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ropewalk_core.environments import PINS
 from ropewalk_core.errors import BadPath
 from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.pip_guard import PINS
 from ropewalk_core.processes import run
 from ropewalk_core.settings import Settings
 
@@ -160,6 +160,7 @@ def environ(paths: AccountPaths, extra: Mapping[str, str] | None = None) -> dict
         "UV_CONSTRAINT": str(paths.environment / PINS),
         "IPYTHONDIR": str(paths.root / ".ipython"),
         "JUPYTER_PATH": str(paths.environment / "share/jupyter"),
+        "JUPYTER_CONFIG_PATH": str(paths.environment / "etc/jupyter"),
         "JUPYTER_DATA_DIR": str(paths.root / ".jupyter/data"),
         "JUPYTER_CONFIG_DIR": str(paths.root / ".jupyter/config"),
     } | dict(extra or {})
