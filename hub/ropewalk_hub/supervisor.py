@@ -34,7 +34,7 @@ from ropewalk_hub.siblings import ROUTES, Sibling, all_of, ask_unix, environment
 log = logging.getLogger("ropewalk.supervisor")
 PREFIX = "platform."
 _SHORTEST, _LONGEST, _STEADY = 0.2, 30.0, 60.0
-_START, _HEAD_START, _POLL = 60.0, 3.0, 0.05
+_START, _HEAD_START, _POLL = 60.0, 6.0, 0.05
 _HEALTH, _SICK = 10.0, 6
 _LOG_CHECK, _LOG_CAP = 30.0, 16 * 2**20
 Tell = Callable[[str], None]
@@ -296,13 +296,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def ready(facts: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(facts) + "\n" if arguments.json else greeting(facts))
         sys.stdout.flush()
+        report = sandbox.probe()
+        if not report.works and not arguments.json:
+            tell(f"Accounts cannot be kept apart on this machine ({report.why}); only one will be let in.")
 
     try:
         settings = settings_module.load(arguments.home, door_port=arguments.port, folder=arguments.folder)
         _log_to(settings)
-        report = sandbox.probe()
-        if not report.works and not arguments.json:
-            tell(f"Accounts cannot be kept apart on this machine ({report.why}); only one will be let in.")
         return asyncio.run(_run(settings, tell, ready))
     except RopewalkError as error:
         tell(
