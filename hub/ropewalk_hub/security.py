@@ -115,7 +115,7 @@ def safe_next(text: str | None) -> str:
         return "/"
     if parts.scheme or parts.netloc:
         return "/"
-    return quote(text, safe="/?&=#%:@!$'()*+,;~-._[]")
+    return quote(text, safe="/?&=#%:@!$'()*+,;~-._[]", errors="replace")
 
 
 # From where
