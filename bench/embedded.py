@@ -110,8 +110,10 @@ def idle_memory(running: Platform) -> float:
 def our_notebook(running: Platform) -> float:
     """Start the person's notebook; return the seconds until it answers, and stop it again."""
     host = f"{running.account}.localhost:{running.port}"
+    headers = {"Authorization": f"Bearer {running.run('token', '--audience', 'api')['token']}"}
+    act = f"/api/v1/notebooks/{running.account}"
     begin = time.perf_counter()
-    running.run("notebooks", "start")
+    peers.request(running.port, "POST", f"{act}/start", host=f"localhost:{running.port}", headers=headers)
     peers.wait_for(running.port, f"/user/{running.account}/api", (200,), host=host)
     taken = time.perf_counter() - begin
     running.run("notebooks", "stop")
@@ -134,14 +136,9 @@ IN_NOTEBOOK = Path(__file__).with_name("inside.py")
 
 
 def inside(running: Platform) -> dict[str, Any]:
-    """Run `bench/inside.py` with a token of the account: it deploys, submits and returns its figures."""
-    token = running.run("token", "--audience", "api")["token"]
+    """Run `bench/inside.py` on this home: it deploys, submits and returns its figures, and a token for calls."""
     calls = running.run("token")["token"]
-    environment = os.environ | {
-        "ROPEWALK_API": f"http://127.0.0.1:{running.port}", "ROPEWALK_HOST": f"localhost:{running.port}",
-        "ROPEWALK_ACCOUNT": running.account, "ROPEWALK_PEOPLE": f"http://%s.localhost:{running.port + 1}",
-        "BENCH_TOKEN": token, "BENCH_CALL_TOKEN": calls,
-    }  # fmt: skip
+    environment = os.environ | {"ROPEWALK_HOME": str(running.home), "ROPEWALK_DOOR_PORT": str(running.port)}
     done = subprocess.run(
         [sys.executable, str(IN_NOTEBOOK)], env=environment, capture_output=True, text=True, check=False
     )

@@ -45,7 +45,7 @@ def deploy_to_answer() -> float:
     client = sync.client()
     begin = time.perf_counter()
     sync.wait(client.functions.deploy(FunctionSpec(name="echo", bundle=capture(echo))))
-    answer = sync.wait(client.functions.call("echo", {"value": 3}))
+    answer = json.loads(sync.wait(client.functions.call("echo", b'{"value": 3}')))
     taken = (time.perf_counter() - begin) * 1e3
     if answer != 3:
         raise RuntimeError(f"echo answered {answer!r}")

@@ -27,6 +27,7 @@ c.ConfigurableHTTPProxy.command = {proxy!r}
 c.JupyterHub.authenticator_class = "dummy"
 c.JupyterHub.spawner_class = "jupyterhub.spawner.SimpleLocalProcessSpawner"
 c.Authenticator.allow_all = True
+c.Spawner.cmd = [{singleuser!r}]
 c.Spawner.args = ["--allow-root"]
 c.JupyterHub.services = [{{"name": "bench", "api_token": "bench-token-of-this-run"}}]
 c.JupyterHub.load_roles = [{{"name": "bench", "services": ["bench"], "scopes": ["admin:users", "admin:servers"]}}]
@@ -72,7 +73,8 @@ def stock_hub(folder: Path) -> Iterator[int]:
     port, hub, api = free_port(), free_port(), free_port()
     proxy = [str(CHECKOUT / ".cache/proxy/node_modules/.bin/configurable-http-proxy")]
     config = folder / "stock_config.py"
-    config.write_text(STOCK_CONFIG.format(port=port, hub=hub, api=api, proxy=proxy))
+    singleuser = str(Path(sys.executable).with_name("jupyterhub-singleuser"))
+    config.write_text(STOCK_CONFIG.format(port=port, hub=hub, api=api, proxy=proxy, singleuser=singleuser))
     environment = os.environ | {"CONFIGPROXY_AUTH_TOKEN": "bench-proxy-token-of-this-run"}
     with (folder / "stock.log").open("wb") as log:
         process = subprocess.Popen(
