@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ropewalk_core.errors import Conflict, Internal, RopewalkError, StorageFull, Unavailable
+from ropewalk_core.errors import BadInput, Conflict, Internal, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.model import Event
 
 SCHEMA_VERSION = 1
@@ -313,10 +313,11 @@ class Journal:
         self._writer.execute("SAVEPOINT batch")
         try:
             cursors = [self._apply(operation) for operation in batch]
-        except RopewalkError as error:
+        except (RopewalkError, ValueError, TypeError, OverflowError, RecursionError) as error:
             self._writer.execute("ROLLBACK TO batch")
             self._writer.execute("RELEASE batch")
-            return error
+            # What people sent may hold what no file can (half of a surrogate pair): it must not end this thread.
+            return error if isinstance(error, RopewalkError) else _unstorable(error)
         self._writer.execute("RELEASE batch")
         return max([cursor for cursor in cursors if cursor], default=0)
 
@@ -434,6 +435,14 @@ def _dump(body: dict[str, Any]) -> str:
 def _record(row: sqlite3.Row) -> Record:
     return Record(
         row["kind"], row["owner"], row["name"], json.loads(row["body"]), row["version"], row["updated"], row["expires"]
+    )
+
+
+def _unstorable(error: Exception) -> BadInput:
+    return BadInput(
+        "This holds characters or values that cannot be stored; nothing was changed.",
+        hint="Look for text that was cut inside a character, or for values nested very deeply.",
+        details={"error": type(error).__name__},
     )
 
 

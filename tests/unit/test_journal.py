@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ropewalk_core.errors import Conflict, Internal, StorageFull, Unavailable
+from ropewalk_core.errors import BadInput, Conflict, Internal, StorageFull, Unavailable
 from ropewalk_core.journal import Append, Journal, Put, Remove
 
 kinds = st.sampled_from(["service", "run"])
@@ -298,3 +298,17 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         assert [one.cursor for one in events] == list(range(1, len(events) + 1))
         assert len(events) >= acknowledged
         acknowledged = len(events)
+
+
+def test_text_that_no_file_can_hold_is_refused_and_nothing_else_suffers(journal: Journal) -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    for body in ({"text": "half of a pair: \ud800"}, {"deep": deep}):
+        bad = journal.submit([Put("run", "ada", "a", {}), Append("run", "ada", "a", "asked", body)])
+        good = journal.submit([Put("run", "ada", "b", {})])
+        with pytest.raises(BadInput):
+            bad.result(5)
+        good.result(5)
+    assert journal.get("run", "ada", "a") is None
+    assert journal.get("run", "ada", "b") is not None
