@@ -103,6 +103,7 @@ def _proxy(settings: Settings) -> Line:
 
 
 def _home(settings: Settings) -> Line:
+    home.check_length(settings.home)
     if not settings.home.exists():
         return _note("home", f"{settings.home} is not there yet", "`ropewalk up` makes it.")
     home.prepare(settings)

@@ -35,13 +35,7 @@ def prepare(settings: Settings) -> None:
         If there is hardly any room.
     """
     home = settings.home
-    if len(os.fsencode(home)) + 1 + _LONGEST_NAME > _LONGEST_SOCKET:
-        most = _LONGEST_SOCKET - _LONGEST_NAME - 1
-        raise BadInput(
-            f"The path of the home is too long: {home} has {len(os.fsencode(home))} characters, at most {most} work.",
-            field="--home",
-            hint="Choose a shorter one with --home.",
-        )
+    check_length(home)
     try:
         for folder in (home, settings.secrets, settings.run, settings.logs, home / "hub", home / "accounts"):
             folder.mkdir(mode=0o711 if folder.name == "accounts" else 0o700, parents=True, exist_ok=True)
@@ -68,6 +62,23 @@ def prepare(settings: Settings) -> None:
         raise StorageFull(
             f"The disk of {home} is full: {free // 2**20} MiB are left.",
             hint="Make room, or choose a home on another disk with --home.",
+        )
+
+
+def check_length(home: Path) -> None:
+    """Refuse a home whose sockets would have longer paths than the kernel takes.
+
+    Raises
+    ------
+    BadInput
+        It says how long the path may be.
+    """
+    if len(os.fsencode(home)) + 1 + _LONGEST_NAME > _LONGEST_SOCKET:
+        most = _LONGEST_SOCKET - _LONGEST_NAME - 1
+        raise BadInput(
+            f"The path of the home is too long: {home} has {len(os.fsencode(home))} characters, at most {most} work.",
+            field="--home",
+            hint="Choose a shorter one with --home.",
         )
 
 

@@ -20,6 +20,7 @@ from ropewalk_core.model import Actor, LogLine, Notebook, Page, State, Status, W
 from ropewalk_core.names import check_name, notebook_host
 from ropewalk_core.placement import Inventory, Placement, fit
 from ropewalk_core.ports import Clock
+from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
 from ropewalk_hub.hub_client import HubClient
 
@@ -134,12 +135,22 @@ class NotebookWatch:
 
     async def run(self) -> None:
         """Look again and again; a hub that is away changes nothing."""
+        await self.forget_ended()
         while True:
             try:
                 await self.look()
             except RopewalkError as error:
                 log.debug("Notebooks were not looked at: %s", error.message)
             await self._clock.sleep(_EVERY)
+
+    async def forget_ended(self) -> None:
+        """Record what ended with the platform, before anybody takes it for a server that died by itself."""
+        processes = Processes(self._settings.run / "processes")
+        for record in self._journal.page(KIND, limit=10_000):
+            last = Notebook(**record.body)
+            if not last.status.state.terminal and not processes.alive(f"notebook.{last.owner}"):
+                status = Status(state=State.STOPPED, note="It was stopped together with the platform.")
+                await self._journal.write(*said(last.model_copy(update={"status": status})))
 
     async def look(self) -> None:
         """Compare once."""

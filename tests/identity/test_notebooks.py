@@ -157,6 +157,19 @@ async def test_what_happens_behind_our_back_is_told(
     await events.aclose()  # type: ignore[attr-defined]
 
 
+async def test_what_ended_with_the_platform_did_not_die_by_itself(
+    notebooks: HubNotebooks, watch: NotebookWatch, hub: FakeHub
+) -> None:
+    hub.users["ada"] = {"name": "ada", "servers": {"": {"ready": True}}}
+    await watch.look()
+    await watch.forget_ended()  # as at the platform's next start: there is no such process
+    hub.users["ada"]["servers"] = {}
+    await watch.look()
+    found = await notebooks.get(ADA, "ada")
+    assert found.status.state is State.STOPPED
+    assert found.status.note == "It was stopped together with the platform."
+
+
 async def test_a_hub_that_is_away_or_full_is_said_so(notebooks: HubNotebooks, hub: FakeHub) -> None:
     hub.refuse = httpx.Response(429, headers={"retry-after": "40"}, json={})
     with pytest.raises(Limited) as full:

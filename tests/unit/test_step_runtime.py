@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ropewalk_core.artifacts import ArtifactStore
 from ropewalk_runtime import bundle, values
 from ropewalk_runtime import step as runtime
+from ropewalk_runtime.exec import MEMORY_EXIT
 
 
 def attempt(folder: Path, source: str, entry: str = "f", **inputs: Any) -> tuple[int, dict[str, Any]]:
@@ -78,7 +79,7 @@ def test_a_class_of_the_cells_travels_to_another_step(tmp_path: Path) -> None:
 )
 def test_failures_say_what_happened(tmp_path: Path, source: str, error: str, problem: str) -> None:
     code, said = attempt(tmp_path, source)
-    assert code == 1
+    assert code == (MEMORY_EXIT if problem == "RW-OUT-OF-MEMORY" else 1)
     assert error in said["error"]
     assert said["problem"] == problem
     assert "ropewalk_runtime" not in said["traceback"] or "cannot be saved" in said["error"]

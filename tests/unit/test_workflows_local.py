@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -401,3 +402,55 @@ def test_a_spec_of_a_plain_manifest_keeps_its_source() -> None:
     spec = from_object(_manifest({"image": "busybox", "command": ["true"]}))
     assert isinstance(spec, RunSpec)
     assert (spec.name, spec.source) == ("x", "argo")
+
+
+async def test_a_manifest_without_its_code_is_refused_before_anything_is_kept(rig: Rig) -> None:
+    spec = with_data.spec(data={1: "not", 2: "json"})
+    digest = next(iter(spec.bundles))
+    for change, what in (({"bundles": {}}, "code"), ({"values": {}}, "value")):
+        with pytest.raises(BadWorkflow, match=f"without the {what}") as caught:
+            await rig.submit(spec.model_copy(update=change))
+        assert (
+            caught.value.field
+            and caught.value.field.startswith("spec.templates[")
+            and caught.value.field.endswith(".s3.key")
+        )
+        assert "from your notebook" in caught.value.hint
+    assert digest in json.dumps(spec.manifest)
+    assert not rig.journal.page("run", "alice")
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"lists": 3}', '{"lists": ["{{workflow.name}}"]}', "[" * 100_000])
+async def test_a_call_that_we_did_not_write_is_refused(rig: Rig, text: str) -> None:
+    """The engine reads it for everybody, so nothing else may come that far."""
+    spec = sums.spec(n=1)
+    manifest = json.loads(json.dumps(spec.manifest))
+    for template in manifest["spec"]["templates"]:
+        for artifact in template.get("inputs", {}).get("artifacts", []):
+            if artifact["name"] == "ropewalk-call":
+                artifact["raw"]["data"] = text
+    with pytest.raises(BadWorkflow, match="not what Ropewalk writes"):
+        await rig.submit(spec.model_copy(update={"manifest": manifest}))
+
+
+async def test_the_code_of_a_step_cannot_be_left_out_or_replaced(rig: Rig) -> None:
+    spec = sums.spec(n=1)
+    bare = json.loads(json.dumps(spec.manifest))
+    stolen = json.loads(json.dumps(spec.manifest))
+    plain = json.loads(json.dumps(spec.manifest))
+    for template in bare["spec"]["templates"]:
+        template.get("inputs", {}).pop("artifacts", None)
+    main = next(one for one in stolen["spec"]["templates"] if one["name"] == "main")
+    replaced = {"name": "ropewalk-bundle", "raw": {"data": "{}"}}
+    main["dag"]["tasks"][0].setdefault("arguments", {})["artifacts"] = [replaced]
+    for template in plain["spec"]["templates"]:
+        if "container" in template:
+            template["container"] |= {"image": "alpine", "command": ["true"]}
+            template["inputs"]["artifacts"] = [{"name": "ropewalk-call", "path": "/tmp/call", "raw": {"data": "x"}}]
+            template.get("outputs", {}).pop("artifacts", None)
+    plain["spec"]["templates"] = [one for one in plain["spec"]["templates"] if "container" in one][:1]
+    plain["spec"]["entrypoint"] = plain["spec"]["templates"][0]["name"]
+    plain["spec"]["templates"][0]["inputs"].pop("parameters", None)
+    for manifest, sentence in ((stolen, "cannot replace"), (plain, "belong to steps"), (bare, "'")):
+        with pytest.raises(BadWorkflow, match=sentence):
+            await rig.submit(spec.model_copy(update={"manifest": manifest}))

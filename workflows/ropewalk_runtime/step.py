@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk_runtime import bundle, values
+from ropewalk_runtime.exec import MEMORY_EXIT
 
 MOUNT = Path("/ropewalk")
 _LONGEST_TEXT = 256 * 1024
@@ -43,7 +44,7 @@ class Attempt:
 
 
 def main(folder: str | os.PathLike[str]) -> int:
-    """Run the attempt in the folder and return its exit code: 0 when it is done, 1 when it failed."""
+    """Run the attempt in the folder and return its exit code: 0 done, `MEMORY_EXIT` out of memory, else 1."""
     root = Path(folder)
     inputs = json.loads((root / "inputs.json").read_text(encoding="utf-8"))
     try:
@@ -62,6 +63,8 @@ def main(folder: str | os.PathLike[str]) -> int:
     except OSError as error:
         print(f"The outputs cannot be written: {error.strerror}.", file=sys.stderr)  # noqa: T201 - this is the log
         return 1
+    if outputs.get("problem") == "RW-OUT-OF-MEMORY":
+        return MEMORY_EXIT
     return int(outputs.get("code") or 0) or (0 if outputs["ok"] else 1)
 
 

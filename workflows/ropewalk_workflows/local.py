@@ -27,7 +27,7 @@ from ropewalk_runtime import bundle as bundles
 from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.wire import Batch, WantedPage
 from ropewalk_workflows.logs import follow_log
-from ropewalk_workflows.manifest import placement_of, read
+from ropewalk_workflows.manifest import check_supplied, placement_of, read
 from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
 
 _KEY, _DIGEST = "run-key", "run-digest"
@@ -212,6 +212,7 @@ class LocalWorkflows:
                 )
             if digest != bundle.digest or not _is_digest(digest):
                 raise BadWorkflow("A bundle's digest is wrong.", field="bundles")
+        check_supplied(manifest, self._settings.environments.images, spec.bundles, spec.values)
         if ".." in spec.folder.split("/"):
             raise BadWorkflow("The folder leaves your files.", field="folder")
         for template in manifest.spec.templates:

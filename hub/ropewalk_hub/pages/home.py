@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 
 from ropewalk_core.errors import RopewalkError
+from ropewalk_core.local.accounts import folder_of
 from ropewalk_core.model import Actor, Function, Notebook, Run, Service, State, Status
 from ropewalk_hub.pages.common import Its, or_none, see, some
 from ropewalk_hub.pages.render import render
@@ -47,6 +48,7 @@ async def home(request: Request, actor: Signed, its: Its) -> Response:
         notebook=notebook,
         away=away.problem() if away else None,
         usage=usage,
+        disk=str(folder_of(its.settings, actor.account) or ""),
         now_lines=[one for one in lines if one.status.state in _NOW],
         failed=[one for one in lines if one.status.state is State.FAILED and one.status.since >= since],
         new=not lines,

@@ -114,7 +114,7 @@ def _killed(
     settings: Settings, state: RunState, node: Node, ended: StepExit, peak: int, said: dict[str, Any]
 ) -> Outcome:
     if ended.reason == "memory":
-        return _memory(settings, state, node, peak, "")
+        return _memory(settings, state, node, peak, _text(said.get("traceback")))
     if ended.reason == "time":
         limit = node.template.active_deadline_seconds or node.template.timeout if node.template else None
         error = f"It took longer than its limit of {duration(limit or '0'):g} seconds and was ended."

@@ -3,5 +3,6 @@
 from ropewalk_workflows.manifest.check import read
 from ropewalk_workflows.manifest.images import meaning, placement_of
 from ropewalk_workflows.manifest.model import Manifest, Template
+from ropewalk_workflows.manifest.supplied import check_supplied
 
-__all__ = ["Manifest", "Template", "meaning", "placement_of", "read"]
+__all__ = ["Manifest", "Template", "check_supplied", "meaning", "placement_of", "read"]
