@@ -16,7 +16,7 @@ from IPython import get_ipython
 from ropewalk_core.errors import RopewalkError
 
 DOCS = "docs/errors.md"
-_OURS = tuple(str(Path(__file__).parent.parent / name) for name in ("ropewalk_kernel", "ropewalk"))
+_OURS = ("ropewalk_core", "ropewalk_kernel", "ropewalk_workflows", "ropewalk_runtime", "ropewalk_devices")
 
 
 def explain(error: RopewalkError, trace: TracebackType | None = None) -> str:
@@ -52,15 +52,12 @@ def own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
 
 
 def _is_own(file: str) -> bool:
+    """Say whether a person wrote this file: a cell, or a module that is neither installed nor ours."""
     if file.startswith("<ipython") or "ipykernel_" in file:
         return True
-    return file.endswith(".py") and "site-packages" not in file and "/lib/python" not in file and not _is_ours(file)
-
-
-def _is_ours(file: str) -> bool:
-    roots = (*_OURS, str(Path(__file__).parent.parent))
-    core = Path(explain.__globals__["RopewalkError"].__init__.__code__.co_filename).parent
-    return file.startswith((*roots, str(core), str(core.parent / "ropewalk_workflows")))
+    parts = Path(file).parts
+    installed = "site-packages" in parts or "/lib/python" in file
+    return file.endswith(".py") and not installed and not set(parts).intersection(_OURS)
 
 
 def install(shell: Any) -> None:

@@ -122,4 +122,6 @@ def _debugger(trace: TracebackType) -> None:
 
     prompt: Any = debugger.Pdb()
     prompt.reset()
+    for frame, _ in traceback.walk_tb(trace):  # "In [13]" is no path, so the debugger must not make it one
+        prompt.fncache[frame.f_code.co_filename] = frame.f_code.co_filename
     prompt.interaction(None, trace)

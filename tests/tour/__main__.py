@@ -176,6 +176,8 @@ class Tour:
         both = '"digits"' in functions.stdout and '"search"' in runs.stdout
         self.ledger.see("terminal", both, functions.stdout[:200] + functions.stderr + runs.stdout[:200] + runs.stderr)
         found = re.findall(r"run-[0-9a-z]+", runs.stdout)
+        one = stage.ropewalk("workflows", "get", found[-1], "--json", home=self.platform.home) if found else runs
+        (BUILD / "run.json").write_text(one.stdout or one.stderr)
         page = visits.run_page(self.desk, self.platform, found[-1] if found else "none")
         self.ledger.see("dashboard-run", "train" in page or "near" in page, page[:300])
 

@@ -95,7 +95,7 @@ IN_CELLS = (
     Words("logs", "logs", (r"epoch 20: 0\.\d+", r"epoch 120: 0\.\d+")),
     Words("artifact", "artifact", (r"<artifact result, [\d,]+ bytes", r"MLPClassifier")),
     Words("manifest", "manifest", (r"apiVersion: argoproj\.io/v1alpha1", r"generateName: search-")),
-    Words("traceback", "broken-result", (r"value / by", r"ZeroDivisionError", r"RW-USER-CODE", r"debug\(\)")),
+    Words("traceback", "broken-result", (r"sum\(values\) / by", r"ZeroDivisionError", r"RW-USER-CODE", r"debug\(\)")),
     Words("debug", "debug", (r"(ipdb|Pdb).*by\s+0\s", r"\[1, 2, 3\]")),
     Words("deploy", "function", (r"digits: deployed, revision 1", r"http://digits--fn--")),
     Words("call", "call", (r"'digit': 7", r"'in words': 'seven'")),

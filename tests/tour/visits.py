@@ -119,7 +119,7 @@ def launch_by_form(page: Page, platform: Platform, folder: Path) -> tuple[str, i
     (folder / "site").mkdir(exist_ok=True)
     (folder / "site" / "index.html").write_text("<h1>Launched by a form</h1>")
     page.goto(f"{platform.origin}/services")
-    page.locator("#catalogue li", has_text="folder").get_by_role("link", name="Launch").first.click()
+    page.locator('#catalogue a[href="/services/new/site"]').click()
     page.get_by_label(re.compile("^Name")).fill("handmade")
     page.get_by_label(re.compile("^Folder")).fill("site")
     picture(page, "page-launch")
@@ -129,12 +129,16 @@ def launch_by_form(page: Page, platform: Platform, folder: Path) -> tuple[str, i
     picture(page, "page-service")
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Open", exact=True).click()
-    opened.value.wait_for_load_state()
-    said = opened.value.locator("body").inner_text()
+    heading = opened.value.locator("h1")
+    heading.wait_for()
+    said = heading.inner_text()
     opened.value.close()
     page.get_by_role("button", name="Stop and remove").click()
     page.wait_for_url(re.compile("/services/?$"))
-    return said, page.locator('a[href="/services/handmade"]').count()
+    links, end = page.locator('a[href="/services/handmade"]'), time.monotonic() + 20
+    while links.count() and time.monotonic() < end:  # the page follows by itself
+        time.sleep(0.2)
+    return said, links.count()
 
 
 def open_report(context: BrowserContext, address: str) -> tuple[str, int]:
