@@ -102,7 +102,7 @@ def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended
         return Outcome(
             False,
             error=_text(said.get("error"))[:4000] or "It failed.",
-            problem=problem,
+            problem=_sound(problem[:100]),
             traceback=_text(said.get("traceback")),
             hint=hint,
             peak=peak,
@@ -251,7 +251,12 @@ def _read(paths: AccountPaths, path: Path) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return value[-_LARGEST_TEXT:] if isinstance(value, str) else ""
+    return _sound(value[-_LARGEST_TEXT:]) if isinstance(value, str) else ""
+
+
+def _sound(text: str) -> str:
+    """Return text that can be kept: half of a surrogate pair, which JSON can carry, is no character."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _number(value: Any) -> int:
@@ -260,7 +265,8 @@ def _number(value: Any) -> int:
 
 def _parameters(said: Mapping[str, Any]) -> dict[str, str]:
     found = said.get("parameters")
-    return {str(key): one for key, one in found.items() if isinstance(one, str)} if isinstance(found, dict) else {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {_sound(key): _sound(one) for key, one in pairs if isinstance(one, str)}
 
 
 def _artifacts(said: Mapping[str, Any]) -> dict[str, Reference]:
@@ -274,6 +280,6 @@ def _artifacts(said: Mapping[str, Any]) -> dict[str, Reference]:
         reference: Reference = {"digest": digest, "size": _number(one.get("size"))}
         for key in ("media_type", "type", "preview", "json"):
             if isinstance(one.get(key), str):
-                reference[key] = one[key][:_LARGEST_TEXT]
-        kept[str(name)] = {"media_type": "application/octet-stream", **reference}
+                reference[key] = _sound(one[key][:_LARGEST_TEXT])
+        kept[_sound(name)] = {"media_type": "application/octet-stream", **reference}
     return kept

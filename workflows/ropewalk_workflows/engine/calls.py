@@ -96,7 +96,7 @@ def items(call: Call, scope: Scope) -> list[Any]:
     elif call.with_param is not None:
         try:
             found = json.loads(scope.fill(call.with_param))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise text.BadText("withParam is not a JSON list") from error
     else:
         found = _sequence(call, scope)

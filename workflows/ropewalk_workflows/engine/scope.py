@@ -127,7 +127,7 @@ def together(values: list[str]) -> str:
     for one in values:
         try:
             value = json.loads(one)
-        except ValueError:
+        except (ValueError, RecursionError):
             return json.dumps(values)
         if isinstance(value, str):
             return json.dumps(values)

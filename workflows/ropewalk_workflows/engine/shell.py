@@ -57,6 +57,7 @@ class _Run:
     state: RunState
     generation: int
     told: bool = False
+    broken: bool = False
 
 
 @dataclass
@@ -166,10 +167,26 @@ class Engine:
             reports += self._reports()
             if reports:
                 self._crash("before-report")
-                await until_durable(self._feed, Batch(engine=self.id, runs=reports))
+                await self._report(reports)
                 self._crash("after-report")
             self._act(actions)
             self._forget()
+
+    async def _report(self, reports: list[RunReport]) -> None:
+        """Make reports durable; one that cannot be kept fails its own run and no other."""
+        try:
+            await until_durable(self._feed, Batch(engine=self.id, runs=reports))
+        except Conflict:
+            raise
+        except (RopewalkError, ValueError, RecursionError) as error:
+            if len(reports) > 1:
+                for one in reports:
+                    await self._report([one])
+            elif (run := self._runs.get(reports[0].run)) is not None and not run.broken:
+                self._break(run, error)
+                await self._report([_broken(run.state)])
+            else:
+                raise
 
     def _wanted(self, wanted: Wanted, actions: list[tuple[RunState, Action]], reports: list[RunReport]) -> None:
         now = self._wall()
@@ -190,7 +207,13 @@ class Engine:
             self._apply(known, Cancel(now), actions)
 
     def _apply(self, run: _Run, event: Event, actions: list[tuple[RunState, Action]]) -> None:
-        state, more = step(run.state, event)
+        if run.broken:
+            return
+        try:
+            state, more = step(run.state, event)
+        except Exception as error:  # noqa: BLE001 - one person's run must not end everybody's engine
+            self._break(run, error)
+            return
         if isinstance(event, Exited | Lost):
             self._places_of(state.owner).active.discard((state.run, event.id))
         for one in more:
@@ -222,21 +245,28 @@ class Engine:
             self._places[owner] = _Places(self._settings.limits.steps or cores())
         return self._places[owner]
 
+    def _break(self, run: _Run, error: Exception) -> None:
+        """Give a run up that cannot be carried on with, and end what runs of it."""
+        state = run.state
+        log.error("the run %s is given up", state.run, exc_info=error)
+        run.broken = state.finished = True
+        places = self._places_of(state.owner)
+        places.active = {one for one in places.active if one[0] != state.run}
+        for key in [key for key in self._tasks if key.startswith(f"{state.run}.")]:
+            self._end_soon(key)
+
     def _reports(self) -> list[RunReport]:
         reports = []
         for run in self._runs.values():
             state = run.state
             if not state.changed and run.told and not state.finished:
                 continue
-            steps = [
-                StepReport(step=view.step(state, node), fact=_fact(state, one), order=node.order)
-                for one in sorted(state.changed)
-                if view.visible(node := state.nodes[one])
-            ]
+            try:
+                reports.append(_broken(state) if run.broken else _seen(state))
+            except Exception as error:  # noqa: BLE001 - as above: what a step said may be past all showing
+                self._break(run, error)
+                reports.append(_broken(state))
             state.changed.clear()
-            status = view.run_status(state)
-            outputs = view.outputs(state) if state.finished else {}
-            reports.append(RunReport(owner=state.owner, run=state.run, steps=steps, status=status, outputs=outputs))
             run.told = True
         return reports
 
@@ -248,15 +278,20 @@ class Engine:
 
     def _act(self, actions: list[tuple[RunState, Action]]) -> None:
         for state, one in actions:
+            if (run := self._runs.get(state.run)) is None or run.broken:
+                continue
             if isinstance(one, Launch):
                 self._crash("before-launch")
                 self._spawn(state, one.id, one.attempt, self._attempt(state, one.id, one.attempt))
             elif isinstance(one, Recover):
                 self._spawn(state, one.id, one.attempt, self._recover(state, one.id, one.attempt))
             elif isinstance(one, End):
-                task = asyncio.create_task(self._end(f"{state.run}.{one.id}.{one.attempt}"))
-                self._others.add(task)
-                task.add_done_callback(self._others.discard)
+                self._end_soon(f"{state.run}.{one.id}.{one.attempt}")
+
+    def _end_soon(self, key: str) -> None:
+        task = asyncio.create_task(self._end(key))
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
 
     def _spawn(self, state: RunState, leaf: str, attempt: int, work: Coroutine[Any, Any, None]) -> None:
         key = f"{state.run}.{leaf}.{attempt}"
@@ -308,6 +343,26 @@ def _refused(error: RopewalkError | BadText) -> Outcome:
         full = isinstance(error, StorageFull)
         return Outcome(False, error=error.message, problem=error.code, hint=error.hint, is_error=not full)
     return Outcome(False, error=f"Its inputs cannot be made: {error}.", problem="RW-BAD-WORKFLOW", is_error=True)
+
+
+def _seen(state: RunState) -> RunReport:
+    """Return what became different in a run since the last report."""
+    steps = [
+        StepReport(step=view.step(state, node), fact=_fact(state, one), order=node.order)
+        for one in sorted(state.changed)
+        if view.visible(node := state.nodes[one])
+    ]
+    outputs = view.outputs(state) if state.finished else {}
+    return RunReport(owner=state.owner, run=state.run, steps=steps, status=view.run_status(state), outputs=outputs)
+
+
+def _broken(state: RunState) -> RunReport:
+    why = Why(
+        cause="The platform cannot carry on with this run: what a step gave back cannot be kept.",
+        next="Return values nested less deeply, and text without broken characters; then run the workflow again.",
+        code="RW-INTERNAL",
+    )
+    return RunReport(owner=state.owner, run=state.run, status=Status(state=State.FAILED, why=why))
 
 
 def _fact(state: RunState, leaf: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ _HINTS = {
     "RW-STORAGE-FULL": "Remove files you do not need, or ask for more space.",
     "RW-UNAVAILABLE": "Retry the run; if it happens again, tell your administrator.",
 }
+_DEEPEST = 100
+"""Levels of nesting that are shown; serializers give up at some 200."""
 _USER_HINT = "Look at the traceback and the log, correct the step, then run the workflow again."
 
 
@@ -160,10 +162,24 @@ def _given_files(node: Node) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
+    """Return the value of JSON text; the text itself where it is none, or one that nobody could pass on."""
     try:
-        return json.loads(text)
-    except ValueError:
+        found = json.loads(text)
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return text
+    return text if _is_deep(found) else found
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [one for many in inner for one in many]
+        if not level:
+            return False
+    return True
 
 
 def _shown(reference: dict[str, Any]) -> Any:
