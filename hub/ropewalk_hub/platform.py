@@ -22,7 +22,7 @@ from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.local.host_client import HostClient
 from ropewalk_core.local.services import LocalServices
 from ropewalk_core.local.storage import LocalStorage
-from ropewalk_core.model import Actor
+from ropewalk_core.model import Actor, Why
 from ropewalk_core.placement import Inventory
 from ropewalk_core.ports import Clock, Functions, Identity, Notebooks, Services, Storage, Workflows
 from ropewalk_core.processes import Processes
@@ -169,6 +169,13 @@ def build(
         inventory=inventory,
         environment=environments.ensure,
     )
+
+    async def end_work(account: str) -> None:
+        cause = "The account was deactivated."
+        await services.stop_all(account, Why(cause=cause, next="Launch it again when the account is active."))
+        await workflows.cancel_all(account, cause)
+        await host.end_account(account)  # last, so that nothing starts what it ends
+
     return Platform(
         settings=settings,
         journal=journal,
@@ -187,7 +194,7 @@ def build(
         desk=workflows.desk,
         host=host,
         tasks=(
-            Closing(hub, journal, issuer.accounts, clock).run,
+            Closing(hub, journal, issuer.accounts, clock, end_work=end_work).run,
             NotebookWatch(hub, journal, settings, clock).run,
             services.run,
         ),

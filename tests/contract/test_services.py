@@ -25,7 +25,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, sandbox, service_process
 from ropewalk_core.local.service_process import log_path, socket_path
 from ropewalk_core.local.services import LAST, LocalServices
-from ropewalk_core.model import Service, ServiceSpec, State
+from ropewalk_core.model import Service, ServiceSpec, State, Why
 from ropewalk_core.placement import Inventory, Node, Placement
 from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
@@ -363,3 +363,23 @@ async def test_more_memory_than_there_is_is_refused(home: Home) -> None:
     async with home.backend() as services:
         with pytest.raises(Exception, match="No machine here"):
             await services.apply(ADA, "ada", site(placement=Placement(memory=2**50)))
+
+
+async def test_all_of_an_account_stops_and_can_be_launched_again(home: Home) -> None:
+    async with home.backend() as services:
+        await services.apply(ADA, "ada", site())
+        await reach(services, "one", State.RUNNING)
+        await services.stop_all("ada", Why(cause="The account was deactivated."))
+        await until(lambda: gone_of(home, "one"))
+        seen = await services.get(ADA, "ada", "one")
+        assert seen.status.state is State.STOPPED
+        assert seen.status.why is not None and "deactivated" in seen.status.why.cause
+    async with home.backend() as services:  # nor does the next platform start it
+        await asyncio.sleep(0.3)
+        assert await gone_of(home, "one")
+        await services.apply(ADA, "ada", site())
+        await reach(services, "one", State.RUNNING)
+
+
+async def gone_of(home: Home, name: str) -> bool:
+    return not home.processes.living(f"service.ada.{name}.")

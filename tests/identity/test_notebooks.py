@@ -198,12 +198,18 @@ async def test_the_ends_reach_the_hub_when_it_is_back(stage: Stage, hub: FakeHub
     client = hub.client()
     hub.users["bob"] = {"name": "bob", "servers": {"": {"ready": True}}}
     hub.tokens["bob"] = [{"id": "a1", "note": "Server at /user/bob/"}, {"id": "a2", "note": None}, {"id": "a3"}]
-    closing = Closing(client, stage.platform.journal, stage.issuer.accounts, stage.clock)
+    ended: list[str] = []
+
+    async def end_work(account: str) -> None:
+        ended.append(account)
+
+    closing = Closing(client, stage.platform.journal, stage.issuer.accounts, stage.clock, end_work=end_work)
     admin = await stage.signed_in()
     await admin.post("/people/bob/deactivate")
     hub.away = True
     assert not await closing.look()
     hub.away = False
+    assert ended == ["bob"]  # the hub being away kept nothing else alive
     assert await closing.look()
     assert hub.users["bob"]["servers"] == {}
     assert [one["id"] for one in hub.tokens["bob"]] == ["a1"]

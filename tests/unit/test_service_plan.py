@@ -22,6 +22,8 @@ READY = Have(alive=True, ready=True, age=1.0)
         (State.STOPPING, Have(), Do.FORGET),
         (State.FAILED, Have(), Do.REST),
         (State.FAILED, ALIVE, Do.END),
+        (State.STOPPED, Have(), Do.REST),
+        (State.STOPPED, ALIVE, Do.END),
         (State.ASKED, Have(), Do.START),
         (State.ASKED, READY, Do.KEEP),
         (State.ASKED, Have(alive=True, current=False, ready=True), Do.END),

@@ -190,6 +190,21 @@ async def test_cancel_ends_what_runs_and_starts_nothing(rig: Rig, tmp_path: Path
     assert (await rig.workflows.cancel(ALICE, "alice", run.id)).status.state == State.STOPPED
 
 
+async def test_all_runs_of_an_account_are_stopped(rig: Rig, tmp_path: Path) -> None:
+    @workflow
+    def waits(path: str) -> object:
+        return mark(path + ".after", "after", wait(path))
+
+    runs = [await rig.submit(waits.spec(path=str(tmp_path / one))) for one in ("a", "b")]
+    for run in runs:
+        await rig.until(run.id, lambda found: any(one.status.state == State.RUNNING for one in found.steps))
+    await rig.workflows.cancel_all("bob", "Another one.")
+    await rig.workflows.cancel_all("alice", "The account was deactivated.")
+    for run in runs:
+        assert (await rig.wait(run.id)).status.state == State.STOPPED
+    assert not list(tmp_path.glob("*.after"))
+
+
 async def test_time_is_up(rig: Rig, tmp_path: Path) -> None:
     slow = step(timeout=1)(wait.function)
 

@@ -123,13 +123,13 @@ class LocalWorkflows:
         runs = tuple(Run.model_validate(one.body["run"]) for one in records[:limit])
         return Page[Run](items=runs, next=runs[-1].id if len(records) > limit else "")
 
-    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+    async def cancel(self, actor: Actor, owner: str, run: str, *, cause: str = "You stopped it.") -> Run:
         """See `Workflows.cancel`."""
         async with self._records.lock(f"{owner}/{run}"):
             record = self._records.run(owner, run)
             found = Run.model_validate(record.body["run"])
             if not found.status.state.terminal and not record.body["cancel"]:
-                status = Status(state=State.STOPPING, since=self._wall(), why=Why(cause="You stopped it."))
+                status = Status(state=State.STOPPING, since=self._wall(), why=Why(cause=cause))
                 found = found.model_copy(update={"status": status})
                 await self._journal.write(
                     Put(RUN, owner, run, {**record.body, "run": dump(found), "cancel": True}),
@@ -187,6 +187,11 @@ class LocalWorkflows:
                 yield await self.get(actor, owner, name), place
             if not events:
                 await self._journal.wait(max(cursor, self._journal.cursor), timeout=_POLL)
+
+    async def cancel_all(self, owner: str, cause: str) -> None:
+        """Stop every run of an account that has not ended."""
+        for name in [one.name for one in self._journal.page(OPEN, owner, limit=100_000)]:
+            await self.cancel(Actor(account=owner), owner, name, cause=cause)
 
     async def internal_runs(self, after: str) -> WantedPage:
         """See `Desk.runs`."""

@@ -71,7 +71,7 @@ def plan(state: State | None, have: Have, patience: float) -> Do:
     """
     if state is None or state is State.STOPPING:
         return Do.END if have.alive else Do.FORGET
-    if state is State.FAILED:
+    if state in (State.FAILED, State.STOPPED):
         return Do.END if have.alive else Do.REST
     if have.alive and (not have.current or (not have.ready and have.age > patience)):
         return Do.END

@@ -10,6 +10,7 @@ traffic (the gateway). Rejected: a supervising process per service; the platform
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ LAST = "service-last"
 """Records of this kind hold the values that a person used last with a template, for the form."""
 _PROBE = 0.25
 _LOOK = 60.0
+_RESTING = (State.FAILED, State.STOPPED)
+"""Wanted no more until somebody asks again."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class LocalServices:
         spec = await asyncio.to_thread(self._checked, owner, spec)
         record = self._journal.get(KIND, owner, spec.name)
         have = _service(record) if record else None
-        if have and have.spec == spec and have.status.state not in (State.FAILED, State.STOPPING):
+        if have and have.spec == spec and have.status.state not in (*_RESTING, State.STOPPING):
             return have
         service = Service(
             owner=owner,
@@ -148,6 +151,16 @@ class LocalServices:
                 await self._journal.wait(newest)
 
     # Carrying it out
+
+    async def stop_all(self, owner: str, why: Why) -> None:
+        """End every process of an account's services; what was asked for stays, and can be launched again."""
+        for name in [one.name for one in self._journal.page(KIND, owner, limit=100_000)]:
+            while (record := self._journal.get(KIND, owner, name)) is not None:
+                if _service(record).status.state in (*_RESTING, State.STOPPING):
+                    break
+                with contextlib.suppress(Conflict):  # it changed meanwhile: look again
+                    await self._show(record, State.STOPPED, why)
+            self._queue.add((owner, name))
 
     async def run(self) -> None:
         """Bring what is to what is wanted, for ever. Cancelling it leaves the services running."""
@@ -217,7 +230,7 @@ class LocalServices:
         return _PROBE
 
     async def _end(self, key: Key, service: Service | None, have: Have) -> float:
-        if have.current and service and service.status.state not in (State.STOPPING, State.FAILED):
+        if have.current and service and service.status.state not in (State.STOPPING, *_RESTING):
             self._failed(key, _slow(key[1], self._patience(service)))
         self._remember(key, running=None, ready_at=None)
         await asyncio.to_thread(self._machine.end, key)
@@ -308,7 +321,7 @@ class LocalServices:
 
     def _gone(self, owner: str, name: str) -> bool:
         record = self._journal.get(KIND, owner, name)
-        return record is None or _service(record).status.state is State.FAILED
+        return record is None or _service(record).status.state in _RESTING
 
     def _remember(self, key: Key, **changes: Any) -> _Seen:
         self._seen[key] = replace(self._seen.get(key, _Seen()), **changes)
