@@ -26,8 +26,9 @@ _MOST = 2000
 
 
 def platform_of(request: Request) -> Platform:
-    """Return the platform that answers."""
+    """Return the platform that answers; the page will follow what changes from here on."""
     platform: Platform = request.app.state.platform
+    request.state.cursor = platform.journal.cursor
     return platform
 
 

@@ -69,6 +69,7 @@ def render(request: Request, template: str, /, *, status_code: int = 200, **cont
     """
     values = {
         "actor": getattr(request.state, "actor", None),
+        "cursor": getattr(request.state, "cursor", ""),
         "path": request.url.path,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "now": time.time(),

@@ -4,7 +4,7 @@
 (() => {
   const body = document.body;
   let source = null;
-  let cursor = "";
+  let cursor = body.dataset.cursor || "";
   let pending = new Map();
 
   // Live: one event stream for the person. An event names a kind; the parts that show this kind are asked for again.
