@@ -156,15 +156,16 @@ def remove(root: Path, parts: Sequence[str]) -> None:
         _remove(parent, parts[-1])
 
 
-def usage(root: Path) -> int:
-    """Return the bytes of all regular files below the folder; links are not followed."""
-    total, stack = 0, [str(root)]
+def usage(root: Path, parts: Sequence[str] = ()) -> int:
+    """Return the bytes of all regular files at ``parts`` below the folder, `DEEPEST` levels deep; follow no link."""
+    total, stack = 0, [tuple(parts)]
     while stack:
-        with contextlib.suppress(OSError), os.scandir(stack.pop()) as entries:
-            for entry in entries:
+        inside = stack.pop()
+        with contextlib.suppress(OSError, NotFound, BadPath), folder(root, inside) as place, os.scandir(place) as found:
+            for entry in found:
                 with contextlib.suppress(OSError):  # it may vanish while we look
-                    if entry.is_dir(follow_symlinks=False):
-                        stack.append(entry.path)
+                    if entry.is_dir(follow_symlinks=False) and len(inside) < DEEPEST:
+                        stack.append((*inside, entry.name))
                     elif entry.is_file(follow_symlinks=False):
                         total += entry.stat(follow_symlinks=False).st_size
     return total

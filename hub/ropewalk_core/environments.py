@@ -34,6 +34,7 @@ from ropewalk_core.settings import Settings
 if TYPE_CHECKING:
     from ropewalk_core.local.layout import AccountPaths
 
+_INSTALLED = (".dist-info", ".egg-link", ".pth")
 _NEEDED = ("ropewalk[kernel]", "pip")
 _PIP = """# The base's pip; this one says by name what would break Ropewalk's own side.
 __path__.append({real!r})
@@ -80,13 +81,17 @@ def ensure(settings: Settings, paths: AccountPaths) -> Path:
 
 def fingerprint(paths: AccountPaths) -> str:
     """Return 16 hex digits that change when a package of the account's environment or of its base changes."""
-    folders = sorted(paths.environment.glob("lib/python3.*/site-packages"))
-    names = [name for folder in folders for name in _distributions(folder)]
+    # The account may have put a pipe or a link in the place of anything here.
+    versions = [one for one in _listed(paths, "lib") if one.startswith("python3.")]
+    names = [
+        name for one in versions for name in _listed(paths, "lib", one, "site-packages") if name.endswith(_INSTALLED)
+    ]
     try:
-        config = (paths.environment / "pyvenv.cfg").read_text()
-    except OSError:
+        with beneath.read(paths.root, ["environment", "pyvenv.cfg"]) as file:
+            config = file.read(65536).decode(errors="replace")
+    except (OSError, RopewalkError):
         config = ""
-    if match := re.search(r"^base = (.+)$", config, re.MULTILINE):
+    if match := re.search(r"^base = ([^\0\n]+)$", config, re.MULTILINE):
         names += ["", *_base_distributions(Path(match[1]), _changed(Path(match[1])))]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
@@ -190,7 +195,7 @@ def _links(paths: AccountPaths, base: Path) -> None:
             os.symlink(target, temporary, dir_fd=folder)
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         for name in ("pip", "pip3"):
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
             os.fchmod(file, 0o755)
             os.close(file)
 
@@ -220,8 +225,16 @@ def _base_distributions(base: Path, changed: int) -> tuple[str, ...]:
     return tuple(_distributions(_site(base)))
 
 
+def _listed(paths: AccountPaths, *inside: str) -> list[str]:
+    try:
+        with beneath.folder(paths.root, ["environment", *inside]) as folder:
+            return sorted(os.listdir(folder))  # noqa: PTH208 - by descriptor
+    except (OSError, RopewalkError):
+        return []
+
+
 def _distributions(folder: Path) -> list[str]:
     try:
-        return sorted(one.name for one in os.scandir(folder) if one.name.endswith((".dist-info", ".egg-link", ".pth")))
+        return sorted(one.name for one in os.scandir(folder) if one.name.endswith(_INSTALLED))
     except OSError:
         return []

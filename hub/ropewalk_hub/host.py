@@ -173,7 +173,7 @@ class Host:
     async def _start(self, job: Job) -> None:
         try:
             keeper = await self._keeper(job.account)
-            order = self._complete(keeper, job)
+            order = await asyncio.to_thread(self._complete, keeper, job)  # it looks at folders of the account
             if job.client.channel is None or keeper.channel is None:
                 raise Unavailable("The keeper of the account ended.")
             key = f"{job.client.number}.{job.id}"

@@ -20,12 +20,12 @@ import pytest
 from ropewalk_core import environments
 from ropewalk_core import settings as settings_module
 from ropewalk_core.catalog import Catalog, shipped
-from ropewalk_core.errors import BadValues
+from ropewalk_core.errors import BadValues, RopewalkError
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, sandbox, service_process
 from ropewalk_core.local.service_process import log_path, socket_path
 from ropewalk_core.local.services import LAST, LocalServices
-from ropewalk_core.model import Service, ServiceSpec, State, Why
+from ropewalk_core.model import Service, ServiceSpec, State, Status, Why
 from ropewalk_core.placement import Inventory, Node, Placement
 from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
@@ -383,3 +383,18 @@ async def test_all_of_an_account_stops_and_can_be_launched_again(home: Home) -> 
 
 async def gone_of(home: Home, name: str) -> bool:
     return not home.processes.living(f"service.ada.{name}.")
+
+
+async def test_files_that_are_a_link_lead_the_platform_nowhere(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "secret.ipynb").write_text("{}")
+    shutil.rmtree(home.paths.files)
+    home.paths.files.symlink_to(tmp_path)
+    processes = service_process.ServiceProcesses(
+        home.settings, home.processes, Catalog(shipped(), home.templates), environments.ensure
+    )
+    with pytest.raises(RopewalkError):
+        processes.start(Service(owner="ada", spec=site(), status=Status(state=State.ASKED), address="http://a.b:1/"))
+    assert [one.name for one in tmp_path.iterdir()] == ["secret.ipynb"]
+    entry = Catalog(shipped()).get("voila")
+    for name in ("secret.ipynb", "other.ipynb"):  # the same answer, whether it is there or not
+        processes.check_files("ada", entry, {"notebook": name})

@@ -182,3 +182,14 @@ async def test_a_deep_folder_is_refused_in_words(port: LocalStorage, files: Path
         deep.mkdir()
     with pytest.raises(BadInput, match="levels deep"):
         await port.remove(ADA, "ada", "d")
+
+
+async def test_usage_counts_below_the_files_alone(port: LocalStorage, home: Path, files: Path) -> None:
+    (files / "in").mkdir()
+    (files / "in" / "mine").write_text("12345")
+    (files / "out").symlink_to(home / "accounts" / "bob")
+    assert (await port.usage(ADA, "ada")).used == 5
+    files.rename(files.with_name("old"))
+    files.symlink_to(home / "accounts" / "bob" / "files")
+    fresh = LocalStorage(settings.load(home, environ={}), key=KEY)
+    assert (await fresh.usage(ADA, "ada")).used == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -140,6 +141,17 @@ def test_links_in_the_account_lead_nowhere(home: Settings, ann: AccountPaths, tm
     with pytest.raises(Exception, match="link"):
         environments.ensure(home, ann)
     assert not list(outside.iterdir())
+
+
+def test_a_pipe_or_an_endless_file_in_the_account_stops_nobody(home: Settings, ann: AccountPaths) -> None:
+    environments.ensure(home, ann)
+    config = ann.environment / "pyvenv.cfg"
+    for plant in (lambda: os.mkfifo(config), lambda: config.symlink_to("/dev/zero")):
+        config.unlink()
+        plant()
+        started = time.monotonic()
+        assert len(environments.fingerprint(ann)) == 16
+        assert time.monotonic() - started < 5
 
 
 def test_no_base_says_what_to_do(tmp_path: Path) -> None:

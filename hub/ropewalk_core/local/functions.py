@@ -130,11 +130,11 @@ class LocalFunctions:
                 answer = await client.post(f"http://{bind}:{door.people_port}/", content=payload, headers=headers)
         except httpx.HTTPError as error:
             raise Unavailable("The gateway is being restarted.") from error
-        error = _problem(answer) if answer.is_error else None
-        identifier = str(error.details.get("call", "")) if error else answer.headers.get("X-Ropewalk-Call", "")
+        refused = _problem(answer) if answer.is_error else None
+        identifier = str(refused.details.get("call", "")) if refused else answer.headers.get("X-Ropewalk-Call", "")
         await self._recorded(owner, name, identifier)
-        if error:
-            raise error
+        if refused:
+            raise refused
         return answer.content
 
     async def get(self, actor: Actor, owner: str, name: str) -> Function:

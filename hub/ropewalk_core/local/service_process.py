@@ -178,10 +178,10 @@ class ServiceProcesses:
 
     def check_files(self, owner: str, entry: Entry, values: Mapping[str, Any]) -> None:
         """Refuse a value of format ``file`` that names no file of the person, while the form is still open."""
-        base = base_folder(self._settings, AccountPaths(self._settings.home, owner))
+        paths = AccountPaths(self._settings.home, owner)
         for field, one in entry.template.values_schema["properties"].items():
             if one.get("format") == "file" and values.get(field):
-                _check_file(base, field, str(values[field]))
+                _check_file(*_anchor(self._settings, paths), field, str(values[field]))
 
     def _listen(self, owner: str, name: str) -> socket.socket:
         path = socket_path(self._settings, owner, name)
@@ -219,7 +219,9 @@ class ServiceProcesses:
             relative = catalog.check_path(str(made[field]), field)
             made[field] = str(base / relative)
             if field in entry.local.folders:
-                with beneath.folder(base, [part for part in relative.parts if part != "."], make=True):
+                anchor, inside = _anchor(self._settings, paths)
+                parts = [*inside, *(part for part in relative.parts if part != ".")]
+                with beneath.folder(anchor, parts, make=True):
                     pass
         return made
 
@@ -229,9 +231,15 @@ def base_folder(settings: Settings, paths: AccountPaths) -> Path:
     return accounts.folder_of(settings, paths.account) or paths.files
 
 
-def _check_file(base: Path, field: str, relative: str) -> None:
+def _anchor(settings: Settings, paths: AccountPaths) -> tuple[Path, tuple[str, ...]]:
+    """Return the innermost folder that the account cannot replace by a link, and where its files lie in it."""
+    chosen = accounts.folder_of(settings, paths.account)
+    return (chosen, ()) if chosen else (paths.root, ("files",))
+
+
+def _check_file(anchor: Path, inside: tuple[str, ...], field: str, relative: str) -> None:
     try:
-        beneath.read(base, beneath.split(relative)).close()
+        beneath.read(anchor, (*inside, *beneath.split(relative))).close()
     except NotFound as error:
         raise BadValues(
             f"There is no file '{relative}' in your files.",

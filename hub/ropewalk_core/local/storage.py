@@ -101,7 +101,7 @@ class LocalStorage:
             return Usage(used=disk.total - disk.free, limit=disk.total)
         now, have = time.monotonic(), self._counts.get(owner)
         if have is None or now - have[0] > _COUNT_AGAIN:
-            have = self._counts[owner] = (now, await asyncio.to_thread(beneath.usage, anchor / "files"))
+            have = self._counts[owner] = (now, await asyncio.to_thread(beneath.usage, anchor, inside))
         return Usage(used=have[1], limit=self._settings.limits.files)
 
     async def sign(self, actor: Actor, owner: str, path: str, *, seconds: float = 300) -> str:
