@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from ropewalk_core import sync
-from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
+from ropewalk_core.errors import NotFound, OutOfMemory, TimedOut, UserCodeFailed
 from ropewalk_core.model import Run, State
 from ropewalk_kernel import cards, live, look
 from ropewalk_kernel.graph import stem
 from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, outputs_of
 
+_FAILURES = {one.code: one for one in (OutOfMemory, TimedOut)}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 
 
@@ -104,10 +105,12 @@ class RunHandle:
             failed = next((step for step in self._run.steps if step.status.state is State.FAILED and step.error), None)
             if failed is None:
                 raise UserCodeFailed(f"Run {self.id} failed. {look.why_text(self._run.status)}".strip())
-            raise UserCodeFailed(
+            why = failed.status.why
+            kind = _FAILURES.get(why.code if why else "", UserCodeFailed)
+            raise kind(
                 f"Step {failed.name} of run {self.id} failed: {failed.error}",
                 field=f"step {failed.name}",
-                hint=f'Open it with its own inputs: run["{failed.name}"].debug()',
+                hint=f'Open it with its own inputs: run["{failed.name}"].debug()' if kind is UserCodeFailed else None,
                 details={"traceback": failed.traceback},
             )
         if state is State.STOPPED:

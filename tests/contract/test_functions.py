@@ -100,6 +100,7 @@ async def test_out_of_memory_names_the_placement(rig: Rig) -> None:
     await rig.functions.deploy(ADA, "ada", rig.spec(source, placement={"memory": "300Mi"}))
     answer = await rig.call(str(2**30).encode())
     assert (answer.status_code, answer.json()["code"]) == (500, "RW-OUT-OF-MEMORY")
+    assert "its limit of 300Mi" in answer.json()["message"] and answer.json()["field"] == "placement.memory"
     assert (await rig.call(b"10")).json() == 10
 
 

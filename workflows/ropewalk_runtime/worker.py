@@ -12,6 +12,7 @@ import contextvars
 import io
 import json
 import os
+import resource
 import socket
 import sys
 import threading
@@ -237,7 +238,11 @@ def _failed(error: BaseException) -> _Answer:
 
 
 def _memory() -> dict[str, Any]:
-    return problem("RW-OUT-OF-MEMORY", "The function needed more memory than its placement allows.")
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    most = "its placement allows" if limit == resource.RLIM_INFINITY else f"its limit of {limit // 2**20}Mi"
+    message = f"The function needed more memory than {most} (it had used {peak} MiB)."
+    return problem("RW-OUT-OF-MEMORY", message, field="placement.memory")
 
 
 def _bad_code(error: BaseException, order: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from ropewalk_hub.platform import Platform
 
 CURSOR = "Ropewalk-Cursor"
 _log = logging.getLogger(__name__)
+_PATIENT = 8
+"""How many times its limit of a body is read on for, so that its sender is told instead of cut off."""
 
 
 class Problem(BaseModel):
@@ -93,6 +95,8 @@ def as_error(error: Exception) -> RopewalkError:
         return error
     if isinstance(error, RequestValidationError):
         return _bad_input(error)
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, RopewalkError):
+        return as_error(error.__cause__)  # what we raised while the framework read the body
     if isinstance(error, HTTPException) and error.status_code < 500:
         return BadInput("The request's body cannot be read.", field="body")
     mark = secrets.token_hex(4)
@@ -126,6 +130,9 @@ def _limited(receive: Receive, limit: int, headers: Mapping[str, str]) -> Receiv
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > limit or (length.isdigit() and int(length) > limit):
+            while message.get("more_body") and seen < _PATIENT * limit:
+                message = await receive()  # who still sends does not read our answer
+                seen += len(message.get("body", b""))
             raise TooLarge(f"The request is larger than {limit} bytes.", field="limits.payload")
         return message
 

@@ -19,6 +19,7 @@ from ropewalk_core.local.host_client import HostClient, StepExit, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import FunctionRoute
 from ropewalk_core.names import new_id
+from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.link import Answer, Gone, Link
@@ -247,7 +248,9 @@ class Pool:
         except RopewalkError as error:
             return error
         if ended.reason == "memory" or ended.code == MEMORY_EXIT:
-            return OutOfMemory("The function needed more memory than its placement allows.", field="placement.memory")
+            limit = format_size(self.route.spec.placement.memory or self._settings.limits.memory)
+            message = f"The function needed more memory than its limit of {limit}."
+            return OutOfMemory(message, field="placement.memory")
         if ended.signal in _CRASHES:
             return UserCodeFailed(f"The function crashed Python ({_CRASHES[ended.signal]}).")
         if ended.code > 0 or (ended.code == 0 and not ended.signal):
