@@ -27,7 +27,9 @@ from ropewalk_core.model import (
     RunSpec,
     Service,
     ServiceSpec,
+    Status,
     Usage,
+    Why,
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.policy import Allow, Kind, Verb
@@ -45,15 +47,24 @@ def check(actor: Actor, verb: Verb, kind: Kind, owner: str = "") -> Allow:
 
 
 def outline(noun: N) -> N:
-    """Return the thing without what its owner put into it: code, values, arguments, results."""
+    """Return the thing without what its owner put into it: code, values, arguments, results, what their code said."""
     if isinstance(noun, Function):
         spec = noun.revision.spec.model_copy(update={"bundle": Bundle(files={}, entry="")})
         return noun.model_copy(update={"revision": noun.revision.model_copy(update={"spec": spec})})
     if isinstance(noun, Service):
-        return noun.model_copy(update={"spec": noun.spec.model_copy(update={"values": {}})})
+        left_out = {"spec": noun.spec.model_copy(update={"values": {}}), "status": _bare(noun.status)}
+        return noun.model_copy(update=left_out)
     if isinstance(noun, Run):
-        return noun.model_copy(update={"arguments": {}, "steps": (), "folder": ""})
+        given = {"arguments": {}, "outputs": {}, "steps": (), "folder": ""}
+        return noun.model_copy(update={**given, "status": _bare(noun.status)})
     return noun
+
+
+def _bare(status: Status) -> Status:
+    """Return the state without its cause, which quotes errors and log lines of the person's own code."""
+    if status.why is None:
+        return status
+    return status.model_copy(update={"why": Why(cause="Its owner can see why.", code=status.why.code)})
 
 
 def _seen(allowed: Allow, noun: N) -> N:

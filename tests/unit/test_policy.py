@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from ropewalk_core import guard, policy, ports
 from ropewalk_core.errors import Denied, NotFound
-from ropewalk_core.model import Actor, Bundle, Function, FunctionSpec, Revision, Service, ServiceSpec, State, Status
+from ropewalk_core.model import (
+    Actor,
+    Bundle,
+    Function,
+    FunctionSpec,
+    Revision,
+    Run,
+    Service,
+    ServiceSpec,
+    State,
+    Status,
+    Why,
+)
 from ropewalk_core.policy import Allow, Deny, decide
 
 OWNER = Actor(account="ada")
@@ -70,6 +82,12 @@ def test_outline_leaves_out_code_and_values() -> None:
     )
     assert "secret" not in guard.outline(function).model_dump_json()
     assert "password" not in guard.outline(service).model_dump_json()
+    why = Why(cause="The step a failed: ValueError: secret", next="secret", code="RW-USER-CODE", raw="secret line")
+    failed = Status(state=State.FAILED, why=why)
+    run = Run(id="run-1", owner="ada", name="r", status=failed, outputs={"result": "secret"}, arguments={"a": "secret"})
+    for noun in (run, service.model_copy(update={"status": failed})):
+        assert "secret" not in guard.outline(noun).model_dump_json()
+        assert guard.outline(noun).model_dump()["status"]["why"]["code"] == "RW-USER-CODE"
 
 
 class _Recorder:
