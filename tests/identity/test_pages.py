@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ropewalk_core.errors import NotApproved, Unauthenticated
+from ropewalk_core.errors import Conflict, NotApproved, Unauthenticated
 from ropewalk_hub.issuer.service import WRONG
 from tests.identity.stage import ORIGIN, PASSWORD, Flow, Stage, make
 
@@ -275,3 +275,25 @@ async def test_a_part_of_a_page_sends_the_whole_page_to_the_sign_in(stage: Stage
     headers = {"hx-request": "true", "referer": f"{ORIGIN}/services"}
     answer = await stage.browser().get("/account", headers=headers)
     assert answer.headers["hx-redirect"] == "/sign-in?next=%2Fservices"
+
+
+async def test_the_old_password_opens_nothing_while_it_is_being_changed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer = stage.issuer
+    real, actor = issuer.passwords.verify, issuer.actor_of(issuer.sign_in("bob", PASSWORD)[0])
+
+    def slow(stored: str | None, password: str) -> bool:
+        monkeypatch.setattr(issuer.passwords, "verify", real)
+        right: bool = real(stored, password)
+        issuer.accounts.set_password("bob", "another rope, much longer", also=[])
+        return right
+
+    monkeypatch.setattr(issuer.passwords, "verify", slow)
+    session, cookie = issuer.sign_in("bob", PASSWORD)
+    assert issuer.actor_of(session) is None and issuer.actor_of_cookie(cookie) is None
+    issuer.accounts.set_password("bob", PASSWORD)
+    monkeypatch.setattr(issuer.passwords, "verify", slow)
+    with pytest.raises(Conflict):
+        issuer.change_password(actor, PASSWORD, "what a thief would like")
+    assert issuer.accounts.verify("bob", "another rope, much longer")

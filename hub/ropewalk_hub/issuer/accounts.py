@@ -128,18 +128,33 @@ class Accounts:
         self._journal.write_now(*batch)
         return changed
 
-    def set_password(self, name: str, password: str, *, also: list[Operation] | None = None) -> int:
-        """Replace the password and return the new epoch; every older token of the account is dead."""
+    def set_password(
+        self, name: str, password: str, *, instead_of: Credential | None = None, also: list[Operation] | None = None
+    ) -> int:
+        """Replace the password and return the new epoch; every older token of the account is dead.
+
+        Raises
+        ------
+        Conflict
+            If ``instead_of``, the credential that was proven, is not the account's any more.
+        """
         self._passwords.check_new(password, account=name)
         change = self._next_epoch(name, password=self._passwords.hash(password))
+        if instead_of is not None and change.expect != instead_of.version:
+            raise Conflict("The password was changed meanwhile.", field="old")
         self._journal.write_now(change, Append("account", name, name, "password"), *(also or []))
         return int(change.body["epoch"])
 
-    def verify(self, name: str, password: str) -> Account | None:
-        """Return the account whose password this is. As slow, and as silent, for a name that does not exist."""
+    def verify(self, name: str, password: str) -> tuple[Account, Credential] | None:
+        """Return the account whose password this is, and the very credential that was proven.
+
+        As slow, and as silent, for a name that does not exist. What is given for the proof must carry that
+        credential's epoch: hashing takes a while, in which the password may have been changed.
+        """
         credential = self.credential(name)
         right = self._passwords.verify(credential.password if credential else None, password)
-        return self.get(name) if right else None
+        account = self.get(name) if right else None
+        return (account, credential) if account and credential else None
 
     def check_active(self, account: Account) -> Account:
         """Return the account if it may sign in; say why not otherwise. Only ever after the password was right."""

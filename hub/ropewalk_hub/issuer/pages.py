@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from ropewalk_core.errors import BadInput, Limited, RopewalkError, Unauthenticated
+from ropewalk_core.errors import BadInput, Conflict, Limited, RopewalkError, Unauthenticated
 from ropewalk_hub.issuer.endpoints import Its
 from ropewalk_hub.issuer.passwords import SHORTEST
 from ropewalk_hub.issuer.service import Issuer
@@ -238,7 +238,7 @@ def change_password(request: Request, issuer: Its, actor: Signed, old: Text, pas
         _, cookie = issuer.change_password(
             actor, old, password, address=client_address(request), browser=_browser(request)
         )
-    except (BadInput, Limited) as error:
+    except (BadInput, Conflict, Limited) as error:
         return _account(request, issuer, actor.account, error=error)
     return _signed_in(RedirectResponse("/account?changed=1", 303), issuer, cookie)
 

@@ -100,12 +100,13 @@ class Issuer:
         """
         name = name.strip().lower()[:64]
         self.guesses.begin(name, address)
-        account = self.accounts.verify(name if is_name(name) else "", password)
-        if account is None:
+        proven = self.accounts.verify(name if is_name(name) else "", password)
+        if proven is None:
             raise Unauthenticated(WRONG, hint="Check both and try again.", field="password")
+        account, credential = proven
         self.guesses.forgive(name, address)
         self.accounts.check_active(account)
-        return self._start(account, address, browser)
+        return self._start(account, credential.epoch, address, browser)
 
     def sign_out(self, session_id: str, *, hub_away: bool = False) -> None:
         """End a session and every token it gave; ending one that has ended is done already.
@@ -140,18 +141,17 @@ class Issuer:
     ) -> tuple[Session, str]:
         """Replace the password, end every sign-in and token, and return a new sign-in for this browser."""
         self.guesses.begin(actor.account, address)
-        account = self.accounts.verify(actor.account, old)
-        if account is None:
+        proven = self.accounts.verify(actor.account, old)
+        if proven is None:
             raise BadInput("The present password is wrong.", field="old", hint="Check it and try again.")
+        account, credential = proven
         self.guesses.forgive(actor.account, address)
-        self.accounts.set_password(actor.account, new, also=self.ends_of(actor.account))
-        return self._start(account, address, browser)
+        ends = self.ends_of(actor.account)
+        epoch = self.accounts.set_password(actor.account, new, instead_of=credential, also=ends)
+        return self._start(account, epoch, address, browser)
 
-    def _start(self, account: Account, address: str, browser: str) -> tuple[Session, str]:
-        credential = self.accounts.credential(account.name)
-        session, cookie, put = self.sessions.start(
-            account.name, credential.epoch if credential else 0, address=address, browser=browser
-        )
+    def _start(self, account: Account, epoch: int, address: str, browser: str) -> tuple[Session, str]:
+        session, cookie, put = self.sessions.start(account.name, epoch, address=address, browser=browser)
         self.journal.write_now(put)
         return session, cookie
 
@@ -193,7 +193,7 @@ class Issuer:
                 raise NotFound("This link was used a moment ago.", hint="Sign in with that account.") from error
             raise
         self._on_first(account.name)
-        return self._start(account, address, browser)
+        return self._start(account, 0, address, browser)
 
 
 def _actor(account: Account, session: Session) -> Actor:

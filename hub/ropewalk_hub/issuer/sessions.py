@@ -71,7 +71,7 @@ class Sessions:
 
     def of(self, account: str) -> list[Session]:
         """Return the account's live sessions."""
-        return [_session(record) for record in self._journal.page("session", account)]
+        return [_session(record) for record in self._journal.page("session", account, limit=100_000)]
 
     def renew(self, session: Session) -> list[Operation]:
         """Return what moves the end of a session that is in use; nothing when it moved within the last hour."""
