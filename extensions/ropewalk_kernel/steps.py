@@ -220,11 +220,33 @@ def value_of(run: str, step: Step) -> Any:
 
 
 def outputs_of(run: Run) -> Any:
-    """Return what a workflow returned: the value of its last step, or of each of its last steps by name."""
+    """Return what a workflow returned, in the shape in which it returned it.
+
+    A manifest that is not ours may name no outputs; then it is the value of its last step, or of each of its last
+    steps by name.
+    """
+    if run.source == "workflow":
+        return _given_back(run.id, run.outputs.get(RESULT))
+    if run.outputs:
+        found = {name: _given_back(run.id, one) for name, one in run.outputs.items()}
+        return found[RESULT] if set(found) == {RESULT} else found
     needed = {need for step in run.steps for need in step.needs}
     last = [step for step in run.steps if step.id not in needed]
     values = {step.name: value_of(run.id, step) for step in last}
     return next(iter(values.values())) if len(values) == 1 else values
+
+
+def _given_back(run: str, output: Any) -> Any:
+    """Return an output's value: that of an artifact, of each artifact in a list or dict, or the text itself."""
+    if isinstance(output, list):
+        return [_given_back(run, one) for one in output]
+    if not isinstance(output, dict):
+        return output
+    if {"digest", "media_type"} <= output.keys():
+        facts = {key: output.get(key) for key in ("digest", "media_type")}
+        found = Artifact(run, model.Artifact(name=RESULT, size=int(output.get("size") or 0), **facts))
+        return found.read() if output["media_type"] == "application/octet-stream" else found.value()
+    return {name: _given_back(run, one) for name, one in output.items()}
 
 
 def attempt_folder(run: str, step: Step) -> Path:

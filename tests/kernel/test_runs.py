@@ -80,13 +80,27 @@ def test_argo_yaml_and_hera_are_submitted_too(platform: FakePlatform, notebook: 
 
 def test_results_come_back_as_python_values(platform: FakePlatform) -> None:
     kept = platform.keep("result", {"rate": 0.1, "where": {1, 2}})
-    platform.runs["run-0"] = run_of(State.DONE, step("best", State.DONE, artifacts=(kept,)))
+    other = platform.keep("result", [1, 2])
+    made = {"result": kept.model_dump(mode="json")}
+    last = step("saved", State.DONE, "best", artifacts=(other,))
+    platform.runs["run-0"] = run_of(State.DONE, step("best", State.DONE, artifacts=(kept,)), last, outputs=made)
     run = runs.last()
     found = run["best"]
     assert isinstance(found, StepHandle)
     assert found.result == {"rate": 0.1, "where": {1, 2}}
     assert run.artifact("best").value() == found.result
     assert asyncio.run(_awaited(run)) == found.result
+    for shape, wanted in (
+        ([made["result"], other.model_dump(mode="json")], [found.result, [1, 2]]),
+        ({"first": other.model_dump(mode="json")}, {"first": [1, 2]}),
+    ):
+        outputs = {"result": shape}
+        platform.runs["run-0"] = platform.runs["run-0"].model_copy(update={"outputs": outputs})
+        assert runs.last().result() == wanted
+    platform.runs["run-0"] = platform.runs["run-0"].model_copy(update={"outputs": {}})
+    assert runs.last().result() is None
+    platform.runs["run-0"] = platform.runs["run-0"].model_copy(update={"source": "argo"})
+    assert runs.last().result() == [1, 2]
     with pytest.raises(NotFound, match="no artifact 'model'"):
         run.artifact("model")
 

@@ -210,3 +210,76 @@ def test_a_plain_value_comes_back_from_its_text(value: Any) -> None:
     back = eval(text, {})
     assert back == value
     assert type(back) is type(value)
+
+
+def test_our_decorator_is_left_out_also_when_its_name_means_something_else_by_now(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    notebook.run("from ropewalk_workflows.dag import step\nimport ropewalk_workflows.dag as rw")
+    notebook.run("@step(retries=2)\ndef train(x): return x\n\n@rw.step\ndef test(x): return x")
+    notebook.run("for step in range(3): pass\ndel rw")
+    assert notebook.capture("train", tmp_path).files == {"ropewalk_cells.py": "def train(x): return x\n"}
+    assert notebook.capture("test", tmp_path).files == {"ropewalk_cells.py": "def test(x): return x\n"}
+
+
+def test_a_decorator_of_the_person_travels(notebook: Notebook, tmp_path: Path) -> None:
+    notebook.run("""
+        import functools
+        def twice(f):
+            @functools.wraps(f)
+            def both(*args): return 2 * f(*args)
+            return both
+        FIVE = 5
+        @twice
+        def add(x): return x + FIVE
+    """)
+    bundle = notebook.capture("add", tmp_path)
+    assert run(bundle, tmp_path / "bundle", "1").stdout == "12\n"
+
+
+def test_a_text_of_many_lines_in_an_indented_function_stays_as_it_is(notebook: Notebook, tmp_path: Path) -> None:
+    notebook.run(
+        "if True:\n    def query():\n        return '''SELECT\n  1\nFROM t'''\n    def fails(): return 1 / 0\n"
+    )
+    bundle = notebook.capture("query", tmp_path)
+    assert run(bundle, tmp_path / "bundle", "").stdout == "SELECT\n  1\nFROM t\n"
+    failed = run(notebook.capture("fails", tmp_path), tmp_path / "other", "")
+    assert 'File "In [1]", line 6' in failed.stdout + failed.stderr
+
+
+def test_types_and_named_tuples_made_by_a_statement_travel(notebook: Notebook, tmp_path: Path) -> None:
+    notebook.run("""
+        from collections import namedtuple
+        from typing import Optional, TypeVar
+        T = TypeVar("T")
+        Maybe = Optional[T]
+        Pair = namedtuple("Pair", "left right")
+        def pair(x: T, y: Maybe = None) -> list[T]: return list(Pair(x, y))
+    """)
+    assert run(notebook.capture("pair", tmp_path), tmp_path / "bundle", "1").stdout == "[1, None]\n"
+
+
+def test_what_is_no_function_is_refused(notebook: Notebook, tmp_path: Path) -> None:
+    notebook.run(
+        "import functools\ndef f(x): return x\ng = functools.partial(f, 1)\nclass A:\n  def m(self): pass\nh = A().m"
+    )
+    for name, kind in (("g", "partial"), ("h", "method")):
+        with pytest.raises(BadCode, match=f"{kind} is not a function"):
+            notebook.capture(name, tmp_path)
+
+
+def test_modules_in_a_folder_without_init_travel_by_source(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plain_sources_7"
+    folder.mkdir()
+    (folder / "first.py").write_text("from .second import two\nfrom plain_sources_7 import third\n")
+    (folder / "second.py").write_text("two = 2\n")
+    (folder / "third.py").write_text("")
+    (folder / "unused.py").write_text("this does not compile")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    notebook.run("from plain_sources_7.first import two\ndef f(): return two")
+    files = notebook.capture("f", tmp_path).files
+    assert set(files) - {"ropewalk_cells.py"} == {f"plain_sources_7/{one}.py" for one in ("first", "second", "third")}
+    for name in [name for name in sys.modules if name.startswith("plain_sources_7")]:
+        del sys.modules[name]

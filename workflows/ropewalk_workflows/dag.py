@@ -147,7 +147,16 @@ class Output:
         self._unknown("compute with")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operate
-    __lt__ = __le__ = __gt__ = __ge__ = _operate
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _operate
+    __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __index__ = _operate
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or self._unknown("compare")
+
+    __hash__ = object.__hash__
+
+    def __format__(self, how: str) -> str:
+        self._unknown("write out")
 
     def __repr__(self) -> str:
         return f"<output of {self._task.step.name}>"
@@ -363,12 +372,17 @@ def names_of(items: Iterable[Task]) -> dict[int, str]:
     counts: dict[str, int] = {}
     for one in tasks:
         counts[task_name(one.step.name)] = counts.get(task_name(one.step.name), 0) + 1
+    taken = {base for base, count in counts.items() if count == 1}  # a step may be called train-1 itself
     seen: dict[str, int] = {}
     names: dict[int, str] = {}
     for one in tasks:
-        base = task_name(one.step.name)
-        names[id(one)] = base if counts[base] == 1 else f"{base}-{seen.get(base, 0)}"
-        seen[base] = seen.get(base, 0) + 1
+        name = base = task_name(one.step.name)
+        if counts[base] > 1:
+            while (name := f"{base}-{seen.get(base, 0)}") in taken:
+                seen[base] = seen.get(base, 0) + 1
+            seen[base] = seen.get(base, 0) + 1
+        taken.add(name)
+        names[id(one)] = name
     return names
 
 

@@ -43,6 +43,10 @@ def capture(function: Any, *, shell: Any = None, modules_root: Path | None = Non
         If something it uses cannot travel; ``field`` is the cell and line.
     """
     function = plain(function)
+    if not _is_definition(function):
+        raise BadCode(
+            f"{type(function).__name__} is not a function.", field="function", hint="Write a def that calls it."
+        )
     home = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules[function.__module__])
     collector = _Collector(Cells(home, shell or _shell()), function.__module__, (modules_root or Path.cwd()).resolve())
     collector.entry(function)
@@ -100,7 +104,7 @@ class _Collector:
     def _follow(self, name: str, value: Any) -> None:
         piece = self.pieces[name]
         uses = self.uses[name] = _uses(piece.text)
-        inner = _closure(value)
+        inner = _closure(inspect.unwrap(value))
         if piece.future:
             self.imports.add("from __future__ import annotations")
         for used in sorted((uses.names | set(inner)) - {name}):
@@ -123,7 +127,7 @@ class _Collector:
             return
         if name in ("__name__", "__file__", "__doc__", "__builtins__"):
             return
-        if getattr(value, "__module__", "") == "IPython.core.getipython":
+        if name == "get_ipython" or getattr(value, "__module__", "") == "IPython.core.getipython":
             raise _refuse(piece, name, "is IPython itself; magics work only in a notebook", "Leave the magic out.")
         if statement := self._import(name, value, piece):
             self.objects[name] = value
@@ -131,7 +135,7 @@ class _Collector:
         elif _is_definition(value) and value.__name__ not in (name, "<lambda>"):
             self.objects[name], self.aliases[name] = value, value.__name__
             self._add(value.__name__, value, piece)
-        elif _is_definition(value):
+        elif _is_definition(value) or values.is_typing(value):
             self._take(name, value)
         else:
             self.objects[name] = value

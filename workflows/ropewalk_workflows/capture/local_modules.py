@@ -15,9 +15,16 @@ _SKIPPED = {"site-packages", "dist-packages", "__pycache__", "node_modules"}
 def sources(name: str, root: Path, have: Container[str]) -> dict[str, str]:
     """Return path and source of a local module and of what it imports below the root; nothing for a library."""
     found: dict[str, str] = {}
+    seen: set[str] = set()
     waiting = [name]
     while waiting:
-        for path in _files(waiting.pop(), root):
+        wanted = waiting.pop()
+        top = wanted.partition(".")[0]
+        unit = top if (root / top / "__init__.py").is_file() else wanted  # a package travels whole
+        if unit in seen:
+            continue
+        seen.add(unit)
+        for path in _files(wanted, root):
             key = path.relative_to(root).as_posix()
             if key in found or key in have:
                 continue
@@ -27,17 +34,36 @@ def sources(name: str, root: Path, have: Container[str]) -> dict[str, str]:
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:
-    """Yield the file of a top-level module, or all files of its package."""
+    """Yield the file of a module, or the files of its package; of a folder without ``__init__.py`` what is named."""
     top = name.partition(".")[0]
     single, package = root / f"{top}.py", root / top
     if not top.isidentifier() or _lives_elsewhere(top, root):
         return
     if (package / "__init__.py").is_file():
-        for path in sorted(package.rglob("*.py")):
-            if not _SKIPPED.intersection(path.relative_to(root).parts) and not path.is_symlink():
-                yield path
+        yield from _package(package)
     elif single.is_file():
         yield single
+    elif package.is_dir() and len(parts := name.split(".")) > 1 and all(one.isidentifier() for one in parts):
+        yield from _beneath(package, parts[1:])
+
+
+def _package(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*.py")):
+        if not _SKIPPED.intersection(path.relative_to(folder).parts) and not path.is_symlink():
+            yield path
+
+
+def _beneath(folder: Path, parts: list[str]) -> Iterator[Path]:
+    """Yield the file of a module in a folder that is no package of the old kind, or all files of a package in it."""
+    for part in parts:
+        if (folder / part / "__init__.py").is_file():
+            yield from _package(folder / part)
+            return
+        if (single := folder / f"{part}.py").is_file():
+            if not single.is_symlink():
+                yield single
+            return
+        folder = folder / part
 
 
 def _lives_elsewhere(top: str, root: Path) -> bool:
@@ -62,6 +88,9 @@ def _imports(text: str, key: str) -> list[str]:
     for node in ast.walk(ast.parse(text, key)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.append(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            above = key.split("/")[:-1]
+            above = above[: len(above) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names += [module, *(f"{module}.{one.name}" for one in node.names)]
     return names

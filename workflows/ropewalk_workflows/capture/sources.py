@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk_core.errors import BadCode
+from ropewalk_workflows.capture import values
 
 OURS = ("ropewalk", "ropewalk_workflows", "ropewalk_kernel")
 
@@ -85,6 +86,8 @@ class Cells:
         """
         if isinstance(value, type):
             return self._class(name, value)
+        if values.is_typing(value):
+            return self._assigned(name)
         function = inspect.unwrap(value)
         code = getattr(function, "__code__", None)
         if not isinstance(code, types.CodeType):
@@ -106,7 +109,28 @@ class Cells:
             for node in _module_level(_parse(text)):
                 if isinstance(node, ast.ClassDef) and node.name == value.__qualname__:
                     return self._cut(name, text, node, file)
+        return self._assigned(name)  # Point = namedtuple("Point", "x y")
+
+    def _assigned(self, name: str) -> Piece:
+        """Return the statement that gave the name its value."""
+        for file, text in self.texts():
+            for node in reversed([*_module_level(_parse(text))]):
+                if isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == [name]:
+                    return self._cut(name, text, node, file)
         raise _no_source(name)
+
+    def _is_ours(self, decorator: ast.expr) -> bool:
+        node = decorator.func if isinstance(decorator, ast.Call) else decorator
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return False
+        value = self.namespace.get(node.id)
+        module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+        if isinstance(module, str) and module.partition(".")[0] in OURS:
+            return True
+        # ``for step in range(3)`` in a later cell: the name stands for something else now, which decorated nothing.
+        return not callable(value) and any(node.id in _imported(_parse(text)) for _, text in self.texts())
 
     def _cut(self, name: str, text: str, node: ast.stmt, file: str) -> Piece:
         lines = text.splitlines(keepends=True)
@@ -115,13 +139,16 @@ class Cells:
         last = node.end_lineno or node.lineno
         # Our own decorators are for the notebook; in a step the function runs plainly.
         for one in decorators:
-            if _is_ours(one, self.namespace):
+            if self._is_ours(one):
                 for index in range(one.lineno - 1, (one.end_lineno or one.lineno)):
                     lines[index] = "\n"
         cut = lines[first - 1 : last]
         while cut and not cut[0].strip():
             cut, first = cut[1:], first + 1
-        source = textwrap.dedent("".join(cut)).rstrip() + "\n"
+        block = "".join(cut)
+        if not (source := _dedented(block, node)):
+            source, first = f"if True:\n{block}", first - 1
+        source = source.rstrip() + "\n"
         future = any(
             isinstance(one, ast.ImportFrom)
             and one.module == "__future__"
@@ -177,13 +204,26 @@ def _binds(node: ast.Import | ast.ImportFrom, name: str, value: Any) -> str:
     return ""
 
 
-def _is_ours(decorator: ast.expr, namespace: dict[str, Any]) -> bool:
-    node = decorator.func if isinstance(decorator, ast.Call) else decorator
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    value = namespace.get(node.id) if isinstance(node, ast.Name) else None
-    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-    return isinstance(module, str) and module.partition(".")[0] in OURS
+def _imported(tree: ast.Module) -> set[str]:
+    """Return the names that stand for something of ours by an import."""
+    found = set()
+    for node in _module_level(tree):
+        if isinstance(node, ast.Import):
+            found |= {one.asname or one.name for one in node.names if one.name.partition(".")[0] in OURS}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS:
+            found |= {one.asname or one.name for one in node.names}
+    return found
+
+
+def _dedented(block: str, node: ast.stmt) -> str:
+    """Return an indented definition at the left edge, or nothing when that would change a text that has many lines."""
+    source = textwrap.dedent(block)
+    tree = _parse(source)
+    return source if tree.body and _strings(tree) <= _strings(node) else ""
+
+
+def _strings(tree: ast.AST) -> set[str]:
+    return {one.value for one in ast.walk(tree) if isinstance(one, ast.Constant) and isinstance(one.value, str)}
 
 
 def _no_source(name: str) -> BadCode:

@@ -33,6 +33,11 @@ def literal(value: Any) -> tuple[str, str, str]:
     return text, "", ""
 
 
+def is_typing(value: Any) -> bool:
+    """Say whether the value only says something about types, such as ``list[int]`` or a ``TypeVar``."""
+    return type(value).__module__ == "typing" or isinstance(value, types.GenericAlias | types.UnionType)
+
+
 def public_module(module: str, value: Any) -> str:
     """Return the shortest public module that offers this value under its own name, or nothing."""
     name = getattr(value, "__name__", "")

@@ -281,7 +281,7 @@ class _Compiler:
         )
         for one in sorted(shape.parameters):
             raw = m.RawArtifact(data=f"{{{{inputs.parameters.{one}}}}}")
-            inputs.append(m.Artifact(name=f"ropewalk-{one}", path=f"{names.MOUNT}/parameters/{one}", raw=raw))
+            inputs.append(m.Artifact(name=f"ropewalk-given-{one}", path=f"{names.MOUNT}/parameters/{one}", raw=raw))
         for one, path in sorted(shape.artifacts):
             inputs.append(
                 m.Artifact(name=one, path=path, optional=True if path.split("/")[-1] in shape.lists else None)

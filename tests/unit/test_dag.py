@@ -1,0 +1,74 @@
+"""What `@step` and `@workflow` make of plain Python, and what they refuse instead of guessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ropewalk_core.errors import BadWorkflow
+from ropewalk_workflows.dag import step, workflow
+from ropewalk_workflows.manifest import check_supplied, read
+
+
+@step
+def train(rate: float = 0.1) -> float:
+    return rate
+
+
+@step
+def train_1(rate: float) -> float:
+    return rate
+
+
+@step
+def ship(bundle: str, call: int, place: list[int]) -> str:
+    return f"{bundle}{call}{place}"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda one: one == 3,
+        lambda one: one != 3,
+        lambda one: 3 in [one],
+        lambda one: f"model-{one}",
+        lambda one: one % 2,
+        lambda one: -one,
+        lambda one: range(one),
+        lambda one: float(one),
+        lambda one: one.shape,
+    ],
+)
+def test_a_workflow_cannot_decide_by_a_result_that_is_not_known_yet(use: Callable[[Any], Any]) -> None:
+    @workflow
+    def guess() -> Any:
+        found = train(1)
+        return train(2) if use(found) else found
+
+    with pytest.raises(BadWorkflow, match="known only when the run runs"):
+        guess.spec()
+
+
+def test_tasks_have_names_of_their_own_whatever_steps_are_called() -> None:
+    @workflow
+    def several() -> Any:
+        return [train(1), train(2), train_1(3), train(4)]
+
+    spec = several.spec()
+    tasks = read(spec.manifest, {}).template("main").dag
+    assert tasks is not None
+    assert [one.name for one in tasks.tasks] == ["train-0", "train-2", "train-1", "train-3"]
+
+
+def test_arguments_may_have_any_name() -> None:
+    @workflow
+    def all_of_them() -> Any:
+        return ship("a", 1, [3])
+
+    spec = all_of_them.spec()
+    manifest = read(spec.manifest, {})
+    check_supplied(manifest, {}, list(spec.bundles), list(spec.values))
+    names = [one.name for one in manifest.template("ship").inputs.artifacts]
+    assert len(names) == len(set(names)) == 5
