@@ -31,12 +31,13 @@ class Picture:
 
 def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
     """Return a run's card: state, graph, the failed step's reason, and the last lines of the logs."""
-    done = sum(step.status.state.terminal for step in run.steps)
+    steps = [step for step in run.steps if step.kind == "step"]
+    done = sum(step.status.state.terminal for step in steps)
     took = look.duration(run.created, run.ended)
-    facts = f"{done} of {len(run.steps)} steps, {took}" if run.steps else took
+    facts = f"{done} of {len(steps)} steps, {took}" if steps else took
     boxes = graph.arrange(run.steps)
     line = line or f"run {run.id} of {run.name}"
-    failed = [step for step in run.steps if step.error]
+    failed = [step for step in steps if step.error]
     html = [
         f'<div class="rw-head"><span class="rw-name">{look.text(run.name)}</span>{look.chip(run.status)}'
         f'<span class="rw-dim">{look.text(run.id)}, {look.text(facts)}</span></div>',

@@ -52,6 +52,7 @@ def arrange(steps: Sequence[Step]) -> list[Box]:
     Steps of one template that wait for the same boxes share a box: that is what a fan-out is. Steps of a circle, which
     no run has, are left out.
     """
+    steps = without_groups(steps)
     boxes: dict[tuple[str, frozenset[int]], list[Step]] = {}
     where: dict[str, int] = {}
     known = {step.id for step in steps}
@@ -68,6 +69,26 @@ def arrange(steps: Sequence[Step]) -> list[Box]:
         columns.append(1 + max((columns[need] for need in needs), default=-1))
     return [
         Box(_label(group), tuple(group), needs, columns[at]) for at, ((_, needs), group) in enumerate(boxes.items())
+    ]
+
+
+def without_groups(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps that run something; who waited for a group waits for what is inside it."""
+    groups = {step.id: step.needs for step in steps if step.kind == "group"}
+
+    def through(needs: Sequence[str], seen: frozenset[str] = frozenset()) -> list[str]:
+        found: list[str] = []
+        for need in needs:
+            if need in groups and need not in seen:
+                found += through(groups[need], seen | {need})
+            else:
+                found.append(need)
+        return found
+
+    return [
+        step.model_copy(update={"needs": tuple(dict.fromkeys(through(step.needs)))})
+        for step in steps
+        if step.id not in groups
     ]
 
 

@@ -81,6 +81,18 @@ def test_a_chain_of_one_template_stays_a_chain() -> None:
     assert [box.label for box in graph.arrange(steps)] == ["a-0", "a-1"]
 
 
+def test_a_group_is_what_is_inside_it() -> None:
+    steps = [
+        step("load", State.DONE),
+        *[step(f"train({n})", State.DONE, "load", template="train") for n in range(3)],
+        step("train", State.DONE, *[f"train({n})" for n in range(3)], template="train", kind="group"),
+        step("best", State.DONE, "train"),
+    ]
+    boxes = graph.arrange(steps)
+    assert [(box.label, box.column) for box in boxes] == [("load", 0), ("train x 3", 1), ("best", 2)]
+    assert "5 of 5 steps" in cards.run_card(run(*steps)).text
+
+
 @given(st.lists(st.lists(st.integers(0, 30), max_size=4), max_size=30))
 def test_any_graph_can_be_drawn(needs: list[list[int]]) -> None:
     steps = [
