@@ -26,6 +26,7 @@ from ropewalk_hub import addresses, api, door, internal
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.issuer import endpoints
 from ropewalk_hub.issuer import pages as identity_pages
+from ropewalk_hub.lasting import lasting
 from ropewalk_hub.pages import routes
 from ropewalk_hub.platform import Platform, build
 from ropewalk_hub.security import Guard
@@ -108,7 +109,8 @@ def _stop(platform: Platform, *servers: uvicorn.Server) -> None:
 
 @contextlib.asynccontextmanager
 async def _background(platform: Platform) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(one) for one in (_sweep(platform), *(run() for run in platform.tasks))]
+    works = (lambda: _sweep(platform), *platform.tasks)
+    tasks = [asyncio.create_task(lasting(one)) for one in works]
     try:
         yield
     finally:

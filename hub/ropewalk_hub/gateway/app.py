@@ -32,6 +32,7 @@ from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.services import Services
 from ropewalk_hub.gateway.sessions import CALLBACK, Sessions, check_origin, own_origin, wants_page
 from ropewalk_hub.gateway.tokens import Caller, Verifier
+from ropewalk_hub.lasting import lasting
 
 log = logging.getLogger("ropewalk.gateway")
 _STARTING = frozenset({State.ASKED, State.WAITING, State.STARTING})
@@ -187,8 +188,8 @@ class Gateway:
         return web.json_response(error.problem(), status=error.status, headers=headers)
 
     async def _run(self, _application: web.Application):  # type: ignore[no-untyped-def]
-        work = (self.directory.follow(), self.pools.sweep(), self.records.send(), self.sessions.sweep())
-        self._tasks = [asyncio.create_task(one) for one in work]
+        work = (self.directory.follow, self.pools.sweep, self.records.send, self.sessions.sweep)
+        self._tasks = [asyncio.create_task(lasting(one)) for one in work]
         yield
         for task in self._tasks:
             task.cancel()
