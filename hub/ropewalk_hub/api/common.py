@@ -21,10 +21,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Message, Receive
 
 from ropewalk_core.errors import BadInput, Internal, Limited, RopewalkError, TooLarge, Unavailable
-from ropewalk_core.model import LogLine
+from ropewalk_core.model import Actor, LogLine
 from ropewalk_hub.platform import Platform
 
 CURSOR = "Ropewalk-Cursor"
+LOOK_AGAIN = 4.0
+"""Seconds after which a stream looks whether the sign-in that it was opened with has ended."""
 _log = logging.getLogger(__name__)
 _PATIENT = 8
 """How many times its limit of a body is read on for, so that its sender is told instead of cut off."""
@@ -139,11 +141,17 @@ def _limited(receive: Receive, limit: int, headers: Mapping[str, str]) -> Receiv
     return receiving
 
 
-def ndjson(lines: AsyncIterator[LogLine]) -> StreamingResponse:
-    """Return log lines as one JSON object a line, as they come."""
+def ndjson(lines: AsyncIterator[LogLine], its: Platform, actor: Actor) -> StreamingResponse:
+    """Return log lines as one JSON object a line, as they come and for as long as the sign-in holds."""
+    holds, clock = its.issuer.lasting(actor), its.clock
 
     async def encode() -> AsyncIterator[str]:
+        checked = clock.steady()
         async for line in lines:
+            if clock.steady() - checked >= LOOK_AGAIN:
+                checked = clock.steady()
+                if not holds():
+                    return
             yield line.model_dump_json() + "\n"
 
     return StreamingResponse(encode(), media_type="application/x-ndjson")

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
-from ropewalk_core.errors import BadInput
+from ropewalk_core.errors import BadInput, Unauthenticated
 from ropewalk_core.local.storage import read_signed
 from ropewalk_core.model import Actor, FileEntry, Page, Usage
 from ropewalk_hub.api.common import After, ApiRoute, Its, Limit, UploadRoute, download, problems
@@ -90,5 +90,8 @@ async def open_signed(its: Its, token: str) -> StreamingResponse:
     """Return the file that a signed address names."""
     key = SecretsStore(its.settings).text(Secret.FILE_KEY).encode()
     owner, path = read_signed(key, token, its.clock.wall())
+    account = its.issuer.accounts.get(owner)
+    if account is None or account.state != "active":
+        raise Unauthenticated("This address is not valid any more.", hint="Ask for a fresh one.")
     file = await its.storage.open(Actor(account=owner, audience="signed-file"), owner, path)
     return download(chunks(file), path.rsplit("/", 1)[-1])

@@ -72,6 +72,18 @@ class Issuer:
         account = self._account_of(session)
         return _actor(account, session) if account else None
 
+    def lasting(self, actor: Actor) -> Callable[[], bool]:
+        """Return what says, later on, whether the sign-in of an act still holds; a token's own end does not count."""
+        credential = self.accounts.credential(actor.account)
+
+        def holds() -> bool:
+            account, now = self.accounts.get(actor.account), self.accounts.credential(actor.account)
+            if account is None or account.state != "active" or not now or not credential:
+                return False
+            return now.epoch == credential.epoch and (":" in actor.session or bool(self.sessions.by_id(actor.session)))
+
+        return holds
+
     def renewal(self, actor: Actor) -> list[Operation]:
         """Return what keeps a sign-in that is in use from ending."""
         session = self.sessions.by_id(actor.session)
