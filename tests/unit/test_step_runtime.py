@@ -66,6 +66,36 @@ def test_a_class_of_the_cells_travels_to_another_step(tmp_path: Path) -> None:
     assert said["artifacts"]["result"]["json"] == "5"
 
 
+CLASSES = """
+import dataclasses, enum
+class Mode(enum.Enum):
+    FAST = 1
+@dataclasses.dataclass
+class Point:
+    x: int
+class Far(Point):
+    pass
+"""
+
+
+def test_classes_of_the_cells_are_the_same_in_every_step_that_has_them(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.mkdir()
+    second.mkdir()
+    store = str(tmp_path / "store")
+    _, said = attempt(first, CLASSES + "def f():\n    return [Mode.FAST, Point(1), Far(2), Far]\n", store=store)
+    digest = said["artifacts"]["result"]["digest"]
+    given = {"a": {"file": str(tmp_path / "store" / digest[:2] / digest)}}
+    check = (
+        "def f(a):\n    m, p, q, c = a\n    return [m is Mode.FAST, p == Point(1), isinstance(q, Point), c is Far]\n"
+    )
+    _, said = attempt(second, CLASSES + check, store=store, arguments=given)
+    assert said["artifacts"]["result"]["json"] == "[true, true, true, true]"
+    only = "def f(a):\n    return [a[0].name, a[1].x, isinstance(a[2], type(a[1])), type(a[2]) is a[3]]\n"
+    _, said = attempt(first, only, store=store, arguments=given)
+    assert said["artifacts"]["result"]["json"] == '["FAST", 1, true, true]'
+
+
 @pytest.mark.parametrize(
     ("source", "error", "problem"),
     [

@@ -3,18 +3,22 @@
 A value is one file of the account's content-addressed store (the same layout as the platform's: ``<2>/<SHA-256>``).
 The first byte tells the kind: a pickle of protocol 2 or later starts with 0x80, which no JSON text does. Only the
 account's own code ever unpickles; the platform never does. cloudpickle is used when it is there, because classes of a
-notebook live in ``__main__``.
+notebook live in ``__main__``. Such a class travels with the value, and gives way to the class of the same name where
+the code around has one: ``Mode.FAST is Mode.FAST`` and ``isinstance`` hold from step to step.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import io
 import json
 import math
 import os
 import pickle
 import secrets
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,10 +81,9 @@ def encode(value: Any) -> tuple[bytes, str]:
     """
     if is_exact(value):
         return json.dumps(value).encode(), JSON
-    try:
-        return _pickler().dumps(value, protocol=pickle.HIGHEST_PROTOCOL), PICKLE
-    except Exception as error:
-        raise Unsavable(f"{_type(value)} cannot be saved: {error}") from error
+    content = io.BytesIO()
+    _dump(value, content)
+    return content.getvalue(), PICKLE
 
 
 def save(value: Any, store: Path) -> Saved:
@@ -172,19 +175,37 @@ def _settle(partial: Path, store: Path) -> tuple[str, int]:
 
 def _dump(value: Any, file: BinaryIO) -> None:
     try:
-        _pickler().dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
+        _pickler()(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     except (OSError, MemoryError):
         raise
     except Exception as error:
         raise Unsavable(f"{_type(value)} cannot be saved: {error}") from error
 
 
+@functools.cache
 def _pickler() -> Any:
     try:
         import cloudpickle
     except ImportError:
-        return pickle
-    return cloudpickle
+        return pickle.Pickler
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, type) and value.__module__ == "__main__" and _of_main(value.__qualname__) is value:
+                return _named, (value.__qualname__, cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+            return super().reducer_override(value)
+
+    return Pickler
+
+
+def _of_main(name: str) -> Any:
+    return vars(sys.modules["__main__"]).get(name)
+
+
+def _named(name: str, content: bytes) -> Any:
+    """Return the class of this name of the code around, else the one that came with the value."""
+    found = _of_main(name)
+    return found if isinstance(found, type) else pickle.loads(content)  # noqa: S301 - inside a pickle already
 
 
 def _encodable(text: str) -> bool:
