@@ -119,20 +119,20 @@ class RunHandle:
     @property
     def steps(self) -> builtins.list[StepHandle]:
         """The steps, in the order of the graph."""
-        return [StepHandle(self.id, one, self.info) for one in self.info().steps]
+        return [StepHandle(self.id, one, self.info) for one in self.info().steps if one.kind == "step"]
 
     def __getitem__(self, name: str) -> StepHandle | StepGroup:
         """Return a step by name; the name of a fan-out without its index gives all of its steps."""
-        found = [one for one in self.info().steps if one.name == name or one.id == name]
-        found = found or [one for one in self._run.steps if stem(one.name) == name]
+        steps = [one for one in self.info().steps if one.kind == "step"]
+        found = [one for one in steps if name in (one.name, one.id)] or [one for one in steps if stem(one.name) == name]
         if not found:
-            known = ", ".join(one.name for one in self._run.steps) or "none yet"
+            known = ", ".join(one.name for one in steps) or "none yet"
             raise NotFound(f"Run {self.id} has no step '{name}'.", field="step", hint=f"Its steps are: {known}.")
         handles = [StepHandle(self.id, one, self.info) for one in found]
         return handles[0] if len(handles) == 1 else StepGroup(name, handles)
 
     def _ipython_key_completions_(self) -> builtins.list[str]:
-        return [one.name for one in self.info().steps]
+        return [one.name for one in self.info().steps if one.kind == "step"]
 
     def artifact(self, name: str) -> Artifact:
         """Return an artifact by name, or by the name of the step that wrote it."""
