@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,6 +37,12 @@ async def _echo(request: web.Request) -> web.StreamResponse:
             await response.write(f"{number}\n".encode())
             await asyncio.sleep(0.2)
         return response
+    if request.path == "/endless":
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"tick\n")
+            await asyncio.sleep(0.05)
     if request.path == "/dies":
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(request)
@@ -201,6 +208,39 @@ async def test_websockets_pass_and_end_with_the_sign_in(stage: Stage) -> None:
         message = await socket.receive(5)
         assert message.type == WSMsgType.CLOSE and message.data == 4401
     assert (await stage.request("GET", "web--ada", headers=cookie)).status_code == 401
+
+
+async def test_an_answer_that_streams_ends_with_the_sign_in(stage: Stage) -> None:
+    cookie = await stage.sign_in()
+    address = f"http://127.0.0.1:{stage.settings.door.people_port}/endless"
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(address, headers={**cookie, "Host": stage.host_of("web--ada")}) as answer,
+    ):
+        assert await answer.content.readline() == b"tick\n"
+        stage.ended = ("ses-ada",)
+        stage.cursor += 1
+        with pytest.raises(aiohttp.ClientError):
+            async with asyncio.timeout(5):
+                await answer.content.read()
+
+
+async def test_a_packed_body_arrives_whole_and_as_one_request(stage: Stage) -> None:
+    cookie = await stage.sign_in()
+    headers = cookie | {"Origin": f"http://{stage.host_of('web--ada')}", "Content-Encoding": "gzip"}
+    answer = await stage.request("POST", "web--ada", headers=headers, content=gzip.compress(b"x" * 100_000))
+    said = answer.json()
+    assert said["length"] == 100_000
+    assert "Content-Encoding" not in said["headers"]
+
+
+async def test_a_message_without_end_does_not_fill_the_gateway(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ropewalk_hub.gateway.services._LARGEST_MESSAGE", 100_000)
+    cookie = await stage.sign_in()
+    async with aiohttp.ClientSession() as client:
+        socket = await _socket(stage, client, cookie)
+        await socket.send_bytes(b"x" * 100_001)
+        assert (await socket.receive(5)).type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 
 async def test_a_service_that_is_not_there_says_so(stage: Stage) -> None:

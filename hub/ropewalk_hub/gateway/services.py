@@ -27,6 +27,7 @@ log = logging.getLogger("ropewalk.gateway")
 _HOP = frozenset(
     {
         "connection",
+        "expect",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
@@ -38,7 +39,11 @@ _HOP = frozenset(
     }
 )
 _IDENTITY = ("x-forwarded-", "x-ropewalk-", "x-remote-", "x-auth-", "x-real-ip", "forwarded", "remote-user")
+_DECODED = frozenset({"gzip", "deflate", "br", "zstd"})
+"""Codings of a request's body that aiohttp has undone when we pass it on: its length is another one then."""
 _LOOK_AGAIN = 1.0
+_LARGEST_MESSAGE = 64 * 2**20
+"""Bytes of one websocket message, from either side: it is held in memory whole."""
 
 
 class Services:
@@ -78,14 +83,14 @@ class Services:
             try:
                 if _is_websocket(request):
                     return await self._websocket(request, upstream, headers, caller)
-                return await self._http(request, upstream, headers)
+                return await self._http(request, upstream, headers, caller)
             except aiohttp.ClientConnectorError as error:
                 raise Unavailable(f"The service '{route.name}' does not listen yet.") from error
             except aiohttp.ClientError as error:
                 raise Unavailable(f"The service '{route.name}' ended before it answered.") from error
 
     async def _http(
-        self, request: web.Request, upstream: aiohttp.ClientSession, headers: CIMultiDict[str]
+        self, request: web.Request, upstream: aiohttp.ClientSession, headers: CIMultiDict[str], caller: Caller
     ) -> web.StreamResponse:
         body = request.content if request.body_exists else None
         async with upstream.request(
@@ -102,8 +107,10 @@ class Services:
             if request.method != "HEAD":
                 try:
                     async for piece in answer.content.iter_any():
+                        if not self._sessions.alive(caller):
+                            raise aiohttp.ClientError("signed out")
                         await response.write(piece)
-                except aiohttp.ClientError:  # the service died in mid-answer; the browser must not take it as whole
+                except aiohttp.ClientError:  # it ended in mid-answer; the browser must not take it as whole
                     if request.transport is not None:
                         request.transport.abort()
                     return response
@@ -117,10 +124,10 @@ class Services:
         for name in [name for name in headers if name.lower().startswith("sec-websocket-")]:
             headers.popall(name, None)
         async with upstream.ws_connect(
-            _address(request), protocols=protocols, headers=headers, max_msg_size=0, autoping=False
+            _address(request), protocols=protocols, headers=headers, max_msg_size=_LARGEST_MESSAGE, autoping=False
         ) as behind:
             front = web.WebSocketResponse(
-                protocols=[behind.protocol] if behind.protocol else (), max_msg_size=0, autoping=False
+                protocols=[behind.protocol] if behind.protocol else (), max_msg_size=_LARGEST_MESSAGE, autoping=False
             )
             await front.prepare(request)
             pumps = [
@@ -145,6 +152,8 @@ class Services:
 
     def _request_headers(self, request: web.Request, caller: Caller) -> CIMultiDict[str]:
         named = _connection_headers(request.headers.getall("Connection", []))
+        if request.headers.get("Content-Encoding", "").lower() in _DECODED:
+            named |= {"content-encoding", "content-length"}
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in request.headers.items():
             low = name.lower()
