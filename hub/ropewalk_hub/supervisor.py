@@ -13,7 +13,6 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -254,11 +253,13 @@ class Supervisor:
 
 
 def trim_logs(folder: Path, cap: int = _LOG_CAP) -> None:
-    """Keep each log and one earlier part of it under the cap; its writer goes on at the new, empty end."""
-    for path in folder.glob("*.log"):
+    """Keep each log, and the last part of what was cut, under the cap; its writer goes on at the new, empty end."""
+    for path in (*folder.glob("*.log"), *folder.glob("notebooks/*.log")):  # those of services are cut by the platform
         if path.stat().st_size > cap:
             try:
-                shutil.copyfile(path, path.with_suffix(".log.1"))
+                with path.open("rb") as whole, path.with_suffix(".log.1").open("wb") as part:
+                    whole.seek(-cap, os.SEEK_END)
+                    part.write(whole.read(cap))
             except OSError:  # a full disk: the newer lines matter more
                 path.with_suffix(".log.1").unlink(missing_ok=True)
             os.truncate(path, 0)

@@ -254,12 +254,15 @@ def test_modes_of_the_home(settings: Settings) -> None:
 
 def test_logs_stay_small(tmp_path: Path) -> None:
     (tmp_path / "hub.log").write_text("x" * 2000)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "ada.log").write_text("x" * 2000)
     with (tmp_path / "hub.log").open("a") as writer:
         trim_logs(tmp_path, cap=1000)
         writer.write("after\n")
         writer.flush()
         assert (tmp_path / "hub.log").read_text() == "after\n"
-    assert (tmp_path / "hub.log.1").read_text() == "x" * 2000
+    assert (tmp_path / "hub.log.1").read_text() == "x" * 1000
+    assert (tmp_path / "notebooks" / "ada.log").read_text() == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the superuser: mounts a small disk")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -51,6 +51,8 @@ from ropewalk_runtime.frames import FrameError, Unpacker
 KIND = "function"
 _RING = 200
 """Calls that are remembered for each function."""
+_KEPT = 16 * 2**20
+"""Characters of logs and tracebacks that are remembered for each account."""
 _LOAD_PATIENCE = 60.0
 _GATEWAY_PATIENCE = 2.0
 _GATEWAY_ALIVE = 8.0
@@ -85,6 +87,7 @@ class LocalFunctions:
         self._settings, self._journal, self._inventory, self._clock = settings, journal, inventory, clock
         self._host, self._token, self._environment = host, token, environment or _environment
         self._calls: dict[tuple[str, str], deque[Call]] = {}
+        self._kept: Counter[str] = Counter()
         self._routes: dict[tuple[str, str], FunctionRoute] | None = None
         self._deploying: dict[tuple[str, str], asyncio.Lock] = {}
         self._gateway_cursor, self._gateway_seen = -1, float("-inf")
@@ -110,7 +113,7 @@ class LocalFunctions:
                 Append(KIND, owner, name, "removed", _visible(function)),
             )
             self._all_routes().pop((owner, name), None)
-            self._calls.pop((owner, name), None)
+            self._kept[owner] -= sum(map(_text, self._calls.pop((owner, name), ())))
         await self._gateway_has(cursor)
         self._in_background(self._clean(owner, name))
         return function
@@ -175,9 +178,16 @@ class LocalFunctions:
         for call in calls:
             key = (call.owner, call.function)
             if key in self._all_routes():
-                self._calls.setdefault(key, deque(maxlen=_RING)).append(call)
+                self._remember(key, call)
         self._recorded_some.set()
         self._recorded_some = asyncio.Event()
+
+    def _remember(self, key: tuple[str, str], call: Call) -> None:
+        ring = self._calls.setdefault(key, deque())
+        ring.append(call)
+        self._kept[call.owner] += _text(call)
+        while len(ring) > _RING or (len(ring) > 1 and self._kept[call.owner] > _KEPT):
+            self._kept[call.owner] -= _text(ring.popleft())
 
     def gateway_asked(self, cursor: int) -> None:
         """Note that a gateway has everything up to this cursor; who waits for that goes on."""
@@ -345,6 +355,10 @@ def _environment(settings: Settings, paths: AccountPaths) -> str:
         raise NotFound(f"There is no account '{paths.account}' on this machine.")
     environments.ensure(settings, paths)
     return environments.fingerprint(paths)
+
+
+def _text(call: Call) -> int:
+    return len(call.logs) + len(call.traceback) + len(call.error)
 
 
 def _function(record: Record) -> Function:

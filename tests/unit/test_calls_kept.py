@@ -1,0 +1,48 @@
+"""What the platform remembers of calls is bounded for each account, whatever its functions print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ropewalk_core import settings
+from ropewalk_core.local import functions as module
+from ropewalk_core.local.functions import LocalFunctions
+from ropewalk_core.model import Actor, Call, State
+from ropewalk_core.placement import Inventory
+from ropewalk_core.testing import SimulatedClock
+
+
+def call(number: int, function: str, owner: str = "ada", *, length: int = 100) -> Call:
+    return Call(
+        id=f"call-{number}",
+        function=function,
+        owner=owner,
+        revision="r",
+        started=0.0,
+        state=State.DONE,
+        logs="x" * length,
+    )
+
+
+async def test_an_account_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEPT", 1000)
+    nothing = cast(Any, None)
+    functions = LocalFunctions(
+        settings.load(tmp_path, environ={}), nothing, Inventory(nodes=()), SimulatedClock(), host=nothing, token=nothing
+    )
+    functions._routes = cast(Any, dict.fromkeys([("ada", "f"), ("ada", "g"), ("bob", "f")]))
+    functions._found = cast(Any, lambda owner, name: None)
+    functions.record_calls([call(number, "f") for number in range(50)])
+    functions.record_calls([call(100, "f", "bob", length=900), call(101, "g", length=900)])
+    functions.record_calls([call(200 + number, "f", length=0) for number in range(500)])
+
+    async def seen(owner: str, name: str) -> list[Call]:
+        return list((await functions.calls(Actor(account=owner), owner, name, limit=1000)).items)
+
+    assert len(await seen("ada", "f")) <= module._RING
+    assert [one.id for one in await seen("ada", "g")] == ["call-101"]
+    assert [one.id for one in await seen("bob", "f")] == ["call-100"]
+    assert sum(len(one.logs) for one in [*await seen("ada", "f"), *await seen("ada", "g")]) <= 1000
