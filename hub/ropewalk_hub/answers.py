@@ -57,7 +57,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == 404:
         return await _on_error(request, NotFound("There is no such page."))
-    return JSONResponse({"code": "RW-BAD-INPUT", "message": "This cannot be asked here."}, status)
+    return JSONResponse(
+        BadInput("This cannot be asked here.", hint="The interface is described at /api/v1/openapi.json.").problem(),
+        status,
+    )
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -72,3 +72,21 @@ def test_arguments_may_have_any_name() -> None:
     check_supplied(manifest, {}, list(spec.bundles), list(spec.values))
     names = [one.name for one in manifest.template("ship").inputs.artifacts]
     assert len(names) == len(set(names)) == 5
+
+
+def test_a_workflow_that_calls_itself_without_end_is_a_cycle() -> None:
+    @step
+    def plus(a: Any) -> int:
+        return 1
+
+    @workflow
+    def endless() -> Any:
+        return plus(endless())
+
+    @workflow
+    def down(n: int) -> Any:
+        return plus(down(n - 1)) if n else plus(0)
+
+    with pytest.raises(BadWorkflow, match="'endless' calls itself without end: a cycle"):
+        endless.spec()
+    assert len(down.graph(3).tasks) == 4

@@ -247,6 +247,12 @@ class Workflow:
         token = _tracing.set(graph)
         try:
             graph.returns = self.function(*bound.args, **bound.kwargs)
+        except RecursionError:
+            raise BadWorkflow(
+                f"The workflow '{self.name}' calls itself without end: a cycle.",
+                field=self.name,
+                hint="Give it a case in which it does not call itself again.",
+            ) from None
         finally:
             _tracing.reset(token)
         if not graph.tasks:
