@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ropewalk_core.model import RunSpec
+from ropewalk_workflows.engine import core
 from ropewalk_workflows.engine import state as nouns
 from ropewalk_workflows.engine.core import MOST_LOST, step
 from ropewalk_workflows.engine.state import RunState
@@ -230,3 +232,23 @@ def test_a_chain_of_thousands_and_a_wide_fan_take_no_stack() -> None:
     step(failed, nouns.Begin(1.0))
     assert failed.finished
     assert failed.phase == "Failed"
+
+
+def test_loops_in_loops_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "_MOST_NODES", 200)
+    many = {"withSequence": {"count": 50}}
+    manifest = {
+        "kind": "Workflow",
+        "spec": {
+            "entrypoint": "main",
+            "templates": [
+                {"name": "main", "dag": {"tasks": [{"name": "a", "template": "inner", **many}]}},
+                {"name": "inner", "dag": {"tasks": [{"name": "b", "template": "leaf", **many}]}},
+                {"name": "leaf", "suspend": {"duration": "1s"}},
+            ],
+        },
+    }
+    state = fresh(manifest)
+    step(state, nouns.Begin(0.0))
+    assert len(state.nodes) <= 200
+    assert any("more than 200 steps" in one.error for one in state.facts.values())

@@ -115,6 +115,18 @@ TASKS = "spec/templates/0/dag/tasks"
             "no meaning",
             "spec.templates[p].resources",
         ),
+        ("spec/templates/0/parallelism", 2, "not supported", "spec.templates[main].parallelism"),
+        ("spec/templates/0/failFast", False, "not supported", "spec.templates[main].failFast"),
+        ("spec/templates/0/activeDeadlineSeconds", 5, "container and script", "[main].activeDeadlineSeconds"),
+        ("spec/activeDeadlineSeconds", 10**400, "wrong", "spec.activeDeadlineSeconds"),
+        ("spec/templates/1/timeout", "9" * 400, "longer than ten years", "spec.templates[p].timeout"),
+        *(
+            ("spec/templates/1/retryStrategy", {"backoff": {"factor": bad}}, "0 to 1000", "backoff.factor")
+            for bad in ("1e300", "nan", "inf", "-1", "x")
+        ),
+        (f"{TASKS}/0/withSequence", {"count": 2, "format": "%999999999d"}, "not a format", "withSequence.format"),
+        (f"{TASKS}/0/when", "(" * 5000 + "true", "nested too deeply", "[a].when"),
+        (f"{TASKS}/2/depends", "!" * 5000 + "a", "nested too deeply", "[c].depends"),
     ],
 )
 def test_what_is_wrong_is_named(path: str, value: Any, words: str, field: str) -> None:
@@ -239,3 +251,19 @@ def test_workflow_mistakes_are_named() -> None:
 def test_text_that_is_no_manifest(junk: str) -> None:
     with pytest.raises(BadWorkflow):
         read(from_object(junk).manifest, IMAGES)
+
+
+def test_templates_that_many_ways_lead_to_are_looked_into_once() -> None:
+    manifest = copy.deepcopy(GOOD)
+    layers = [[f"t{layer}x{number}" for number in range(20)] for layer in range(10)]
+    templates = [manifest["spec"]["templates"][1]]
+    for layer, below in zip([["main"], *layers], [*layers, ["p"]], strict=True):
+        tasks = [{"name": f"k{number}", "template": one} for number, one in enumerate(below)]
+        templates += [{"name": name, "dag": {"tasks": tasks}} for name in layer]
+    manifest["spec"]["templates"] = templates
+    assert len(read(manifest, IMAGES).spec.templates) == 202
+
+
+def test_filling_has_a_limit() -> None:
+    with pytest.raises(text.BadText, match="longer than"):
+        text.fill("{{x}}" * 100, {"x": "y" * 100_000})

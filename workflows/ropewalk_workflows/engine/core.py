@@ -37,6 +37,8 @@ MOST_LOST = 3
 ROOT = "-main"
 """Identifier of the entry; no path gives it."""
 _FOREVER = 100
+_LONGEST_WAIT = 30 * 86400.0
+_MOST_NODES = 50_000
 
 
 def step(state: RunState, event: Event) -> tuple[RunState, list[Action]]:
@@ -163,6 +165,8 @@ class _Step:
             self._leaf(node)
         elif node.kind == "suspend":
             self._pause(node)
+        elif not self._room(node, sum(1 for _ in check.calls_of(node.template))):
+            return
         elif node.kind == "dag":
             self._open_dag(node)
         else:
@@ -262,7 +266,7 @@ class _Step:
         backoff = retry.backoff
         if backoff is None or backoff.duration is None:
             return 0.0
-        wait = text.duration(backoff.duration) * float(backoff.factor or 1) ** node.fact.tries
+        wait = min(text.duration(backoff.duration) * float(backoff.factor or 1) ** node.fact.tries, _LONGEST_WAIT)
         if backoff.cap is not None:
             wait = min(wait, text.duration(backoff.cap))
         first = node.fact.first if node.fact.first is not None else self.now
@@ -367,6 +371,8 @@ class _Step:
         if not items:
             self._finish(node, "Skipped", note="there was nothing to fan out over")
             return
+        if not self._room(node, len(items)):
+            return
         node.open = len(items)
         made = []
         for index, item in enumerate(items):
@@ -376,6 +382,13 @@ class _Step:
             made.append(child)
         for child in made:
             self._one(child, parent)
+
+    def _room(self, node: Node, more: int) -> bool:
+        """Say whether the run may have so many more nodes; else this one fails: loops in loops multiply."""
+        if len(self.state.nodes) + more <= _MOST_NODES:
+            return True
+        self._fail(node, f"'{node.name}' would give the run more than {_MOST_NODES:,} steps.")
+        return False
 
     # Ends
 

@@ -75,6 +75,7 @@ class _Check:
     def __init__(self, manifest: Manifest, images: Mapping[str, str]) -> None:
         self.manifest, self.images = manifest, images
         self.templates = {one.name: one for one in manifest.spec.templates}
+        self.heights: dict[str, int] = {}
 
     def all(self) -> None:
         spec = self.manifest.spec
@@ -118,6 +119,10 @@ class _Check:
             ("timeout", template.timeout),
         ):
             self._seconds(value, f"{where}.{field}")
+            if value is not None and template.program is None:
+                raise BadWorkflow(
+                    f"'{field}' is supported on container and script templates.", field=f"{where}.{field}"
+                )
         self._retry(template, where)
 
     def _program(self, template: Template, known: set[str], where: str) -> None:
@@ -169,10 +174,10 @@ class _Check:
         if retry.backoff is not None:
             for field in ("duration", "max_duration", "cap"):
                 self._seconds(getattr(retry.backoff, field), f"{where}.retryStrategy.backoff.{field}")
-            try:
-                float(retry.backoff.factor or 1)
-            except ValueError:
-                raise BadWorkflow("It is not a number.", field=f"{where}.retryStrategy.backoff.factor") from None
+            if not 0 < _number(retry.backoff.factor or "1") <= 1000:
+                raise BadWorkflow(
+                    "It is a number from 0 to 1000, but not 0.", field=f"{where}.retryStrategy.backoff.factor"
+                )
 
     def _seconds(self, value: str | None, where: str) -> None:
         try:
@@ -225,6 +230,8 @@ class _Check:
             parts = (call.with_sequence.count, call.with_sequence.start, call.with_sequence.end)
             for one in filter(None, parts):
                 self._tags(one, known, f"{place}.withSequence")
+            if call.with_sequence.format and not text.FORMAT.fullmatch(call.with_sequence.format):
+                raise BadWorkflow("It is not a format such as %02d.", field=f"{place}.withSequence.format")
         inner = _Tags(known.plain, known.results, looping=bool(loops))
         if call.when is not None:
             self._tags(call.when, inner, f"{place}.when")
@@ -295,7 +302,7 @@ class _Check:
         if parameter.enum is not None and value not in parameter.enum:
             raise BadWorkflow(f"{value!r} is none of {', '.join(parameter.enum)}.", field=where)
 
-    def _depth(self, name: str, above: tuple[str, ...]) -> None:
+    def _depth(self, name: str, above: tuple[str, ...]) -> int:
         if name in above:
             raise BadWorkflow(
                 f"The template '{name}' calls itself ({' > '.join([*above, name])}), which is a cycle.",
@@ -303,8 +310,12 @@ class _Check:
             )
         if len(above) > _DEEPEST:
             raise BadWorkflow("Templates are nested too deeply.", field=f"spec.templates[{name}]")
-        for called in sorted({call.template for call in _calls(self.templates[name])}):
-            self._depth(called, (*above, name))
+        below = {call.template for call in calls_of(self.templates[name])}
+        if name not in self.heights:  # many ways may lead to a template; it is looked into once
+            self.heights[name] = 1 + max((self._depth(one, (*above, name)) for one in sorted(below)), default=0)
+        if len(above) + self.heights[name] > _DEEPEST + 1:
+            raise BadWorkflow("Templates are nested too deeply.", field=f"spec.templates[{name}]")
+        return self.heights[name]
 
 
 @dataclass(frozen=True)
@@ -331,7 +342,15 @@ class _Anything(dict[str, str]):
         return "1"
 
 
-def _calls(template: Template) -> Iterator[Call]:
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
+
+
+def calls_of(template: Template) -> Iterator[Call]:
+    """Yield every call of a composite template."""
     for group in template.steps or ():
         yield from group
     yield from template.dag.tasks if template.dag else ()

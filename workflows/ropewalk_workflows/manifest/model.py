@@ -225,8 +225,8 @@ class Template(Closed):
     retry_strategy: Retry | None = None
     active_deadline_seconds: Text | None = None
     timeout: Text | None = None
-    parallelism: int | None = Field(default=None, ge=1)
-    fail_fast: bool | None = None
+    parallelism: None = None
+    fail_fast: None = None
     node_selector: dict[str, str] = Field(default_factory=dict)
     metadata: Metadata = Metadata()
     affinity: Any = None
@@ -258,7 +258,7 @@ class Spec(Closed):
     templates: tuple[Template, ...]
     arguments: Arguments = Arguments()
     parallelism: int | None = Field(default=None, ge=1)
-    active_deadline_seconds: int | None = Field(default=None, ge=1)
+    active_deadline_seconds: int | None = Field(default=None, ge=1, le=10 * 365 * 86400)
     on_exit: str | None = None
     node_selector: dict[str, str] = Field(default_factory=dict)
     pod_gc: Any = Field(default=None, alias="podGC")

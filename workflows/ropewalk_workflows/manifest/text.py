@@ -20,6 +20,13 @@ _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PHASES = ("Succeeded", "Failed", "Errored", "Skipped", "Omitted", "Daemoned", "AnySucceeded", "AllFailed")
 
 
+_LONGEST_TIME = 10 * 365 * 86400.0
+_MOST_FILLED = 4 * 2**20
+_DEEPEST = 100
+FORMAT = re.compile(r"[^%]{0,200}%0?\d{0,2}[dxXo][^%]{0,200}")
+"""What a sequence's format may be: a wider one would fill the memory."""
+
+
 class BadText(ValueError):
     """A text in the manifest cannot be read."""
 
@@ -41,12 +48,19 @@ def fill(text: str, values: Mapping[str, str], *, lenient: bool = False) -> str:
         If a tag has no value.
     """
 
+    length = 0
+
     def one(match: re.Match[str]) -> str:
+        nonlocal length
         if match[1] or match[2] not in values:
             if lenient:
                 return match[0]
             raise BadText(f"nothing is known as {match[0]}")
-        return values[match[2]]
+        found = values[match[2]]
+        length += len(found)
+        if length > _MOST_FILLED:
+            raise BadText(f"its values are longer than {_MOST_FILLED} characters")
+        return found
 
     return _TAG.sub(one, text)
 
@@ -104,7 +118,10 @@ def duration(text: str) -> float:
     stripped = text.strip()
     if not stripped or _DURATION.sub("", stripped):
         raise BadText(f"{text!r} is not a duration such as 30s or 1h")
-    return sum(float(match[1]) * _UNITS[match[2]] for match in _DURATION.finditer(stripped))
+    seconds = sum(float(match[1]) * _UNITS[match[2]] for match in _DURATION.finditer(stripped))
+    if seconds > _LONGEST_TIME:
+        raise BadText(f"{text[:40]!r} is longer than ten years")
+    return seconds
 
 
 def item_values(item: Any) -> dict[str, str]:
@@ -142,6 +159,8 @@ def _tokens(expression: str) -> list[tuple[str, str]]:
         place = match.end()
     if not found:
         raise BadText("the condition is empty")
+    if sum(kind == "operator" and raw in ("(", "!") for kind, raw in found) > _DEEPEST:
+        raise BadText("the condition is nested too deeply")
     return found
 
 
