@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ import httpx
 
 from ropewalk_core.errors import Internal, Limited, NotFound, RopewalkError, Unauthenticated, Unavailable
 
+_SAME_START = 60.0
+"""Seconds within which a server's token is made and the server is said to have started."""
 AWAY = "JupyterHub does not answer; it is being restarted."
 
 
@@ -90,14 +93,16 @@ class HubClient:
             raise _error(response)
 
     async def end_browser_tokens(self, name: str) -> None:
-        """Revoke what the hub gave to browsers for this user's notebooks; the server's own token stays."""
+        """Revoke every token that the hub gave for this user; only the running server's own one stays."""
         path = f"/users/{quote(name, safe='')}/tokens"
         try:
             listed = await self._json("GET", path)
         except NotFound:
             return
-        for token in listed.get("api_tokens", []):
-            if not str(token.get("note") or "").startswith("Server at "):
+        tokens = listed.get("api_tokens", [])
+        own = _token_of_server(tokens, await self.user(name))
+        for token in tokens:
+            if token["id"] != own:
                 response = await self._send("DELETE", f"{path}/{quote(str(token['id']), safe='')}", None)
                 if response.status_code not in (204, 404):
                     raise _error(response)
@@ -138,6 +143,31 @@ class HubClient:
             return await self._http.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise Unavailable(AWAY) from error
+
+
+def _token_of_server(tokens: list[dict[str, Any]], user: dict[str, Any] | None) -> str | None:
+    """Return which token the hub made when it started the user's server.
+
+    Its note alone says nothing: people make tokens with any note. Its time does: it was made as the server started.
+    """
+    server = ((user or {}).get("servers") or {}).get("") or {}
+    started = _time(server.get("started"))
+    if started is None:
+        return None
+    near = []
+    for token in tokens:
+        created = _time(token.get("created"))
+        if created is not None and str(token.get("note") or "").startswith("Server at "):
+            near.append((abs(created - started), str(token["id"])))
+    distance, found = min(near, default=(_SAME_START, ""))
+    return found if distance < _SAME_START else None
+
+
+def _time(text: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
 
 
 def _error(response: httpx.Response) -> RopewalkError:

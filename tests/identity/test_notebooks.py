@@ -196,8 +196,14 @@ async def test_logs_are_read_from_an_offset(notebooks: HubNotebooks, tmp_path: P
 
 async def test_the_ends_reach_the_hub_when_it_is_back(stage: Stage, hub: FakeHub) -> None:
     client = hub.client()
-    hub.users["bob"] = {"name": "bob", "servers": {"": {"ready": True}}}
-    hub.tokens["bob"] = [{"id": "a1", "note": "Server at /user/bob/"}, {"id": "a2", "note": None}, {"id": "a3"}]
+    note, started = "Server at /user/bob/", "2026-11-21T12:00:01.000000Z"
+    hub.users["bob"] = {"name": "bob", "servers": {"": {"ready": True, "started": started}}}
+    hub.tokens["bob"] = [
+        {"id": "a0", "note": note, "created": "2026-11-21T12:05:00Z"},  # made by hand, to look like the server's
+        {"id": "a1", "note": note, "created": "2026-11-21T12:00:00.5Z"},
+        {"id": "a2", "note": None},
+        {"id": "a3"},
+    ]
     ended: list[str] = []
 
     async def end_work(account: str) -> None:
