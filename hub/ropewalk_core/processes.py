@@ -177,7 +177,9 @@ class Processes:
         StorageFull
             If the disk has no room for the record or the log.
         """
-        _check(name)
+        before = self._read(self._path(_check(name)))
+        if before is not None and not self._lives(before):
+            self._end(before, 1.0)  # somebody killed its first process alone; its record is about to be replaced
         mark = secrets.token_hex(8)
         output = log if isinstance(log, int) else -1
         try:
@@ -252,7 +254,8 @@ class Processes:
     def sweep(self, which: Callable[[str], bool] = lambda name: True, grace: float = 2.0) -> list[str]:
         """End every process of this folder whose name ``which`` accepts; return the names that still lived.
 
-        Finds recorded ones and, by their mark, ones whose owner was killed before it could record them.
+        Finds recorded ones and, by their mark, ones whose owner was killed before it could record them, and what a
+        killed first process left.
         """
         ended = []
         for record in self._records():
@@ -261,11 +264,14 @@ class Processes:
                     ended.append(record.name)
                 self._forget(record.name)
         recorded = {record.pid for record in self._records()}
-        for one in table().values():
+        everyone = table()
+        for one in everyone.values():
             name, mark = self._marked(one.pid)
-            if name and which(name) and one.pid not in recorded and one.session == one.pid and not one.dead:
-                self._end(Running(name, one.pid, one.started, boot_id(), mark), grace)
-                ended.append(name)
+            if name and which(name) and one.session not in recorded and not one.dead:
+                leader = everyone.get(one.session)
+                left = Running(name, one.session, leader.started if leader else 0, boot_id(), mark)
+                if self._end(left, grace):
+                    ended.append(name)
         return ended
 
     def _end(self, record: Running, grace: float) -> bool:

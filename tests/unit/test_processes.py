@@ -117,6 +117,23 @@ def test_a_dead_leaders_session_ends_too(processes: Processes, tmp_path: Path) -
     assert _gone(child)
 
 
+def test_what_a_killed_leader_left_ends_before_the_next_of_its_name(processes: Processes, tmp_path: Path) -> None:
+    script = ["sh", "-c", "trap '' TERM; sleep 62 & echo $!; sleep 63"]
+    children = []
+    for number in range(2):
+        running = processes.spawn("one", script, env=ENV, log=tmp_path / f"log{number}")
+        while not (tmp_path / f"log{number}").read_text().strip():
+            time.sleep(0.02)
+        children.append(int((tmp_path / f"log{number}").read_text()))
+        os.kill(running.pid, signal.SIGKILL)
+        assert _gone(running.pid)
+    assert _gone(children[0])
+    assert not _gone(children[1], patience=0.1)
+    (processes.directory / "one.json").unlink()  # and where nothing is recorded, its mark tells
+    assert processes.sweep(grace=0.1) == ["one"]
+    assert _gone(children[1])
+
+
 def test_an_unrecorded_one_is_swept_and_others_are_left(processes: Processes, tmp_path: Path) -> None:
     lost = processes.spawn("lost", ["sleep", "61"], env=ENV, log=tmp_path / "log")
     kept = processes.spawn("kept", ["sleep", "61"], env=ENV, log=tmp_path / "log")
