@@ -85,9 +85,14 @@ class Closing:
                 raise result
 
     async def _end_server(self, name: str) -> None:
-        model = await self._hub.user(name)
-        if model and model.get("servers"):
-            await self._hub.stop(name)
+        if not await self._has_server(name):
+            return
+        await self._hub.stop(name)
+        if await self._has_server(name):  # the hub stops nothing that still starts: ask again until it is gone
+            raise Unavailable("The notebook server has not ended yet.")
+
+    async def _has_server(self, name: str) -> bool:
+        return bool((await self._hub.user(name) or {}).get("servers"))
 
     async def _end_all_work(self, name: str) -> None:
         try:

@@ -216,6 +216,9 @@ async def test_the_ends_reach_the_hub_when_it_is_back(stage: Stage, hub: FakeHub
     assert not await closing.look()
     hub.away = False
     assert ended == ["bob"]  # the hub being away kept nothing else alive
+    hub.refuse = httpx.Response(400, json={"message": "bob is pending spawn, please wait"})
+    assert not await closing.look()  # the hub stops nothing that still starts
+    hub.refuse = None
     assert await closing.look()
     assert hub.users["bob"]["servers"] == {}
     assert [one["id"] for one in hub.tokens["bob"]] == ["a1"]
