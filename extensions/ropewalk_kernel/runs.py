@@ -155,7 +155,7 @@ class RunHandle:
 
     def logs(self) -> str:
         """Return the logs of all steps, each line with its step."""
-        return "\n".join(f"{step.name} | {line}" for step in self.steps for line in step.lines())
+        return "\n".join(f"{step.name} | {line}" for step in self.steps for line in step.logs().splitlines())
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.to_thread(self.result).__await__()

@@ -23,6 +23,8 @@ from ropewalk_runtime.values import decode
 RESULT = "result"
 _KEPT = 200
 _ASKED_AT_ONCE = 4
+_LAST = 16 * 1024
+"""Bytes at the end of a log that are looked at: a step may print faster than anybody can fetch."""
 
 
 class Artifact:
@@ -123,7 +125,8 @@ class StepHandle:
 
     def logs(self) -> str:
         """Return what the step printed."""
-        return "\n".join(self.lines())
+        lines = sync.every(sync.client().workflows.logs(self._run, self._step.id))
+        return "\n".join(line.text for line in lines)
 
     def debug(self) -> debug.Opened:
         """Run the step here with its own inputs and open the debugger where it fails.
@@ -169,7 +172,7 @@ class StepGroup:
 
     def logs(self) -> str:
         """Return what all of them printed, each line with its step."""
-        return "\n".join(f"{one.name} | {line}" for one in self._steps for line in one.lines())
+        return "\n".join(f"{one.name} | {line}" for one in self._steps for line in one.logs().splitlines())
 
     def debug(self) -> debug.Opened:
         """Open the first of them that failed."""
@@ -187,28 +190,29 @@ class Tail:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._offsets: dict[str, int] = {}
-        self._read: set[str] = set()
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._asked: dict[str, int] = {}
+        self._read: set[tuple[str, int]] = set()
         self._lines: list[str] = []
 
     def lines(self, run: Run) -> list[str]:
-        """Return the newest lines; only steps that run, or ended since, are asked for more."""
-        waiting = [one for one in run.steps if one.started is not None and one.id not in self._read]
+        """Return the newest lines; only steps that run, or ended since, are asked for more, each in its turn."""
+        waiting = [one for one in run.steps if one.started is not None and (one.id, one.attempt) not in self._read]
+        waiting.sort(key=lambda one: self._asked.get(one.id, 0))
         for step in waiting[:_ASKED_AT_ONCE]:
-            ended = step.status.state.terminal
+            self._asked[step.id] = self._asked.get(step.id, 0) + 1
             self._lines += self._more(step)
-            if ended:
-                self._read.add(step.id)
+            if step.status.state.terminal:
+                self._read.add((step.id, step.attempt))
         self._lines = self._lines[-_KEPT:]
-        return self._lines
+        return list(self._lines)
 
     def _more(self, step: Step) -> list[str]:
-        logs = sync.client().workflows.logs(self._run, step.id, after=self._offsets.get(step.id, 0))
-        found = []
-        for line in sync.iterate(logs):
-            self._offsets[step.id] = line.offset
-            found.append(f"{step.name} | {line.text}")
-        return found
+        logs = sync.client().workflows.logs(self._run, step.id, after=-_LAST)
+        key = (step.id, step.attempt)
+        new = [line for line in sync.every(logs) if line.offset > self._offsets.get(key, 0)]
+        self._offsets[key] = max([self._offsets.get(key, 0), *(line.offset for line in new)])
+        return [f"{step.name} | {line.text}" for line in new]
 
 
 def value_of(run: str, step: Step) -> Any:

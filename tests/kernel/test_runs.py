@@ -11,7 +11,7 @@ import pytest
 from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
 from ropewalk_core.model import Run, State, Status
 from ropewalk_kernel.runs import RunHandle, runs
-from ropewalk_kernel.steps import StepGroup, StepHandle
+from ropewalk_kernel.steps import StepGroup, StepHandle, Tail
 from ropewalk_runtime import bundle
 from tests.kernel.conftest import Notebook
 from tests.kernel.fake import FakePlatform, step
@@ -197,3 +197,16 @@ def test_no_runs_teach(platform: FakePlatform, notebook: Notebook) -> None:
     assert "No runs yet" in notebook.run("%runs")
     with pytest.raises(NotFound, match="no run yet"):
         runs.last()
+
+
+def test_every_running_step_has_its_turn_in_the_card_and_a_new_attempt_starts_over(platform: FakePlatform) -> None:
+    names = [f"train-{n}" for n in range(6)]
+    platform.logs.update({one: [f"{one} says so"] for one in names})
+    run = run_of(State.RUNNING, *[step(one, State.RUNNING, attempt=1) for one in names])
+    tail = Tail("run-0")
+    tail.lines(run)
+    seen = tail.lines(run)
+    assert sorted(seen) == [f"{one} | {one} says so" for one in names]
+    again = run_of(State.RUNNING, step("train-0", State.RUNNING, attempt=2))
+    assert tail.lines(again) == [*seen, "train-0 | train-0 says so"]
+    assert tail.lines(again) == [*seen, "train-0 | train-0 says so"]

@@ -296,6 +296,10 @@ async def test_logs_follow_to_the_end(rig: Rig, tmp_path: Path) -> None:
             lines.append(line)
             go.touch()
     assert [one.text for one in lines] == ["first", "last"]
+    size = lines[-1].offset
+    for back, wanted in ((size - 1, lines[1:]), (size, lines), (10 * size, lines)):
+        near = [one async for one in rig.workflows.logs(ALICE, "alice", run.id, "talk", after=-back)]
+        assert [one.text for one in near] == [one.text for one in wanted]
     rest = [one async for one in rig.workflows.logs(ALICE, "alice", run.id, "talk", after=lines[0].offset)]
     assert [one.text for one in rest] == ["last"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 
 from ropewalk_core import beneath
@@ -31,12 +32,12 @@ async def follow_log(
     attempt
         Returns the number of the latest attempt, and whether the step has ended for good.
     after
-        Byte offset in the log of the latest attempt.
+        Byte offset in the log of the latest attempt; a negative one counts back from the end, to a whole line.
     follow
         Go on until the step ends; a further attempt is announced by a line of the platform's.
     """
     number, _ = attempt()
-    offset = after
+    offset = after if after >= 0 else await asyncio.to_thread(_near_end, paths, run, step, number, -after)
     while True:
         latest, ended = attempt()
         content = await asyncio.to_thread(_read, paths, run, step, number, offset)
@@ -53,6 +54,19 @@ async def follow_log(
         if ended or not follow:
             return
         await asyncio.sleep(_PAUSE)
+
+
+def _near_end(paths: AccountPaths, run: str, step: str, attempt: int, size: int) -> int:
+    path = paths.attempt(run, step, attempt) / "log"
+    try:
+        with beneath.read(paths.root, path.relative_to(paths.root).parts) as file:
+            start = file.seek(0, os.SEEK_END) - min(size, _CHUNK)
+            if start <= 0:
+                return 0
+            file.seek(start)
+            return start + file.read(size).find(b"\n") + 1
+    except (NotFound, BadPath):
+        return 0
 
 
 def _read(paths: AccountPaths, run: str, step: str, attempt: int, offset: int) -> bytes:

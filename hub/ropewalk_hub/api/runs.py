@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from ropewalk_core import guard
@@ -14,7 +14,7 @@ from ropewalk_core.artifacts import CHUNK, ArtifactStore
 from ropewalk_core.errors import NotFound
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Artifact, Page, Run, RunSpec
-from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, download, ndjson, problems
+from ropewalk_hub.api.common import After, ApiRoute, Follow, Its, Key, Limit, download, ndjson, problems
 from ropewalk_hub.security import Signed
 
 router = APIRouter(route_class=ApiRoute, tags=["workflows"])
@@ -59,7 +59,13 @@ async def retry_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
     response_class=StreamingResponse,
 )
 async def get_step_logs(
-    actor: Signed, its: Its, owner: str, run: str, step: str, after: From = 0, follow: Follow = False
+    actor: Signed,
+    its: Its,
+    owner: str,
+    run: str,
+    step: str,
+    after: Annotated[int, Query(description="Byte offset of the last line seen; negative counts from the end")] = 0,
+    follow: Follow = False,
 ) -> StreamingResponse:
     """Return a step's log lines as JSON lines."""
     lines = its.workflows.logs(actor, owner, run, step, after=after, follow=follow)
