@@ -5,6 +5,7 @@ Not here: running (the engine). Rejected: a page per step; the graph must stay i
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from ropewalk_hub.pages.common import Its, Viewed, hit, search, see, some
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
+from ropewalk_workflows.again import spec_again
 from ropewalk_workflows.records import SPEC
 
 router = APIRouter(include_in_schema=False)
@@ -87,6 +89,14 @@ async def retry(actor: Signed, its: Its, run: str) -> Response:
     """Run the failed steps of a run again, and what follows them."""
     await its.workflows.retry(actor, actor.account, run)
     return see(f"/workflows/{run}")
+
+
+@router.post("/workflows/{run}/again")
+async def again(actor: Signed, its: Its, run: str) -> Response:
+    """Run the whole workflow afresh, with the code and the values that this run had."""
+    one = await its.workflows.get(actor, actor.account, run)
+    spec = await asyncio.to_thread(spec_again, its.settings, its.journal, actor.account, one.id)
+    return see(f"/workflows/{(await its.workflows.submit(actor, actor.account, spec)).id}")
 
 
 def choose(one: Run, step: str) -> Step | None:
