@@ -8,12 +8,13 @@ types).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,20 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment that our own processes hand on: a short allow-list of the machine's, and ``extra``."""
     keep = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_COLOR", "TERM")
     return {name: os.environ[name] for name in keep if name in os.environ} | dict(extra or {})
+
+
+@contextlib.contextmanager
+def shown_instead(name: str, value: str) -> Iterator[None]:
+    """Show this process another value of an environment variable meanwhile; for its start, before it has threads."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def read_environment(name: str, default: str = "") -> str:

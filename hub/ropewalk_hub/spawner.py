@@ -53,7 +53,7 @@ class RopewalkSpawner(Spawner):  # type: ignore[misc]
 
     @default("cmd")
     def _default_command(self) -> list[str]:
-        return [sys.executable, "-m", "jupyterhub.singleuser"]
+        return [sys.executable, "-m", "ropewalk_hub.notebook_server"]
 
     @default("env_keep")
     def _default_env_keep(self) -> list[str]:
