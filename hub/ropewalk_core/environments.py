@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,9 +63,10 @@ def ensure(settings: Settings, paths: AccountPaths) -> Path:
     """
     base = settings.environments.base
     files = _files(base, paths.environment)
-    stamp = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    if _stamp(paths) == stamp:
+    stamp = hashlib.sha256(json.dumps([files, _changed(base)], sort_keys=True).encode()).hexdigest()
+    if _stamp(paths) == stamp:  # without a look at the base's packages, which each process would take once
         return paths.python
+    files[PINS] = "".join(f"{name}=={pin}\n" for name, pin in pins(base).items())
     try:
         if not os.path.lexists(paths.environment):
             _build(paths, base, files, stamp)
@@ -134,7 +136,7 @@ def _requires(distribution: importlib.metadata.Distribution, extras: frozenset[s
 
 
 def _files(base: Path, environment: Path) -> dict[str, str]:
-    """Return the environment's small files by their path inside it."""
+    """Return the environment's small files by their path inside it, but for the pins."""
     python = base / "bin" / "python"
     if not python.exists():
         raise Unavailable(
@@ -150,7 +152,6 @@ def _files(base: Path, environment: Path) -> dict[str, str]:
         "pyvenv.cfg": f"home = {python.resolve().parent}\ninclude-system-site-packages = false\n"
         f"version = {version}\nbase = {base}\n",
         f"lib/python{version}/site-packages/ropewalk-base.pth": f"import site; site.addsitedir({str(site)!r})\n",
-        PINS: "".join(f"{name}=={pin}\n" for name, pin in pins(base).items()),
         "pip.conf": f"[global]\nconstraint = {constraint}\ndisable-pip-version-check = true\n",
         "share/jupyter/kernels/python3/kernel.json": json.dumps(kernel),
         "etc/ipython/ipython_kernel_config.py": _IPYTHON,
@@ -165,7 +166,7 @@ def _files(base: Path, environment: Path) -> dict[str, str]:
 
 def _build(paths: AccountPaths, base: Path, files: dict[str, str], stamp: str) -> None:
     """Build it beside the account's folder, give it to the account and move it into place at once."""
-    new = paths.root.with_name(f".environment-{paths.account}-{os.getpid()}")
+    new = paths.root.with_name(f".environment-{paths.account}-{os.getpid()}-{threading.get_ident()}")
     shutil.rmtree(new, ignore_errors=True)
     try:
         for name, text in (files | {"ropewalk.json": json.dumps({"stamp": stamp})}).items():
@@ -180,8 +181,9 @@ def _build(paths: AccountPaths, base: Path, files: dict[str, str], stamp: str) -
             for one in [new, *new.rglob("*")]:
                 os.chown(one, owner.st_uid, owner.st_gid, follow_symlinks=False)
         new.rename(paths.environment)
-    except FileExistsError:  # another process made it meanwhile
-        pass
+    except OSError:
+        if not os.path.lexists(paths.environment):  # else somebody made it meanwhile
+            raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

@@ -38,6 +38,7 @@ from ropewalk_hub.issuer.identity import IssuerIdentity
 from ropewalk_hub.issuer.keys import load_keys
 from ropewalk_hub.issuer.passwords import Passwords
 from ropewalk_hub.notebooks import HubNotebooks, NotebookWatch
+from ropewalk_hub.preparing import Preparing
 from ropewalk_hub.secrets_store import Secret, SecretsStore
 from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.local import LocalWorkflows
@@ -196,6 +197,7 @@ def build(
         tasks=(
             Closing(hub, journal, issuer.accounts, clock, end_work=end_work).run,
             NotebookWatch(hub, journal, settings, clock).run,
+            Preparing(journal, settings).run,
             services.run,
         ),
     )
