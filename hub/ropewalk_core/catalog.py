@@ -15,16 +15,18 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
 from ropewalk_core.errors import BadValues, Internal, NotFound
 from ropewalk_core.model import Template
 from ropewalk_core.names import is_name
 from ropewalk_core.placement import Size
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_.]*)\}")
 _BUILT_IN = frozenset({"python", "base", "port", "host", "origin"})
@@ -191,6 +193,8 @@ def _problems(schema: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 @functools.lru_cache(maxsize=64)
 def _validator(schema: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator  # a tenth of the platform's start; the first form can wait for it
+
     return Draft202012Validator(json.loads(schema))
 
 

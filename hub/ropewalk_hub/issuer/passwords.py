@@ -6,6 +6,7 @@ must not know accounts. Rejected: rules about digits and capitals; length is wha
 
 from __future__ import annotations
 
+import functools
 import threading
 
 from argon2 import PasswordHasher
@@ -28,7 +29,10 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
         self._slots = threading.BoundedSemaphore(2)
-        self._nobody = self._hasher.hash("nobody has this password")
+
+    @functools.cached_property
+    def _nobody(self) -> str:
+        return self._hasher.hash("nobody has this password")
 
     def check_new(self, password: str, *, account: str = "") -> str:
         """Return a password that may be chosen, or say what is wrong with it."""
@@ -54,7 +58,8 @@ class Passwords:
     def verify(self, stored: str | None, password: str) -> bool:
         """Say whether the password is right; ``None`` (no such account) takes as long and is never right."""
         with self._slots:
+            nobody = self._nobody  # made by the first sign-in, whoever it is of: the first page does not wait for it
             try:
-                return self._hasher.verify(stored or self._nobody, password[: LONGEST + 1]) and stored is not None
+                return self._hasher.verify(stored or nobody, password[: LONGEST + 1]) and stored is not None
             except (VerificationError, InvalidHashError):
                 return False
