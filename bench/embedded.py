@@ -113,7 +113,10 @@ def our_notebook(running: Platform) -> float:
     headers = {"Authorization": f"Bearer {running.run('token', '--audience', 'api')['token']}"}
     act = f"/api/v1/notebooks/{running.account}"
     begin = time.perf_counter()
-    peers.request(running.port, "POST", f"{act}/start", host=f"localhost:{running.port}", headers=headers)
+    asked = f"localhost:{running.port}"
+    status = peers.request(running.port, "POST", f"{act}/start", host=asked, headers=headers, body="{}")
+    if status >= 300:
+        raise RuntimeError(f"the start was answered with {status}")
     peers.wait_for(running.port, f"/user/{running.account}/api", (200,), host=host)
     taken = time.perf_counter() - begin
     running.run("notebooks", "stop")

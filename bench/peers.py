@@ -42,11 +42,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def request(port: int, method: str, path: str, *, host: str = "", headers: dict[str, str] | None = None) -> int:
+def request(
+    port: int, method: str, path: str, *, host: str = "", headers: dict[str, str] | None = None, body: str | None = None
+) -> int:
     """Send one request to loopback and return its status; 0 while nobody listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    sent = (headers or {}) | ({"Host": host} if host else {}) | ({"Content-Type": "application/json"} if body else {})
     try:
-        connection.request(method, path, headers=(headers or {}) | ({"Host": host} if host else {}))
+        connection.request(method, path, body=body, headers=sent)
         answer = connection.getresponse()
         answer.read()
         return answer.status
