@@ -145,7 +145,7 @@ def _box(box: Box, x: int, y: int) -> str:
         f"<g><title>{look.text(f'{box.label}: {box.summary}')}</title>",
         f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6" fill="{color}" fill-opacity=".08" '
         f'stroke="{color}" stroke-width="1.5"/>',
-        f'<text x="{x + 10}" y="{y + 18}" font-weight="600">{look.text(label)}</text>',
+        f'<text x="{x + 10}" y="{y + 18}" class="rw-name">{look.text(label)}</text>',
     ]
     if 1 < len(box.steps) <= _MOST_SQUARES:
         parts += [_square(step, x + 10 + at * 6, y + HEIGHT - 6) for at, step in enumerate(box.steps)]

@@ -80,6 +80,7 @@ class Tour:
         took = self.lab.run(index, seconds=LONG.get(one, 60), typed=TYPED.get(one, ()), watch=self._watcher(one))
         if took > 2:
             self.ledger.seconds[f"cell {one}"] = took
+            say(f"{took:7.1f} s    cell {one}")
         if cell.cell_type != "code":
             return
         text = self.lab.output(index)
@@ -101,6 +102,8 @@ class Tour:
 
         def watch() -> None:
             text = " ".join(card.locator(".jp-OutputArea-output").all_inner_texts())
+            if not (BUILD / "card-run-moving.png").exists() and "running" in text:
+                card.screenshot(path=BUILD / "card-run-moving.png")
             if not pictures or pictures[-1] != text:
                 pictures.append(text)
             moving = [
@@ -117,6 +120,7 @@ class Tour:
         texts = self.lab.cell(self.ids.index("submit")).locator("svg text").all_text_contents()
         drawn = {"split", "train x 6", "pick", "✓ done", "✓ 6 done"} <= set(texts)
         self.ledger.see("graph", drawn, ", ".join(texts))
+        self.lab.cell(self.ids.index("submit")).screenshot(path=BUILD / "card-run.png")
 
     def look_at_service(self, text: str) -> None:
         found = re.search(r"https?://report--\S+", text)
@@ -224,6 +228,12 @@ def with_picture(page: Page, name: str) -> None:
         return
 
 
+def say(line: str) -> None:
+    """Say a line at once; a tour takes minutes."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def left_behind(home: Path) -> list[str]:
     """Return the command lines of processes that still belong to the home."""
     found = []
@@ -241,7 +251,7 @@ def main() -> int:
     """Run the tour and print the report."""
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
-    ledger, problems = Ledger(), []
+    ledger, problems = Ledger(say=say), []
     try:
         stage.chromium()
         with ledger.part("platform"), stage.platform(NOTEBOOK) as platform, stage.browser() as browser:
@@ -259,7 +269,7 @@ def main() -> int:
     (BUILD / "report.txt").write_text(report + "\n")
     with (BUILD / "report.json").open("w") as file:
         stage.write_json(file, ledger.as_json())
-    sys.stdout.write(report + "\n")
+    say(report)
     return 0 if ledger.whole and not problems else 1
 
 

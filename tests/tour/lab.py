@@ -121,7 +121,11 @@ class Lab:
         """Restart the kernel through the menu and confirm."""
         self.page.get_by_role("menuitem", name="Kernel", exact=True).click()
         self.page.locator('.lm-Menu-item[data-command="kernelmenu:restart"]').click()
-        self.page.locator(".jp-Dialog button.jp-mod-accept").click()
+        # JupyterLab says "idle" for a moment longer; a cell that is run then still meets the old kernel.
+        with self.page.expect_response(
+            lambda one: one.url.partition("?")[0].endswith("/restart"), timeout=seconds * 1000
+        ):
+            self.page.locator(".jp-Dialog button.jp-mod-accept").click()
         self.page.locator(".jp-Dialog").wait_for(state="detached")
         self._kernel_idle(seconds)
 

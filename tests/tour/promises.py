@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -40,6 +40,7 @@ PROMISES = (
     Promise("logs", 2, "the log of a step comes back as text"),
     Promise("artifact", 2, "the model comes back as an artifact"),
     Promise("manifest", 2, "the Argo manifest is shown on request"),
+    Promise("hera", 2, "a Hera program runs unchanged"),
     Promise("traceback", 2, "a failing step shows the person's own traceback"),
     Promise("debug", 2, "debug() opens the failed step with its own inputs"),
     Promise("deploy", 3, "one %%function cell deploys the model"),
@@ -95,6 +96,7 @@ IN_CELLS = (
     Words("logs", "logs", (r"epoch 20: 0\.\d+", r"epoch 120: 0\.\d+")),
     Words("artifact", "artifact", (r"<artifact result, [\d,]+ bytes", r"MLPClassifier")),
     Words("manifest", "manifest", (r"apiVersion: argoproj\.io/v1alpha1", r"generateName: search-")),
+    Words("hera", "hera", (r"first \| hello, Hera", r"second \| hello, Argo")),
     Words("traceback", "broken-result", (r"sum\(values\) / by", r"ZeroDivisionError", r"RW-USER-CODE", r"debug\(\)")),
     Words("debug", "debug", (r"(ipdb|Pdb).*by\s+0\s", r"\[1, 2, 3\]")),
     Words("deploy", "function", (r"digits: deployed, revision 1", r"http://digits--fn--")),
@@ -125,6 +127,7 @@ class Ledger:
     kept: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    say: Callable[[str], None] = field(default=lambda line: None)
 
     def see(self, key: str, seen: bool, evidence: str = "") -> bool:
         """Note that a promise was seen, or was not where it should be; a later sighting wins."""
@@ -153,6 +156,7 @@ class Ledger:
             yield
         finally:
             self.seconds[name] = time.monotonic() - started
+            self.say(f"{self.seconds[name]:7.1f} s  {name}")
 
     @property
     def whole(self) -> bool:
@@ -166,8 +170,6 @@ class Ledger:
             yield f"{mark}  {one.part}  {one.words}"
             if one.key in self.broken:
                 yield f"             {self.broken[one.key]}"
-        for name, seconds in self.seconds.items():
-            yield f"{seconds:7.1f} s  {name}"
 
     def as_json(self) -> dict[str, object]:
         """Return the report as data."""
