@@ -112,16 +112,37 @@ class FunctionHandle:
 
 
 class Functions:
-    """The person's functions: ``functions.get("digits")``, ``functions.list()``, ``functions["digits"]``."""
+    """Your functions: ``functions.get(name)``, ``functions.list()``, ``functions[name]``.
+
+    Examples
+    --------
+    >>> import ropewalk
+    >>> @ropewalk.function
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> ropewalk.functions.get("double").url
+    """
 
     def get(self, name: str) -> FunctionHandle:
-        """Return a function by name, or raise `NotFound`."""
+        """Return a function by name, or raise `NotFound`.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> [function.name for function in ropewalk.functions.list()]
+        """
         handle = FunctionHandle(check_name(name))
         handle.info()
         return handle
 
     def list(self) -> Listed:
-        """Return all functions by name."""
+        """Return all functions by name.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> ropewalk.functions.list()
+        """
         return Listed(tuple(sync.iterate(sync.client().functions.all())))
 
     def deploy(
@@ -147,6 +168,13 @@ class Functions:
             If something that the function uses cannot travel.
         Unsatisfiable
             If no machine can ever satisfy the placement.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> def double(x: int) -> int:
+        ...     return 2 * x
+        >>> ropewalk.functions.deploy(double, memory="512Mi", timeout=5)
         """
         spec = specification(function, name, placement, options)
         deployed = sync.wait(sync.client().functions.deploy(spec))

@@ -34,6 +34,7 @@ def function(target: Callable[..., Any] | None = None, name: str = "", **options
 
     Examples
     --------
+    >>> import ropewalk
     >>> @ropewalk.function(memory="512Mi")
     ... def double(x: int) -> int:
     ...     return 2 * x
@@ -46,7 +47,7 @@ def function(target: Callable[..., Any] | None = None, name: str = "", **options
 def _options() -> Any:
     """Return the parser of ``%%function``'s line; its help is part of ``%%function?``."""
     kit: Any = magic_arguments
-    parser = kit.MagicArgumentParser("%%function", add_help=False)
+    parser = kit.MagicArgumentParser("%function", add_help=False)
     add = parser.add_argument
     add("name", nargs="?", default="", help="which function of the cell; the last one when left out")
     add("--as", dest="deploy_as", default="", metavar="NAME", help="its name on the platform")
@@ -93,17 +94,17 @@ class RopewalkMagics(Magics):
 
     @line_magic
     def functions(self, line: str) -> Any:
-        """List the functions, or show one: ``%functions digits``."""
+        """List your functions: ``%functions``. With a name it shows one."""
         return functions.get(line.strip()) if line.strip() else functions.list()
 
     @line_magic
     def runs(self, line: str) -> Any:
-        """List the runs, or show one: ``%runs run-5k2m9qv0w3``."""
+        """List your latest runs: ``%runs``. With an identifier it shows one."""
         return runs.get(line.strip()) if line.strip() else runs.list()
 
     @line_magic
     def services(self, line: str) -> Any:
-        """List the services, or show one: ``%services report``."""
+        """List your services: ``%services``. With a name it shows one."""
         return services.get(line.strip()) if line.strip() else services.list()
 
 

@@ -176,10 +176,23 @@ class RunHandle:
 
 
 class Runs:
-    """The person's runs: ``runs.last()``, ``runs.get(id)``, ``runs.list()``."""
+    """Your runs: ``runs.last()``, ``runs.get(id)``, ``runs.list()``.
+
+    Examples
+    --------
+    >>> import ropewalk
+    >>> ropewalk.runs.list()
+    """
 
     def last(self, name: str = "") -> RunHandle:
-        """Return the newest run, of one workflow if its name is given."""
+        """Return the newest run, of one workflow if its name is given.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> for run in ropewalk.runs.list(limit=1):
+        ...     print(ropewalk.runs.last().state)
+        """
         for run in sync.iterate(sync.client().workflows.all()):
             if not name or run.name == name:
                 return self.get(run.id)
@@ -189,11 +202,23 @@ class Runs:
         )
 
     def get(self, run: str) -> RunHandle:
-        """Return a run by its identifier, or raise `NotFound`."""
+        """Return a run by its identifier, or raise `NotFound`.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> [ropewalk.runs.get(run.id) for run in ropewalk.runs.list(limit=2)]
+        """
         return RunHandle(sync.wait(sync.client().workflows.get(run)))
 
     def list(self, limit: int = 20) -> Listed:
-        """Return the latest runs, newest first."""
+        """Return the latest runs, newest first.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> ropewalk.runs.list(limit=5)
+        """
         return Listed(sync.wait(sync.client().workflows.list(limit=limit)).items)
 
     def __getitem__(self, run: str) -> RunHandle:

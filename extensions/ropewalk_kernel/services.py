@@ -106,7 +106,13 @@ class ServiceHandle:
 
 
 class Services:
-    """The person's services: ``services.launch("voila", notebook="report.ipynb")``, ``.get(name)``, ``.list()``."""
+    """Your services: ``services.launch(template, ...)``, ``services.get(name)``, ``services.list()``.
+
+    Examples
+    --------
+    >>> import ropewalk
+    >>> ropewalk.services.templates()
+    """
 
     def launch(
         self, template: str, name: str = "", *, placement: Placement | None = None, **values: Any
@@ -130,6 +136,11 @@ class Services:
             If a value is wrong.
         Unsatisfiable
             If no machine can ever satisfy the placement.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> ropewalk.services.launch("site", name="pages", folder="pages")
         """
         spec = ServiceSpec(
             name=check_name(name or template), template=template, values=values, placement=parse_placement(placement)
@@ -140,15 +151,33 @@ class Services:
         return ServiceHandle(service).show(f"service {spec.name}: {'unchanged' if same else 'launched'}")
 
     def get(self, name: str) -> ServiceHandle:
-        """Return a service by name, or raise `NotFound`."""
+        """Return a service by name, or raise `NotFound`.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> [ropewalk.services.get(service.name).url for service in ropewalk.services.list()]
+        """
         return ServiceHandle(sync.wait(sync.client().services.get(check_name(name))))
 
     def list(self) -> Listed:
-        """Return all services by name."""
+        """Return all services by name.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> ropewalk.services.list()
+        """
         return Listed(tuple(sync.iterate(sync.client().services.all())))
 
     def templates(self) -> Templates:
-        """Return the catalogue."""
+        """Return the catalogue: what can be launched, and the values of each.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> ropewalk.services.templates()
+        """
         return Templates(sync.wait(sync.client().templates()).items)
 
     def __getitem__(self, name: str) -> ServiceHandle:

@@ -33,6 +33,17 @@ def submit(workflow: Any, *, fresh: bool = False, **arguments: Any) -> RunHandle
         If it cannot run as written; the field is named, and nothing was started.
     Unsatisfiable
         If no machine can ever satisfy a step's placement.
+
+    Examples
+    --------
+    >>> import ropewalk
+    >>> @ropewalk.step
+    ... def double(x):
+    ...     return 2 * x
+    >>> @ropewalk.workflow
+    ... def work(x):
+    ...     return double(x)
+    >>> ropewalk.submit(work, x=21)
     """
     spec = compiler.from_object(workflow, **arguments)
     return send(spec.model_copy(update={"fresh": fresh, "folder": working_folder()}))
