@@ -90,3 +90,10 @@ def test_a_workflow_that_calls_itself_without_end_is_a_cycle() -> None:
     with pytest.raises(BadWorkflow, match="'endless' calls itself without end: a cycle"):
         endless.spec()
     assert len(down.graph(3).tasks) == 4
+
+
+@pytest.mark.parametrize("bad", [-1, 0, float("nan"), float("inf"), "10m"])
+def test_a_time_limit_is_a_number_of_seconds(bad: Any) -> None:
+    for make in (lambda: step(timeout=bad), lambda: workflow(timeout=bad), lambda: step(retries=1, backoff=bad or -1)):
+        with pytest.raises(BadWorkflow, match="number of seconds"):
+            make()

@@ -20,6 +20,7 @@ from ropewalk_core.errors import BadWorkflow, RopewalkError
 from ropewalk_core.model import RunSpec
 from ropewalk_core.placement import Placement, parse_placement
 
+_LONGEST = 365 * 86400
 _tracing: ContextVar[Graph | None] = ContextVar("tracing", default=None)
 
 
@@ -333,8 +334,8 @@ def step(
     """
     if not isinstance(retries, int) or not 0 <= retries <= 100:
         raise BadWorkflow("retries is a number from 0 to 100.", field="retries")
-    if backoff < 0 or (timeout is not None and timeout <= 0):
-        raise BadWorkflow("backoff and timeout are seconds.", field="timeout" if backoff >= 0 else "backoff")
+    _check_seconds("backoff", backoff or 1)
+    _check_seconds("timeout", timeout)
     options = Options(parse_placement(placement), retries, float(backoff), timeout)
 
     def make(one: Callable[..., Any]) -> Step:
@@ -346,10 +347,17 @@ def step(
 def workflow(function: Callable[..., Any] | None = None, /, *, name: str = "", timeout: float | None = None) -> Any:
     """Make a function that calls steps a workflow; ``timeout`` limits the whole run, in seconds."""
 
+    _check_seconds("timeout", timeout)
+
     def make(one: Callable[..., Any]) -> Workflow:
         return Workflow(_function(one, "workflow"), name=name, timeout=timeout)
 
     return make if function is None else make(function)
+
+
+def _check_seconds(field: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, int | float) and 0 < value <= _LONGEST):
+        raise BadWorkflow(f"{field} is a number of seconds, more than 0 and at most a year.", field=field)
 
 
 def _function(value: Any, what: str) -> Callable[..., Any]:
