@@ -29,6 +29,8 @@ from ropewalk_hub.issuer import Issuer
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MACHINE_PATHS = frozenset({"/oidc/token", "/oidc/revoke", "/oidc/userinfo", "/oidc/jwks"})
 """Siblings ask for these on the loopback address, with a client's secret or a token and never with a cookie."""
+_DEEPEST = 8
+"""Folders of a path in which planted cookies are looked for; our own addresses have fewer."""
 
 
 # Who
@@ -178,10 +180,33 @@ class Guard:
         loopback = host.rpartition(":")[0] in ("127.0.0.1", "[::1]") and path in MACHINE_PATHS
         if host not in self._hosts and not loopback:
             return self._elsewhere(method, host, path, query)
+        pairs = ";".join(headers.getlist("cookie")).split(";")
+        if [one.partition("=")[0].strip() for one in pairs].count(cookie_name(self._door)) > 1:
+            return self._planted(method, path, query)
         if not allowed_origin(method, headers, path, self._door.origin):
             error = WrongOrigin("This request did not come from a page of the platform, so it was refused.")
             return JSONResponse(error.problem(), error.status)
         return None
+
+    def _planted(self, method: str, path: str, query: str) -> Response:
+        """Take away the session cookies that a page of the same site has planted beside ours, and ask again.
+
+        Ours belongs to this host alone, so cookies for domains are never ours. Which of the two is good cannot be
+        seen; a planted one would let the person work, unaware, in somebody else's account.
+        """
+        response: Response
+        if method in ("GET", "HEAD"):
+            target = "/" + quote(path.lstrip("/"), safe="/:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
+            response = RedirectResponse(target, 307)
+        else:
+            error = WrongOrigin("Another page has planted a second sign-in here. It is removed.", hint="Send it again.")
+            response = JSONResponse(error.problem(), error.status)
+        labels, parts = self._door.host.split("."), path.split("/")[1:_DEEPEST]
+        folders = ["/".join(["", *parts[:count]]) for count in range(1, len(parts) + 1) if parts[count - 1]]
+        for domain in (".".join(labels[start:]) for start in range(len(labels))):
+            for folder in ("/", *folders, *(f"{one}/" for one in folders)):
+                response.delete_cookie(cookie_name(self._door), path=folder, domain=domain)
+        return response
 
     def _elsewhere(self, method: str, host: str, path: str, query: str) -> Response:
         """Answer for a host that is not ours: a person's host without a running server, or another address."""

@@ -153,3 +153,18 @@ async def test_siblings_ask_on_the_loopback_address_for_machine_endpoints_only(s
     assert (await machine.post("/oidc/token", headers=there)).status_code == 400
     for path in ("/oidc/authorize", "/sign-in", "/api/v1/me", "/"):
         assert (await machine.get(path, headers=there)).status_code == 421
+
+
+async def test_a_second_session_cookie_is_taken_away_and_not_believed(stage: Stage) -> None:
+    stage.add("carol")
+    own, planted = [(await stage.signed_in(one)).cookies["ropewalk-session"] for one in ("alice", "carol")]
+    both = f"ropewalk-session={own}; ropewalk-session={planted}"
+    browser = stage.browser(cookie=both)
+    asked = await browser.get("/services/new/site?x=1")
+    assert (asked.status_code, asked.headers["location"]) == (307, "/services/new/site?x=1")
+    gone = asked.headers.get_list("set-cookie")
+    assert all("Max-Age=0" in one and "Domain=localhost" in one for one in gone)  # never our own, which has no domain
+    assert any("Path=/services/new/" in one for one in gone)
+    assert (await browser.post("/account/password", data={"old": "x", "password": "y"})).status_code == 403
+    lookalike = stage.browser(cookie=f"ropewalk-session={own}; x-ropewalk-session=1; other=ropewalk-session=2")
+    assert (await lookalike.get("/account")).status_code == 200
