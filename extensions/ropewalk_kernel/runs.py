@@ -13,13 +13,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from ropewalk_core import sync
-from ropewalk_core.errors import NotFound, OutOfMemory, TimedOut, UserCodeFailed
+from ropewalk_core.errors import NotFound, OutOfMemory, StorageFull, TimedOut, UserCodeFailed
 from ropewalk_core.model import Run, State
 from ropewalk_kernel import cards, live, look
 from ropewalk_kernel.graph import stem
 from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, outputs_of
 
-_FAILURES = {one.code: one for one in (OutOfMemory, TimedOut)}
+_FAILURES = {one.code: one for one in (OutOfMemory, StorageFull, TimedOut)}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 
 

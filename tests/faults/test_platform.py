@@ -22,7 +22,7 @@ from tests.faults.test_supervisor import free_port
 
 ROPEWALK = str(Path(os.sys.prefix) / "bin" / "ropewalk")  # type: ignore[attr-defined]
 OWN = ("proxy", "platform", "hub", "gateway", "engine", "host")
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 class House:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import io
 import json
 import os
@@ -114,8 +115,12 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
         if content is not None:
             os.lseek(content, 0, os.SEEK_SET)
             with open(content, "rb") as file:
-                bundle.write(order["bundle"], json.load(file))
+                _write(order["bundle"], json.load(file))
         handler = Handler(bundle.load(order["bundle"]))
+    except _DiskFull:
+        said = problem("RW-STORAGE-FULL", "The disk is full, so the function's code could not be kept.")
+        _send(sock, {"op": "failed", "error": said, "logs": output.take()})
+        return 1
     except MemoryError:
         _send(sock, {"op": "failed", "error": _memory(), "logs": output.take()})
         return MEMORY_EXIT
@@ -243,6 +248,19 @@ def _memory() -> dict[str, Any]:
     most = "its placement allows" if limit == resource.RLIM_INFINITY else f"its limit of {limit // 2**20}Mi"
     message = f"The function needed more memory than {most} (it had used {peak} MiB)."
     return problem("RW-OUT-OF-MEMORY", message, field="placement.memory")
+
+
+class _DiskFull(Exception):
+    """There is no room for the bundle; the person's code is not to blame."""
+
+
+def _write(folder: str, content: dict[str, Any]) -> None:
+    try:
+        bundle.write(folder, content)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _DiskFull from error
+        raise
 
 
 def _bad_code(error: BaseException, order: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ropewalk_core.errors import (
     BadInput,
     NotFound,
     RopewalkError,
+    StorageFull,
     TimedOut,
     TooLarge,
     Unavailable,
@@ -273,7 +274,8 @@ class LocalFunctions:
             worker.socket.close()
         if hello.get("op") != "ready":
             problem = hello.get("error") or {}
-            raise BadCode(
+            kind = StorageFull if problem.get("code") == StorageFull.code else BadCode
+            raise kind(
                 str(problem.get("message", "The function does not load.")),
                 field=problem.get("field"),
                 hint=problem.get("hint"),
