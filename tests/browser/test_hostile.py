@@ -218,7 +218,8 @@ def test_a_neighbours_page_cannot_use_the_notebook(everywhere: World) -> None:
     for path in ("api/terminals", "api/kernels", "api/sessions", "api/contents", "api/shutdown"):
         for kind in ("text/plain", FORM):
             attack = {"act": "fetch", "path": f"/user/ada/{path}", "method": "POST", "type": kind, "body": "{}"}
-            assert all(one.status == 403 for one in run(page, attack, origin)[1]), path
+            answers = [one for one in run(page, attack, origin)[1] if one.url == attack["path"]]
+            assert all(one.status in (403, 404) for one in answers), answers  # Jupyter hides what it refuses
     assert [ask(own, one) for one in lists] == before
     page.close()
     own.close()
