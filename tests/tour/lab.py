@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Locator, Page, TimeoutError
+from playwright.sync_api import Locator, Page, TimeoutError, WebSocket
 
 _CELLS = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell"
 
 _HAS_CURSOR = """(cell) => cell.classList.contains("jp-mod-active")
     && document.activeElement.closest(".jp-Notebook") !== null && !document.activeElement.closest(".jp-Stdin")"""
 
-_DEAF = 10.0
+_DEAF = 4.0
 """Seconds after which a person presses again: JupyterLab drops a key that comes while it connects to the kernel."""
 
 
@@ -41,6 +41,17 @@ class Lab:
 
     def __init__(self, page: Page, source: nbformat.NotebookNode) -> None:
         self.page, self.source = page, source
+        self._kernel_spoke = False
+        page.on("websocket", self._listen)
+
+    def _listen(self, socket: WebSocket) -> None:
+        """Notice that the kernel answered: what is run before, JupyterLab may drop."""
+
+        def heard(_: object) -> None:
+            self._kernel_spoke = True
+
+        if "/channels" in socket.url:
+            socket.on("framereceived", heard)
 
     def ready(self, seconds: float = 90) -> None:
         """Wait until the notebook is there and its kernel is idle."""
@@ -154,14 +165,16 @@ class Lab:
     def _kernel_idle(self, seconds: float) -> None:
         """Wait until the kernel is idle and nothing covers the notebook, twice in a row."""
         status = self.page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator").first
-        end, quiet = time.monotonic() + seconds, 0
+        end, quiet, shown = time.monotonic() + seconds, 0, ""
         while time.monotonic() < end:
-            idle = status.count() and status.get_attribute("data-status") == "idle"
-            quiet = quiet + 1 if idle and not self._dismiss() else 0
+            shown = str(status.get_attribute("data-status")) if status.count() else "no indicator"
+            covered = self._dismiss()
+            quiet = quiet + 1 if shown == "idle" and self._kernel_spoke and not covered else 0
             if quiet == 2:
                 return
             time.sleep(0.2)
-        raise CellFailed(f"the kernel was not ready within {seconds:g} s")
+        heard = "it spoke" if self._kernel_spoke else "it never spoke"
+        raise CellFailed(f"the kernel was not ready within {seconds:g} s: {shown}, {heard}, covered: {covered}")
 
     def _dismiss(self) -> bool:
         """Close what JupyterLab may ask a newcomer (news, which kernel); say whether anything covers the notebook."""
@@ -171,7 +184,7 @@ class Lab:
                 with contextlib.suppress(TimeoutError):  # it closed by itself
                     found.first.click(timeout=1000)
                 return True
-        return self.page.locator(".jp-Spinner").count() > 0
+        return self.page.locator(".jp-NotebookPanel .jp-Spinner").filter(visible=True).count() > 0
 
 
 def ask(page: Page, address: str) -> tuple[int, str]:
