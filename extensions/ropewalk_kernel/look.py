@@ -43,7 +43,8 @@ font:13px/1.5 system-ui,sans-serif;color:var(--jp-ui-font-color1,inherit);max-wi
 .rw th,.rw td{text-align:left!important;padding:2px 16px 2px 0;border:0;vertical-align:top}
 .rw th{font-weight:600;color:var(--jp-ui-font-color2,var(--rw-soft))}
 .rw .rw-card pre{margin:8px 0 0!important;padding:6px 8px!important;max-height:224px;overflow:auto;
-white-space:pre-wrap;font-size:12px;line-height:17px;border-radius:4px;background:var(--jp-layout-color2,#8881)!important}
+white-space:pre-wrap;font:12px/17px ui-monospace,monospace;border-radius:4px;
+background:var(--jp-layout-color2,#8881)!important}
 .rw svg{display:block;max-width:100%;height:auto;margin:8px 0 0}
 .rw svg text{font:12px system-ui,sans-serif;fill:var(--jp-ui-font-color1,currentColor)}
 .rw svg .rw-name{font-weight:600}

@@ -198,7 +198,11 @@ class Tail:
     def lines(self, run: Run) -> list[str]:
         """Return the newest lines; only steps that run, or ended since, are asked for more, each in its turn."""
         waiting = [one for one in run.steps if one.started is not None and (one.id, one.attempt) not in self._read]
-        waiting.sort(key=lambda one: self._asked.get(one.id, 0))
+        waiting.sort(key=lambda one: (self._asked.get(one.id, 0), one.started))
+        if run.status.state.terminal:  # nobody asks again: the newest count
+            waiting.sort(key=lambda one: one.ended or 0.0)
+            self._read.update((one.id, one.attempt) for one in waiting[:-_ASKED_AT_ONCE])
+            waiting = waiting[-_ASKED_AT_ONCE:]
         for step in waiting[:_ASKED_AT_ONCE]:
             self._asked[step.id] = self._asked.get(step.id, 0) + 1
             self._lines += self._more(step)

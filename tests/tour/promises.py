@@ -92,7 +92,7 @@ IN_CELLS = (
     Words("pip", "imports", (r"1,797 images",)),
     Words("pip-step", "logs-split", (r"1,257 images to learn from",)),
     Words("result", "result", (r"\d\d\.\d% of the test images",)),
-    Words("results", "values", (r"width  8  rate 0\.001", r"width 128  rate 0\.01 ")),
+    Words("results", "values", (r"width   8  rate 0\.001", r"width 128  rate 0\.01 ")),
     Words("logs", "logs", (r"epoch 20: 0\.\d+", r"epoch 120: 0\.\d+")),
     Words("artifact", "artifact", (r"<artifact result, [\d,]+ bytes", r"MLPClassifier")),
     Words("manifest", "manifest", (r"apiVersion: argoproj\.io/v1alpha1", r"generateName: search-")),
