@@ -60,10 +60,10 @@ def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
 
 
 def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the facts of the bundle in the folder; nothing when there is none."""
+    """Return the facts of the bundle in the folder; nothing when there is none. Other troubles are raised as they are."""
     try:
         facts = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
 
