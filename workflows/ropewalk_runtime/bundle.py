@@ -60,7 +60,7 @@ def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
 
 
 def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the facts of the bundle in the folder; nothing when there is none. Other troubles are raised as they are."""
+    """Return the facts of the bundle in the folder; nothing when there is none. Other troubles are raised."""
     try:
         facts = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
