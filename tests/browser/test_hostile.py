@@ -7,7 +7,7 @@ platform without its guard: what is refused is refused by the guard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -60,6 +60,15 @@ def run(page: Page, attack: dict[str, Any], origin: str) -> tuple[dict[str, Any]
         learned: dict[str, Any] = page.evaluate("(one) => window.evil[one.act](one)", given)
         page.wait_for_timeout(50)
     return learned, answers
+
+
+def becomes(page: Page, state: Callable[[], str], wanted: str) -> bool:
+    """Say whether the state is soon the wanted one; a form or a beacon is still on its way when the page goes on."""
+    for _ in range(100):
+        if state() == wanted:
+            return True
+        page.wait_for_timeout(50)
+    return False
 
 
 def from_service(world: World) -> Page:
@@ -126,11 +135,12 @@ def test_the_attacks_work_where_there_is_no_guard(same_site: World, careless: di
         accounts.set_state("carol", "waiting")
         accounts.set_state("bob", "active")
         learned, answers = run(page, attack, target.origin)
-        assert answers and answers[0].status < 400, f"{name}: {answers} {learned}"
+        if attack["act"] != "beacon":  # a browser keeps the answer of a beacon to itself
+            assert answers and answers[0].status < 400, f"{name}: {answers} {learned}"
         if name.startswith("approve"):
-            assert accounts.get("carol").state == "active", name  # type: ignore[union-attr]
+            assert becomes(page, lambda: accounts.get("carol").state, "active"), name  # type: ignore[union-attr]
         if name == "deactivate":
-            assert accounts.get("bob").state == "deactivated"  # type: ignore[union-attr]
+            assert becomes(page, lambda: accounts.get("bob").state, "deactivated")  # type: ignore[union-attr]
         if name.startswith("take"):
             assert "token" in learned["text"]
     assert target.platform.journal.get("service", "ada", "planted") is not None
