@@ -35,8 +35,8 @@ setup: .venv/.done .venv-user/.done .cache/proxy/.done ## install everything at 
 	@PATH="$$($(BIN)/python -m ropewalk_hub.node):$$PATH" npm --prefix .cache/proxy ci --silent --ignore-scripts --no-fund --no-audit
 	@touch $@
 
-up: setup ## set everything up and start the platform (FOLDER=path opens that folder)
-	@$(BIN)/ropewalk up $(FOLDER)
+up: setup ## set everything up and start the platform (FOLDER=path opens that folder, PORT=n takes another port)
+	@$(BIN)/ropewalk up $(if $(PORT),--port $(PORT)) $(if $(FOLDER),"$(FOLDER)")
 
 lock: .venv/bin/uv ## refresh the locks from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra hub --extra kernel --group dev pyproject.toml -o locks/platform.txt

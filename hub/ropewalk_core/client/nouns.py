@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from ropewalk_core.client.wire import Wire
-from ropewalk_core.errors import Internal
+from ropewalk_core.errors import BadPath, Internal
 from ropewalk_core.model import (
     Account,
     Call,
@@ -276,6 +276,8 @@ class FilesClient(Resource):
         return await self._get(Usage, await self._path(owner))
 
     async def _file(self, owner: str, path: str) -> str:
+        if {".", ".."} & set(path.split("/")):  # an HTTP library would resolve them, to another thing's address
+            raise BadPath(f"The path '{path[:200]}' has a part that is not a name.", field="path")
         return f"{await self._path(owner)}/{quote(path.lstrip('/'))}"
 
 

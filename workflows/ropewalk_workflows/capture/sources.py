@@ -7,6 +7,7 @@ was defined in a cell, and it does not say which cell a line came from.
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import linecache
 import sys
@@ -159,10 +160,19 @@ class Cells:
 
 
 def _parse(text: str) -> ast.Module:
+    """Return the tree of the text; an empty one where it is no Python.
+
+    The collector rests meanwhile: Python 3.11 raises SystemError when a finalizer runs Python code inside the parser.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError):
         return ast.Module(body=[], type_ignores=[])
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _module_level(tree: ast.AST) -> Iterator[ast.stmt]:
