@@ -58,7 +58,7 @@ def fail(error: RopewalkError, *, as_json: bool) -> int:
         problem = error.problem()
         echo(f"ropewalk: {clean(problem['message'])} [{problem['code']}]\n  {clean(problem['hint'])}", error=True)
         if trace := problem["details"].get("traceback"):
-            echo(clean(str(trace)), error=True)
+            echo(clean(str(trace), lines=True), error=True)
     return exit_code(error)
 
 
