@@ -17,7 +17,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,6 +241,17 @@ class Journal:
     def cursor(self) -> int:
         """The cursor of the newest event."""
         return self._cursor
+
+    async def follow(self, kind: str, *, after: int = 0, owner: str | None = None) -> AsyncIterator[Event]:
+        """Yield the events of a kind after a cursor as they come, for ever."""
+        while True:
+            newest = self._cursor
+            events = self.events(after=after, kind=kind, owner=owner)
+            for event in events:
+                after = event.cursor
+                yield event
+            if not events:
+                await self.wait(newest)
 
     async def wait(self, after: int, *, timeout: float | None = None) -> int:
         """Return the newest cursor once it is past ``after``, or after ``timeout`` seconds as it is."""

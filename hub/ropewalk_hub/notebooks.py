@@ -104,12 +104,8 @@ class HubNotebooks:
 
     async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Notebook, int]]:
         """See `Notebooks.watch`."""
-        while True:
-            seen = self._journal.cursor
-            for event in self._journal.events(after=after, kind=KIND, owner=owner):
-                after = event.cursor
-                yield Notebook(**event.body), event.cursor
-            await self._journal.wait(max(seen, after))
+        async for event in self._journal.follow(KIND, after=after, owner=owner):
+            yield Notebook(**event.body), event.cursor
 
     def _last(self, owner: str) -> Notebook | None:
         record = self._journal.get(KIND, owner, "")

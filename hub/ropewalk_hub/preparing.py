@@ -33,14 +33,9 @@ class Preparing:
 
     async def run(self) -> None:
         """Prepare each account that is approved from now on."""
-        after = self._journal.cursor
-        while True:
-            seen = self._journal.cursor
-            for event in self._journal.events(after=after, kind="account"):
-                after = event.cursor
-                if event.type == "approved":
-                    await asyncio.to_thread(self._prepare, event.name)
-            await self._journal.wait(max(seen, after))
+        async for event in self._journal.follow("account", after=self._journal.cursor):
+            if event.type == "approved":
+                await asyncio.to_thread(self._prepare, event.name)
 
     def _prepare(self, account: str) -> None:
         try:

@@ -160,13 +160,8 @@ class LocalFunctions:
 
     async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """See `Functions.watch`."""
-        while True:
-            newest = self._journal.cursor
-            for event in self._journal.events(after=after, kind=KIND, owner=owner):
-                after = event.cursor
-                yield Function.model_validate(event.body), event.cursor
-            if self._journal.cursor == newest:
-                await self._journal.wait(newest)
+        async for event in self._journal.follow(KIND, after=after, owner=owner):
+            yield Function.model_validate(event.body), event.cursor
 
     # For the gateway
 

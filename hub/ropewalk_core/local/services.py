@@ -142,13 +142,8 @@ class LocalServices:
 
     async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Service, int]]:
         """See `Services.watch`."""
-        while True:
-            newest = self._journal.cursor
-            for event in self._journal.events(after=after, kind=KIND, owner=owner):
-                after = event.cursor
-                yield Service.model_validate(event.body), event.cursor
-            if self._journal.cursor == newest:
-                await self._journal.wait(newest)
+        async for event in self._journal.follow(KIND, after=after, owner=owner):
+            yield Service.model_validate(event.body), event.cursor
 
     # Carrying it out
 
