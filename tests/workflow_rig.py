@@ -129,7 +129,7 @@ class Rig:
         self.journal.close()
 
     async def submit(self, spec: RunSpec, **keywords: Any) -> Run:
-        return await self.workflows.submit(ALICE, "alice", spec, **keywords)
+        return await self.workflows.submit(ALICE, "alice", spec.model_copy(update={"folder": ""}), **keywords)
 
     async def get(self, run: str) -> Run:
         return await self.workflows.get(ALICE, "alice", run)
