@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadCode, TooLarge
+from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.testing import ADA, FunctionsContract
 from tests.function_rig import Rig, running
@@ -184,3 +185,13 @@ async def test_a_door_code_of_another_browser_is_refused(rig: Rig) -> None:
     for headers in ({}, {"Cookie": "ropewalk-door-state=wrong"}):
         answer = await rig.request("GET", "web--ada", "/_ropewalk/door?code=code", headers=headers)
         assert answer.status_code == 401 and "set-cookie" not in answer.headers
+
+
+async def test_routes_are_what_the_journal_says_at_once(rig: Rig) -> None:
+    function = await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
+    body = function.model_dump(mode="json")
+    body["name"] = "twin"
+    await rig.journal.write(Put("function", "ada", "twin", body), Append("function", "ada", "twin", "running", {}))
+    assert {route.name for route in rig.functions.routes()} == {function.name, "twin"}
+    await rig.journal.write(Remove("function", "ada", "twin"), Append("function", "ada", "twin", "removed", {}))
+    assert {route.name for route in rig.functions.routes()} == {function.name}

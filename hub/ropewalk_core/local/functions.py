@@ -89,7 +89,8 @@ class LocalFunctions:
         self._host, self._token, self._environment = host, token, environment or _environment
         self._calls: dict[tuple[str, str], deque[Call]] = {}
         self._kept: Counter[str] = Counter()
-        self._routes: dict[tuple[str, str], FunctionRoute] | None = None
+        self._routes: dict[tuple[str, str], FunctionRoute] = {}
+        self._routes_at = -1
         self._deploying: dict[tuple[str, str], asyncio.Lock] = {}
         self._gateway_cursor, self._gateway_seen = -1, float("-inf")
         self._gateway_moved, self._recorded_some = asyncio.Event(), asyncio.Event()
@@ -113,7 +114,6 @@ class LocalFunctions:
                 Remove(KIND, owner, name, expect=record.version),
                 Append(KIND, owner, name, "removed", _visible(function)),
             )
-            self._all_routes().pop((owner, name), None)
             self._kept[owner] -= sum(map(_text, self._calls.pop((owner, name), ())))
         await self._gateway_has(cursor)
         self._in_background(self._clean(owner, name))
@@ -234,7 +234,6 @@ class LocalFunctions:
             Put(KIND, owner, spec.name, function.model_dump(mode="json"), expect=record.version if record else 0),
             Append(KIND, owner, spec.name, "running", _visible(function)),
         )
-        self._all_routes()[(owner, spec.name)] = _route(function)
         await self._gateway_has(cursor)
         return function
 
@@ -313,9 +312,17 @@ class LocalFunctions:
                 return
 
     def _all_routes(self) -> dict[tuple[str, str], FunctionRoute]:
-        if self._routes is None:
+        """Return the routes as the journal has them now: never older than its cursor, which the gateway goes by."""
+        cursor = self._journal.cursor
+        if self._routes_at < 0:
             records = self._journal.page(KIND, limit=1_000_000)
             self._routes = {(one.owner, one.name): _route(_function(one)) for one in records}
+        elif cursor > self._routes_at:
+            for changed in self._journal.events(after=self._routes_at, kind=KIND, limit=1_000_000):
+                self._routes.pop(key := (changed.owner, changed.name), None)
+                if record := self._journal.get(KIND, *key):
+                    self._routes[key] = _route(_function(record))
+        self._routes_at = cursor
         return self._routes
 
     def _found(self, owner: str, name: str) -> Record:
