@@ -8,7 +8,6 @@ as its host.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -40,7 +39,7 @@ def call(address: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """
     token = sync.wait(sync.client().token("functions"))
     target, host = place(address)
-    body = json.dumps({"args": list(args), "kwargs": dict(kwargs)}, default=values.plain).encode()
+    body = values.encode({"args": list(args), "kwargs": dict(kwargs)})
     headers = {"Authorization": f"Bearer {token.text}", "Content-Type": CALL_TYPE, "Host": host}
     try:
         answer = _http().post(target, content=body, headers=headers)

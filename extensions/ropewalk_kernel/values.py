@@ -6,30 +6,38 @@ imported for this; a value is recognized by what it can do. Rejected: pickle, wh
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ropewalk_core.errors import BadInput
+from ropewalk_runtime import handler
 
 _SHOWN = 400
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any, *, exact: bool = True) -> bytes:
     """Return a value as JSON.
+
+    Parameters
+    ----------
+    value
+        What to send.
+    exact
+        Whether NaN and Infinity may be in it, as Python's own `json` spells them. Other programs do not read that.
 
     Raises
     ------
     BadInput
-        If something inside has no JSON form; the message names its type.
+        If something inside has no JSON form; the message names its type or its place.
     """
     try:
-        return json.dumps(value, default=plain).encode()
-    except ValueError as error:
+        text = json.dumps(value, default=plain)
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"This value cannot be sent as JSON: {error}.", field="value") from error
+    if not exact and (found := handler.not_finite(json.loads(text), "value")):
+        place, number = found
+        raise BadInput(f"{place} is {number}, which JSON does not have.", field=place, hint="Send a number or None.")
+    return text.encode()
 
 
 def decode(body: bytes) -> Any:
@@ -41,29 +49,15 @@ def decode(body: bytes) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return the JSON form of one value that `json` does not know."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if type(value).__name__ == "DataFrame":
-        return value.to_dict(orient="records")
-    if hasattr(value, "tolist"):  # numpy arrays and scalars, pandas series and indexes, torch tensors
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, Path):
-        return str(value)
-    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    raise BadInput(
-        f"A value of type {kind} cannot be sent as JSON.",
-        field="value",
-        hint="Send numbers, text, lists, dictionaries, numpy arrays or data frames; pass larger data as a file.",
-    )
+    """Return the JSON form of one value that `json` does not know: what a function's answer would be turned into."""
+    try:
+        return handler.plain(value)
+    except TypeError as error:
+        raise BadInput(
+            f"This value cannot be sent as JSON: {error}",
+            field="value",
+            hint="Send numbers, text, lists, dictionaries, numpy arrays or data frames; pass larger data as a file.",
+        ) from None
 
 
 def shown(value: Any) -> str:

@@ -211,6 +211,7 @@ class Host:
             _say(job.client.channel, {"op": "failed", "id": job.id, "problem": error.problem()})
 
     def _release(self, job: Job) -> None:
+            "payload": limits.payload,
         for one in job.descriptors:
             os.close(one)
         job.descriptors = []

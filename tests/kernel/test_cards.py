@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -131,6 +132,8 @@ class Array:
 class DataFrame:
     """What pandas offers."""
 
+    columns = ("a",)
+
     def to_dict(self, orient: str) -> list[dict[str, int]]:
         assert orient == "records"
         return [{"a": 1}, {"a": 2}]
@@ -157,6 +160,12 @@ def test_what_has_no_json_form_is_named() -> None:
     circle.append(circle)
     with pytest.raises(BadInput, match="cannot be sent"):
         values.encode(circle)
+
+
+def test_numbers_that_json_has_not_travel_to_python_only() -> None:
+    assert values.encode([math.nan, -math.inf]) == b"[NaN, -Infinity]"
+    with pytest.raises(BadInput, match=r'value\["a"\]\[1\] is NaN'):
+        values.encode({"a": [1, math.nan]}, exact=False)
 
 
 def test_names_under_localhost_are_reached_on_the_loopback() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk_runtime.handler import CALL_TYPE, BadAnswer, BadPayload, Handler, answer, plain, user_line
+from ropewalk_runtime.handler import CALL_TYPE, BadAnswer, BadPayload, Handler, TooLong, answer, plain, user_line
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -118,7 +118,7 @@ class Point:
 
 class Array:
     def tolist(self) -> list[float]:
-        return [1.0, math.nan]
+        return [1.0, 2.0]
 
 
 class Frame:
@@ -126,6 +126,15 @@ class Frame:
 
     def to_dict(self, orient: str) -> list[dict[str, Any]]:
         return [{"a": Array()}]
+
+
+class NaTType(datetime.datetime):
+    """As pandas' own: a date by class, and no date."""
+
+    __module__ = "pandas.api.typing"
+
+    def __new__(cls) -> NaTType:
+        return super().__new__(cls, 2026, 1, 1)
 
 
 @given(values)
@@ -137,13 +146,14 @@ def test_plain_json_crosses_unchanged(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (math.inf, None),
         (Point(1.5, {"a"}), {"x": 1.5, "tags": ["a"]}),
         ({1: Color.RED}, {"1": "red"}),
         ((1, frozenset({2})), [1, [2]]),
         (datetime.date(2026, 1, 2), "2026-01-02"),
-        (Array(), [1.0, None]),
-        (Frame(), [{"a": [1.0, None]}]),
+        (Array(), [1.0, 2.0]),
+        (Frame(), [{"a": [1.0, 2.0]}]),
+        ([{"day": NaTType()}], [{"day": None}]),
+        ({3, 1, 2}, [1, 2, 3]),
         (range(2), [0, 1]),
     ],
 )
@@ -159,6 +169,49 @@ def test_bytes_go_as_they_are_and_the_rest_is_refused_by_name() -> None:
     circle.append(circle)
     with pytest.raises(BadAnswer):
         answer(circle)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (math.nan, "answer"),
+        ({"score": [0.0, 1.0, 2.0, math.nan]}, 'answer["score"][3]'),
+        ([{"a": {1: -math.inf}}, math.nan], 'answer[0]["a"]["1"]'),
+        (Point(math.inf, set()), 'answer["x"]'),
+    ],
+)
+def test_a_number_that_json_has_not_is_refused_by_its_place(value: Any, place: str) -> None:
+    with pytest.raises(BadAnswer, match="which JSON does not have") as caught:
+        answer(value)
+    assert caught.value.field == place and "frame" in caught.value.hint
+    with pytest.raises(BadPayload) as refused:
+        arguments(one, json.dumps(plain(value)).encode())
+    assert refused.value.field == place.replace("answer", "payload")
+
+
+def test_between_python_and_python_every_number_travels() -> None:
+    sent = [math.nan, {"a": math.inf}, 1.0]
+    [got] = arguments(one, {"args": [sent]}, CALL_TYPE).values()
+    body, kind = answer(got, content_type=f"{CALL_TYPE}; charset=utf-8")
+    back = json.loads(body)
+    assert kind == CALL_TYPE and math.isnan(back[0]) and back[1:] == sent[1:]
+    assert answer(got[1:], content_type=CALL_TYPE)[0] == b'[{"a":Infinity},1.0]'
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity"])
+def test_a_query_has_finite_numbers(text: str) -> None:
+    def typed(share: float, count: int = 1) -> None: ...
+
+    with pytest.raises(BadPayload):
+        arguments(typed, b"", "", f"share={text}")
+    assert arguments(typed, b"", "", f"share=1&count={'9' * 400}")["count"] > 0
+
+
+@given(st.binary(max_size=40))
+def test_an_answer_over_its_limit_says_both_sizes(body: bytes) -> None:
+    assert answer(body, limit=len(body))[0] == body
+    with pytest.raises(TooLong, match=f"{len(body) + 1} bytes, over the limit of {len(body)}"):
+        answer(body + b"x", limit=len(body))
 
 
 def test_the_line_of_an_error_is_the_persons_own() -> None:

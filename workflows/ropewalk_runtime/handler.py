@@ -8,8 +8,13 @@ How a payload becomes arguments (documented for people in the README of function
 * No body: the query's variables, converted where a parameter says int, float or bool.
 * ``text/*`` is one str, any other type one bytes argument.
 
+NaN and Infinity: JSON has none. Between Python and Python (`CALL_TYPE`, there and back) they travel as they are, in the
+spelling of Python's own `json`; for everybody else they are refused by their place, in a payload as in an answer. What
+pandas marks as missing (``NA``, ``NaT``) is no number and is null in both.
+
 Not here: reading frames (``worker``). Rejected: passing a request object to every handler (a plain function is what
-people have), and guessing numpy arrays from lists (the handler converts what it wants).
+people have), guessing numpy arrays from lists (the handler converts what it wants), and null for NaN (a broken model
+would look like an empty answer).
 """
 
 from __future__ import annotations
@@ -41,6 +46,7 @@ _SIMPLE: dict[Any, tuple[type, ...]] = {
     list: (list,),
     dict: (dict,),
 }
+_MISSING = frozenset({"NaTType", "NAType"})
 _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -61,7 +67,16 @@ class BadPayload(Exception):
 
 
 class BadAnswer(Exception):
-    """The handler returned something that cannot cross as JSON."""
+    """The handler returned something that cannot cross as JSON. ``field`` is the place inside the answer."""
+
+    def __init__(self, message: str, *, field: str = "answer", hint: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+        self.hint = hint or "Return lists, dicts, numbers, text or arrays."
+
+
+class TooLong(Exception):
+    """The answer is longer than the gateway takes."""
 
 
 class Handler:
@@ -99,7 +114,7 @@ class Handler:
         if kind == CALL_TYPE:
             return self._bind(*_envelope(_parse(body)))
         if kind in ("", "application/json", "application/x-www-form-urlencoded") or kind.endswith("+json"):
-            return self._from_json(_parse(body))
+            return self._from_json(_parse(body, strict=True))
         return self._bind((_text(body),) if kind.startswith("text/") else (body,), {})
 
     def _from_json(self, value: Any) -> inspect.BoundArguments:
@@ -158,6 +173,8 @@ class Handler:
                 continue
             try:
                 values[name] = {"true": True, "false": False}[text.lower()] if hint is bool else hint(text)
+                if isinstance(values[name], float) and not math.isfinite(values[name]):
+                    raise ValueError
             except (KeyError, ValueError):
                 raise BadPayload(f"The value for '{name}' must be {_WORDS[hint]}.", field=name) from None
         return values
@@ -184,32 +201,79 @@ class Handler:
         return hint.__name__ if isinstance(hint, type) else "" if hint is None else str(hint).replace("typing.", "")
 
 
-def answer(value: Any) -> tuple[bytes, str]:
-    """Return the body and content type for a result; bytes and bytearrays go as they are."""
+def answer(value: Any, *, content_type: str = "", limit: int = sys.maxsize) -> tuple[bytes, str]:
+    """Return the body and content type for a result; bytes and bytearrays go as they are.
+
+    Parameters
+    ----------
+    value
+        What the handler returned.
+    content_type
+        Of the call: one in Python's envelope is answered in the same spelling.
+    limit
+        Bytes that an answer may have.
+
+    Raises
+    ------
+    BadAnswer
+        If it has no JSON form; ``field`` is the place.
+    TooLong
+        If it is over the limit.
+    """
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value), "application/octet-stream"
+        body, kind = bytes(value), "application/octet-stream"
+    else:
+        exact = content_type.split(";")[0].strip().lower() == CALL_TYPE
+        body, kind = _json(value, exact), CALL_TYPE if exact else "application/json"
+    if len(body) > limit:
+        raise TooLong(f"The answer is {len(body)} bytes, over the limit of {limit}.")
+    return body, kind
+
+
+def _json(value: Any, exact: bool) -> bytes:
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode(), "application/json"
+        return json.dumps(value, allow_nan=exact, separators=(",", ":")).encode()
     except (TypeError, ValueError):
         pass  # not plain JSON yet: convert what we know, or say what it is
     try:
-        return json.dumps(plain(value), allow_nan=False, separators=(",", ":")).encode(), "application/json"
+        simple = plain(value)
+        if not exact and (found := not_finite(simple, "answer")):
+            place, number = found
+            hint = "Return a number or None there; of a data frame: frame.astype(object).where(frame.notna(), None)."
+            raise BadAnswer(f"{place} is {number}, which JSON does not have.", field=place, hint=hint)
+        return json.dumps(simple, allow_nan=exact, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise BadAnswer(f"The answer cannot be sent as JSON: {error}") from None
 
 
+def not_finite(value: Any, place: str) -> tuple[str, str] | None:
+    """Return where the first NaN or Infinity of plain JSON is, as Python reaches it, and which of the two it is."""
+    stack = [(place, value)]
+    while stack:
+        place, one = stack.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            return place, "NaN" if math.isnan(one) else "Infinity" if one > 0 else "-Infinity"
+        if isinstance(one, dict):
+            stack += [(f"{place}[{json.dumps(key)}]", inner) for key, inner in reversed(one.items())]
+        elif isinstance(one, list):
+            stack += [(f"{place}[{number}]", inner) for number, inner in reversed(list(enumerate(one)))]
+    return None
+
+
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: numpy, pandas, dataclasses, pydantic models, sets, dates; NaN is null."""
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value.value if isinstance(value, enum.Enum) else value
+    """Return a value as JSON can hold it: numpy, pandas, dataclasses, pydantic models, sets, dates."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return plain(value.value) if isinstance(value, enum.Enum) else _bare(value)
     if isinstance(value, Mapping):
         return {_key(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset, types.GeneratorType, range)):
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(plain, value), key=repr)
+    if isinstance(value, (list, tuple, types.GeneratorType, range)):
         return [plain(one) for one in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain({one.name: getattr(value, one.name) for one in dataclasses.fields(value)})
+    if type(value).__name__ in _MISSING and type(value).__module__.startswith("pandas."):
+        return None
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, (uuid.UUID, decimal.Decimal, os.PathLike)):
@@ -217,6 +281,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return plain(value.value)
     return _foreign(value)
+
+
+def _bare(value: Any) -> Any:
+    """Return numpy's own floats as Python's: another version of numpy must not change how they are written."""
+    return float(value) if isinstance(value, float) else value
 
 
 def problem(code: str, message: str, *, hint: str = "", field: str | None = None, **details: Any) -> dict[str, Any]:
@@ -245,8 +314,8 @@ def _foreign(value: Any) -> Any:
         convert = getattr(value, method, None)
         if callable(convert):
             return plain(convert())
-    kind = type(value)
-    raise TypeError(f"it is or holds a {kind.__module__}.{kind.__qualname__}.")
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    raise TypeError(f"it is or holds a value of type {kind}.")
 
 
 def _key(key: Any) -> str:
@@ -256,12 +325,22 @@ def _key(key: Any) -> str:
     return converted if isinstance(converted, str) else json.dumps(converted)
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes, *, strict: bool = False) -> Any:
+    strange: list[str] = []
+
+    def constant(text: str) -> float:
+        strange.append(text)
+        return float(text)
+
     try:
-        return json.loads(body)
+        value = json.loads(body, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise BadPayload(f"The payload is not JSON{where}.", hint="Send JSON, or set its Content-Type.") from None
+    if strict and strange and (found := not_finite(value, "payload")):
+        place, number = found
+        raise BadPayload(f"{place} is {number}, which JSON does not have.", field=place, hint="Send a number or null.")
+    return value
 
 
 def _text(body: bytes) -> str:

@@ -24,18 +24,19 @@ from typing import Any
 
 from ropewalk_runtime import bundle
 from ropewalk_runtime.exec import MEMORY_EXIT
-from ropewalk_runtime.frames import FrameError, pack, read_frame
+from ropewalk_runtime.frames import MAX_BODY, FrameError, pack, read_frame
 from ropewalk_runtime.handler import (
     BadAnswer,
     BadPayload,
     Handler,
+    TooLong,
     answer,
     problem,
     user_line,
 )
 
 MAX_CALL_LOG = 64 * 1024
-"""Characters of output that one call's record keeps."""
+"""Characters of output that one call's record keeps, and of a traceback."""
 _Answer = tuple[dict[str, Any], bytes]
 _log: contextvars.ContextVar[_CallLog | None] = contextvars.ContextVar("_log", default=None)
 
@@ -131,17 +132,19 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
     hello = {"op": "ready", "parameters": handler.parameters, "loaded": loaded, "logs": output.take()}
     if not _send(sock, hello):
         return 0
-    return _Serving(sock, handler, output, int(order.get("concurrency") or 1)).run()
+    limit = int(order.get("payload") or MAX_BODY)
+    return _Serving(sock, handler, output, int(order.get("concurrency") or 1), limit).run()
 
 
 class _Serving:
     """The loop over calls: one after another, or several at a time in threads or as coroutines."""
 
-    def __init__(self, sock: socket.socket, handler: Handler, output: _Output, concurrency: int) -> None:
+    def __init__(self, sock: socket.socket, handler: Handler, output: _Output, concurrency: int, limit: int) -> None:
         self._sock = sock
         self._handler = handler
         self._output = output
         self._concurrency = concurrency
+        self._limit = limit
         self._lock = threading.Lock()
 
     def run(self) -> int:
@@ -188,7 +191,7 @@ class _Serving:
         try:
             bound = self._arguments(head, body)
             result = await self._handler.function(*bound.args, **bound.kwargs)
-            done = _answered(result)
+            done = self._answered(head, result)
         except asyncio.CancelledError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the person's code may raise anything
@@ -201,13 +204,17 @@ class _Serving:
         log, started = self._begin()
         try:
             bound = self._arguments(head, body)
-            done = _answered(self._handler.function(*bound.args, **bound.kwargs))
+            done = self._answered(head, self._handler.function(*bound.args, **bound.kwargs))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the person's code may raise anything
             done = _failed(error)
         return self._finish(head, done, log, started)
 
     def _arguments(self, head: dict[str, Any], body: bytes) -> Any:
         return self._handler.arguments(body, str(head.get("type", "")), str(head.get("query", "")))
+
+    def _answered(self, head: dict[str, Any], value: Any) -> _Answer:
+        body, kind = answer(value, content_type=str(head.get("type", "")), limit=self._limit)
+        return {"status": 200, "type": kind}, body
 
     def _begin(self) -> tuple[_CallLog, float]:
         log = _CallLog()
@@ -223,21 +230,22 @@ class _Serving:
         return {"id": head.get("id"), "took": took, "logs": log.getvalue(), **done[0]}, done[1]
 
 
-def _answered(value: Any) -> _Answer:
-    body, kind = answer(value)
-    return {"status": 200, "type": kind}, body
-
-
 def _failed(error: BaseException) -> _Answer:
     if isinstance(error, BadPayload):
         found = problem("RW-BAD-INPUT", str(error), hint=error.hint, field=error.field)
     elif isinstance(error, MemoryError):
         found = _memory() | {"details": {"traceback": bundle.user_traceback(error)}}
     elif isinstance(error, BadAnswer):
-        found = problem("RW-USER-CODE", str(error), hint="Return lists, dicts, numbers, text or arrays.")
+        found = problem("RW-USER-CODE", str(error), hint=error.hint, field=error.field)
+    elif isinstance(error, TooLong):
+        hint = "Return less, or write a file and return its path."
+        found = problem("RW-TOO-LARGE", str(error), hint=hint, field="limits.payload")
     else:
         name = type(error).__name__
-        found = problem("RW-USER-CODE", f"The function raised {name}.", traceback=bundle.user_traceback(error))
+        shown = bundle.user_traceback(error)
+        if len(shown) > MAX_CALL_LOG:  # the message of an error may hold a whole table
+            shown = f"{shown[: MAX_CALL_LOG // 2]}\n[...]\n{shown[-MAX_CALL_LOG // 2 :]}"
+        found = problem("RW-USER-CODE", f"The function raised {name}.", traceback=shown)
         found["details"]["error"] = f"{name}: {error}"[:2000]
     return {"error": found}, b""
 

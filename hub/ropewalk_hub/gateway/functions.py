@@ -9,28 +9,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from ropewalk_core.errors import (
-    BadInput,
-    Denied,
-    NotFound,
-    OutOfMemory,
-    RopewalkError,
-    TimedOut,
-    Unauthenticated,
-    UserCodeFailed,
-)
+from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated
 from ropewalk_core.model import Call, FunctionRoute, State
 from ropewalk_core.names import new_id
 from ropewalk_hub.gateway.directory import Directory
+from ropewalk_hub.gateway.link import LONGEST_LOG, worker_error
 from ropewalk_hub.gateway.pool import Outcome, Pools
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.tokens import Caller
+from ropewalk_runtime.handler import CALL_TYPE
 
-_TYPES = frozenset({"application/json", "application/octet-stream", "text/plain"})
-_LONGEST_LOG = 70_000
-_FROM_WORKER: dict[str, type[RopewalkError]] = {
-    one.code: one for one in (BadInput, UserCodeFailed, OutOfMemory, TimedOut)
-}
+_TYPES = frozenset({"application/json", CALL_TYPE, "application/octet-stream", "text/plain"})
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ class Functions:
         )
         try:
             outcome = await self._pools.get(route).call(header, payload)
-            if (error := worker_error(outcome)) is not None:
+            if (error := worker_error(outcome.header)) is not None:
                 self._record_failure(record, error, outcome)
                 raise hide_traceback(error, caller.account, route.owner)
         except RopewalkError as error:
@@ -108,7 +97,7 @@ class Functions:
                     "state": State.DONE,
                     "cold": outcome.cold,
                     "status": 200,
-                    "logs": str(outcome.header.get("logs", ""))[:_LONGEST_LOG],
+                    "logs": str(outcome.header.get("logs", ""))[:LONGEST_LOG],
                 }
             )
         )
@@ -132,8 +121,8 @@ class Functions:
                     "cold": outcome.cold if outcome else False,
                     "status": error.status,
                     "error": f"{error.message} {error.details.get('error', '')}".strip()[:2000],
-                    "traceback": str(error.details.get("traceback", ""))[:_LONGEST_LOG],
-                    "logs": str(outcome.header.get("logs", ""))[:_LONGEST_LOG] if outcome else "",
+                    "traceback": str(error.details.get("traceback", ""))[:LONGEST_LOG],
+                    "logs": str(outcome.header.get("logs", ""))[:LONGEST_LOG] if outcome else "",
                 }
             )
         )
@@ -150,22 +139,6 @@ def hide_traceback(error: RopewalkError, caller: str, owner: str) -> RopewalkErr
         for secret in ("traceback", "error"):
             error.details.pop(secret, None)
     return error
-
-
-def worker_error(outcome: Outcome) -> RopewalkError | None:
-    """Return the failure that a worker reported. The worker is user code: only known codes and plain text count."""
-    facts = outcome.header.get("error")
-    if not isinstance(facts, dict):
-        return None
-    kind = _FROM_WORKER.get(str(facts.get("code")), UserCodeFailed)
-    details = facts.get("details")
-    known = details if isinstance(details, dict) else {}
-    return kind(
-        str(facts.get("message", "The function failed."))[:2000],
-        hint=str(facts["hint"])[:500] if facts.get("hint") else None,
-        field=str(facts["field"])[:100] if facts.get("field") else None,
-        details={key: str(known[key])[:_LONGEST_LOG] for key in ("traceback", "error") if known.get(key)},
-    )
 
 
 def refuse_anonymous() -> Unauthenticated:

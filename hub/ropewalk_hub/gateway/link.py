@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from typing import Any, cast
 
+from ropewalk_core.errors import BadInput, OutOfMemory, RopewalkError, TimedOut, TooLarge, UserCodeFailed
 from ropewalk_runtime.frames import FrameError, Unpacker, pack
 
 Answer = tuple[dict[str, Any], bytes]
+LONGEST_LOG = 70_000
+"""Characters of a call's log, and of a traceback, that are taken from a worker."""
+_FROM_WORKER: dict[str, type[RopewalkError]] = {
+    one.code: one for one in (BadInput, TooLarge, UserCodeFailed, OutOfMemory, TimedOut)
+}
 
 
 class Gone(Exception):
@@ -35,6 +42,7 @@ class Link(asyncio.Protocol):
         self.hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.hello.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.closed = asyncio.Event()
+        self.nonsense = ""
 
     @classmethod
     async def open(cls, sock: socket.socket, max_body: int) -> Link:
@@ -76,7 +84,8 @@ class Link(asyncio.Protocol):
         try:
             for header, body in self._unpacker.feed(data):
                 self._take(header, body)
-        except FrameError:
+        except FrameError as error:
+            self.nonsense = str(error)
             self.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -96,3 +105,19 @@ class Link(asyncio.Protocol):
         future = self._waiting.get(number) if isinstance(number, int) else None
         if future is not None and not future.done():
             future.set_result((header, body))
+
+
+def worker_error(header: Mapping[str, Any]) -> RopewalkError | None:
+    """Return the failure that a worker reported. The worker is user code: only known codes and plain text count."""
+    facts = header.get("error")
+    if not isinstance(facts, dict):
+        return None
+    kind = _FROM_WORKER.get(str(facts.get("code")), UserCodeFailed)
+    details = facts.get("details")
+    known = details if isinstance(details, dict) else {}
+    return kind(
+        str(facts.get("message", "The function failed."))[:2000],
+        hint=str(facts["hint"])[:500] if facts.get("hint") else None,
+        field=str(facts["field"])[:100] if facts.get("field") else None,
+        details={key: str(known[key])[:LONGEST_LOG] for key in ("traceback", "error") if known.get(key)},
+    )

@@ -22,7 +22,7 @@ from ropewalk_core.names import new_id
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway.directory import Directory
-from ropewalk_hub.gateway.link import Answer, Gone, Link
+from ropewalk_hub.gateway.link import Answer, Gone, Link, worker_error
 from ropewalk_runtime.exec import MEMORY_EXIT
 
 log = logging.getLogger("ropewalk.gateway")
@@ -187,14 +187,7 @@ class Pool:
             raise await self._why_gone(member) from None
         if hello.get("op") != "ready":
             link.close()
-            problem = hello.get("error")
-            facts = problem if isinstance(problem, dict) else {}
-            raise UserCodeFailed(
-                str(facts.get("message", "The function does not load."))[:2000],
-                field=facts.get("field"),
-                hint=facts.get("hint"),
-                details={"traceback": str((facts.get("details") or {}).get("traceback", ""))},
-            )
+            raise worker_error(hello) or UserCodeFailed("The function does not load.", hint="Deploy it again.")
         return member
 
     def _fail_waiting(self, error: RopewalkError) -> None:
@@ -252,9 +245,15 @@ class Pool:
             message = f"The function needed more memory than its limit of {limit}."
             return OutOfMemory(message, field="placement.memory")
         if ended.signal in _CRASHES:
-            return UserCodeFailed(f"The function crashed Python ({_CRASHES[ended.signal]}).")
+            hint = "A library with compiled code failed. Run the same call in your notebook with .local(...)."
+            return UserCodeFailed(f"The function crashed Python ({_CRASHES[ended.signal]}).", hint=hint)
+        if member.link.nonsense:
+            log.warning("a worker of %s spoke nonsense: %s", self.route.name, member.link.nonsense)
+            hint = "The code must leave the worker's own socket alone; return the answer instead."
+            return UserCodeFailed("The function wrote into the connection to its worker.", hint=hint)
         if ended.code > 0 or (ended.code == 0 and not ended.signal):
-            return UserCodeFailed(f"The function ended its process with exit code {ended.code}.")
+            hint = "Something in it calls os._exit() or replaces the process; return or raise instead."
+            return UserCodeFailed(f"The function ended its process with exit code {ended.code}.", hint=hint)
         return Unavailable("The worker that ran this call was ended.", hint="Call again; a new worker takes it.")
 
 

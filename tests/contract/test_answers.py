@@ -1,0 +1,73 @@
+"""What the answer of a function may be, over a real gateway: its size, its numbers, and a worker that ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from ropewalk_core.testing import ADA
+from ropewalk_runtime.handler import CALL_TYPE
+from tests.function_rig import Rig, running
+
+PAYLOAD = 100_000
+ANSWERS = """
+import os
+KEPT = []
+def handler(kind):
+    KEPT.append(kind)
+    if kind == "big":
+        return "x" * 200_000
+    if kind == "error":
+        raise ValueError("y" * 10_000_000)
+    if kind == "scores":
+        return {"score": [0.5, float("nan")]}
+    if kind == "leave":
+        os._exit(0)
+    if kind == "scribble":
+        for number in map(int, os.listdir("/proc/self/fd")):
+            try:
+                os.write(number, b"z" * 64)
+            except OSError:
+                pass
+    return [os.getpid(), len(KEPT)]
+"""
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    async with running(limits_payload=PAYLOAD) as rig:
+        await rig.functions.deploy(ADA, "ada", rig.spec(ANSWERS, max_workers=1))
+        yield rig
+
+
+async def test_an_answer_over_the_limit_is_said_so_and_its_worker_lives(rig: Rig) -> None:
+    before = (await rig.call(b'"ok"')).json()
+    for kind, status, code in (("big", 413, "RW-TOO-LARGE"), ("error", 500, "RW-USER-CODE")):
+        answer = await rig.call(f'"{kind}"'.encode())
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+    big = (await rig.call(b'"big"')).json()
+    assert big["field"] == "limits.payload" and str(PAYLOAD) in big["message"] and "file" in big["hint"]
+    assert (await rig.call(b'"ok"')).json() == [before[0], before[1] + 4]
+
+
+async def test_numbers_that_json_has_not(rig: Rig) -> None:
+    answer = await rig.call(b'"scores"')
+    assert (answer.status_code, answer.json()["field"]) == (500, 'answer["score"][1]')
+    sent = await rig.call(b'["a", NaN]')
+    assert (sent.status_code, sent.json()["field"]) == (422, "payload[1]")
+    headers = {"Authorization": f"Bearer {rig.token()}", "Content-Type": CALL_TYPE}
+    exact = await rig.request("POST", "double--fn--ada", headers=headers, content=b'{"args": ["scores"]}')
+    assert exact.headers["content-type"] == CALL_TYPE and math.isnan(exact.json()["score"][1])
+
+
+@pytest.mark.parametrize("kind", ["leave", "scribble"])
+async def test_no_traceback_is_promised_where_there_is_none(rig: Rig, kind: str) -> None:
+    answer: httpx.Response = await rig.call(f'"{kind}"'.encode())
+    said: dict[str, Any] = answer.json()
+    assert (answer.status_code, said["code"]) == (500, "RW-USER-CODE")
+    assert "traceback" not in said["hint"] and "traceback" not in said["details"]
+    assert (await rig.call(b'"ok"')).status_code == 200
