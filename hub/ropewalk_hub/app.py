@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from ropewalk_hub.lasting import lasting
 from ropewalk_hub.pages import routes
 from ropewalk_hub.platform import Platform, build
 from ropewalk_hub.security import Guard
+from ropewalk_hub.sockets import private
 
 LARGEST_FORM = 2**20
 """Bytes of a form; anybody may send one, so it must not fill the memory."""
@@ -59,22 +59,9 @@ async def serve(platform: Platform, port: int, path: Path) -> None:
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, _stop, platform, people, siblings)
     async with _background(platform):
-        await asyncio.gather(people.serve(), siblings.serve(sockets=[_private(path)]))
+        await asyncio.gather(people.serve(), siblings.serve(sockets=[private(path)]))
     await platform.close()
     path.unlink(missing_ok=True)
-
-
-def _private(path: Path) -> socket.socket:
-    """Return a listening unix socket that only our own user can connect to."""
-    path.unlink(missing_ok=True)
-    made = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o177)
-    try:
-        made.bind(str(path))
-    finally:
-        os.umask(before)
-    made.listen(256)
-    return made
 
 
 class _Server(uvicorn.Server):

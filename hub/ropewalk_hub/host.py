@@ -29,6 +29,8 @@ from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings, child_environment
+from ropewalk_core.tasks import Tasks
+from ropewalk_hub.sockets import private
 
 log = logging.getLogger("ropewalk.host")
 KEEPER_IDLE = 900.0
@@ -98,7 +100,7 @@ class Host:
         self._processes = Processes(settings.run / "processes")
         self._keepers: dict[str, Keeper] = {}
         self._starting: dict[str, asyncio.Lock] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._clients: set[Client] = set()
         self._count = 0
         self._isolation_told: set[str] = set()
@@ -107,7 +109,8 @@ class Host:
         """Listen until cancelled, then end every keeper."""
         path = self._settings.run / "host.sock"
         await asyncio.to_thread(self._processes.sweep, lambda name: name.startswith("keeper."))
-        listener = _listen(path)
+        listener = private(path, socket.SOCK_SEQPACKET)
+        listener.setblocking(False)
         loop = asyncio.get_running_loop()
         loop.add_reader(listener.fileno(), self._accept, listener)
         log.info("listening on %s", path)
@@ -117,8 +120,7 @@ class Host:
             loop.remove_reader(listener.fileno())
             listener.close()
             path.unlink(missing_ok=True)
-            for task in self._tasks:
-                task.cancel()
+            await self._tasks.end()
             await asyncio.gather(*(self._close(one) for one in list(self._keepers.values())))
             for client in self._clients:
                 if client.channel is not None:
@@ -140,14 +142,15 @@ class Host:
         operation = message.pop("op", "")
         if operation == "start":
             job = Job(client, str(message["id"]), str(message["account"]), message, descriptors)
-            self._spawn_task(self._start(job))
+            self._begin(job)
             return
         for one in descriptors:
             os.close(one)
         if operation == "end":
             self._end(client, str(message["id"]))
         elif operation == "end_account":
-            self._spawn_task(self._end_account(client, str(message["account"])))
+            account = str(message["account"])
+            self._tasks.start(self._end_account(client, account), failed=lambda _: self._not_ended(client, account))
 
     def _client_gone(self, client: Client) -> None:
         client.channel = None
@@ -168,7 +171,17 @@ class Host:
             await self._close(keeper)
         _say(client.channel, {"op": "ended_account", "account": account})
 
+    def _not_ended(self, client: Client, account: str) -> None:
+        problem = Internal(f"The processes of account '{account}' could not be ended.").problem(reveal=True)
+        _say(client.channel, {"op": "ended_account", "account": account, "problem": problem})
+
     # Orders
+
+    def _begin(self, job: Job) -> None:
+        def failed(error: BaseException) -> None:
+            self._fail(job, Internal(f"The order {job.id} cannot be carried out: {error}"))
+
+        self._tasks.start(self._start(job), failed=failed)
 
     async def _start(self, job: Job) -> None:
         try:
@@ -182,8 +195,6 @@ class Host:
             keeper.channel.send({"op": "start", **order, "id": key}, [os.dup(one) for one in job.descriptors])
         except RopewalkError as error:
             self._fail(job, error)
-        except OSError as error:
-            self._fail(job, Internal(f"The order {job.id} cannot be carried out: {error}"))
 
     def _complete(self, keeper: Keeper, job: Job) -> dict[str, Any]:
         """Return the order with what only the platform knows: interpreter, limits, environment."""
@@ -200,6 +211,7 @@ class Host:
             "memory": memory,
             "scratch": int(order.get("scratch") or memory),
             "processes": limits.processes,
+            "payload": limits.payload,
             "log": str(Path(folder) / "log") if folder else "",
             "log_limit": limits.log,
         }
@@ -211,7 +223,6 @@ class Host:
             _say(job.client.channel, {"op": "failed", "id": job.id, "problem": error.problem()})
 
     def _release(self, job: Job) -> None:
-            "payload": limits.payload,
         for one in job.descriptors:
             os.close(one)
         job.descriptors = []
@@ -302,7 +313,7 @@ class Host:
         keeper.channel = None
         keeper.ready.set()
         jobs, keeper.jobs = keeper.jobs, {}
-        for job in jobs.values():
+        for job in [one for one in jobs.values() if not one.ended]:
             if job.started:
                 job.ended = True
                 _say(
@@ -313,7 +324,7 @@ class Host:
                 self._fail(job, Unavailable(f"The sandbox of account '{job.account}' ended."))
             else:
                 job.tries += 1
-                self._spawn_task(self._start(job))
+                self._begin(job)
 
     async def _close(self, keeper: Keeper) -> None:
         """End a keeper; everything in its sandbox ends with it."""
@@ -323,11 +334,6 @@ class Host:
             job.tries += 1
         self._keeper_gone(keeper)
         await asyncio.to_thread(self._processes.end, keeper.running.name, 0.5)
-
-    def _spawn_task(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _say(channel: Channel | None, message: dict[str, Any]) -> None:
@@ -350,19 +356,6 @@ def _keeper_argv(descriptor: int) -> list[str]:
     boot = f"import sys\ntry:\n import ropewalk_runtime\nexcept ImportError:\n sys.path.append({folder!r})"
     source = f"{boot}\nfrom ropewalk_runtime.keeper import main\nmain({descriptor}, {KEEPER_IDLE}, {boot!r})"
     return [sys.executable, "-I", "-S", "-c", source]
-
-
-def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    old = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(old)
-    listener.listen(64)
-    listener.setblocking(False)
-    return listener
 
 
 async def _main() -> None:

@@ -1,4 +1,4 @@
-"""The listening sockets of the two doors: bound once by the supervisor, handed to the proxy and to the gateway.
+"""Listening sockets: of the two doors, bound once by the supervisor and handed on, and of the home's own processes.
 
 Browsers ask ``[::1]`` before ``127.0.0.1``; whoever else listened there could serve a false sign-in page, so both are
 held or nothing starts. Not here: what is said on them. Rejected: letting each process bind; between two of its starts
@@ -56,6 +56,19 @@ def listen(settings: Settings) -> Doors:
             one.close()
         raise
     return Doors(tuple(made[0]), tuple(made[1]))
+
+
+def private(path: Path, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    """Return a listening unix socket that only our own user can connect to.
+
+    Its mode is set before it is bound: changing the process's umask would lock what another thread makes meanwhile.
+    """
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, kind)
+    os.fchmod(made.fileno(), 0o600)
+    made.bind(str(path))
+    made.listen(256)
+    return made
 
 
 def holder(port: int) -> str:

@@ -15,7 +15,7 @@ from ropewalk_core.model import State
 from ropewalk_core.placement import Placement
 from ropewalk_workflows.compile import from_object
 from ropewalk_workflows.dag import step, workflow
-from tests.engine_rig import EngineRig
+from tests.engine_rig import ADA, EngineRig
 from tests.function_rig import needs_sandbox
 
 ENGINE, HOST = "ropewalk_workflows.engine", "ropewalk_hub.host"
@@ -124,6 +124,19 @@ async def test_limits_end_a_step_with_a_clear_sentence(rig: EngineRig) -> None:
     run = await rig.wait((await rig.submit(time_.spec())).id)
     assert run.status.why is not None
     assert run.status.why.code == "RW-TIMED-OUT"
+
+
+async def test_a_folder_that_is_gone_fails_the_run_and_is_named(rig: EngineRig) -> None:
+    await rig.start()
+    (rig.paths.files / "moved").mkdir()
+    spec = chain.spec(length=1).model_copy(update={"folder": "moved"})
+    (rig.paths.files / "moved").rename(rig.paths.files / "elsewhere")
+    run = await rig.wait((await rig.workflows.submit(ADA, "ada", spec)).id)
+    assert run.status.state == State.FAILED
+    assert run.status.why is not None
+    assert run.status.why.code == "RW-NOT-FOUND"
+    assert str(rig.paths.files / "moved") in run.status.why.cause
+    assert "Put the folder back" in run.status.why.next
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -107,14 +107,20 @@ def default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
-def enter(folder: str) -> None:
-    """Make the folder the working directory and the first place where modules are looked for."""
+def enter(folder: str) -> str:
+    """Make the folder the working directory and the first place where modules are looked for.
+
+    Return what is wrong when it cannot be opened: then the log has it, and the working directory is ``/``.
+    """
+    trouble = ""
     try:
         os.chdir(folder)
     except OSError as error:
-        say(f"The working directory {folder} cannot be opened: {error.strerror}.")
+        trouble = f"The working directory {folder} cannot be opened: {error.strerror}."
+        say(trouble)
         os.chdir("/")
     sys.path[:] = [os.getcwd(), *[path for path in sys.path if path]]
+    return trouble
 
 
 def run_command(argv: Sequence[str]) -> int:

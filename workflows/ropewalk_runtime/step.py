@@ -43,12 +43,15 @@ class Attempt:
         return _call(self.function, self.arguments)
 
 
-def main(folder: str | os.PathLike[str]) -> int:
-    """Run the attempt in the folder and return its exit code: 0 done, `MEMORY_EXIT` out of memory, else 1."""
+def main(folder: str | os.PathLike[str], trouble: str = "") -> int:
+    """Run the attempt in the folder and return its exit code: 0 done, `MEMORY_EXIT` out of memory, else 1.
+
+    With ``trouble``, a sentence that says why its working folder cannot be used, nothing is run.
+    """
     root = Path(folder)
     inputs = json.loads((root / "inputs.json").read_text(encoding="utf-8"))
     try:
-        outputs = _run_command(root, inputs) if "command" in inputs else _run_python(inputs)
+        outputs = _unplaced(trouble) if trouble else _run(root, inputs)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the person's code may raise anything
         outputs = _failure(error)
     sys.stdout.flush()
@@ -86,6 +89,14 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def _run(root: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    return _run_command(root, inputs) if "command" in inputs else _run_python(inputs)
+
+
+def _unplaced(trouble: str) -> dict[str, Any]:
+    return {"ok": False, "problem": "RW-NOT-FOUND", "error": trouble}
 
 
 # Python steps

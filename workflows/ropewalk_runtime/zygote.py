@@ -144,13 +144,13 @@ def _second_child(order: dict[str, Any], descriptors: list[int], isolated: bool)
     execution.replace_environment(order["environment"])
     execution.set_threads(order.get("cpu"))
     execution.reseed()
-    execution.enter(order["cwd"])
+    trouble = execution.enter(order["cwd"])
     gc.unfreeze()
     if kind == "command":
         return execution.run_command(order["argv"])
     if kind == "worker":
         return worker.main(socket.socket(fileno=descriptors[1]), order, *descriptors[2:3])
-    return int(step.main(order["folder"]) or 0)
+    return int(step.main(order["folder"], trouble) or 0)
 
 
 def _flush() -> None:

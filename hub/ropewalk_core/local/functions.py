@@ -47,6 +47,7 @@ from ropewalk_core.model import (
 from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import Tasks
 from ropewalk_runtime.frames import FrameError, Unpacker
 
 KIND = "function"
@@ -94,7 +95,7 @@ class LocalFunctions:
         self._deploying: dict[tuple[str, str], asyncio.Lock] = {}
         self._gateway_cursor, self._gateway_seen = -1, float("-inf")
         self._gateway_moved, self._recorded_some = asyncio.Event(), asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     # The port
 
@@ -116,7 +117,7 @@ class LocalFunctions:
             )
             self._kept[owner] -= sum(map(_text, self._calls.pop((owner, name), ())))
         await self._gateway_has(cursor)
-        self._in_background(self._clean(owner, name))
+        self._tasks.start(self._clean(owner, name))
         return function
 
     async def call(
@@ -330,11 +331,6 @@ class LocalFunctions:
         if record is None:
             raise NotFound(f"There is no function '{name[:60]}'.", field="name")
         return record
-
-    def _in_background(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 async def _hello(worker: Worker) -> dict[str, Any]:

@@ -262,7 +262,10 @@ class HostClient:
             socket.close(one)
         if message["op"] == "ended_account":
             for done in self._ended.pop(str(message["account"]), []):
-                _settle(done, None)
+                if "problem" in message:
+                    _fail(done, from_problem(message["problem"]))
+                else:
+                    _settle(done, None)
             return
         identifier = str(message["id"])
         pending = self._pending.get(identifier)

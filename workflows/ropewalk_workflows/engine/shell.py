@@ -18,10 +18,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from ropewalk_core.errors import BadWorkflow, Conflict, RopewalkError, StorageFull, Unavailable
+from ropewalk_core.errors import Conflict, Internal, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.local.host_client import StepExit
 from ropewalk_core.model import State, Status, Why
 from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import Tasks
 from ropewalk_workflows.engine import attempts, view
 from ropewalk_workflows.engine.core import step
 from ropewalk_workflows.engine.state import (
@@ -102,8 +103,8 @@ class Engine:
         self._inbox: asyncio.Queue[tuple[str, Event | Wanted]] = asyncio.Queue()
         self._timers: list[tuple[float, str]] = []
         self._timed = asyncio.Event()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._others: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
+        self._attempts: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Serve until cancelled, or until another engine takes over."""
@@ -115,9 +116,7 @@ class Engine:
         except* Conflict as errors:
             log.error("another engine took over: %s", errors.exceptions[0])
         finally:
-            for task in [*self._tasks.values(), *self._others]:
-                task.cancel()
-            await asyncio.gather(*self._tasks.values(), *self._others, return_exceptions=True)
+            await self._tasks.end()
 
     async def _poll(self) -> None:
         cursor, wait = f"{self.id}.", 0.1
@@ -193,18 +192,22 @@ class Engine:
         known = self._runs.get(wanted.run)
         if known is None or known.generation < wanted.generation:
             try:
-                manifest = read(wanted.spec.manifest, self._settings.environments.images)
-            except BadWorkflow as error:  # the platform checked it too; only a changed setting leads here
-                status = Status(state=State.FAILED, why=Why(cause=error.message, next=error.hint, code=error.code))
-                reports.append(RunReport(owner=wanted.owner, run=wanted.run, status=status))
+                state = self._begun(wanted)
+            except Exception as error:  # one person's run must not end everybody's engine
+                log.error("the run %s cannot be taken up", wanted.run, exc_info=error)
+                reports.append(RunReport(owner=wanted.owner, run=wanted.run, status=_unreadable(error)))
                 return
-            state = RunState(run=wanted.run, owner=wanted.owner, spec=wanted.spec, manifest=manifest)
-            state.facts = {key: Fact(**value) for key, value in wanted.facts.items()}
-            state.started = wanted.started
             known = self._runs[wanted.run] = _Run(state, wanted.generation)
             self._apply(known, Begin(now), actions)
         if wanted.cancel:
             self._apply(known, Cancel(now), actions)
+
+    def _begun(self, wanted: Wanted) -> RunState:
+        manifest = read(wanted.spec.manifest, self._settings.environments.images)
+        state = RunState(run=wanted.run, owner=wanted.owner, spec=wanted.spec, manifest=manifest)
+        state.facts = {key: Fact(**value) for key, value in wanted.facts.items()}
+        state.started = wanted.started
+        return state
 
     def _apply(self, run: _Run, event: Event, actions: list[tuple[RunState, Action]]) -> None:
         if run.broken:
@@ -252,7 +255,7 @@ class Engine:
         run.broken = state.finished = True
         places = self._places_of(state.owner)
         places.active = {one for one in places.active if one[0] != state.run}
-        for key in [key for key in self._tasks if key.startswith(f"{state.run}.")]:
+        for key in [key for key in self._attempts if key.startswith(f"{state.run}.")]:
             self._end_soon(key)
 
     def _reports(self) -> list[RunReport]:
@@ -289,20 +292,22 @@ class Engine:
                 self._end_soon(f"{state.run}.{one.id}.{one.attempt}")
 
     def _end_soon(self, key: str) -> None:
-        task = asyncio.create_task(self._end(key))
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
+        self._tasks.start(self._end(key))
 
     def _spawn(self, state: RunState, leaf: str, attempt: int, work: Coroutine[Any, Any, None]) -> None:
         key = f"{state.run}.{leaf}.{attempt}"
-        task = asyncio.create_task(work)
-        self._tasks[key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+        def failed(error: BaseException) -> None:
+            self._tell(state, Exited(self._wall(), leaf, attempt, _unexpected(error)))
+
+        task = self._attempts[key] = self._tasks.start(work, failed=failed)
+        task.add_done_callback(lambda _: self._attempts.pop(key, None))
 
     async def _end(self, key: str) -> None:
         """End an attempt; again and again, because the order may still be on its way to the host."""
-        while key in self._tasks:
-            await self._host.end(key)
+        while key in self._attempts:
+            with contextlib.suppress(RopewalkError):  # the host is away; its return is waited for
+                await self._host.end(key)
             await asyncio.sleep(_AGAIN)
 
     async def _attempt(self, state: RunState, leaf: str, attempt: int) -> None:
@@ -343,6 +348,19 @@ def _refused(error: RopewalkError | BadText) -> Outcome:
         full = isinstance(error, StorageFull)
         return Outcome(False, error=error.message, problem=error.code, hint=error.hint, is_error=not full)
     return Outcome(False, error=f"Its inputs cannot be made: {error}.", problem="RW-BAD-WORKFLOW", is_error=True)
+
+
+def _unexpected(error: BaseException) -> Outcome:
+    """Return the end of an attempt that the platform itself could not carry out."""
+    said = f"The platform could not carry out this step: {type(error).__name__}: {error}"
+    hint = "Run it again; if it happens again, tell your administrator the time: the engine's log says more."
+    return Outcome(False, error=said[:1000], problem="RW-INTERNAL", hint=hint, is_error=True)
+
+
+def _unreadable(error: Exception) -> Status:
+    """Return the status of a run that cannot even begin; the platform checked it, so only what changed leads here."""
+    ours = error if isinstance(error, RopewalkError) else Internal("The platform cannot read this run any more.")
+    return Status(state=State.FAILED, why=Why(cause=ours.message, next=ours.hint, code=ours.code))
 
 
 def _seen(state: RunState) -> RunReport:

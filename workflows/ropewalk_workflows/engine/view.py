@@ -15,6 +15,7 @@ _HINTS = {
     "RW-OUT-OF-MEMORY": "Ask for more: Placement(memory=...).",
     "RW-TIMED-OUT": "Give it more time with timeout=..., or make it do less.",
     "RW-STORAGE-FULL": "Remove files you do not need, or ask for more space.",
+    "RW-NOT-FOUND": "Put the folder back, or submit the workflow again from the folder where your notebook is now.",
     "RW-UNAVAILABLE": "Retry the run; if it happens again, tell your administrator.",
 }
 _DEEPEST = 100
