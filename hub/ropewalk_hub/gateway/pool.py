@@ -14,13 +14,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from ropewalk_core.errors import Limited, OutOfMemory, RopewalkError, TimedOut, Unavailable, UserCodeFailed
+from ropewalk_core.errors import Internal, Limited, OutOfMemory, RopewalkError, TimedOut, Unavailable, UserCodeFailed
 from ropewalk_core.local.host_client import HostClient, StepExit, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import FunctionRoute
 from ropewalk_core.names import new_id
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import Tasks
 from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.link import Answer, Gone, Link, worker_error
 from ropewalk_runtime.exec import MEMORY_EXIT
@@ -72,7 +73,7 @@ class Pool:
         self._members: list[Member] = []
         self._starting = 0
         self._queue: deque[asyncio.Future[Member]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._retired = False
 
     @property
@@ -125,8 +126,7 @@ class Pool:
         self.retire()
         for member in self._members:
             member.link.close()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
     async def _acquire(self, timeout: float) -> tuple[Member, bool]:
         spec = self.route.spec
@@ -153,9 +153,7 @@ class Pool:
         if self.size >= self.route.spec.max_workers or self._starting * self.route.spec.concurrency >= len(self._queue):
             return False
         self._starting += 1
-        task = asyncio.create_task(self._start())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._start(), failed=lambda error: self._fail_waiting(Internal(f"No worker: {error}")))
         return True
 
     async def _start(self) -> None:
