@@ -18,6 +18,7 @@ from ropewalk_core.errors import BadInput
 from ropewalk_core.model import Call, Function, FunctionSpec
 from ropewalk_core.names import check_name
 from ropewalk_core.placement import Placement, parse_placement
+from ropewalk_core.wrong import wrong
 from ropewalk_kernel import calls, cards, live, look, values
 from ropewalk_kernel.workflows import working_folder
 from ropewalk_workflows.capture import capture
@@ -237,9 +238,7 @@ def specification(
     try:
         return FunctionSpec(bundle=capture(function), **checked)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"The option '{field}' is wrong: {first['msg']}.", field=field) from error
+        raise wrong(error.errors()) from error
 
 
 def _example(handle: FunctionHandle) -> str:

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ValidationError as Misfit
 
 from ropewalk_core.errors import BadValues, Internal, NotFound
 from ropewalk_core.model import Template
 from ropewalk_core.names import is_name
 from ropewalk_core.placement import Size
+from ropewalk_core.wrong import wrong
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
@@ -287,8 +289,8 @@ def _read_local(folder: Path, schema: dict[str, Any]) -> Local | None:
         return None
     try:
         local = Local.model_validate(_read(path))
-    except ValueError as error:
-        raise Internal(f"{path}: {error}") from error
+    except Misfit as error:
+        raise Internal(f"{path}: {wrong(error.errors(), whole='file').message}") from error
     properties = schema.get("properties", {})
     for word in local.words():
         for name in _PLACEHOLDER.findall(word):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from ropewalk_core.errors import BadInput, Unsatisfiable
+from ropewalk_core.errors import Unsatisfiable
+from ropewalk_core.wrong import wrong
 
 ARCHITECTURES = ("amd64", "arm64", "riscv64")
 _UNITS = {
@@ -163,11 +164,8 @@ def parse_placement(value: Placement | dict[str, Any] | None) -> Placement:
         return value
     try:
         return Placement.model_validate(value or {})
-    except ValueError as error:
-        errors: list[Any] = getattr(error, "errors", list)()
-        field = ".".join(str(part) for part in errors[0]["loc"]) if errors else "placement"
-        message = str(errors[0]["msg"]) if errors else str(error)
-        raise BadInput(f"Placement field '{field}' is wrong: {message}.", field=f"placement.{field}") from error
+    except ValidationError as error:
+        raise wrong(error.errors(), within="placement") from error
 
 
 def fit(placement: Placement, inventory: Inventory) -> Fit:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from ropewalk_core.errors import BadInput, Internal, Limited, NotFound, RopewalkError, Unauthenticated
+from ropewalk_core.wrong import wrong
 from ropewalk_hub.issuer.pages import ask_to_sign_in
 from ropewalk_hub.pages.render import render_error
 
@@ -48,9 +49,8 @@ async def _answer(request: Request, error: RopewalkError) -> Response:
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
-    first = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}
-    field = ".".join(str(part) for part in first.get("loc", ())[1:]) or "request"
-    return await _on_error(request, BadInput(f"{field}: {first.get('msg', 'not as expected')}.", field=field))
+    entries = error.errors() if isinstance(error, RequestValidationError) else ()
+    return await _on_error(request, wrong(entries, whole="request"))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

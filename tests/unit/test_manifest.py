@@ -108,7 +108,7 @@ TASKS = "spec/templates/0/dag/tasks"
             "cannot be used here",
             "spec.templates[p].outputs.parameters[x].valueFrom.path",
         ),
-        ("spec/templates/1/nodeSelector", {"kubernetes.io/arch": []}, "wrong", "nodeSelector"),
+        ("spec/templates/1/nodeSelector", {"kubernetes.io/arch": []}, "must be text", "nodeSelector"),
         (
             "spec/templates/1/container/resources",
             {"limits": {"nvidia.com/gpu": 1}},
@@ -118,7 +118,7 @@ TASKS = "spec/templates/0/dag/tasks"
         ("spec/templates/0/parallelism", 2, "not supported", "spec.templates[main].parallelism"),
         ("spec/templates/0/failFast", False, "not supported", "spec.templates[main].failFast"),
         ("spec/templates/0/activeDeadlineSeconds", 5, "container and script", "[main].activeDeadlineSeconds"),
-        ("spec/activeDeadlineSeconds", 10**400, "wrong", "spec.activeDeadlineSeconds"),
+        ("spec/activeDeadlineSeconds", 10**400, "must be at most", "spec.activeDeadlineSeconds"),
         ("spec/templates/1/timeout", "9" * 400, "longer than ten years", "spec.templates[p].timeout"),
         *(
             ("spec/templates/1/retryStrategy", {"backoff": {"factor": bad}}, "0 to 1000", "backoff.factor")

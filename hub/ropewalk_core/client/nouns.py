@@ -32,6 +32,7 @@ from ropewalk_core.model import (
     Usage,
 )
 from ropewalk_core.placement import Placement
+from ropewalk_core.wrong import wrong
 
 N = TypeVar("N", bound=Noun)
 
@@ -41,7 +42,8 @@ def _read(kind: type[N], content: bytes) -> N:
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise Internal(
-            f"The platform's answer cannot be read: {error}.", hint="Update Ropewalk here or there, so that both agree."
+            f"The platform's answer cannot be read: {wrong(error.errors(), whole='answer').message}",
+            hint="Update Ropewalk here or there, so that both agree.",
         ) from error
 
 

@@ -22,6 +22,7 @@ from starlette.types import Message, Receive
 
 from ropewalk_core.errors import BadInput, Internal, Limited, RopewalkError, TooLarge, Unavailable
 from ropewalk_core.model import Actor, LogLine
+from ropewalk_core.wrong import wrong
 from ropewalk_hub.platform import Platform
 
 CURSOR = "Ropewalk-Cursor"
@@ -35,7 +36,8 @@ _PATIENT = 8
 class Problem(BaseModel):
     """The body of every answer that is not a success."""
 
-    code: str = Field(description="Stable code such as RW-NOT-FOUND; docs/errors.md explains each")
+    type: str = Field(default="about:blank", description="The address that explains the code")
+    code: str = Field(description="Stable code such as RW-NOT-FOUND")
     message: str = Field(description="One clear sentence")
     hint: str = Field(description="What to do next")
     field: str | None = Field(default=None, description="The field, line or limit it is about")
@@ -78,7 +80,7 @@ class ApiRoute(APIRoute):
             except ClientDisconnect:
                 raise
             except Exception as error:  # noqa: BLE001  # the boundary: what is not ours becomes RW-INTERNAL, and a log line
-                response = answer(as_error(error))
+                response = answer(as_error(error), platform.settings.door.origin)
             response.headers[CURSOR] = str(cursor)
             return response
 
@@ -96,7 +98,7 @@ def as_error(error: Exception) -> RopewalkError:
     if isinstance(error, RopewalkError) and error.public:
         return error
     if isinstance(error, RequestValidationError):
-        return _bad_input(error)
+        return wrong(error.errors())
     if isinstance(error, HTTPException) and isinstance(error.__cause__, RopewalkError):
         return as_error(error.__cause__)  # what we raised while the framework read the body
     if isinstance(error, HTTPException) and error.status_code < 500:
@@ -106,21 +108,14 @@ def as_error(error: Exception) -> RopewalkError:
     return Internal(str(error), hint=f"Tell your administrator the code RW-INTERNAL and the mark {mark}.")
 
 
-def answer(error: RopewalkError) -> JSONResponse:
+def answer(error: RopewalkError, origin: str) -> JSONResponse:
     """Return the error as an answer."""
     headers = {}
     if isinstance(error, Limited | Unavailable):
         headers["Retry-After"] = f"{max(1, round(getattr(error, 'retry_after', 1.0)))}"
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(error.problem(), error.status, headers)
-
-
-def _bad_input(error: RequestValidationError) -> BadInput:
-    first: Mapping[str, Any] = next(iter(error.errors()), {})
-    parts = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "header", "path")]
-    field = ".".join(parts) or "body"
-    return BadInput(f"'{field}' is wrong: {first.get('msg', 'it cannot be read')}.", field=field)
+    return JSONResponse(error.problem(origin=origin), error.status, headers, media_type="application/problem+json")
 
 
 def _limited(receive: Receive, limit: int, headers: Mapping[str, str]) -> Receive:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ropewalk_core.errors import BadWorkflow
+from ropewalk_core.wrong import words
 from ropewalk_workflows.manifest import images as image_names
 from ropewalk_workflows.manifest import text
 from ropewalk_workflows.manifest.model import KINDS, Artifact, Call, Manifest, Parameter, Template
@@ -62,7 +63,7 @@ def _refusal(error: Any, manifest: Any) -> BadWorkflow:
         )
     if error["type"] == "missing":
         return BadWorkflow(f"'{last}' is missing at {place}.", field=place)
-    return BadWorkflow(f"{place or 'The manifest'} is wrong: {str(error['msg'])[:200]}.", field=place or "manifest")
+    return BadWorkflow(f"{place or 'The manifest'} {words(error)[:200]}.", field=place or "manifest")
 
 
 def _inside(value: Any, part: Any) -> Any:
