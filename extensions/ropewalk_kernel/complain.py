@@ -13,9 +13,9 @@ from typing import Any
 
 from IPython import get_ipython
 
-from ropewalk_core.errors import RopewalkError
+from ropewalk_core.client import platform_origin
+from ropewalk_core.errors import RopewalkError, help_address
 
-DOCS = "docs/errors.md"
 _OURS = ("ropewalk_core", "ropewalk_kernel", "ropewalk_workflows", "ropewalk_runtime", "ropewalk_devices")
 
 
@@ -32,7 +32,8 @@ def explain(error: RopewalkError, trace: TracebackType | None = None) -> str:
     if error.field:
         parts.append(f"Where: {error.field}")
     parts.append(f"Next: {error.hint}")
-    parts.append(f"More: {DOCS}#{error.code.lower()}")
+    if origin := platform_origin():
+        parts.append(f"More: {help_address(origin, error.code)}")
     return "\n".join(parts)
 
 
@@ -46,7 +47,7 @@ def own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
     for frame in traceback.extract_tb(trace):
         line = frame.line or ""
         if _is_own(frame.filename) and not line.startswith("get_ipython().run_"):
-            file = f"In [{cells[frame.filename]}]" if frame.filename in cells else frame.filename
+            file = f"cell [{cells[frame.filename]}]" if frame.filename in cells else frame.filename
             frames.append(traceback.FrameSummary(file, frame.lineno, frame.name, lookup_line=False, line=line))
     return frames
 

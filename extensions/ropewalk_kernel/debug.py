@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from ropewalk_kernel import values
+from ropewalk_runtime.bundle import user_traceback
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def open_step(function: Callable[..., Any], inputs: Mapping[str, Any], *, shell:
     if caught.error is None:
         return Opened(function, inputs, result=result)
     trace = _below_ours(caught.error.__traceback__)
-    text = "".join(traceback.format_exception(type(caught.error), caught.error, trace))
+    text = user_traceback(caught.error.with_traceback(trace))
     if can_answer(shell) and trace is not None:
         _debugger(trace)
     return Opened(function, inputs, None, caught.error, _variables(trace), text)
@@ -122,6 +123,6 @@ def _debugger(trace: TracebackType) -> None:
 
     prompt: Any = debugger.Pdb()
     prompt.reset()
-    for frame, _ in traceback.walk_tb(trace):  # "In [13]" is no path, so the debugger must not make it one
+    for frame, _ in traceback.walk_tb(trace):  # "cell [13]" is no path, so the debugger must not make it one
         prompt.fncache[frame.f_code.co_filename] = frame.f_code.co_filename
     prompt.interaction(None, trace)

@@ -17,7 +17,7 @@ from ropewalk_core.errors import NotFound, OutOfMemory, StorageFull, TimedOut, U
 from ropewalk_core.model import Run, State
 from ropewalk_kernel import cards, live, look
 from ropewalk_kernel.graph import stem
-from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, outputs_of
+from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, opening, outputs_of
 
 _FAILURES = {one.code: one for one in (OutOfMemory, StorageFull, TimedOut)}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
@@ -110,11 +110,14 @@ class RunHandle:
             raise kind(
                 f"Step {failed.name} of run {self.id} failed: {failed.error}",
                 field=f"step {failed.name}",
-                hint=f'Open it with its own inputs: run["{failed.name}"].debug()' if kind is UserCodeFailed else None,
+                hint=opening(self.id, failed.name) if kind is UserCodeFailed else None,
                 details={"traceback": failed.traceback},
             )
         if state is State.STOPPED:
-            raise UserCodeFailed(f"Run {self.id} was stopped.", hint="Submit it again, or retry it: run.retry().")
+            raise UserCodeFailed(
+                f"Run {self.id} was stopped.",
+                hint=f'Go on with it: import ropewalk; ropewalk.runs.get("{self.id}").retry()',
+            )
 
     @property
     def steps(self) -> builtins.list[StepHandle]:

@@ -6,6 +6,7 @@ wrote it. Not here: the run as a whole (``runs``) and how a step is opened (``de
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class StepHandle:
             raise UserCodeFailed(
                 f"Step {step.name} failed: {step.error}",
                 field=f"step {step.name}",
-                hint=f'Open it with its own inputs: run["{step.name}"].debug()',
+                hint=opening(self._run, step.name),
                 details={"traceback": step.traceback},
             )
         return value_of(self._run, step)
@@ -178,11 +179,18 @@ class StepGroup:
         """Open the first of them that failed."""
         failed = [one for one in self._steps if one.state is State.FAILED]
         if not failed:
-            raise NotFound(f"No step of {self.name} failed.", field="step", hint="Open one: run[name][0].debug().")
+            one = self._steps[0]
+            raise NotFound(f"No step of {self.name} failed.", field="step", hint=opening(one._run, one.name))
         return failed[0].debug()
 
     def __repr__(self) -> str:
         return f"<{len(self)} steps of {self.name}>"
+
+
+def opening(run: str, step: str) -> str:
+    """Return the hint that opens a step; its code runs as copied, whatever the run is called in the notebook."""
+    place = f"ropewalk.runs.get({json.dumps(run)})[{json.dumps(step)}]"
+    return f"Open it with its own inputs: import ropewalk; {place}.debug()"
 
 
 class Tail:

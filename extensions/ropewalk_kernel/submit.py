@@ -14,6 +14,11 @@ from ropewalk_kernel.runs import RunHandle
 from ropewalk_kernel.workflows import working_folder
 from ropewalk_workflows import compile as compiler
 
+_UNCHANGED = (
+    "unchanged: code, arguments and packages are those of this run. Files that steps read are not compared; "
+    "submit with fresh=True to run it again"
+)
+
 
 def submit(workflow: Any, *, fresh: bool = False, **arguments: Any) -> RunHandle:
     """Submit a workflow and return the run's handle.
@@ -23,7 +28,8 @@ def submit(workflow: Any, *, fresh: bool = False, **arguments: Any) -> RunHandle
     workflow
         A ``@workflow`` function, any ``hera.workflows.Workflow``, or an Argo manifest as YAML text or dictionary.
     fresh
-        Run again, also when an equal run is under way or done.
+        Run again, also when an equal run is under way or done. Equal means the same code, arguments and packages; files
+        that the steps read are not compared.
     arguments
         The workflow's arguments.
 
@@ -52,5 +58,4 @@ def submit(workflow: Any, *, fresh: bool = False, **arguments: Any) -> RunHandle
 def send(spec: RunSpec) -> RunHandle:
     """Send a compiled run on its way and show its card."""
     run = sync.wait(sync.client().workflows.submit(spec))
-    word = "unchanged, this is the run that is there" if run.unchanged else "submitted"
-    return RunHandle(run).show(f"run {run.id} of {run.name}: {word}")
+    return RunHandle(run).show(f"run {run.id} of {run.name}: {_UNCHANGED if run.unchanged else 'submitted'}")

@@ -62,7 +62,9 @@ def test_a_workflow_is_submitted_and_its_card_stays(platform: FakePlatform, note
 def test_the_same_submit_again_is_unchanged(platform: FakePlatform, notebook: Notebook) -> None:
     notebook.run(WORKFLOW)
     notebook.run("tune.submit([1])")
-    assert "run run-0 of tune: unchanged" in notebook.run("tune.submit([1])")
+    said = notebook.run("tune.submit([1])")
+    assert "run run-0 of tune: unchanged" in said
+    assert "Files that steps read are not compared" in said and "fresh=True" in said
     assert "run run-1 of tune: submitted" in notebook.run("tune.submit([1], fresh=True)")
 
 
@@ -135,14 +137,14 @@ def test_a_fan_out_is_one_name(platform: FakePlatform) -> None:
 
 
 def test_a_failure_shows_the_steps_own_traceback(platform: FakePlatform, notebook: Notebook) -> None:
-    trace = 'Traceback (most recent call last):\n  File "In [3]", line 4, in train\nValueError: <b>no</b>\n'
+    trace = 'Traceback (most recent call last):\n  File "cell [3]", line 4, in train\nValueError: <b>no</b>\n'
     failed = step("train", State.FAILED, error="ValueError: <b>no</b>", traceback=trace)
     platform.runs["run-0"] = run_of(State.FAILED, failed)
     notebook.run("import ropewalk\nrun = ropewalk.runs.last()\nrun.result()")
     text = notebook.errors[0]
     own, ours = text.index("run.result()"), text.index("RW-USER-CODE")
-    assert own < text.index('File "In [3]", line 4') < ours
-    assert 'run["train"].debug()' in text
+    assert own < text.index('File "cell [3]", line 4') < ours
+    assert 'import ropewalk; ropewalk.runs.get("run-0")["train"].debug()' in text
     assert "ropewalk_kernel" not in text
     html = notebook.value("run")._repr_mimebundle_()["text/html"]
     assert "<b>no" not in html

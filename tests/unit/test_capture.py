@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,42 @@ def test_a_traceback_names_the_cells_own_lines(notebook: Notebook, tmp_path: Pat
     notebook.run("def inner(x):\n    # a comment\n    return 1 / x  # boom\n")
     notebook.run("import math\n\n\ndef outer(x):\n    math.sqrt(4)\n    return inner(x)\n")
     text = run(notebook.capture("outer", tmp_path), tmp_path / "b", "0").stdout
-    assert 'File "In [2]", line 6, in outer\n    return inner(x)' in text
-    assert 'File "In [1]", line 3, in inner\n    return 1 / x  # boom' in text
+    assert 'File "cell [2]", line 6, in outer\n    return inner(x)' in text
+    assert 'File "cell [1]", line 3, in inner\n    return 1 / x  # boom' in text
     assert "ropewalk_runtime" not in text
+
+
+def test_a_traceback_names_modules_as_they_lie_beside_the_notebook(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "helpers_of_mine_8"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "maths.py").write_text("def divide(x):\n    return 1 / x\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    notebook.run("from helpers_of_mine_8.maths import divide\ndef f(x):\n    return divide(x)\n")
+    text = run(notebook.capture("f", tmp_path), tmp_path / "b", "0").stdout
+    assert 'File "helpers_of_mine_8/maths.py", line 2, in divide\n    return 1 / x' in text
+    assert str(tmp_path) not in text
+    for name in [name for name in sys.modules if name.startswith("helpers_of_mine_8")]:
+        del sys.modules[name]
+
+
+def test_many_workers_write_the_same_bundle_at_once(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    files = {f"part{index}.py": "x = 1\n" * 2000 for index in range(5)} | {"cell.py": "def f():\n    return 7\n"}
+    facts = {"files": files, "entry": "cell:f", "imports": [], "digest": "d"}
+
+    def work(number: int) -> None:
+        for _ in range(3):
+            bundles.write(target, {**facts, "origin": {"cell.py:1": f"cell [{number}]:1"}})
+            assert bundles.read(target)["entry"] == "cell:f"
+
+    bundles.write(target, {**facts, "digest": "older"})
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert bundles.load(target, install=False)() == 7
+    assert [one.name for one in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_running_the_same_cells_again_gives_the_same_digest(notebook: Notebook, tmp_path: Path) -> None:
@@ -166,7 +200,7 @@ def test_what_cannot_travel_is_refused_with_its_line(notebook: Notebook, tmp_pat
     with pytest.raises(BadCode, match="thing") as caught:
         notebook.capture("f", tmp_path)
     assert words in caught.value.message
-    assert caught.value.field == "In [2], line 3"
+    assert caught.value.field == "cell [2], line 3"
     if words == "live":
         notebook.names["thing"].close()
 
@@ -244,7 +278,7 @@ def test_a_text_of_many_lines_in_an_indented_function_stays_as_it_is(notebook: N
     bundle = notebook.capture("query", tmp_path)
     assert run(bundle, tmp_path / "bundle", "").stdout == "SELECT\n  1\nFROM t\n"
     failed = run(notebook.capture("fails", tmp_path), tmp_path / "other", "")
-    assert 'File "In [1]", line 6' in failed.stdout + failed.stderr
+    assert 'File "cell [1]", line 6' in failed.stdout + failed.stderr
 
 
 def test_types_and_named_tuples_made_by_a_statement_travel(notebook: Notebook, tmp_path: Path) -> None:

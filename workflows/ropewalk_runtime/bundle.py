@@ -2,7 +2,7 @@
 
 A bundle is a folder of captured source files and `bundle.json` (entry, origin, digest). `origin` says which lines of a
 file came from which cell, so that each statement is compiled under the cell's own name and line: a traceback reads
-``File "In [3]", line 2`` with the text of that line. Standard library only; it must not know where bundles come from.
+``File "cell [3]", line 2`` with the text of that line. Standard library only; it must not know where bundles come from.
 Rejected: unpickling functions (code that nobody can read, tied to one Python version).
 """
 
@@ -10,10 +10,13 @@ from __future__ import annotations
 import __future__
 
 import ast
+import contextlib
+import errno
 import importlib
 import json
 import linecache
 import os
+import secrets
 import shutil
 import sys
 import traceback
@@ -24,6 +27,8 @@ from typing import Any
 
 FILE = "bundle.json"
 RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_loaded: set[str] = set()
+"""Folders of the bundles that this process loaded; people know their files by the path inside."""
 
 
 def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
@@ -42,21 +47,26 @@ def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
         If a file's path leaves the folder.
     """
     target = Path(folder)
-    facts = {key: bundle.get(key) for key in ("entry", "origin", "imports", "digest")}
-    if read(target).get("digest") == bundle.get("digest") and bundle.get("digest"):
-        _replace(target / FILE, json.dumps(facts))
+    facts = json.dumps({key: bundle.get(key) for key in ("entry", "origin", "imports", "digest")})
+    if _holds(target, bundle):
+        _replace(target / FILE, facts)
         return target
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, source in bundle["files"].items():
-        path = fresh / _relative(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source, encoding="utf-8")
-    (fresh / FILE).write_text(json.dumps(facts), encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+    fresh = _beside(target)
+    try:
+        fresh.mkdir(parents=True)
+        for name, source in bundle["files"].items():
+            path = fresh / _relative(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source, encoding="utf-8")
+        (fresh / FILE).write_text(facts, encoding="utf-8")
+        _place(fresh, target, bundle)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     return target
+
+
+def _holds(target: Path, bundle: dict[str, Any]) -> bool:
+    return bool(bundle.get("digest")) and read(target).get("digest") == bundle["digest"]
 
 
 def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -80,10 +90,11 @@ def load(folder: str | os.PathLike[str], *, install: bool = True) -> Callable[..
         must say False.
     """
     root = Path(folder).resolve()
-    facts = read(root)
+    facts = json.loads((root / FILE).read_text(encoding="utf-8"))
     module_name, _, name = str(facts.get("entry", "")).partition(":")
     if not name:
-        raise ValueError(f"{root} holds no bundle")
+        raise ValueError(f"{root / FILE} names no entry")
+    _loaded.add(f"{root}{os.sep}")
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
         importlib.invalidate_caches()
@@ -99,7 +110,10 @@ def load(folder: str | os.PathLike[str], *, install: bool = True) -> Callable[..
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback without our own frames: what the person wrote, and what that called."""
+    """Return the traceback without our own frames: what the person wrote, and what that called.
+
+    A module that travelled with the code has the path that it has beside the notebook, not the bundle's.
+    """
     lines = traceback.TracebackException.from_exception(error, capture_locals=False)
     _strip(lines, set())
     return "".join(lines.format())
@@ -110,9 +124,17 @@ def _strip(lines: traceback.TracebackException, seen: set[int]) -> None:
         return
     seen.add(id(lines))
     lines.stack = traceback.StackSummary.from_list([one for one in lines.stack if not one.filename.startswith(RUNTIME)])
-    for other in (lines.__cause__, lines.__context__):
+    for frame in lines.stack:
+        frame.filename = _known_as(frame.filename)
+    if getattr(lines, "filename", None):  # of a SyntaxError
+        lines.filename = _known_as(lines.filename)
+    for other in (lines.__cause__, lines.__context__, *(lines.exceptions or ())):
         if other is not None:
             _strip(other, seen)
+
+
+def _known_as(file: str) -> str:
+    return next((file.removeprefix(one) for one in _loaded if file.startswith(one)), file)
 
 
 def _compile(path: Path, name: str, origin: dict[str, str]) -> list[types.CodeType]:
@@ -164,6 +186,31 @@ def _relative(name: str) -> Path:
 
 
 def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    fresh = _beside(path)
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Return a name nobody else uses; a process id is no such name, since each worker is the first process it sees."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def _place(fresh: Path, target: Path, bundle: dict[str, Any]) -> None:
+    """Put the folder in its place, unless another worker was faster, whose folder may be in use already."""
+    while not _holds(target, bundle):
+        try:
+            fresh.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        else:
+            return
+        if not _holds(target, bundle):
+            old = _beside(target)
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(old)
+            shutil.rmtree(old, ignore_errors=True)

@@ -54,9 +54,9 @@ class Cells:
         self.file = file if isinstance(file, str) and Path(file).is_file() else ""
 
     def label(self, filename: str) -> str:
-        """Return what tracebacks call this source: ``In [3]``, or a file's name."""
+        """Return what tracebacks call this source: ``cell [3]``, or a file's name."""
         if filename in self._numbers:
-            return f"In [{self._numbers[filename]}]"
+            return f"cell [{self._numbers[filename]}]"
         return Path(filename).name if Path(filename).is_file() else filename
 
     def texts(self) -> Iterator[tuple[str, str]]:
