@@ -6,14 +6,13 @@ here: capturing code (``ropewalk_workflows.capture``) and the wire to the gatewa
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from ropewalk_core import sync
+from ropewalk_core import samples, sync
 from ropewalk_core.errors import BadInput
 from ropewalk_core.model import Call, Function, FunctionSpec
 from ropewalk_core.names import check_name
@@ -72,9 +71,12 @@ class FunctionHandle:
         return self._seen
 
     def curl(self, *args: Any, **kwargs: Any) -> str:
-        """Return the shell command that does the same call; the token is taken when it runs."""
-        value: Any = kwargs or (args[0] if args else {})
-        body = json.dumps(json.loads(values.encode(value)))
+        """Return the shell command that does the same call; the token is taken when it runs.
+
+        Without arguments it shows sample values that fit the function's parameters.
+        """
+        value: Any = kwargs or (args[0] if args else samples.payload(self._known().revision.spec.bundle))
+        body = values.encode(value, exact=False).decode()
         body = body if len(body) <= 2000 else "@payload.json"
         return (
             f'curl -H "Authorization: Bearer $(ropewalk token)" -H "Content-Type: application/json" '
@@ -183,7 +185,7 @@ class Functions:
         handle._seen = deployed
         word = "unchanged" if deployed.unchanged else "deployed"
         line = f"function {spec.name}: {word}, revision {deployed.revision.number}"
-        live.show(cards.function_card(deployed, line=line, curl=f"{spec.name}(...)   or   {_example(handle)}"))
+        live.show(cards.function_card(deployed, line=line, curl=f"{spec.name}(...)   or   {handle.curl()}"))
         return handle
 
     def __getitem__(self, name: str) -> FunctionHandle:
@@ -239,10 +241,6 @@ def specification(
         return FunctionSpec(bundle=capture(function), **checked)
     except ValidationError as error:
         raise wrong(error.errors()) from error
-
-
-def _example(handle: FunctionHandle) -> str:
-    return f'curl -H "Authorization: Bearer $(ropewalk token)" -d {shlex.quote("{...}")} {handle.url}'
 
 
 functions = Functions()

@@ -9,6 +9,7 @@ deployed one.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from IPython.core import inputtransformer2, magic_arguments
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
-from ropewalk_core.errors import BadCode
+from ropewalk_core.errors import BadCode, BadInput
 from ropewalk_kernel.functions import functions
 from ropewalk_kernel.runs import runs
 from ropewalk_kernel.services import services
@@ -81,7 +82,7 @@ class RopewalkMagics(Magics):
             def double(x: int) -> int:
                 return 2 * x
         """
-        chosen: dict[str, Any] = dict(vars(OPTIONS.parse_argstring(line)))
+        chosen = _options_of(line)
         shell: Any = self.shell
         # The magic's own line counts: tracebacks then name the lines that the person sees in the cell.
         source = "\n" + _plain_python(cell)
@@ -115,11 +116,26 @@ def _defined(source: str, wanted: str) -> str:
     except SyntaxError as error:
         raise BadCode(f"The cell does not compile: {error.msg}.", field=f"cell line {error.lineno}") from error
     names = [one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-    if wanted and wanted not in names:
-        raise UsageError(f"The cell defines no function '{wanted}'. It defines: {', '.join(names) or 'none'}.")
     if not names:
-        raise UsageError("The cell defines no function. Write one with def.")
+        raise BadInput("The cell defines no function.", field="cell", hint="Write one with def.")
+    if wanted and wanted not in names:
+        raise BadInput(
+            f"The cell defines no function '{wanted[:60]}'.",
+            field="name",
+            hint=f"It defines {', '.join(names)}. For another name on the platform write --as NAME.",
+        )
     return wanted or names[-1]
+
+
+def _options_of(line: str) -> dict[str, Any]:
+    """Return the options of a line of ``%%function``."""
+    try:
+        return dict(vars(OPTIONS.parse_argstring(line)))
+    except (UsageError, ValueError) as error:  # the parser's own, and a quote that is never closed
+        said = re.fullmatch(r"argument ([^:]+): (.*)", str(error), re.DOTALL)
+        field, text = said.groups() if said else ("%%function", str(error))
+        hint = "See %%function? for its options and an example."
+        raise BadInput(f"{text[:1].upper()}{text[1:200]}.", field=field, hint=hint) from None
 
 
 def _plain_python(cell: str) -> str:

@@ -68,6 +68,7 @@ def test_curl_takes_a_fresh_token(platform: FakePlatform, notebook: Notebook) ->
     assert '-H "Authorization: Bearer $(ropewalk token)"' in command
     assert command.endswith("http://double--fn--ada.localhost:8001/")
     assert """'{"x": "it'"'"'s"}'""" in command
+    assert """-d '{"x": 1}'""" in functions.get("double").curl()
 
 
 def test_remove(platform: FakePlatform, notebook: Notebook) -> None:
@@ -77,17 +78,23 @@ def test_remove(platform: FakePlatform, notebook: Notebook) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "says"),
+    ("cell", "says", "where"),
     [
-        ("%%function\nx = 1", "defines no function"),
-        ("%%function other\ndef one(): pass", "no function 'other'"),
-        ("%%function --timeout soon\ndef one(): pass", "invalid float value"),
-        ("%%function --nonsense 1\ndef one(): pass", "unrecognized arguments"),
+        ("%%function\nx = 1", "defines no function", "cell"),
+        ("%%function Bad_Name\ndef one(): pass", "no function 'Bad_Name'", "name"),
+        ("%%function --as Bad_Name\ndef one(): pass", "'Bad_Name'", "name"),
+        ("%%function --timeout soon\ndef one(): pass", "Invalid float value", "--timeout"),
+        ("%%function --timeout 0\ndef one(): pass", "'timeout' must be more than 0", "timeout"),
+        ("%%function --nonsense 1\ndef one(): pass", "Unrecognized arguments", "%%function"),
+        ("%%function --as 'one\ndef one(): pass", "No closing quotation", "%%function"),
     ],
 )
-def test_wrong_use_is_one_sentence(platform: FakePlatform, notebook: Notebook, cell: str, says: str) -> None:
-    said = notebook.run(cell)
-    assert says in said + str(notebook.outcome.error_in_exec)
+def test_wrong_use_is_one_sentence(
+    platform: FakePlatform, notebook: Notebook, cell: str, says: str, where: str
+) -> None:
+    notebook.run(cell)
+    [said] = notebook.errors
+    assert says in said and f"Where: {where}" in said and "RW-BAD-" in said and "Next: " in said
     assert not platform.functions
 
 

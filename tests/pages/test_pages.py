@@ -233,6 +233,13 @@ async def test_acts_from_another_origin_are_refused(stage: Stage, browser: httpx
     assert "board" in stage.things.services
 
 
+async def test_samples_of_a_function_fit_its_parameters(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    page = await ask(browser, "/functions/digits")
+    assert """-d '{"pixels": 1}'""" in page.words and "digits(pixels=1)" in page.words
+    assert page.words.count('{"pixels": 1}') == 2  # the form starts with it too
+
+
 async def test_try_it_shows_the_answer_and_keeps_the_payload(stage: Stage, browser: httpx.AsyncClient) -> None:
     furnish(stage.things)
     answer = await browser.post("/functions/digits/call", data={"payload": '{"pixels": [1, 2]}'})
@@ -241,7 +248,7 @@ async def test_try_it_shows_the_answer_and_keeps_the_payload(stage: Stage, brows
     assert ("call", '{"pixels": [1, 2]}') in stage.things.acts
     stage.things.answer = FAILURE
     failed = await browser.post("/functions/digits/call", data={"payload": "[]"})
-    assert failed.status_code == 502
+    assert failed.status_code == FAILURE.status
     assert "ValueError: <b>x</b>" in Document(failed.text).words
     assert "<b>" not in failed.text
 

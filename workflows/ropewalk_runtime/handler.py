@@ -94,7 +94,7 @@ class Handler:
         self.is_async = inspect.iscoroutinefunction(function)
         try:
             self._hints = typing.get_type_hints(function)
-        except (NameError, TypeError, AttributeError):  # an annotation that only a type checker could resolve
+        except (NameError, TypeError, AttributeError, SyntaxError):  # words, or what only a type checker could resolve
             self._hints = {}
 
     @property

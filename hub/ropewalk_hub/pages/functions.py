@@ -7,7 +7,10 @@ to anybody but its owner; these pages show the signed-in person's own functions 
 from __future__ import annotations
 
 import asyncio
+import json
+import keyword
 import math
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 
+from ropewalk_core import samples
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.model import Actor, Call, Function, State
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see
@@ -69,9 +73,9 @@ def figures(calls: Sequence[Call], now: float) -> Figures:
 
 @dataclass(frozen=True)
 class Try:
-    """What the try-it form shows: the payload, and the answer or the failure."""
+    """What the try-it form shows: the payload (None for a sample), and the answer or the failure."""
 
-    payload: str = "{}"
+    payload: str | None = None
     answer: str | None = None
     seconds: float = 0.0
     problem: dict[str, object] | None = None
@@ -113,7 +117,7 @@ async def call(
     except RopewalkError as error:
         traceback = str(error.details.get("traceback", ""))
         tried = Try(payload, None, time.perf_counter() - started, error.problem(), traceback)
-        return await _show(request, actor, its, name, tried, status=200 if error.status < 500 else 502)
+        return await _show(request, actor, its, name, tried, status=error.status)
     seconds = time.perf_counter() - started
     text = answer[:_SHOWN].decode("utf-8", "replace")
     return await _show(request, actor, its, name, Try(payload, text, seconds))
@@ -140,17 +144,25 @@ async def _show(request: Request, actor: Actor, its: Platform, name: str, tried:
         figures=figures(calls, its.clock.wall()),
         away=away.problem() if away else None,
         tried=tried,
+        payload=_sample(one) if tried.payload is None else tried.payload,
         curl=_curl(one),
-        python=f'import ropewalk\n\n{_variable(name)} = ropewalk.functions.get("{name}")\n{_variable(name)}()',
+        python=_python(one),
     )
+
+
+def _sample(one: Function) -> str:
+    return json.dumps(samples.payload(one.revision.spec.bundle), ensure_ascii=False)
 
 
 def _curl(one: Function) -> str:
     return (
         f'curl -H "Authorization: Bearer $(ropewalk token)" \\\n'
-        f"     -H 'Content-Type: application/json' -d '{{}}' \\\n     {one.address}"
+        f"     -H 'Content-Type: application/json' -d {shlex.quote(_sample(one))} \\\n     {one.address}"
     )
 
 
-def _variable(name: str) -> str:
-    return name.replace("-", "_")
+def _python(one: Function) -> str:
+    variable = one.name.replace("-", "_")
+    variable += "_" if keyword.iskeyword(variable) else ""
+    call = samples.python(one.revision.spec.bundle, variable)
+    return f'import ropewalk\n\n{variable} = ropewalk.functions.get("{one.name}")\n{call}'

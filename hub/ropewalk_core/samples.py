@@ -1,0 +1,114 @@
+"""A call that fits a function, read from its captured source: what samples show and "Try it" starts with. Pure.
+
+The source is parsed and never run. Only what a call must give is sampled; a parameter without annotation gets 1. Not
+here: how a payload becomes arguments (``ropewalk_runtime.handler``). Rejected: the payload of the latest call, which
+may hold anything.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from ropewalk_core.model import Bundle
+
+_PLAIN: dict[str, Any] = {
+    "int": 1,
+    "float": 1.0,
+    "complex": 1.0,
+    "str": "text",
+    "bytes": "text",
+    "bool": True,
+    "None": None,
+    "dict": {"key": 1},
+    "Dict": {"key": 1},
+    "Mapping": {"key": 1},
+    "DataFrame": [{"column": 1.0}],
+}
+_LISTS = frozenset({"list", "List", "tuple", "Tuple", "set", "Set", "frozenset", "Sequence", "Iterable", "Collection"})
+_ARRAYS = frozenset({"ndarray", "NDArray", "ArrayLike", "Series", "Tensor"})
+_FIRST = frozenset({"Optional", "Union", "Annotated", "Final"})
+_DEEPEST = 10
+
+
+def arguments(bundle: Bundle) -> dict[str, Any]:
+    """Return a value for each parameter that a call must give, by name; empty when the source does not say."""
+    found = _definition(bundle)
+    if found is None:
+        return {}
+    args = found.args
+    named = [*args.posonlyargs, *args.args]
+    must = named[: len(named) - len(args.defaults)]
+    must += [one for one, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
+    return {one.arg: _value(one.annotation) for one in must}
+
+
+def payload(bundle: Bundle) -> Any:
+    """Return the same call as the JSON value of a payload."""
+    values = arguments(bundle)
+    found = _definition(bundle)
+    if len(values) == 1 and found is not None and [one.arg for one in found.args.posonlyargs] == list(values):
+        return next(iter(values.values()))  # it has no name from outside
+    return values
+
+
+def python(bundle: Bundle, name: str) -> str:
+    """Return the same call as Python writes it."""
+    found = _definition(bundle)
+    bare = {one.arg for one in found.args.posonlyargs} if found else set()
+    words = [repr(value) if key in bare else f"{key}={value!r}" for key, value in arguments(bundle).items()]
+    return f"{name}({', '.join(words)})"
+
+
+def _definition(bundle: Bundle) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    module, _, name = bundle.entry.partition(":")
+    path = module.replace(".", "/")
+    source = bundle.files.get(f"{path}.py", bundle.files.get(f"{path}/__init__.py", ""))
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    found = [one for one in body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and one.name == name]
+    return found[-1] if found else None
+
+
+def _value(hint: ast.expr | None, depth: int = 0) -> Any:
+    if hint is None or depth > _DEEPEST:
+        return 1
+    if isinstance(hint, ast.Constant) and isinstance(hint.value, str):
+        return _quoted(hint.value, depth)
+    if isinstance(hint, ast.BinOp):
+        return _value(hint.left if _name(hint.left) != "None" else hint.right, depth + 1)
+    inner = _inner(hint)
+    name = _name(hint.value if isinstance(hint, ast.Subscript) else hint)
+    if name == "Literal" and inner and isinstance(inner[0], ast.Constant):
+        return inner[0].value
+    if name in _FIRST and inner:
+        return _value(next((one for one in inner if _name(one) != "None"), None), depth + 1)
+    if name in _ARRAYS:
+        return [1.0, 2.0]
+    if name in _LISTS:
+        return [_value(inner[0] if inner else None, depth + 1)]
+    if inner and name in _PLAIN:
+        return {"key": _value(inner[-1], depth + 1)}
+    return _PLAIN.get(name, 1)
+
+
+def _quoted(text: str, depth: int) -> Any:
+    try:
+        return _value(ast.parse(text, mode="eval").body, depth + 1)
+    except (SyntaxError, ValueError, RecursionError):
+        return 1
+
+
+def _inner(hint: ast.expr) -> list[ast.expr]:
+    if not isinstance(hint, ast.Subscript):
+        return []
+    return list(hint.slice.elts) if isinstance(hint.slice, ast.Tuple) else [hint.slice]
+
+
+def _name(hint: ast.expr) -> str:
+    """Return the last word of a name such as ``np.ndarray``."""
+    if isinstance(hint, ast.Constant):
+        return "None" if hint.value is None else ""
+    return hint.attr if isinstance(hint, ast.Attribute) else hint.id if isinstance(hint, ast.Name) else ""

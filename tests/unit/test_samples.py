@@ -1,0 +1,58 @@
+"""The samples of a function fit it: the runtime itself takes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropewalk_core import samples
+from ropewalk_core.model import Bundle
+from ropewalk_runtime.handler import CALL_TYPE, Handler
+
+
+def bundle(source: str) -> Bundle:
+    return Bundle(files={"cell.py": source}, entry="cell:handler")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("", {}),
+        ("name='world'", {}),
+        ("value", {"value": 1}),
+        ("image: list[list[float]], threshold: float = 0.5", {"image": [[1.0]]}),
+        ("a: int, b: str, *, c: bool, d: dict[str, int] = {}", {"a": 1, "b": "text", "c": True}),
+        ("a: 'list[int]', b: Optional[str], c: None | float", {"a": [1], "b": "text", "c": 1.0}),
+        ("mode: Literal['fast', 'slow'], pixels: np.ndarray", {"mode": "fast", "pixels": [1.0, 2.0]}),
+        ("table: dict[str, list[int]], rest: 'not a type('", {"table": {"key": [1]}, "rest": 1}),
+        ("value: int, *more, **options", {"value": 1}),
+    ],
+)
+def test_what_must_be_given_is_sampled_by_its_annotation(parameters: str, expected: dict[str, Any]) -> None:
+    source = f"def handler({parameters}):\n    return 1\n"
+    assert samples.arguments(bundle(source)) == expected
+    names: dict[str, Any] = {}
+    code = "from __future__ import annotations\nfrom typing import *\n" + source.replace("np.ndarray", "list")
+    exec(compile(code, "cell", "exec", dont_inherit=True), names)
+    handler = Handler(names["handler"])
+    taken = handler.arguments(json.dumps(samples.payload(bundle(source))).encode(), "application/json").arguments
+    assert expected.items() <= dict(taken).items()
+    body = json.dumps({"kwargs": expected}).encode()
+    assert handler.arguments(body, CALL_TYPE).arguments == taken
+    call = samples.python(bundle(source), "handler")
+    assert eval(call, names) == 1
+
+
+def test_a_parameter_without_a_name_from_outside() -> None:
+    one = bundle("def handler(value: int, /):\n    return value\n")
+    assert (samples.payload(one), samples.python(one, "f")) == (1, "f(1)")
+
+
+@given(st.text(max_size=40), st.text(max_size=10))
+def test_no_source_breaks_it(source: str, entry: str) -> None:
+    assert isinstance(samples.arguments(Bundle(files={"cell.py": source}, entry=f"cell:{entry}")), dict)
+    assert samples.payload(Bundle(files={}, entry=entry)) == {}
