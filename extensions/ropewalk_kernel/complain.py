@@ -23,7 +23,8 @@ def explain(error: RopewalkError, trace: TracebackType | None = None) -> str:
     """Return the whole message of an error as text."""
     parts = []
     remote = str(error.details.get("traceback", "")).rstrip()
-    local = own_frames(trace)
+    # What a person's own lines raised inside of our call is the cause, and has the rest of the way.
+    local = own_frames(trace) + own_frames(error.__cause__.__traceback__ if error.__cause__ else None)
     if local:
         parts.append("".join(traceback.format_list(local)).rstrip())
     if remote:
@@ -47,9 +48,15 @@ def own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
     for frame in traceback.extract_tb(trace):
         line = frame.line or ""
         if _is_own(frame.filename) and not line.startswith("get_ipython().run_"):
-            file = f"cell [{cells[frame.filename]}]" if frame.filename in cells else frame.filename
+            file = f"cell [{cells[frame.filename]}]" if frame.filename in cells else _beside(frame.filename)
             frames.append(traceback.FrameSummary(file, frame.lineno, frame.name, lookup_line=False, line=line))
     return frames
+
+
+def _beside(file: str) -> str:
+    """Return a module's path as it lies beside the notebook."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else file
 
 
 def _is_own(file: str) -> bool:

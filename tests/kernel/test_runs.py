@@ -212,3 +212,14 @@ def test_every_running_step_has_its_turn_in_the_card_and_a_new_attempt_starts_ov
     again = run_of(State.RUNNING, step("train-0", State.RUNNING, attempt=2))
     assert tail.lines(again) == [*seen, "train-0 | train-0 says so"]
     assert tail.lines(again) == [*seen, "train-0 | train-0 says so"]
+
+
+def test_what_a_workflows_body_raises_shows_the_persons_lines_only(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run("import ropewalk\n@ropewalk.step\ndef train(x): return x\n")
+    notebook.run("@ropewalk.workflow\ndef tune(x):\n    return train(x + 1)\n")
+    notebook.run("tune.submit('a')")
+    text = notebook.errors[0]
+    assert text.index("tune.submit('a')") < text.index("return train(x + 1)") < text.index("RW-BAD-WORKFLOW")
+    assert "Where: tune, line 3" in text
+    assert "raised TypeError" in text
+    assert "ropewalk_workflows" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,13 @@ def ship(bundle: str, call: int, place: list[int]) -> str:
         lambda one: range(one),
         lambda one: float(one),
         lambda one: one.shape,
+        lambda one: one & 1,
+        lambda one: one @ one,
+        lambda one: one(),
+        lambda one: next(one),
+        lambda one: Path(one),
+        lambda one: 1 in one,
+        lambda one: one.__setitem__(0, 1),
     ],
 )
 def test_a_workflow_cannot_decide_by_a_result_that_is_not_known_yet(use: Callable[[Any], Any]) -> None:
@@ -49,6 +57,30 @@ def test_a_workflow_cannot_decide_by_a_result_that_is_not_known_yet(use: Callabl
 
     with pytest.raises(BadWorkflow, match="known only when the run runs"):
         guess.spec()
+
+
+def test_what_the_workflows_own_lines_raise_names_the_line_and_keeps_the_cause() -> None:
+    @workflow
+    def broken(depth: Any) -> Any:
+        train(1)
+        return train(depth + 1)
+
+    with pytest.raises(BadWorkflow, match="'broken' raised TypeError while its steps were put together: ") as caught:
+        broken.spec(depth="three")
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert caught.value.field == f"broken, line {broken.function.__code__.co_firstlineno + 3}"
+
+
+def test_a_step_called_wrongly_is_named_with_the_argument() -> None:
+    @workflow
+    def wrong() -> Any:
+        return train(depht=1)
+
+    with pytest.raises(BadWorkflow, match=r"The step 'train' cannot be called so: .*'depht'"):
+        wrong.spec()
+    for items in (5, None):
+        with pytest.raises(BadWorkflow, match=r"train\.map\(\.\.\.\) takes a list"):
+            train.map(items)
 
 
 def test_tasks_have_names_of_their_own_whatever_steps_are_called() -> None:

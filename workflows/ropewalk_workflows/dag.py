@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -87,12 +88,22 @@ class Step:
             raise BadWorkflow(f"The step '{self.name}' takes no argument to map over.", field=self.name)
         graph = _tracing.get()
         if graph is None:
-            return [self.function(**{first: item}, **common) for item in items]
+            return [self.function(**{first: item}, **common) for item in self._listed(items)]
         if not isinstance(items, Output):
-            items = list(items)
+            items = self._listed(items)
         bound = self._bind((), {first: None, **common})
         del bound[first]
         return graph.add(self, bound, over=(first, items))
+
+    def _listed(self, items: Any) -> list[Any]:
+        try:
+            return list(items)
+        except TypeError as error:
+            raise BadWorkflow(
+                f"{self.name}.map(...) takes a list, or the result of a step that returns one; not "
+                f"{type(items).__name__}.",
+                field=f"{self.name}.map",
+            ) from error
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -139,6 +150,19 @@ class Output:
     def __getitem__(self, key: Any) -> NoReturn:
         self._unknown("look into")
 
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        self._unknown("change")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: what a step returned can be called in another step only."""
+        self._unknown("call")
+
+    def __next__(self) -> NoReturn:
+        self._unknown("loop over")
+
+    def __fspath__(self) -> str:
+        self._unknown("open")
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
@@ -149,6 +173,9 @@ class Output:
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operate
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _operate
+    __matmul__ = __rmatmul__ = __divmod__ = __rdivmod__ = __pos__ = __invert__ = __round__ = __complex__ = _operate
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operate
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operate
     __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __index__ = _operate
 
     def __eq__(self, other: object) -> bool:
@@ -254,11 +281,25 @@ class Workflow:
                 field=self.name,
                 hint="Give it a case in which it does not call itself again.",
             ) from None
+        except RopewalkError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
         finally:
             _tracing.reset(token)
         if not graph.tasks:
             raise BadWorkflow(f"The workflow '{self.name}' calls no step.", field=self.name)
         return graph
+
+    def _failed(self, error: Exception) -> BadWorkflow:
+        """Return what to say when the person's own lines raised; their traceback is that of the cause."""
+        file = self.function.__code__.co_filename
+        lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+        return BadWorkflow(
+            f"The workflow '{self.name}' raised {type(error).__name__} while its steps were put together: {error}",
+            field=f"{self.name}, line {lines[-1]}" if lines else self.name,
+            hint="Correct that line. The workflow only connects steps; work on their results belongs into a step.",
+        )
 
     def spec(self, *args: Any, fresh: bool = False, **kwargs: Any) -> RunSpec:
         """Return what would be submitted: manifest, code and values."""
