@@ -136,7 +136,7 @@ class Bundle(Noun):
     the line at which it starts, so that tracebacks name the person's own lines.
     """
 
-    files: dict[str, str]
+    files: dict[str, str] = Field(description="By path; empty in lists and events, where nobody reads code")
     entry: str
     origin: dict[str, str] = Field(default_factory=dict)
     imports: tuple[str, ...] = Field(default=(), description="Top-level modules the code imports")
@@ -176,6 +176,12 @@ class Function(Noun):
     address: str = ""
     created: float = Field(default_factory=time.time)
     unchanged: bool = Field(default=False, description="True when a deploy found the same content in place")
+
+    def summary(self) -> Function:
+        """Return it as lists and events show it: without its code, which may be long."""
+        bundle = self.revision.spec.bundle.model_copy(update={"files": {}, "origin": {}})
+        spec = self.revision.spec.model_copy(update={"bundle": bundle})
+        return self.model_copy(update={"revision": self.revision.model_copy(update={"spec": spec})})
 
 
 class Call(Noun):

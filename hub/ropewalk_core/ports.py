@@ -109,7 +109,7 @@ class Functions(Protocol):
         """Return one function, or raise `NotFound`."""
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
-        """Return a page of the person's functions by name."""
+        """Return a page of the person's functions by name, as summaries without code."""
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """Return the latest calls, newest first."""

@@ -150,7 +150,7 @@ class FunctionsClient(Resource):
     noun = "functions"
 
     async def list(self, *, after: str = "", limit: int | None = None, owner: str = "") -> Page[Function]:
-        """Return one page by name."""
+        """Return one page by name, as summaries without code."""
         return await self._page(Function, await self._path(owner), after=after, limit=limit)
 
     async def all(self, *, owner: str = "") -> AsyncIterator[Function]:

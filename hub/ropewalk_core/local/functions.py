@@ -34,7 +34,6 @@ from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, Worke
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import (
     Actor,
-    Bundle,
     Call,
     Function,
     FunctionRoute,
@@ -150,7 +149,7 @@ class LocalFunctions:
         """See `Functions.list`."""
         limit = max(1, min(limit, 500))
         records = self._journal.page(KIND, owner, after=after, limit=limit + 1)
-        items = tuple(_function(one) for one in records[:limit])
+        items = tuple(_function(one).summary() for one in records[:limit])
         return Page(items=items, next=items[-1].name if len(records) > limit else "")
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
@@ -366,21 +365,12 @@ def _function(record: Record) -> Function:
 
 
 def _route(function: Function) -> FunctionRoute:
-    spec = function.revision.spec
-    bare = Bundle(files={}, entry=spec.bundle.entry, imports=spec.bundle.imports, digest=spec.bundle.digest)
-    return FunctionRoute(
-        owner=function.owner,
-        name=function.name,
-        revision=function.revision.id,
-        spec=spec.model_copy(update={"bundle": bare}),
-    )
+    bare = function.summary().revision
+    return FunctionRoute(owner=function.owner, name=function.name, revision=bare.id, spec=bare.spec)
 
 
 def _visible(function: Function) -> dict[str, Any]:
-    """Return the function as an event shows it: without its code, which may be long."""
-    body = function.model_dump(mode="json")
-    body["revision"]["spec"]["bundle"] |= {"files": {}, "origin": {}}
-    return body
+    return function.summary().model_dump(mode="json")
 
 
 def _revision(spec: FunctionSpec, environment: str) -> str:

@@ -40,8 +40,10 @@ class FunctionsContract:
         return FunctionSpec(**(wish | changes))
 
     async def test_what_was_deployed_is_there(self, functions: GuardedFunctions) -> None:
-        """An acknowledged revision is seen at once."""
+        """An acknowledged revision is seen at once, whole; lists leave its code out."""
         deployed = await functions.deploy(ADA, "ada", self.spec())
+        [listed] = (await functions.list(ADA, "ada")).items
+        assert listed == deployed.summary() and not listed.revision.spec.bundle.files
         seen = await functions.get(ADA, "ada", "double")
         assert seen.revision.id == deployed.revision.id
         assert seen.revision.spec.bundle.files == self.spec().bundle.files

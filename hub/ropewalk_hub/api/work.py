@@ -136,7 +136,7 @@ async def get_service_logs(
 
 @router.get("/functions/{owner}", tags=["functions"], operation_id="list_functions", responses=problems(404))
 async def list_functions(actor: Signed, its: Its, owner: str, after: After = "", limit: Limit = 50) -> Page[Function]:
-    """Return a page of a person's functions by name."""
+    """Return a page of a person's functions by name, as summaries: `files` of their bundles are empty."""
     return await its.functions.list(actor, owner, after=after, limit=limit)
 
 
