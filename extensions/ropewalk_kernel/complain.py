@@ -13,7 +13,6 @@ from typing import Any
 
 from IPython import get_ipython
 
-from ropewalk_core.client import platform_origin
 from ropewalk_core.errors import RopewalkError, help_address
 
 _OURS = ("ropewalk_core", "ropewalk_kernel", "ropewalk_workflows", "ropewalk_runtime", "ropewalk_devices")
@@ -21,6 +20,8 @@ _OURS = ("ropewalk_core", "ropewalk_kernel", "ropewalk_workflows", "ropewalk_run
 
 def explain(error: RopewalkError, trace: TracebackType | None = None) -> str:
     """Return the whole message of an error as text."""
+    from ropewalk_core.client import platform_origin  # half a second, which no kernel's start should cost
+
     parts = []
     remote = str(error.details.get("traceback", "")).rstrip()
     # What a person's own lines raised inside of our call is the cause, and has the rest of the way.

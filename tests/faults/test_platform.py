@@ -3,111 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import signal
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from ropewalk_core.process_table import seen, tree
-from ropewalk_core.processes import Processes, run
-from tests.faults.test_supervisor import free_port
+from ropewalk_core.processes import run
+from tests.platform_rig import OWN, ROPEWALK, House, until
 
-ROPEWALK = str(Path(os.sys.prefix) / "bin" / "ropewalk")  # type: ignore[attr-defined]
-OWN = ("proxy", "platform", "hub", "gateway", "engine", "host")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-class House:
-    """A running platform in a scratch home, and the questions that the tests ask it."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="rw-"))
-        self.home = self.folder / "home"
-        self.port = free_port()
-        self.processes = Processes(self.home / "run" / "processes")
-
-    def ropewalk(self, *words: str) -> Any:
-        """Run a command and return what it printed as JSON."""
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
-        done = run([ROPEWALK, *words, "--home", str(self.home), "--json"], env=env, timeout=120)
-        assert done.out, (words, done.err)
-        return json.loads(done.out)
-
-    def up(self) -> dict[str, Any]:
-        facts: dict[str, Any] = self.ropewalk("up", "--port", str(self.port), "--detach")
-        return facts
-
-    def pid(self, name: str) -> int:
-        found = self.processes.find(f"platform.{name}")
-        return found.pid if found else 0
-
-    def door(self, path: str, host: str = "localhost", **more: Any) -> httpx.Response:
-        """Ask the platform's door."""
-        headers = {"Host": f"{host}:{self.port}", "Origin": f"http://localhost:{self.port}", **more.pop("headers", {})}
-        with httpx.Client(timeout=20, headers=headers) as client:
-            return client.request(more.pop("method", "GET"), f"http://127.0.0.1:{self.port}{path}", **more)
-
-    def api(self, method: str, path: str, **more: Any) -> Any:
-        """Ask the API as the first administrator."""
-        transport = httpx.HTTPTransport(uds=str(self.home / "run" / "platform.sock"))
-        with httpx.Client(transport=transport, base_url="http://platform", timeout=20) as inside:
-            token = inside.post("/internal/token", json={"audience": "api", "account": ""}).json()["token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        answer = self.door(f"/api/v1/{path}", method=method, headers=headers, **more)
-        assert answer.status_code < 400, answer.text
-        return answer.json()
-
-    def notebook(self) -> dict[str, Any]:
-        """Return the first administrator's notebook."""
-        found: dict[str, Any] = self.api("GET", "notebooks/ann")["items"][0]
-        return found
-
-    def leftovers(self) -> list[str]:
-        """Return the command lines of processes that belong to this home."""
-        lines = run(["ps", "-eo", "args"]).out.splitlines()
-        return [line for line in lines if str(self.home) in line and "ps -eo" not in line]
-
-    def end(self) -> None:
-        """End everything, whatever state it is in."""
-        with contextlib.suppress(AssertionError):
-            self.ropewalk("down")
-        self.processes.sweep(grace=0.2)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def until(true: Callable[[], Any], patience: float = 40.0, every: float = 0.1) -> Any:
-    """Wait until something is so; questions that fail meanwhile are asked again."""
-    deadline = time.monotonic() + patience
-    while True:
-        with contextlib.suppress(httpx.HTTPError, AssertionError, KeyError, ValueError):
-            if answer := true():
-                return answer
-        assert time.monotonic() < deadline
-        time.sleep(every)
 
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
     one = House()
     facts = one.up()
-    link = facts["first"].partition(str(one.port))[2]
-    form = {"account": "ann", "password": "correct horse battery", "full_name": "Ann"}
-    assert one.door(link, method="POST", data=form).status_code == 303
+    one.sign_up(facts["first"])
     yield one
     one.end()
 
 
 def test_a_notebook_starts(house: House) -> None:
-    house.api("POST", "notebooks/ann/start", json={})
-    until(lambda: house.notebook()["status"]["state"] == "running")
+    house.start_notebook()
     assert house.processes.alive("notebook.ann")
     # Signed out: the server sends a visitor to sign in, so the way to it is open and nobody gets in.
     assert house.door("/user/ann/lab", host="ann.localhost").status_code == 302
