@@ -1,4 +1,7 @@
-"""Writes ``docs/settings.md`` from the settings' own words: ``python -m tests.reference``. A test compares the two."""
+"""Writes ``docs/settings.md`` and ``docs/errors.md`` from the words in the code: ``python -m tests.reference``.
+
+Tests compare them.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ropewalk_core import settings
+from ropewalk_core import errors, settings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+ERRORS = PAGE.with_name("errors.md")
+_ERRORS_HEAD = """# Errors
+
+Every failure that you see has a code, one sentence that says what is wrong, and a next step. The codes never change
+their meaning. Over REST an error is JSON with `code`, `message`, `hint`, `field`, `details`, and `type`, the address of
+its explanation; the status of each is below. The command line leaves with 2 for wrong use, 3 for refused, 4 for not
+found, 75 for "try later" and 1 for all else.
+
+A running platform shows this page at `/help/errors`. This file is written by `python -m tests.reference` from
+`hub/ropewalk_core/errors.py`.
+"""
 _HEAD = """# Settings
 
 Every knob of a home. In brackets: the default, and the name in the environment. A value is taken from, in this order:
@@ -85,5 +99,16 @@ def page() -> str:
     return text
 
 
+def errors_page() -> str:
+    """Return the page of all codes."""
+    text = _ERRORS_HEAD
+    for one in errors.documented():
+        words = " ".join((inspect.getdoc(one) or "").split())
+        text += f"\n## {one.code}\n\nStatus {one.status}. {words}\n\n> {one.example}\n\n"
+        text += f"**Next:** {one.default_hint}\n"
+    return text
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    ERRORS.write_text(errors_page())

@@ -18,6 +18,7 @@ from ropewalk_core.wrong import wrong
 from ropewalk_hub.issuer.pages import ask_to_sign_in
 from ropewalk_hub.pages.render import render_error
 
+PROBLEM = "application/problem+json"
 log = logging.getLogger("ropewalk.platform")
 
 
@@ -42,7 +43,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _answer(request: Request, error: RopewalkError) -> Response:
     if not _wants_page(request):
-        return JSONResponse(error.problem(), error.status)
+        origin = request.app.state.platform.settings.door.origin
+        return JSONResponse(error.problem(origin=origin), error.status, media_type=PROBLEM)
     if isinstance(error, Unauthenticated):
         return await ask_to_sign_in(request, request.app.state.platform.issuer)
     return render_error(request, error)
@@ -56,11 +58,11 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == 404:
-        return await _on_error(request, NotFound("There is no such page."))
-    return JSONResponse(
-        BadInput("This cannot be asked here.", hint="The interface is described at /api/v1/openapi.json.").problem(),
-        status,
-    )
+        hint = "Go home and look for it from there; its address may be misspelled."
+        return await _on_error(request, NotFound("There is no such page.", hint=hint))
+    refusal = BadInput("This cannot be asked here.", hint="The interface is described at /api/v1/openapi.json.")
+    origin = request.app.state.platform.settings.door.origin
+    return JSONResponse(refusal.problem(origin=origin), status, media_type=PROBLEM)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -52,7 +52,8 @@ def _examined(check: Callable[[Settings], Line], settings: Settings) -> Line:
     except RopewalkError as error:
         return _problem(check.__name__.strip("_"), error.message, error.hint)
     except OSError as error:
-        return _problem(check.__name__.strip("_"), f"cannot be checked: {error.strerror}", "Check it by hand.")
+        hint = f"Look whether you may read it: ls -ld {error.filename or settings.home}"
+        return _problem(check.__name__.strip("_"), f"cannot be checked: {error.strerror}", hint)
 
 
 def _system(settings: Settings) -> Line:

@@ -18,6 +18,7 @@ from ropewalk_core.errors import Internal, Limited, NotFound, RopewalkError, Una
 
 _SAME_START = 60.0
 """Seconds within which a server's token is made and the server is said to have started."""
+RESTART = "Stop your notebook on the Notebooks page, and start it again."
 AWAY = "JupyterHub does not answer; it is being restarted."
 
 
@@ -111,7 +112,7 @@ class HubClient:
         """Return the model of whoever a hub token belongs to, or raise `Unauthenticated`."""
         response = await self._send("GET", "/user", None, headers={"Authorization": f"token {token}"})
         if response.status_code in (401, 403, 404):
-            raise Unauthenticated("The hub does not know this token.", hint="Restart your notebook server.")
+            raise Unauthenticated("The hub does not know this token.", hint=RESTART)
         if response.status_code != 200:
             raise _error(response)
         model: dict[str, Any] = response.json()

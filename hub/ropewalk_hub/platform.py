@@ -31,7 +31,7 @@ from ropewalk_devices.inventory import discover
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.closing import Closing
 from ropewalk_hub.gateway_feed import GatewayFeed
-from ropewalk_hub.hub_client import HubClient
+from ropewalk_hub.hub_client import RESTART, HubClient
 from ropewalk_hub.issuer import Issuer
 from ropewalk_hub.issuer.grants import Client
 from ropewalk_hub.issuer.identity import IssuerIdentity
@@ -96,7 +96,7 @@ class Platform:
         account = self.issuer.accounts.get(name) if model.get("kind") == "user" else None
         own = f"users:activity!user={name}" in (model.get("scopes") or ())
         if account is None or account.state != "active" or not own:
-            raise Unauthenticated("This hub token is not one of a notebook server.", hint="Restart your server.")
+            raise Unauthenticated("This hub token is not one of a notebook server.", hint=RESTART)
         return Actor(
             account=account.name,
             subject=account.subject,

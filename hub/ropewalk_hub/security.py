@@ -185,7 +185,7 @@ class Guard:
             return self._planted(method, path, query)
         if not allowed_origin(method, headers, path, self._door.origin):
             error = WrongOrigin("This request did not come from a page of the platform, so it was refused.")
-            return JSONResponse(error.problem(), error.status)
+            return JSONResponse(error.problem(origin=self._door.origin), error.status)
         return None
 
     def _planted(self, method: str, path: str, query: str) -> Response:
@@ -199,8 +199,9 @@ class Guard:
             target = "/" + quote(path.lstrip("/"), safe="/:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
             response = RedirectResponse(target, 307)
         else:
-            error = WrongOrigin("Another page has planted a second sign-in here. It is removed.", hint="Send it again.")
-            response = JSONResponse(error.problem(), error.status)
+            hint = "Load the page again, and send your form once more."
+            error = WrongOrigin("Another page has planted a second sign-in here. It is removed.", hint=hint)
+            response = JSONResponse(error.problem(origin=self._door.origin), error.status)
         labels, parts = self._door.host.split("."), path.split("/")[1:_DEEPEST]
         folders = ["/".join(["", *parts[:count]]) for count in range(1, len(parts) + 1) if parts[count - 1]]
         for domain in (".".join(labels[start:]) for start in range(len(labels))):

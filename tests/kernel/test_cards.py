@@ -176,11 +176,12 @@ def test_names_under_localhost_are_reached_on_the_loopback() -> None:
     assert place("https://digits--fn--ada.people.example/")[0] == "https://digits--fn--ada.people.example/"
 
 
-def test_an_error_explains_itself() -> None:
+def test_an_error_explains_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROPEWALK_HOST", "localhost:8000")
     error = UserCodeFailed("It failed.", field="cell line 2", details={"traceback": "Traceback\nValueError: no"})
     text = complain.explain(error)
     assert re.search(r"ValueError: no\nRW-USER-CODE It failed\.\nWhere: cell line 2\nNext: Look at", text)
-    assert text.endswith("docs/errors.md#rw-user-code")
+    assert text.endswith("More: http://localhost:8000/help/errors#RW-USER-CODE")
 
 
 def test_a_picture_has_both_forms() -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from ropewalk_core.errors import Unavailable
+from ropewalk_core.errors import Unavailable, documented
 from ropewalk_core.journal import Append
 from ropewalk_core.model import State, Status
 from ropewalk_core.testing import take
@@ -343,3 +343,17 @@ def test_an_event_stays_on_its_line() -> None:
     text = encode(event)
     assert text.count("\n") == 4 and text.startswith("id: 7\nevent: change\ndata: ")
     assert json.loads(text.splitlines()[2].removeprefix("data: "))["name"] == event.name
+
+
+async def test_every_code_is_explained_to_everybody(stage: Stage, browser: httpx.AsyncClient) -> None:
+    stranger = stage.client(signed=False)
+    for client in (browser, stranger):
+        page = await ask(client, "/help/errors")
+        for one in documented():
+            assert any(section.get("id") == one.code for section in page.all("section"))
+            assert one.default_hint.replace("`", "") in page.words
+    missing = Document((await browser.get("/services/nothing")).text)
+    assert "/help/errors#RW-NOT-FOUND" in [one.get("href") for one in missing.all("a")]
+    refused = await stranger.post("/sign-in", data={"account": "ada", "password": "wrong"})
+    assert "/help/errors#RW-SIGN-IN" in refused.text
+    await stranger.aclose()

@@ -147,6 +147,19 @@ def test_no_platform_here(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert "ropewalk up" in capsys.readouterr().err
 
 
+def test_an_error_links_to_its_explanation_where_a_platform_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("API", "HOST", "PEOPLE"):
+        monkeypatch.delenv(f"ROPEWALK_{name}", raising=False)
+    words = ["services", "list", "--home", str(tmp_path)]
+    assert cli.main(words) == 75 and "/help/errors" not in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "ready.json").touch()
+    assert cli.main(words) == 75
+    assert "http://localhost:8000/help/errors#RW-UNAVAILABLE" in capsys.readouterr().err
+
+
 def test_every_error_has_an_exit_code() -> None:
     from ropewalk_core.cli.output import exit_code
 

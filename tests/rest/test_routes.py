@@ -141,6 +141,12 @@ async def test_broken_json_is_said(http: httpx.AsyncClient, content: bytes) -> N
     assert answer.status_code == 422 and answer.json()["code"] == "RW-BAD-INPUT", answer.text
 
 
+async def test_a_problem_names_the_page_that_explains_it(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/api/v1/services/ada/nothing")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"].endswith("/help/errors#RW-NOT-FOUND") and answer.json()["type"].startswith("http://")
+
+
 async def test_a_body_over_the_limit_is_refused(http: httpx.AsyncClient) -> None:
     async def endless() -> Any:
         while True:

@@ -75,6 +75,7 @@ def test_public_routes_say_why(stage: Stage) -> None:
     # Whoever makes another one public changes this list, and thinks.
     assert {one.path for one in public} == {
         "/.well-known/openid-configuration",
+        "/help/errors",
         "/oidc/authorize",
         "/oidc/end-session",
         "/oidc/jwks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import re
 from pathlib import Path
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 
 from ropewalk_core import errors
 from ropewalk_core.errors import RopewalkError
+from tests import reference
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 classes = [one for one in errors.all_errors() if one is not RopewalkError and one.__module__ == errors.__name__]
 texts = st.text(max_size=40)
+SOURCES = [path for folder in ("hub", "extensions", "workflows") for path in (PAGE.parents[1] / folder).rglob("*.py")]
 
 
 def test_codes_are_distinct_and_of_one_form() -> None:
@@ -24,14 +27,22 @@ def test_codes_are_distinct_and_of_one_form() -> None:
     assert all(re.fullmatch(r"RW(-[A-Z]+)+", code) for code in codes)
 
 
-def test_every_code_has_its_page_and_nothing_else_has() -> None:
-    sections = re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]
-    found = {section.split("\n", 1)[0]: section for section in sections}
-    assert set(found) == {one.code for one in classes}
-    for one in classes:
-        text = found[one.code]
-        assert f"Status {one.status}" in text, one.code
-        assert "\n> " in text and "**Next:**" in text, one.code
+def test_the_page_says_what_the_code_says() -> None:
+    assert PAGE.read_text() == reference.errors_page(), "run `python -m tests.reference`"
+    assert set(errors.documented()) == set(classes)
+    assert all(one.example and one.__doc__ for one in classes)
+
+
+def test_every_hint_is_a_step_that_somebody_can_take() -> None:
+    verb, what = r"(please )?(try|check|look at|send|correct)", r"(it|both|this|the input)"
+    empty = re.compile(rf"{verb}( {what})?( and (try|send)( it)?)?( again)?( later)?\.?", re.IGNORECASE)
+    hints = {(one.code, one.default_hint) for one in errors.all_errors()}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "hint" and isinstance(node.value, ast.Constant):
+                hints.add((f"{path.name}:{node.value.lineno}", str(node.value.value)))
+    assert [one for one in sorted(hints) if empty.fullmatch(one[1]) or len(one[1]) < 10] == []
+    assert len(hints) > 50
 
 
 def test_the_drawn_tree_is_the_real_one() -> None:

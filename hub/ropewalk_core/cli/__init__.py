@@ -13,11 +13,12 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from ropewalk_core.cli import platform, work
 from ropewalk_core.cli.output import echo, fail
 from ropewalk_core.cli.parsing import Parser, Subparsers, common
-from ropewalk_core.client import connect
+from ropewalk_core.client import connect, platform_origin
 from ropewalk_core.errors import RopewalkError
 
 __all__ = ["Parser", "Subparsers", "build_parser", "common", "echo", "main"]
@@ -58,13 +59,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(words)
         return int(asyncio.run(_ask(arguments)) if "ask" in arguments else arguments.run(arguments))
     except RopewalkError as error:
-        return fail(error, as_json="--json" in words)
+        return fail(error, as_json="--json" in words, origin=platform_origin(_home(words)))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read our output has left; keep the interpreter from complaining while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _home(words: Sequence[str]) -> Path | None:
+    """Return the home that a command names, also where the rest of it cannot be read."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--home", type=Path)
+    try:
+        found: Path | None = parser.parse_known_args(words)[0].home
+    except argparse.ArgumentError:
+        return None
+    return found
 
 
 async def _ask(arguments: argparse.Namespace) -> int:

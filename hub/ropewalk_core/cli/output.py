@@ -22,6 +22,7 @@ from ropewalk_core.errors import (
     RopewalkError,
     Unauthenticated,
     Unavailable,
+    help_address,
 )
 from ropewalk_core.model import Status
 
@@ -50,13 +51,15 @@ def exit_code(error: RopewalkError) -> int:
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
 
 
-def fail(error: RopewalkError, *, as_json: bool) -> int:
-    """Say what went wrong and what to do, and return the exit code."""
+def fail(error: RopewalkError, *, as_json: bool, origin: str = "") -> int:
+    """Say what went wrong, what to do and where more is said, and return the exit code."""
     if as_json:
-        echo(json.dumps(error.problem()), error=True)
+        echo(json.dumps(error.problem(origin=origin)), error=True)
     else:
         problem = error.problem()
         echo(f"ropewalk: {clean(problem['message'])} [{problem['code']}]\n  {clean(problem['hint'])}", error=True)
+        if origin:
+            echo(f"  {help_address(origin, error.code)}", error=True)
         if trace := problem["details"].get("traceback"):
             echo(clean(str(trace), lines=True), error=True)
     return exit_code(error)

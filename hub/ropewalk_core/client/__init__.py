@@ -26,6 +26,7 @@ from ropewalk_core.client.nouns import (
 )
 from ropewalk_core.client.tokens import FixedToken, HomeToken, HubToken, NoToken, Token, Tokens, TokenSource
 from ropewalk_core.client.wire import Wire
+from ropewalk_core.errors import RopewalkError
 from ropewalk_core.model import Account, Event, Page, Template
 from ropewalk_core.placement import Inventory
 
@@ -45,6 +46,7 @@ __all__ = [
     "Tokens",
     "WorkflowsClient",
     "connect",
+    "platform_origin",
 ]
 
 
@@ -102,6 +104,18 @@ class Client(Resource):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def platform_origin(home: Path | None = None) -> str:
+    """Return the address people use for the platform around us, or of a home whose platform is up; empty for none."""
+    host, people = (settings.read_environment(f"ROPEWALK_{name}") for name in ("HOST", "PEOPLE"))
+    if host and home is None:
+        return f"{people.partition('://')[0] or 'http'}://{host}"
+    try:
+        chosen = settings.load(home)
+    except RopewalkError:
+        return ""
+    return chosen.door.origin if (chosen.run / "ready.json").exists() else ""
 
 
 def connect(

@@ -139,7 +139,7 @@ def _refused(answer: Answer) -> Response:
     reason = str(body.get("error_description") or body.get("error") or "invalid_request")
     raise BadInput(
         f"The program that sent you here asked wrongly: {reason[:200]}",
-        hint="Go back and try again; if it happens again, tell its author.",
+        hint="Start again from that program's own page. If it comes again, show this sentence to whoever runs it.",
         details={"error": str(body.get("error", ""))},
     )
 

@@ -27,6 +27,7 @@ from ropewalk_hub.issuer.tokens import Tokens
 from ropewalk_hub.issuer.vault import Vault
 
 WRONG = "The account or the password is wrong."
+_LOOK_AGAIN = "Look whether Caps Lock is on, and type the short name of your account, not your full name."
 _FIRST = ("first", "", "link")
 
 
@@ -114,7 +115,7 @@ class Issuer:
         self.guesses.begin(name, address)
         proven = self.accounts.verify(name if is_name(name) else "", password)
         if proven is None:
-            raise Unauthenticated(WRONG, hint="Check both and try again.", field="password")
+            raise Unauthenticated(WRONG, hint=_LOOK_AGAIN, field="password")
         account, credential = proven
         self.guesses.forgive(name, address)
         self.accounts.check_active(account)
@@ -155,7 +156,8 @@ class Issuer:
         self.guesses.begin(actor.account, address)
         proven = self.accounts.verify(actor.account, old)
         if proven is None:
-            raise BadInput("The present password is wrong.", field="old", hint="Check it and try again.")
+            hint = "Type the password that you signed in with; Caps Lock may be on."
+            raise BadInput("The present password is wrong.", field="old", hint=hint)
         account, credential = proven
         self.guesses.forgive(actor.account, address)
         ends = self.ends_of(actor.account)

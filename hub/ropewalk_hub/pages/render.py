@@ -48,6 +48,7 @@ def environment() -> Environment:
         pretty=words.pretty,
         brief=words.brief,
         plural=words.plural,
+        ticked=words.ticked,
     )
     made.globals.update(state=words.state, sign=words.sign, asset=static.address, sections=SECTIONS)
     return made

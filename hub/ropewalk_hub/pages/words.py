@@ -29,6 +29,12 @@ _SHAPES: dict[State, str] = {
 }
 
 
+def ticked(text: str) -> Markup:
+    """Return our own text with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(one) if at % 2 else one for at, one in enumerate(parts))
+
+
 def sign(state: State | str) -> Markup:
     """Return the sign of a state as a small drawing; the word always stands beside it."""
     shape = _SHAPES[State(state)]
