@@ -19,11 +19,12 @@ from ropewalk_core import settings as settings_module
 from ropewalk_core.cli.output import echo, table
 from ropewalk_core.cli.parsing import Subparsers, common
 from ropewalk_core.errors import BadInput, Internal, RopewalkError, Unavailable, from_problem
+from ropewalk_core.local import sandbox
 from ropewalk_core.placement import format_size
 from ropewalk_core.process_table import proportional_memory, seen, send, tree
 from ropewalk_core.processes import Processes, become
 from ropewalk_core.settings import Settings
-from ropewalk_hub import doctor, home, siblings
+from ropewalk_hub import doctor, home, siblings, sockets
 from ropewalk_hub.supervisor import PREFIX, greeting
 
 _READY, _DOWN, _POLL = 90.0, 60.0, 0.05
@@ -74,9 +75,25 @@ def check_system(system: str = sys.platform) -> None:
         raise BadInput(f"{sentence}.", field="system", hint=hint)
 
 
+def check_start(settings: Settings) -> None:
+    """Refuse what cannot start while nothing has been made.
+
+    A home that exists may have left processes on its ports, which the supervisor ends first; so only it can judge then.
+
+    Raises
+    ------
+    BadInput
+        If the folder cannot be used, or a port of a new home is taken.
+    """
+    sandbox.check_folder(settings)
+    if not settings.home.exists():
+        sockets.listen(settings).close()
+
+
 def _up(arguments: argparse.Namespace) -> int:
     check_system()
     settings = settings_module.load(arguments.home, door_port=arguments.port, folder=arguments.folder)
+    check_start(settings)
     argv = [sys.executable, "-m", "ropewalk_hub.supervisor", "--home", str(settings.home)]
     argv += ["--port", str(settings.door.port)]
     argv += ["--json"] if arguments.json or arguments.detach else []

@@ -140,3 +140,24 @@ def test_a_home_that_nobody_holds(tmp_path: Path) -> None:
         hold.say(address="http://localhost:1")
         held = home_module.holder(tmp_path)
         assert held and held["address"] == "http://localhost:1"
+
+
+@pytest.mark.parametrize(("name", "words"), [("notes.txt", "is a file"), ("nowhere", "There is no folder")])
+def test_up_names_a_folder_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    assert cli.main(["up", str(tmp_path / name), "--home", str(tmp_path / "home")]) == 2
+    said = capsys.readouterr().err
+    assert words in said and name in said and "folder" in said.lower()
+    assert not (tmp_path / "home").exists()
+
+
+def test_up_makes_nothing_where_its_port_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert cli.main(["up", "--port", port, "--home", str(tmp_path / "home"), "--detach"]) == 2
+    assert f"Port {port}" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()

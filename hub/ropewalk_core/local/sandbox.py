@@ -177,8 +177,12 @@ def check_folder(settings: Settings) -> None:
     folder = settings.folder
     if folder is None:
         return
+    if folder.exists() and not folder.is_dir():
+        hint = f"Give the folder that it lies in: {folder.parent}"
+        raise BadPath(f"{folder} is a file; FOLDER must be a folder.", field="FOLDER", hint=hint)
     if not folder.is_dir():
-        raise BadPath(f"There is no folder {folder}.", field="FOLDER", hint="Give a folder that exists.")
+        hint = "Make it first, or give a folder that exists."
+        raise BadPath(f"There is no folder {folder}.", field="FOLDER", hint=hint)
     if folder in _SYSTEM or Path("/usr") in (folder, *folder.parents) or Path("/etc") in folder.parents:
         raise BadPath(f"{folder} belongs to the system.", field="FOLDER", hint="Give a folder with your own work.")
     if settings.home in (folder, *folder.parents):
