@@ -6,6 +6,7 @@ import html
 import re
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 
@@ -297,3 +298,39 @@ async def test_the_old_password_opens_nothing_while_it_is_being_changed(
     with pytest.raises(Conflict):
         issuer.change_password(actor, PASSWORD, "what a thief would like")
     assert issuer.accounts.verify("bob", "another rope, much longer")
+
+
+@pytest.mark.parametrize(
+    ("typed", "field"),
+    [
+        ({"account": "carol", "full_name": "because " * 100, "password": PASSWORD}, "full_name"),
+        ({"account": "c" * 5000, "full_name": "Carol", "password": PASSWORD}, "account"),
+        ({"account": "", "full_name": "Carol", "password": PASSWORD}, "account"),
+        ({"account": "carol", "full_name": "Carol", "password": "secret words " * 100}, "password"),
+        ({"account": "carol", "full_name": "Carol", "password": ""}, "password"),
+    ],
+)
+@pytest.mark.parametrize("way", ["/sign-up", "first"])
+async def test_no_length_loses_what_was_typed(
+    tmp_path: Path, stage: Stage, typed: dict[str, str], field: str, way: str
+) -> None:
+    empty = make(tmp_path / "empty")
+    chosen = empty if way == "first" else stage
+    path = (empty.issuer.first_link() or "").removeprefix(ORIGIN) if way == "first" else way
+    answer = await chosen.browser().post(path, data=typed)
+    await empty.close()
+    assert answer.status_code == 422
+    shown = html.unescape(answer.text)
+    for name in ("account", "full_name"):
+        assert f'name="{name}" value="{typed[name]}"' in shown
+    assert "secret words" not in shown and PASSWORD not in shown
+    assert re.search(rf'<input [^>]*id="{field}"[^>]*aria-invalid="true"', answer.text)
+
+
+async def test_a_sign_in_of_any_length_is_judged_by_the_form(stage: Stage) -> None:
+    for typed in ({"account": "x" * 900, "password": "y"}, {"account": "alice", "password": ""}, {}):
+        answer = await stage.browser().post("/sign-in", data=typed)
+        assert answer.status_code == 401 and f'value="{typed.get("account", "")}"' in answer.text
+    browser = await stage.signed_in()
+    answer = await browser.post("/account/password", data={"old": "y" * 900, "password": PASSWORD})
+    assert answer.status_code == 422 and "present password is wrong" in answer.text

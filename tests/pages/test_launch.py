@@ -47,8 +47,9 @@ async def test_a_refused_form_loses_nothing(stage: Stage, browser: httpx.AsyncCl
     for name, text in form.items():
         assert shown[name] == text, name
     wrong = {one["name"] for one in page.all("input") if one.get("aria-invalid")}
-    assert wrong == {"value.reload_seconds"}
-    assert "must be a whole number, not 'soon'" in page.words
+    assert wrong == {"name", "value.folder", "value.reload_seconds", "placement.memory"}
+    for words in ("must be a whole number, not 'soon'", "'my board' cannot be used", "inside your files", "512Mi"):
+        assert words in page.words
     assert not stage.things.services
 
 
@@ -76,3 +77,14 @@ async def test_settings_show_and_change_the_values(stage: Stage, browser: httpx.
     answer = await browser.post("/services/board/settings", data={"value.folder": "a", "value.reload_seconds": "9"})
     assert answer.status_code == 303
     assert stage.things.services["board"].spec.values == {"folder": "a", "reload_seconds": 9}
+
+
+async def test_only_what_exists_here_is_offered(stage: Stage, browser: httpx.AsyncClient) -> None:
+    page = await ask(browser, "/services/new/tensorboard")
+    offered = [one["value"] for one in page.all("option")]
+    assert offered == ["", "a100", "", "amd64"]
+    form = {"name": "b2", "placement.arch": "riscv64", "placement.memory": "64Gi"}
+    answer = await browser.post("/services/new/tensorboard", data=form)
+    assert answer.status_code == 422 and "riscv64 (not here)" in answer.text
+    stage.platform.inventory.nodes[0].accelerators.clear()
+    assert "There is none here." in (await ask(browser, "/services/new/tensorboard")).words

@@ -17,6 +17,9 @@ from ropewalk_core.names import check_name
 from ropewalk_core.ports import Clock
 from ropewalk_hub.issuer.passwords import Passwords
 
+_LONGEST = 100
+"""Characters of a full name."""
+
 
 @dataclass(frozen=True)
 class Credential:
@@ -84,8 +87,12 @@ class Accounts:
         """
         check_name(name, what="account")
         self._passwords.check_new(password, account=name)
-        if len(full_name) > 100 or any(not one.isprintable() for one in full_name):
-            raise BadInput("The full name has more than 100 characters, or unprintable ones.", field="full_name")
+        if len(full_name) > _LONGEST or any(not one.isprintable() for one in full_name):
+            raise BadInput(
+                f"The full name has {len(full_name)} characters, or unprintable ones; at most {_LONGEST} fit.",
+                field="full_name",
+                hint="Shorten it; an administrator reads it to know who you are.",
+            )
         if self.get(name):
             raise _taken(name)
         account = Account(

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from ropewalk_core.errors import BadInput, Conflict, Limited, RopewalkError, Unauthenticated
+from ropewalk_core.errors import BadInput, Conflict, Limited, NameTaken, RopewalkError, Unauthenticated
 from ropewalk_hub.issuer.endpoints import Its
 from ropewalk_hub.issuer.passwords import SHORTEST
 from ropewalk_hub.issuer.service import Issuer
@@ -22,7 +22,8 @@ from ropewalk_hub.pages.render import render
 from ropewalk_hub.security import Public, Signed, clear_cookies, client_address, cookie_name, safe_next, set_cookie
 
 router = APIRouter(include_in_schema=False)
-Text = Annotated[str, Form(max_length=400)]
+Text = Annotated[str, Form()]
+"""Without limits of the framework's, whose refusal would lose what was typed; the issuer judges, the form shows it."""
 _SIGN_UP = {
     "title": "Ask for an account",
     "lead": "An administrator approves it before you can sign in.",
@@ -59,7 +60,7 @@ def sign_in_form(
         status_code=error.status if error else status,
         actor=None,
         next=safe_next(next),
-        account=account[:64],
+        account=account[:2000],
         kept=kept,
         problem=error.problem() if error else None,
         signed_out="signed-out" in request.query_params,
@@ -73,10 +74,10 @@ def sign_in_form(
 def sign_in(
     request: Request,
     issuer: Its,
-    account: Text,
-    password: Annotated[str, Form(max_length=2000)],
-    next: Annotated[str, Form(max_length=4000)] = "/",
-    kept: Annotated[str, Form(max_length=200_000)] = "",
+    account: Text = "",
+    password: Text = "",
+    next: Text = "/",
+    kept: Text = "",
 ) -> Response:
     """Sign in, then go on to where the person wanted to be."""
     try:
@@ -137,7 +138,7 @@ def sign_up_page(request: Request, issuer: Its) -> Response:
 
 
 @router.post("/sign-up", dependencies=[Depends(Public("asks for an account"))])
-def sign_up(request: Request, issuer: Its, account: Text, password: Text, full_name: Text = "") -> Response:
+def sign_up(request: Request, issuer: Its, account: Text = "", password: Text = "", full_name: Text = "") -> Response:
     """Ask for an account."""
     try:
         made = issuer.sign_up(account, password, full_name=full_name, address=client_address(request))
@@ -163,7 +164,9 @@ def first_page(request: Request, issuer: Its, code: str) -> Response:
 
 
 @router.post("/first/{code}", dependencies=[Depends(Public("the one-time link is the proof"))])
-def first(request: Request, issuer: Its, code: str, account: Text, password: Text, full_name: Text = "") -> Response:
+def first(
+    request: Request, issuer: Its, code: str, account: Text = "", password: Text = "", full_name: Text = ""
+) -> Response:
     """Make the first administrator and sign them in."""
     try:
         _, cookie = issuer.use_first(
@@ -174,7 +177,7 @@ def first(request: Request, issuer: Its, code: str, account: Text, password: Tex
             address=client_address(request),
             browser=_browser(request),
         )
-    except BadInput as error:
+    except (BadInput, NameTaken) as error:
         return _new_account(request, _first_words(code), account=account, full_name=full_name, error=error)
     return _signed_in(RedirectResponse("/", 303), issuer, cookie)
 
@@ -232,7 +235,7 @@ def account_page(request: Request, issuer: Its, actor: Signed, changed: bool = F
 
 
 @router.post("/account/password")
-def change_password(request: Request, issuer: Its, actor: Signed, old: Text, password: Text) -> Response:
+def change_password(request: Request, issuer: Its, actor: Signed, old: Text = "", password: Text = "") -> Response:
     """Change the password; every other sign-in ends."""
     try:
         _, cookie = issuer.change_password(

@@ -7,12 +7,12 @@ typed, so a refused form loses nothing. Rejected: a form library, which would kn
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError
-from ropewalk_core.placement import ARCHITECTURES, Inventory, Placement, format_size
+from ropewalk_core.placement import Inventory, Placement, format_size
 
 PREFIX = "value."
 PLACED = "placement."
@@ -124,7 +124,8 @@ def placement_fields(
     inventory: Inventory, placement: Placement, typed: Mapping[str, str] | None, errors: Mapping[str, str]
 ) -> list[Field]:
     """Return the fields that say where something runs; choices are what exists here."""
-    accelerators = sorted({name for node in inventory.nodes for name in node.accelerators})
+    accelerators = sorted({name for node in inventory.nodes for name, count in node.accelerators.items() if count})
+    architectures = sorted({node.arch for node in inventory.nodes})
     shown = {
         "memory": format_size(placement.memory) if placement.memory else "",
         "cpu": f"{placement.cpu:g}" if placement.cpu else "",
@@ -152,22 +153,28 @@ def placement_fields(
         Field(
             PLACED + "accelerator",
             "Accelerator",
-            "What this machine has.",
+            "What there is here." if accelerators else "There is none here.",
             kind="choice",
             value=text["accelerator"],
-            options=(("", "none needed"), *((name, name) for name in accelerators)),
+            options=(("", "none needed"), *_choices(accelerators, text["accelerator"])),
             error=errors.get("accelerator", ""),
         ),
         Field(
             PLACED + "arch",
             "Architecture",
-            "Leave it open unless your program needs one.",
+            "What there is here; leave it open unless your program needs one.",
             kind="choice",
             value=text["arch"],
-            options=(("", "any"), *((name, name) for name in ARCHITECTURES)),
+            options=(("", "any"), *_choices(architectures, text["arch"])),
             error=errors.get("arch", ""),
         ),
     ]
+
+
+def _choices(offered: Sequence[str], shown: str) -> list[tuple[str, str]]:
+    """Return what a choice offers, and what was chosen before even where it is gone: a form loses nothing."""
+    gone = [(shown, f"{shown} (not here)")] if shown and shown not in offered else []
+    return [*((name, name) for name in offered), *gone]
 
 
 def placement_of(typed: Mapping[str, str]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from fastapi import APIRouter, Request, Response
 
-from ropewalk_core.errors import BadInput, NameTaken, NotFound, RopewalkError
+from ropewalk_core import names
+from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound, RopewalkError
 from ropewalk_core.local.services import LAST
 from ropewalk_core.model import Actor, Service, ServiceSpec, State, Template
-from ropewalk_core.placement import Placement, parse_placement
+from ropewalk_core.placement import Placement, fit, parse_placement
 from ropewalk_hub.pages import forms
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see, some
 from ropewalk_hub.pages.render import render
@@ -117,7 +118,7 @@ async def restart(actor: Signed, its: Its, name: str) -> Response:
 
 @router.post("/services/{name}/remove")
 async def remove(actor: Signed, its: Its, name: str) -> Response:
-    """Stop and forget a service."""
+    """Stop and remove a service."""
     await its.services.remove(actor, actor.account, name)
     return see("/services")
 
@@ -133,18 +134,30 @@ async def _apply(
     service: Service | None = None,
 ) -> Response:
     values, errors = forms.parse(template.values_schema, typed)
-    try:
+    placed: list[Placement] = []
+
+    def check_name() -> None:
+        names.check_name(name)
+        names.check_pair(name, actor.account)
         if taken:
             raise taken
+
+    def check_placement() -> None:
+        placed.append(parse_placement(forms.placement_of(typed)))
+        fit(placed[0], its.inventory)
+
+    for check in (check_name, lambda: its.catalog.check(template.name, values), check_placement):
+        try:
+            check()
+        except (BadInput, NameTaken) as error:  # go on: whoever reads the form wants to know all of it
+            errors = forms.complaints(error) | errors
+    try:
         if not errors:
-            placement = parse_placement(forms.placement_of(typed))
-            spec = ServiceSpec(name=name, template=template.name, values=values, placement=placement)
+            spec = ServiceSpec(name=name, template=template.name, values=values, placement=placed[0])
             done = await its.services.apply(actor, actor.account, spec)
             return see(f"/services/{done.spec.name}")
-    except RopewalkError as error:
-        if not isinstance(error, BadInput | NameTaken):
-            raise
-        errors = errors | forms.complaints(error)
+    except (BadInput, Conflict) as error:
+        errors = forms.complaints(error)
     return await _show_form(request, actor, its, template, _Form(name, typed, errors), service=service)
 
 
