@@ -22,7 +22,7 @@ _SETTLED = (State.RUNNING, State.IDLE, State.FAILED, State.STOPPED)
 
 
 class ServiceHandle:
-    """A service launched from a template. ``.url`` opens in the browser; ``.stop()`` ends it.
+    """A service launched from a template. ``.url`` opens in the browser; ``.stop()`` stops and removes it.
 
     Parameters
     ----------
@@ -92,9 +92,9 @@ class ServiceHandle:
         return "\n".join(line.text for line in sync.iterate(sync.client().services.logs(self.name)))
 
     def stop(self) -> None:
-        """Stop the service and forget it; its files stay where it wrote them."""
+        """Stop and remove the service; its files stay where it wrote them."""
         sync.wait(sync.client().services.remove(self.name))
-        live.show(cards.notice(f"service {self.name}: stopped"))
+        live.show(cards.notice(f"service {self.name}: stopped and removed"))
 
     remove = stop
 

@@ -20,7 +20,7 @@ import pytest
 from ropewalk_core import environments
 from ropewalk_core import settings as settings_module
 from ropewalk_core.catalog import Catalog, shipped
-from ropewalk_core.errors import BadValues, RopewalkError
+from ropewalk_core.errors import BadValues, Conflict, RopewalkError
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, sandbox, service_process
 from ropewalk_core.local.service_process import log_path, socket_path
@@ -363,6 +363,20 @@ async def test_more_memory_than_there_is_is_refused(home: Home) -> None:
     async with home.backend() as services:
         with pytest.raises(Exception, match="No machine here"):
             await services.apply(ADA, "ada", site(placement=Placement(memory=2**50)))
+
+
+async def test_another_template_is_refused_until_the_service_is_removed(home: Home) -> None:
+    async with home.backend() as services:
+        await services.apply(ADA, "ada", site())
+        other = ServiceSpec(name="one", template="tensorboard")
+        with pytest.raises(Conflict) as caught:
+            await services.apply(ADA, "ada", other)
+        assert caught.value.field == "template" and "services remove one" in caught.value.hint
+        assert (await services.get(ADA, "ada", "one")).spec.template == "site"
+        await services.remove(ADA, "ada", "one")
+        assert (await services.apply(ADA, "ada", other)).spec.template == "tensorboard"
+        await services.remove(ADA, "ada", "one")
+        await gone_of(home, "one")
 
 
 async def test_all_of_an_account_stops_and_can_be_launched_again(home: Home) -> None:

@@ -91,7 +91,13 @@ def _services(verbs: Subparsers) -> None:
     one.add_argument("--values", metavar="FILE", help="values as YAML; - is standard input")
     one.add_argument("--wait", action="store_true", help="return when it runs or has failed")
     add_placement(one)
-    one = verb(verbs, "remove", "stop and forget a service", run=_remove, example="ropewalk services remove board")
+    one = verb(
+        verbs,
+        "remove",
+        "stop and remove a service; its files stay",
+        run=_remove,
+        example="ropewalk services remove board",
+    )
     one.add_argument("name")
     one = verb(verbs, "logs", "print a service's log", run=_service_logs, example="ropewalk services logs board -f")
     one.add_argument("name")

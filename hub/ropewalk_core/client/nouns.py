@@ -135,7 +135,7 @@ class ServicesClient(Resource):
         return await self._send(Service, "PUT", path, spec.model_dump(mode="json"), key=key)
 
     async def remove(self, name: str, *, owner: str = "") -> Service:
-        """Stop and forget it."""
+        """Stop and remove it; its files stay."""
         return await self._send(Service, "DELETE", await self._path(owner, name))
 
     async def logs(self, name: str, *, after: int = 0, follow: bool = False, owner: str = "") -> AsyncIterator[LogLine]:

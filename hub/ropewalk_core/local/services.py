@@ -30,6 +30,7 @@ from ropewalk_core.ports import Clock
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.reconcile import KeyedQueue
 from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import Tasks
 
 __all__ = ["KIND", "LAST", "LocalServices", "log_path", "socket_path"]
 
@@ -85,6 +86,7 @@ class LocalServices:
         self._machine = ServiceProcesses(settings, processes, templates, environment)
         self._seen: dict[Key, _Seen] = {}
         self._watchers: dict[Key, asyncio.Task[None]] = {}
+        self._tasks = Tasks()
         self._queue: KeyedQueue[Key] = KeyedQueue(self._look, clock)
 
     # The port
@@ -94,6 +96,8 @@ class LocalServices:
         spec = await asyncio.to_thread(self._checked, owner, spec)
         record = self._journal.get(KIND, owner, spec.name)
         have = _service(record) if record else None
+        if have and have.spec.template != spec.template and have.status.state is not State.STOPPING:
+            raise _other_template(have, spec)
         if have and have.spec == spec and have.status.state not in (*_RESTING, State.STOPPING):
             return have
         service = Service(
@@ -105,7 +109,8 @@ class LocalServices:
         )
         body = service.model_dump(mode="json")
         await self._journal.write(
-            Put(KIND, owner, spec.name, body, expect=record.version if record else 0),
+            # What is there is replaced whatever its state became meanwhile; whoever wrote that looks again.
+            Put(KIND, owner, spec.name, body, expect=None if record else 0),
             Put(LAST, owner, spec.template, spec.values),
             Append(KIND, owner, spec.name, "asked", body),
         )
@@ -115,10 +120,13 @@ class LocalServices:
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Service:
         """See `Services.remove`."""
-        record = self._found(owner, name)
-        service = await self._show(record, State.STOPPING)
-        self._queue.add((owner, name))
-        return service
+        while True:
+            try:
+                service = await self._show(self._found(owner, name), State.STOPPING)
+            except Conflict:  # its state went on meanwhile; it is to go all the same
+                continue
+            self._queue.add((owner, name))
+            return service
 
     async def get(self, actor: Actor, owner: str, name: str) -> Service:
         """See `Services.get`."""
@@ -165,9 +173,7 @@ class LocalServices:
         try:
             await self._queue.run()
         finally:
-            for task in self._watchers.values():
-                task.cancel()
-            await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+            await self._tasks.end()
 
     async def _look(self, key: Key) -> float | None:
         """Do the next act about one service; return when to look again."""
@@ -178,11 +184,11 @@ class LocalServices:
         do = plan(service.status.state if service else None, have, self._patience(service))
         if do is Do.END:
             return await self._end(key, service, have)
-        if do is Do.FORGET:
-            await self._forget(key, service)
-        if record is None or service is None or do in (Do.FORGET, Do.REST):
-            return None
         try:
+            if do is Do.FORGET:
+                await self._forget(key, record)
+            if record is None or service is None or do in (Do.FORGET, Do.REST):
+                return None
             return await self._go_on(do, key, record, service, living)
         except Conflict:  # the person changed it meanwhile: look again
             return 0.0
@@ -231,12 +237,13 @@ class LocalServices:
         await asyncio.to_thread(self._machine.end, key)
         return 0.0
 
-    async def _forget(self, key: Key, service: Service | None) -> None:
-        """Forget a service that was asked to go and has no process any more."""
-        if service:
-            stopped = service.model_copy(update={"status": Status(state=State.STOPPED, since=self._clock.wall())})
-            body = stopped.model_dump(mode="json")
-            await self._journal.write(Remove(KIND, *key), Append(KIND, *key, "removed", body))
+    async def _forget(self, key: Key, record: Record | None) -> None:
+        """Forget a service that was asked to go and has no process any more; not one that was asked for again."""
+        if record:
+            status = Status(state=State.STOPPED, since=self._clock.wall())
+            body = _service(record).model_copy(update={"status": status}).model_dump(mode="json")
+            removal = Remove(KIND, *key, expect=record.version)
+            await self._journal.write(removal, Append(KIND, *key, "removed", body))
         await asyncio.to_thread(self._machine.forget, key)
         self._seen.pop(key, None)
 
@@ -276,7 +283,8 @@ class LocalServices:
             await self._machine.ended(running)
             self._queue.add(key)
 
-        self._watchers[key] = asyncio.create_task(wait(), name=running.mark)
+        task = self._watchers[key] = self._tasks.start(wait(), failed=lambda _: self._queue.add(key, after=1.0))
+        task.set_name(running.mark)
 
     # Helpers
 
@@ -331,6 +339,14 @@ class LocalServices:
 
     def _memory(self, service: Service | None) -> int:
         return (service.spec.placement.memory or 0) if service else 0
+
+
+def _other_template(have: Service, spec: ServiceSpec) -> Conflict:
+    return Conflict(
+        f"The service '{spec.name}' is of the template '{have.spec.template}', not '{spec.template}'.",
+        field="template",
+        hint=f"Choose another name, or stop and remove it first: `ropewalk services remove {spec.name}`.",
+    )
 
 
 def _slow(name: str, patience: float) -> RopewalkError:
