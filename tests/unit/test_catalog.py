@@ -181,6 +181,15 @@ def test_charts_values_keep_the_whole_schema(folder: Path) -> None:
     schema = json.loads((folder / "values.schema.json").read_text())
     given_values = yaml.safe_load((folder / "values.yaml").read_text())
     assert set(given_values) == set(schema["properties"])
+    Draft202012Validator.check_schema(schema)
+    defaults = {name: one["default"] for name, one in schema["properties"].items() if "default" in one}
+    assert {name: given_values[name] for name in defaults} == defaults
+    local = CATALOG.get(folder.name).local
+    assert local is not None
+    named = {name for word in local.words() for name in re.findall(r"\{([a-z_.]+)\}", word)} - set(BUILTINS)
+    named |= {one.when for one in local.command if isinstance(one, Choice)} | set(local.folders)
+    here = {name for name, one in schema["properties"].items() if one.get("x-ropewalk") != "kube"}
+    assert named == here  # each value that a form asks for does something, and none is missing
     validator = Draft202012Validator(schema)
     assert not list(validator.iter_errors(given_values))
     template = CATALOG.get(folder.name).template
