@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from joserfc.jwk import KeySet
+from jupyterhub.handlers.base import BaseHandler
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.oauth2 import (
     OAuthCallbackHandler,
@@ -28,6 +29,7 @@ from traitlets import Float, Unicode
 from ropewalk_hub.relying import BadIdToken, KeyCache, check_id_token
 
 _ID_COOKIE = "ropewalk-id"
+_AGAIN = "Open the notebook again from the dashboard."
 
 
 class LoginHandler(OAuthLoginHandler):  # type: ignore[misc]
@@ -56,7 +58,7 @@ class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
     def check_arguments(self) -> None:
         """Refuse an answer of another issuer (RFC 9207), then check as usual."""
         if self.get_argument("iss", "") != self.authenticator.issuer:
-            raise web.HTTPError(400, "The sign-in was answered by somebody else. Try again.")
+            raise web.HTTPError(400, f"The sign-in was answered by somebody else. {_AGAIN}")
         super().check_arguments()
 
     @property
@@ -81,6 +83,16 @@ class LogoutHandler(OAuthLogoutHandler):  # type: ignore[misc]
 
     _hint = ""
 
+    async def get(self) -> None:
+        """Sign out; but when another page asks for it, let the issuer ask the person first.
+
+        Browsers say who asks on https and on localhost, not on plain http elsewhere.
+        """
+        if self.request.headers.get("Sec-Fetch-Site") in ("same-site", "cross-site"):
+            self.redirect(self.authenticator.end_session_url)
+        else:
+            await super().get()
+
     async def handle_logout(self) -> None:
         """Forget this browser's ID token, but take it along."""
         await super().handle_logout()
@@ -95,6 +107,14 @@ class LogoutHandler(OAuthLogoutHandler):  # type: ignore[misc]
         self.redirect(f"{self.authenticator.end_session_url}?{urlencode(query)}")
 
 
+class SpawnHandler(BaseHandler):  # type: ignore[misc]
+    """Sends to the dashboard, which starts notebooks: the hub's own page starts one for whoever has it shown."""
+
+    def get(self, *_: str) -> None:
+        """Go to the page with the button."""
+        self.redirect(self.authenticator.notebooks_url)
+
+
 class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
     """JupyterHub's authenticator for our issuer."""
 
@@ -105,6 +125,7 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
     issuer = Unicode(config=True, help="Our issuer's name: the platform's origin.")
     jwks_url = Unicode(config=True, help="Where the issuer's public keys are.")
     end_session_url = Unicode(config=True, help="The issuer's end-session endpoint, as a browser reaches it.")
+    notebooks_url = Unicode(config=True, help="The dashboard's page that starts notebooks.")
     after_sign_out = Unicode(config=True, help="Where the browser goes after signing out.")
     grace = Float(300.0, config=True, help="Seconds for which a sign-in outlives an issuer that does not answer.")
 
@@ -112,6 +133,10 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         super().__init__(**keywords)
         self._keys = KeyCache(self._fetch_keys, time.monotonic)
         self._answered: dict[str, float] = {}
+
+    def get_handlers(self, app: Any) -> list[Any]:
+        """Answer the hub's spawn page too: what an authenticator handles comes before the hub's own."""
+        return [*super().get_handlers(app), (r"/spawn(?:/.*)?", SpawnHandler)]
 
     async def _fetch_keys(self) -> KeySet:
         return KeySet.import_key_set(await self.httpfetch(self.jwks_url, "Fetching the issuer's keys"))
@@ -124,7 +149,7 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             claims = await self._checked(token_info, nonce=handler.nonce)
         except BadIdToken as error:
             self.log.warning("Sign-in refused: %s", error)
-            raise web.HTTPError(403, "The sign-in could not be verified. Try again.") from error
+            raise web.HTTPError(403, f"The sign-in could not be verified. {_AGAIN}") from error
         model = await self._token_to_auth_model(token_info)
         self._same_person(claims, model)
         handler._id_token = token_info["id_token"]
@@ -138,7 +163,7 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
     def _same_person(self, claims: dict[str, Any], model: dict[str, Any]) -> None:
         info = model["auth_state"][self.user_auth_state_key]
         if not claims.get("sub") or info.get("sub") != claims["sub"]:
-            raise web.HTTPError(403, "The sign-in names two different people. Try again.")
+            raise web.HTTPError(403, "The sign-in names two different people. Sign out, then sign in as one of them.")
 
     async def update_auth_model(self, auth_model: dict[str, Any]) -> dict[str, Any]:
         """Make nobody an administrator of the hub: it would let them make tokens for other people."""

@@ -103,7 +103,8 @@ class World:
         return httpx.post(f"http://127.0.0.1:{self.port}{path}", data=fields, headers=headers, trust_env=False)
 
     def state(self) -> dict[str, Any]:
-        """Return everything that an attack could have changed, as REST tells it to Ada."""
+        """Return everything that an attack could have changed, as REST tells it to Ada, once nothing is on its way."""
+        self.until(lambda: self.notebook_state() not in ("starting", "stopping"), "the notebook is as it stays")
         found: dict[str, Any] = {}
         for path in ("me", "accounts", "services/ada", "functions/ada", "workflows/ada"):
             answer = self.ask("GET", f"/api/v1/{path}")

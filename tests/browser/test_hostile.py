@@ -164,15 +164,17 @@ def test_a_hostile_page_reads_and_changes_nothing(everywhere: World, kind: str) 
     page.close()
 
 
-# Not /hub/logout: JupyterHub signs out whoever asks for it, a page of the same site too; see docs/limits.md.
 LOOKS = ("/sign-out", "/oidc/end-session", "/hub/spawn/ada", "/hub/token", "/notebooks/start")
 
 
 @pytest.mark.parametrize("kind", ["service", "neighbour"])
 def test_what_a_hostile_page_shows_changes_nothing(everywhere: World, kind: str) -> None:
     page = PAGES[kind](everywhere)
+    everywhere.ask("POST", "/api/v1/notebooks/ada/stop", json={})  # so that starting it would show
     before = everywhere.state()
-    for path in LOOKS:
+    # On plain http with a name of its own, browsers do not say which page asks: see docs/limits.md.
+    told = everywhere.scheme == "https" or everywhere.host == "localhost"
+    for path in (*LOOKS, "/hub/logout") if told else LOOKS:
         for tag in ("img", "iframe", "script"):
             run(page, {"act": "element", "path": path, "tag": tag}, everywhere.origin)
     assert everywhere.state() == before  # Ada is signed in, and the notebook as it was

@@ -75,6 +75,8 @@ async def test_people_come_in_and_go_out(hub: RealHub) -> None:
 
         # The hub's own forms keep their own guard.
         assert (await browser.post("/hub/spawn", data={})).status_code == 403
+        for path in ("/hub/spawn", "/hub/spawn/alice", "/hub/spawn/alice/?next=/user/alice"):
+            assert (await browser.get(path)).url.path == "/notebooks"  # a page with a button; nothing has started
 
         # Out here is out there; the other browser stays.
         await sign_in(other)
@@ -96,6 +98,9 @@ async def test_people_come_in_and_go_out(hub: RealHub) -> None:
 
         # Signing out at the hub signs out here.
         assert await signed_in_at_hub(browser)
+        for other_page in ("same-site", "cross-site"):
+            asked = await browser.get("/hub/logout", headers={"Sec-Fetch-Site": other_page})
+            assert asked.url.path == "/sign-out" and await signed_in_at_hub(browser)
         assert (await browser.get("/hub/logout")).url.path == "/sign-in"
         assert (await browser.get("/account")).status_code == 401
 
