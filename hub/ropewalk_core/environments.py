@@ -28,7 +28,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ropewalk_core import beneath
-from ropewalk_core.errors import RopewalkError, StorageFull, Unavailable
+from ropewalk_core.errors import BadPath, NotFound, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.pip_guard import PINS
 from ropewalk_core.settings import Settings
 
@@ -57,7 +57,7 @@ def ensure(settings: Settings, paths: AccountPaths) -> Path:
     Raises
     ------
     Unavailable
-        If the base environment is not there.
+        If the base environment is not there, or something else lies where the account's belongs.
     StorageFull
         If the disk has no room; nothing half-made stays.
     """
@@ -76,9 +76,20 @@ def ensure(settings: Settings, paths: AccountPaths) -> Path:
                     file.write(text.encode())
                     file.settle()
             _links(paths, base)
-    except OSError as error:
-        raise StorageFull(f"The environment of '{paths.account}' cannot be made: {error.strerror}.") from error
+    except (OSError, BadPath, NotFound) as error:
+        if isinstance(error, OSError) and error.errno in beneath.FULL:
+            raise StorageFull(f"There is no room for the Python environment of '{paths.account}'.") from error
+        raise Unavailable(
+            f"The Python environment of '{paths.account}' can be neither made nor mended.", hint=start_over(paths)
+        ) from error
     return paths.python
+
+
+def start_over(paths: AccountPaths) -> str:
+    """Return what a person does about an environment that is beyond mending."""
+    return (
+        f"Remove it in a terminal of your notebook, and a fresh one is made at the next try: rm -rf {paths.environment}"
+    )
 
 
 def fingerprint(paths: AccountPaths) -> str:

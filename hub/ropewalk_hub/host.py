@@ -23,6 +23,7 @@ from typing import Any, Protocol, cast
 
 import ropewalk_runtime
 from ropewalk_core import settings as settings_module
+from ropewalk_core.environments import start_over
 from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable
 from ropewalk_core.local import accounts, sandbox
 from ropewalk_core.local.channel import Channel
@@ -199,6 +200,7 @@ class Host:
     def _complete(self, keeper: Keeper, job: Job) -> dict[str, Any]:
         """Return the order with what only the platform knows: interpreter, limits, environment."""
         order, paths, limits = job.order, keeper.paths, self._settings.limits
+        self._environments.ensure(self._settings, paths)  # its owner may have removed it since the keeper started
         environment = sandbox.environ(paths, {"ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})})
         folder = order.get("folder", "")
         memory = int(order.get("memory") or limits.memory)
@@ -291,7 +293,9 @@ class Host:
             _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"]})
         elif operation == "failed":
             del keeper.jobs[str(message["id"])]
-            self._fail(job, Unavailable(f"It could not be started: {message['why']}."))
+            broken = message.get("python")  # it is there, or it would have been made again: a package spoils it
+            hint = f"Undo your last %pip install. {start_over(keeper.paths)}" if broken else None
+            self._fail(job, Unavailable(f"It could not be started: {message['why']}.", hint=hint))
         elif operation == "exit":
             del keeper.jobs[str(message["id"])]
             job.ended = True

@@ -1,14 +1,18 @@
-"""What the answer of a function may be, over a real gateway: its size, its numbers, and a worker that ends."""
+"""What the answer of a function may be, over a real gateway: its size, its numbers, and what no worker can give."""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
+from ropewalk_core.errors import Unavailable
+from ropewalk_core.local.host_client import StepOrder
+from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.testing import ADA
 from ropewalk_runtime.handler import CALL_TYPE
 from tests.function_rig import Rig, running
@@ -71,3 +75,22 @@ async def test_no_traceback_is_promised_where_there_is_none(rig: Rig, kind: str)
     assert (answer.status_code, said["code"]) == (500, "RW-USER-CODE")
     assert "traceback" not in said["hint"] and "traceback" not in said["details"]
     assert (await rig.call(b'"ok"')).status_code == 200
+
+
+async def test_an_environment_that_is_gone_is_made_again_and_a_broken_one_is_explained(rig: Rig) -> None:
+    paths = AccountPaths(rig.settings.home, "ada")
+    assert paths.python.exists()
+    shutil.rmtree(paths.environment)
+    assert (await rig.client.run_step(StepOrder("one", "ada", kind="command", argv=("true",)))).code == 0
+    package = next(paths.environment.glob("lib/python3.*/site-packages"))
+    (package / "spoiled.pth").write_text("import os; os._exit(3)\n")
+    with pytest.raises(Unavailable, match="your Python ends") as caught:
+        await rig.client.run_step(StepOrder("two", "ada", kind="command", argv=("true",)))
+    assert "%pip install" in caught.value.hint and str(paths.environment) in caught.value.hint
+    shutil.rmtree(paths.environment)
+    paths.environment.write_text("something else")
+    with pytest.raises(Unavailable) as caught:
+        await rig.client.run_step(StepOrder("three", "ada", kind="command", argv=("true",)))
+    assert f"rm -rf {paths.environment}" in caught.value.hint
+    paths.environment.unlink()
+    assert (await rig.client.run_step(StepOrder("four", "ada", kind="command", argv=("true",)))).code == 0

@@ -132,9 +132,16 @@ class Keeper:
         self._busy = time.monotonic()
         try:
             self._open_log(child)
+        except OSError as error:
+            self._fail(child, f"its log {error.filename}: {error.strerror}")
+            return
+        self._try_to_assign(child)
+
+    def _try_to_assign(self, child: Child) -> None:
+        try:
             self._assign(child)
         except OSError as error:
-            self._fail(child, f"{error.strerror}: {error.filename or order.get('python', '')}")
+            self._fail(child, f"your Python: {error.strerror}", python=True)
 
     def _open_log(self, child: Child) -> None:
         """Put a pipe between the child and its log, so that the log can be cut at its limit."""
@@ -236,12 +243,9 @@ class Keeper:
         for child in orphans:
             child.tries += 1
             if child.tries > 2:
-                self._fail(child, "the account's Python could not be started")
-                continue
-            try:
-                self._assign(child)
-            except OSError as error:
-                self._fail(child, f"{error.strerror}")
+                self._fail(child, "your Python ends as soon as it starts", python=True)
+            else:
+                self._try_to_assign(child)
 
     def _feed(self, zygote: Zygote) -> None:
         while zygote.ready and zygote.backlog:
@@ -332,11 +336,11 @@ class Keeper:
             {"op": "exit", "id": child.id, "code": code, "signal": max(0, -code), "reason": reason, "peak": peak}
         )
 
-    def _fail(self, child: Child, why: str) -> None:
+    def _fail(self, child: Child, why: str, *, python: bool = False) -> None:
         _close(child.descriptors)
         self._close_log(child)
         if self._children.pop(child.id, None) is not None:
-            self._tell({"op": "failed", "id": child.id, "why": why})
+            self._tell({"op": "failed", "id": child.id, "why": why, "python": python})
 
     # Time
 
