@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import sys
@@ -101,6 +102,11 @@ def test_classes_of_the_cells_are_the_same_in_every_step_that_has_them(tmp_path:
     [
         ("def f():\n    raise ValueError('bad')\n", "ValueError: bad", "RW-USER-CODE"),
         ("def f():\n    raise SystemExit(3)\n", "SystemExit: 3", "RW-USER-CODE"),
+        (
+            "import asyncio\nasync def f():\n    raise asyncio.CancelledError('x')\n",
+            "CancelledError: x",
+            "RW-USER-CODE",
+        ),
         ("def f():\n    raise MemoryError\n", "MemoryError", "RW-OUT-OF-MEMORY"),
         ("import errno\ndef f():\n    raise OSError(errno.ENOSPC, 'no')\n", "OSError", "RW-STORAGE-FULL"),
         ("def f():\n    return (x for x in [])\n", "cannot be saved", "RW-USER-CODE"),
@@ -189,6 +195,23 @@ def test_every_value_comes_back_with_its_types(value: Any) -> None:
     back = values.decode(content)
     assert repr(back) == repr(value)
     assert (kind == values.JSON) == values.is_exact(value)
+    assert values.is_exact(value) or values.inexact(value, "result").startswith("result")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([0.5, {"score": math.nan}], "result[1]['score'] is NaN"),
+        (-math.inf, "result is -Infinity"),
+        ([[1], [(2,)]], "result[1][0] is of type tuple"),
+        ({1: 2}, "result has keys or text that JSON has not"),
+    ],
+)
+def test_what_json_would_change_is_named_by_its_place(value: Any, says: str) -> None:
+    assert values.inexact(value, "result") == says
+    circle: list[Any] = []
+    circle += [1, circle]
+    assert values.inexact(circle, "result").startswith("result[1][1]")
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

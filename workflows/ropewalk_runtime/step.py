@@ -138,7 +138,7 @@ def _value(reference: dict[str, Any]) -> Any:
 
 def _as_text(result: Any, why: str) -> str:
     if not values.is_exact(result):
-        raise TypeError(f"The result {why}, so it must be plain JSON values, not {type(result).__name__}")
+        raise TypeError(f"The result {why}, so it must be plain JSON values, and {values.inexact(result, 'result')}")
     text = values.text_of(result)
     if len(text) > _LONGEST_TEXT:
         raise ValueError(f"The result {why}, so it may have {_LONGEST_TEXT} characters, not {len(text)}")

@@ -66,6 +66,20 @@ def is_exact(value: Any, depth: int = 0) -> bool:
     return False
 
 
+def inexact(value: Any, place: str) -> str:
+    """Return in words what of a value JSON would not give back, such as ``result[3] is NaN``."""
+    for depth in range(100):
+        inside = list(value.items()) if type(value) is dict else list(enumerate(value)) if type(value) is list else []
+        found = next(((key, one) for key, one in inside if not is_exact(one, depth)), None)
+        if found is None:
+            break
+        place, value = f"{place}[{found[0]!r}]", found[1]
+    if type(value) is float:
+        return f"{place} is {'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'}"
+    what = "has keys or text that JSON has not" if type(value) in (dict, str) else f"is of type {_type(value)}"
+    return f"{place[:200]} {what}"
+
+
 def text_of(value: Any) -> str:
     """Return JSON in which no template tag can hide: ``{{`` stands only inside of texts, and is escaped there."""
     return json.dumps(value).replace("{{", "{\\u007b")

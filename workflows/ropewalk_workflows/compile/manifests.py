@@ -236,9 +236,10 @@ class _Compiler:
                 )
             source = self.names[id(items._task)]
             return {"with_param": f"{{{{tasks.{source}.outputs.parameters.items}}}}"}, [items._task], parameters
-        if not items or not all(values.is_exact(one) for one in items):
+        if not items or not values.is_exact(list(items)):
+            wrong = values.inexact(list(items), first) if items else "this one is empty"
             raise BadWorkflow(
-                f"'{task.step.name}.map' needs a list of plain values (numbers, text, lists, dicts), not an empty one.",
+                f"'{task.step.name}.map' needs a list of plain values (numbers, text, lists, dicts); {wrong}.",
                 field=f"{task.step.name}.{first}",
                 hint="Use a list comprehension to fan out over results or other objects.",
             )
