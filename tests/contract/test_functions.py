@@ -125,6 +125,13 @@ async def test_async_handlers_run_side_by_side(rig: Rig) -> None:
     assert sorted(one.json() for one in answers) == list(range(8)) and time.monotonic() - started < 5
 
 
+async def test_an_async_handler_that_cancels_something_of_its_own_is_answered(rig: Rig) -> None:
+    source = "import asyncio\nasync def handler(value):\n    raise asyncio.CancelledError\n"
+    await rig.functions.deploy(ADA, "ada", rig.spec(source, timeout=5))
+    answer = await rig.call(b"0")
+    assert (answer.status_code, answer.json()["code"]) == (500, "RW-USER-CODE")
+
+
 @pytest.mark.parametrize(
     ("source", "field"),
     [

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ropewalk_runtime import forward
+
 ECHO = """
 import asyncio, sys
 async def main():
@@ -47,6 +49,19 @@ async def forwarded(folder: Path, *command: str, port: int) -> AsyncIterator[tup
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_a_socket_that_cannot_be_served_ends_the_program_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(listener: socket.socket, port: int) -> None:
+        raise OSError("no such socket")
+
+    monkeypatch.setattr(forward, "_serve", serve)
+    with socket.socket(socket.AF_UNIX) as listener:
+        code = await forward.forward(listener, 1, ["sleep", "600"])
+    assert code == 128 + signal.SIGTERM
+    assert "cannot be served: no such socket" in capsys.readouterr().err
 
 
 async def test_it_relays_both_ways_and_half_closed(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ async def forward(listener: socket.socket, port: int, command: list[str]) -> int
     relay = asyncio.ensure_future(_serve(listener, port))
     await asyncio.wait((ended, stopped, relay), return_when=asyncio.FIRST_COMPLETED)
     relay.cancel()
+    if relay.done() and not relay.cancelled() and (broken := relay.exception()) is not None:
+        sys.stderr.write(f"The service's socket cannot be served: {broken}\n")
     if not ended.done():
         await _end(program)
     code = await ended

@@ -52,7 +52,7 @@ def main(folder: str | os.PathLike[str], trouble: str = "") -> int:
     inputs = json.loads((root / "inputs.json").read_text(encoding="utf-8"))
     try:
         outputs = _unplaced(trouble) if trouble else _run(root, inputs)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the person's code may raise anything
+    except BaseException as error:  # noqa: BLE001 - the person's code may raise anything
         outputs = _failure(error)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -192,9 +192,9 @@ class _Serving:
             bound = self._arguments(head, body)
             result = await self._handler.function(*bound.args, **bound.kwargs)
             done = self._answered(head, result)
-        except asyncio.CancelledError:
-            raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the person's code may raise anything
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # their code may raise anything
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise  # we are ending; otherwise it cancelled something of its own, and the caller waits
             done = _failed(error)
         frame = pack(*self._finish(head, done, log, started))
         with self._lock:
