@@ -107,8 +107,11 @@ class LogoutHandler(OAuthLogoutHandler):  # type: ignore[misc]
         self.redirect(f"{self.authenticator.end_session_url}?{urlencode(query)}")
 
 
-class SpawnHandler(BaseHandler):  # type: ignore[misc]
-    """Sends to the dashboard, which starts notebooks: the hub's own page starts one for whoever has it shown."""
+class ToDashboard(BaseHandler):  # type: ignore[misc]
+    """Sends to the dashboard, which starts notebooks: the hub's spawn page starts one for whoever has it shown.
+
+    Its home page is where JupyterLab's "Hub Control Panel" leads.
+    """
 
     def get(self, *_: str) -> None:
         """Go to the page with the button."""
@@ -135,8 +138,8 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         self._answered: dict[str, float] = {}
 
     def get_handlers(self, app: Any) -> list[Any]:
-        """Answer the hub's spawn page too: what an authenticator handles comes before the hub's own."""
-        return [*super().get_handlers(app), (r"/spawn(?:/.*)?", SpawnHandler)]
+        """Answer the hub's home and spawn pages too: what an authenticator handles comes before the hub's own."""
+        return [*super().get_handlers(app), (r"/(?:home|spawn(?:/.*)?)", ToDashboard)]
 
     async def _fetch_keys(self) -> KeySet:
         return KeySet.import_key_set(await self.httpfetch(self.jwks_url, "Fetching the issuer's keys"))

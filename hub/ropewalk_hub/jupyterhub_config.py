@@ -7,6 +7,8 @@ Not here: how a notebook server is started (``spawner.py``).
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from jupyterhub import log
@@ -15,9 +17,12 @@ from ropewalk_core import settings as settings_module
 from ropewalk_core.settings import Settings
 from ropewalk_hub import addresses
 from ropewalk_hub.addresses import Addresses
+from ropewalk_hub.pages import static
+from ropewalk_hub.pages.render import SECTIONS
 from ropewalk_hub.platform import HUB_CLIENT_ID
 from ropewalk_hub.secrets_store import Secret, SecretsStore
 
+_HERE = Path(__file__).parent
 REFRESH_AGE = 20
 """Seconds after which the hub asks our issuer again whether a sign-in still holds; a sign-out reaches it by then."""
 NOTEBOOK_CACHE = 20
@@ -30,6 +35,7 @@ def configure(config: Any, settings: Settings, where: Addresses, store: SecretsS
     _sign_in(config, settings, where, store)
     _service(config, store)
     _state(config, settings, store)
+    _look(config)
     config.JupyterHub.spawner_class = "ropewalk_hub.spawner.RopewalkSpawner"
     config.Spawner.args = [f"--HubOAuth.cache_max_age={NOTEBOOK_CACHE}"]
 
@@ -115,6 +121,21 @@ def _state(config: Any, settings: Settings, store: SecretsStore) -> None:
     config.JupyterHub.cleanup_proxy = False
     config.JupyterHub.allow_named_servers = False
     config.JupyterHub.pid_file = ""
+
+
+def _look(config: Any) -> None:
+    """Let the hub's few pages be ours: our frame and style sheet around templates that have the hub's names.
+
+    Values are functions of the hub's user, which is how the hub takes them.
+    """
+    config.JupyterHub.template_paths = [str(_HERE / "hub_pages"), str(_HERE / "pages" / "templates")]
+    config.JupyterHub.template_vars = {
+        "asset": lambda user: static.address,
+        "sections": SECTIONS,
+        "actor": lambda user: SimpleNamespace(account=user.name, administrator=False) if user else None,
+        "path": "/hub",
+        "cursor": "",
+    }
 
 
 if "get_config" in globals():  # JupyterHub runs this file with it

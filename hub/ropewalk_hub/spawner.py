@@ -13,6 +13,7 @@ import asyncio
 import math
 import sys
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from jupyterhub.spawner import Spawner
@@ -35,6 +36,7 @@ _ARGUMENTS = (
     "--KernelManager.transport=ipc",  # no kernel listens on a port that other accounts could reach
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.news_url=None",
+    f"--LabApp.app_settings_dir={Path(__file__).with_name('lab')}",  # a link to the dashboard in the top bar
     "--LabApp.extension_manager=readonly",
     "--LanguageServerManager.autodetect=False",  # looks for 20 programs at each start
 )

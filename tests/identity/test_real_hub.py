@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -103,6 +104,24 @@ async def test_people_come_in_and_go_out(hub: RealHub) -> None:
             assert asked.url.path == "/sign-out" and await signed_in_at_hub(browser)
         assert (await browser.get("/hub/logout")).url.path == "/sign-in"
         assert (await browser.get("/account")).status_code == 401
+
+
+async def test_the_hubs_own_pages_are_ours(hub: RealHub) -> None:
+    async with hub.browser() as browser:
+        await first(hub, browser)
+        assert (await browser.get("/hub/home")).url.path == "/notebooks"  # "Hub Control Panel" of JupyterLab
+        for path, status, words in (
+            ("/hub/user/alice/lab", 424, "Your notebook is not running"),
+            ("/hub/nothing", 404, "There is no such page."),
+            ("/hub/oauth_callback", 400, "answered by somebody else"),
+            ("/hub/token", 200, "Token"),
+        ):
+            answer = await browser.get(path)
+            assert (answer.status_code, answer.url.path) == (status, path)
+            assert words in answer.text and 'href="/notebooks"' in answer.text and "bootstrap" not in answer.text
+            [style] = re.findall(r'<link rel="stylesheet" href="([^"]+)"', answer.text)
+            assert (await browser.get(style)).headers["content-type"].startswith("text/css")
+        assert 'href="/help/errors#RW-NOT-FOUND"' in (await browser.get("/hub/nothing")).text
 
 
 async def test_the_hub_goes_on_while_the_issuer_is_away(hub: RealHub) -> None:

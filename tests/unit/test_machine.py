@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft7Validator
 
 from ropewalk_core import cli
 from ropewalk_core import settings as settings_module
@@ -161,3 +163,17 @@ def test_up_makes_nothing_where_its_port_is_taken(tmp_path: Path, capsys: pytest
         assert cli.main(["up", "--port", port, "--home", str(tmp_path / "home"), "--detach"]) == 2
     assert f"Port {port}" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
+
+
+def test_jupyterlab_links_to_the_dashboard() -> None:
+    """The link is data that JupyterLab reads: what it names must exist in the JupyterLab that is locked."""
+    folder = Path(spawner.__file__).with_name("lab")
+    assert f"--LabApp.app_settings_dir={folder}" in spawner._ARGUMENTS
+    [(plugin, chosen)] = json.loads((folder / "overrides.json").read_text()).items()
+    lab = Path(sys.prefix) / "share" / "jupyter" / "lab"
+    package, name = plugin.split(":")
+    schema = json.loads((lab / "schemas" / package / f"{name}.json").read_text())
+    [item] = chosen["toolbar"]
+    Draft7Validator(schema["definitions"]["toolbarItem"]).validate(item)
+    assert item["args"]["url"] == "/"  # of the person's own host, which leads to the dashboard whatever its address
+    assert any(f'"{item["command"]}"' in one.read_text() for one in (lab / "static").glob("jlab_core*.js"))

@@ -30,6 +30,7 @@ def packages() -> Path:
 _FILES: dict[str, tuple[str, Path]] = {
     "style.css": ("text/css; charset=utf-8", _HERE / "style.css"),
     "app.js": ("text/javascript; charset=utf-8", _HERE / "app.js"),
+    "starting.js": ("text/javascript; charset=utf-8", _HERE / "starting.js"),
     "icon.svg": ("image/svg+xml", _HERE / "icon.svg"),
     "htmx.js": ("text/javascript; charset=utf-8", packages() / "htmx.org" / "dist" / "htmx.min.js"),
 }
