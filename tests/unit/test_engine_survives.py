@@ -117,7 +117,7 @@ async def test_an_order_to_end_that_cannot_be_given_is_given_again(rig: Rig, mon
 
     monkeypatch.setattr(rig.host, "end", end)
     run = await rig.submit(forever.spec())
-    await rig.until(run.id, lambda found: any(one.status.state is State.RUNNING for one in found.steps))
+    await rig.until(run.id, lambda _: bool(rig.host.processes))
     await rig.workflows.cancel(ALICE, "alice", run.id)
     assert (await rig.wait(run.id)).status.state is State.STOPPED
     process = rig.host.processes[f"{run.id}.endless.1"]
