@@ -7,15 +7,19 @@ Everything becomes one of our errors: a hub that is away is `Unavailable`. Not h
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from ropewalk_core.errors import Internal, Limited, NotFound, RopewalkError, Unauthenticated, Unavailable
+from ropewalk_core.errors import Internal, Limited, NotFound, RopewalkError, StorageFull, Unauthenticated, Unavailable
 
+_ROOM = 2**20
+_MAKE_ROOM = "Ask your administrator to make room on the disk of the platform's home; your files are as they were."
 _SAME_START = 60.0
 """Seconds within which a server's token is made and the server is said to have started."""
 RESTART = "Stop your notebook on the Notebooks page, and start it again."
@@ -31,11 +35,22 @@ class HubClient:
         Base URL on the loopback address.
     token
         The platform's service token.
+    folder
+        Where the hub's database is; to say of a full disk that it is full.
     host
         The name people use, sent as Host.
     """
 
-    def __init__(self, url: str, token: str, *, host: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        host: str,
+        folder: Path | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._folder = folder
         self._http = httpx.AsyncClient(
             base_url=f"{url}/hub/api",
             headers={"Authorization": f"token {token}", "Host": host},
@@ -112,11 +127,26 @@ class HubClient:
         """Return the model of whoever a hub token belongs to, or raise `Unauthenticated`."""
         response = await self._send("GET", "/user", None, headers={"Authorization": f"token {token}"})
         if response.status_code in (401, 403, 404):
+            await self._check_well()
             raise Unauthenticated("The hub does not know this token.", hint=RESTART)
         if response.status_code != 200:
             raise _error(response)
         model: dict[str, Any] = response.json()
         return model
+
+    async def _check_well(self) -> None:
+        """Raise if the hub refuses everybody: it answers 403 to a good token when its database cannot be written.
+
+        Raises
+        ------
+        StorageFull, Unavailable
+            If its disk is full, or it does not know our own token either.
+        """
+        if self._folder is not None and _room(self._folder) < _ROOM:
+            raise StorageFull("The disk of the platform is full, so JupyterHub cannot tell who asks.", hint=_MAKE_ROOM)
+        response = await self._send("GET", "/user", None)
+        if response.status_code in (401, 403, 404):
+            raise Unavailable("JupyterHub refuses everybody; it cannot use its database.")
 
     async def progress(self, name: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the hub's words while a server starts."""
@@ -144,6 +174,10 @@ class HubClient:
             return await self._http.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise Unavailable(AWAY) from error
+
+
+def _room(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def _token_of_server(tokens: list[dict[str, Any]], user: dict[str, Any] | None) -> str | None:
@@ -176,6 +210,8 @@ def _error(response: httpx.Response) -> RopewalkError:
         message = str(response.json().get("message", ""))
     except (ValueError, AttributeError):
         message = ""
+    if response.status_code >= 500 and "disk is full" in message:
+        return StorageFull("The disk of the platform is full, so JupyterHub can change nothing.", hint=_MAKE_ROOM)
     if response.status_code == 404:
         return NotFound(message or "The hub does not know this.")
     if response.status_code == 429:

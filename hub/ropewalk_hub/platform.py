@@ -142,7 +142,10 @@ def build(
         on_first=lambda account: local_accounts.mark_first(settings, account),
     )
     hub = HubClient(
-        addresses.hub_url, store.text(Secret.PLATFORM_TOKEN), host=f"{settings.door.host}:{settings.door.port}"
+        addresses.hub_url,
+        store.text(Secret.PLATFORM_TOKEN),
+        host=f"{settings.door.host}:{settings.door.port}",
+        folder=settings.home,
     )
     inventory = discover(settings)
     identity = IssuerIdentity(issuer, apart=lambda: settings.accounts.shared_trust or sandbox.probe().works)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ropewalk_core.errors import Unauthenticated
 from ropewalk_hub import jupyterhub_config
 from ropewalk_hub.hub_client import HubClient
 from ropewalk_hub.secrets_store import Secret, SecretsStore
@@ -153,6 +154,8 @@ async def test_the_platform_is_no_administrators_door(hub: RealHub, tmp_path: Pa
         model = await ours.user("alice")
         assert model is not None and model["admin"] is False
         assert await ours.user("nobody") is None
+        with pytest.raises(Unauthenticated):  # the hub knows us, so it is this token that is wrong
+            await ours.whose("0" * 32)
         await ours.ensure_user("bob")
         await ours.ensure_user("bob")
         assert {one["name"] for one in await ours.users()} == {"alice", "bob"}

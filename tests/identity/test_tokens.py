@@ -11,6 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from ropewalk_core.errors import BadInput, Denied, NotApproved, Unauthenticated, Unavailable
+from ropewalk_hub import hub_client
 from ropewalk_hub.door import CODE_LIFE, redeem
 from ropewalk_hub.hub_client import HubClient
 from ropewalk_hub.platform import Platform
@@ -96,10 +97,11 @@ async def test_a_leaked_token_cannot_renew_itself(stage: Stage) -> None:
 def with_hub(stage: Stage, answers: dict[str, tuple[int, Any]]) -> Platform:
     def answer(request: httpx.Request) -> httpx.Response:
         token = request.headers["authorization"].removeprefix("token ")
-        status, body = answers.get(token, (403, {}))
+        status, body = {"service": (200, {"kind": "service", "name": "ropewalk"}), **answers}.get(token, (403, {}))
         return httpx.Response(status, json=body)
 
-    hub = HubClient("http://hub.test", "service", host="localhost:8000", transport=httpx.MockTransport(answer))
+    transport, home = httpx.MockTransport(answer), stage.platform.settings.home
+    hub = HubClient("http://hub.test", "service", host="localhost:8000", folder=home, transport=transport)
     platform = dataclasses.replace(stage.platform, hub=hub)
     stage.app.state.platform = platform
     return platform
@@ -251,3 +253,21 @@ async def test_only_administrators_tokens_and_no_second_account_without_a_sandbo
         await stage.platform.identity.approve(Actor(account="bob"), "carol")
     with pytest.raises(NotApproved):
         await stage.platform.identity.token(Actor(account="carol", session="server:carol"), audience="api")
+
+
+async def test_a_hub_without_its_database_is_not_taken_for_a_wrong_token(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def code(**answers: tuple[int, Any]) -> tuple[int, str]:
+        platform = with_hub(stage, answers)
+        ask = {"json": {"audience": "api"}, "headers": {"authorization": "token good"}}
+        answer = await stage.machine().post("/api/v1/token", **ask)
+        await platform.hub.close()
+        return answer.status_code, answer.json()["code"]
+
+    assert await code() == (401, "RW-SIGN-IN")
+    assert await code(service=(403, {})) == (503, "RW-UNAVAILABLE")  # JupyterHub's answer to everybody
+    full = {"message": "(sqlite3.OperationalError) database or disk is full"}
+    assert await code(good=(500, full)) == (507, "RW-STORAGE-FULL")
+    monkeypatch.setattr(hub_client, "_room", lambda folder: 0)
+    assert await code() == (507, "RW-STORAGE-FULL")
