@@ -1,5 +1,7 @@
 """The program of a person's notebook server: JupyterHub's single-user server, started without what nobody needs.
 
+Its open connections end with their sign-in (``notebook_sockets.py``).
+
 JupyterLab runs yarn at each start wherever there is Node.js, to learn from where it would build itself; nothing here
 builds it, and that takes a quarter of the start. So Node.js is out of its sight while it is loaded; terminals and
 kernels see it. Nothing is garbage while modules load, so nothing looks for it then. Not here: who starts the server
@@ -21,6 +23,9 @@ def main() -> None:
         importlib.import_module("jupyterlab.labapp")
     from jupyterhub.singleuser import main as serve
 
+    from ropewalk_hub import notebook_sockets
+
+    notebook_sockets.install()
     gc.freeze()
     gc.enable()
     serve()

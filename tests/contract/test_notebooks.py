@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
 
 from ropewalk_core.journal import Journal
 from ropewalk_core.processes import Processes
-from ropewalk_core.testing import NotebooksContract
+from ropewalk_core.testing import NotebooksContract, until
 from ropewalk_devices.inventory import discover
+from ropewalk_hub import notebook_sockets
 from ropewalk_hub.hub_client import HubClient
 from ropewalk_hub.notebooks import HubNotebooks, NotebookWatch
 from ropewalk_hub.platform import SystemClock
@@ -60,3 +64,34 @@ class TestHubNotebooks(NotebooksContract):
             await asyncio.gather(watch, return_exceptions=True)
             await client.close()
             journal.close()
+
+
+async def test_an_open_connection_ends_with_its_sign_in(hub: RealHub) -> None:
+    """The token stands for a browser's: the hub ends those at a sign-out, and keeps the server's own."""
+    settings, token = hub.settings, SecretsStore(hub.settings).text(Secret.PLATFORM_TOKEN)
+    client = HubClient(hub.where.hub_url, token, host=settings.door.host)
+    await client.ensure_user("ada")
+    await client.start("ada", {})
+
+    async def ready() -> bool:
+        return bool(((await client.user("ada") or {}).get("servers") or {}).get("", {}).get("ready"))
+
+    await until(ready, seconds=60)
+    async with httpx.AsyncClient(headers={"Authorization": f"token {token}"}, trust_env=False) as http:
+        wish = {"scopes": ["access:servers!user=ada", "read:users:name!user=ada"]}
+        made = await http.post(f"{hub.where.hub_url}/hub/api/users/ada/tokens", json=wish)
+        assert made.status_code == 201, made.text
+    door = settings.door
+    headers = {"Authorization": f"token {made.json()['token']}", "Host": f"ada.{door.people}:{door.port}"}
+    address = f"ws://127.0.0.1:{door.port}/user/ada/api/events/subscribe"
+    socket = await websocket_connect(HTTPRequest(address, headers=headers))
+    await asyncio.sleep(notebook_sockets.EVERY + 2)  # at least one look at a sign-in that holds
+    socket.ping()  # raises if it is closed
+    await client.end_browser_tokens("ada")
+    async with asyncio.timeout(60):
+        while await socket.read_message() is not None:
+            pass
+    assert socket.close_code == 1008
+    socket.close()
+    await client.stop("ada")
+    await client.close()

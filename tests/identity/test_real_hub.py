@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ropewalk_core.errors import Unauthenticated
-from ropewalk_hub import jupyterhub_config
+from ropewalk_hub import jupyterhub_config, notebook_sockets
 from ropewalk_hub.hub_client import HubClient
 from ropewalk_hub.secrets_store import Secret, SecretsStore
 from tests.identity.real_hub import PROXY, REFRESH_AGE, RealHub, running
@@ -167,3 +167,4 @@ async def test_the_platform_is_no_administrators_door(hub: RealHub, tmp_path: Pa
 def test_ends_come_within_the_minute() -> None:
     # A browser's notebook believes the hub for one time, and the hub the issuer for the other.
     assert jupyterhub_config.REFRESH_AGE + jupyterhub_config.NOTEBOOK_CACHE < 60
+    assert jupyterhub_config.REFRESH_AGE + notebook_sockets.EVERY < 60  # and so does what is open
