@@ -71,10 +71,10 @@ class Services(Protocol):
     """Services launched from templates."""
 
     async def apply(self, actor: Actor, owner: str, spec: ServiceSpec, *, key: str = "") -> Service:
-        """Accept the wanted state; the same spec again changes nothing."""
+        """Accept the wanted state; the same spec again changes nothing, another template is a `Conflict`."""
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Service:
-        """Stop and forget the service."""
+        """Stop and remove the service; its files stay."""
 
     async def get(self, actor: Actor, owner: str, name: str) -> Service:
         """Return one service, or raise `NotFound`."""

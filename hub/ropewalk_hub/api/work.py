@@ -101,7 +101,7 @@ async def get_service(actor: Signed, its: Its, owner: str, name: str) -> Service
     responses=problems(404, 409, 413, 422, 507),
 )
 async def apply_service(actor: Signed, its: Its, owner: str, name: str, spec: ServiceSpec, key: Key = "") -> Service:
-    """Ask for a service from a template; the same wish again changes nothing."""
+    """Ask for a service; the same wish again changes nothing, and its template stays what it is."""
     _same_name(name, spec.name)
     return await its.services.apply(actor, owner, spec, key=key)
 
@@ -114,7 +114,7 @@ async def apply_service(actor: Signed, its: Its, owner: str, name: str, spec: Se
     responses=problems(404),
 )
 async def remove_service(actor: Signed, its: Its, owner: str, name: str) -> Service:
-    """Stop and forget a service."""
+    """Stop and remove a service; its files stay."""
     return await its.services.remove(actor, owner, name)
 
 
