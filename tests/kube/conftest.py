@@ -1,0 +1,31 @@
+"""One real API server for all tests that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.config import find
+from ropewalk_hub.platform import SystemClock
+from tests.kube.real import Cluster, running
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("cluster")) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def administrator(cluster: Cluster) -> Path:
+    return cluster.kubeconfig("administrator", "system:masters")
+
+
+@pytest.fixture
+async def api(administrator: Path) -> AsyncIterator[Api]:
+    one = Api(find(administrator), SystemClock())
+    yield one
+    await one.close()
