@@ -34,6 +34,7 @@ from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway.__main__ import listeners, serve
 from ropewalk_hub.host import Host
 from ropewalk_hub.platform import SystemClock
+from tests.ports import free_port
 
 INVENTORY = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30),))
 
@@ -42,20 +43,6 @@ def needs_sandbox() -> None:
     report = sandbox.probe()
     if not report.works:
         pytest.skip(f"no working bubblewrap: {report.why}")
-
-
-def free_port() -> int:
-    """Return a port p such that p and p + 1 are free on 127.0.0.1."""
-    for _ in range(100):
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no two free ports in a row")
 
 
 class Rig:

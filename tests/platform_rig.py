@@ -18,7 +18,7 @@ import httpx
 import websocket
 
 from ropewalk_core.processes import Processes, run
-from tests.faults.test_supervisor import free_port
+from tests.ports import free_port
 
 ROPEWALK = str(Path(sys.prefix) / "bin" / "ropewalk")
 OWN = ("proxy", "platform", "hub", "gateway", "engine", "host")

@@ -25,6 +25,7 @@ import httpx
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.browser.front import Front
+from tests.ports import free_port
 from tests.tour import stage
 
 PASSWORD = "seven ropes hold the mast"
@@ -163,7 +164,7 @@ def world(which: str, browser: Browser, front: Front) -> Iterator[World]:
     home.mkdir()
     (home / "ropewalk.toml").write_text(f'[door]\nhost = "{host}"\nscheme = "{scheme}"\n')
     shutil.copy(HOSTILE, folder / "site" / "index.html")
-    port = stage.free_port()
+    port = free_port()
     if scheme == "https":
         for one in (port, port + 1):
             front.listen(TLS_ADDRESS, one, to=one, tls=True)

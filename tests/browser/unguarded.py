@@ -28,7 +28,7 @@ from ropewalk_hub.issuer.passwords import Passwords
 from ropewalk_hub.platform import Platform, build
 from ropewalk_hub.security import Guard
 from tests.browser.rig import PASSWORD
-from tests.tour.stage import free_port
+from tests.ports import free_port
 
 
 class Everybody:

@@ -27,6 +27,7 @@ from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.siblings import Sibling, port_answers
 from ropewalk_hub.sockets import Doors, holder, listen
 from ropewalk_hub.supervisor import Supervisor, trim_logs
+from tests.ports import free_port
 
 SERVER = """
 import http.server, os, signal, socket, sys
@@ -43,19 +44,6 @@ else:
     server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer)
 server.serve_forever()
 """
-
-
-def free_port() -> int:
-    """Return a port that is free together with the next one."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                other.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 @pytest.fixture

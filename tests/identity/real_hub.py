@@ -9,7 +9,6 @@ import contextlib
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from ropewalk_core.settings import Settings, child_environment
 from ropewalk_hub import addresses, node
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.secrets_store import Secret, SecretsStore
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROXY = ROOT / ".cache" / "proxy" / "node_modules" / "configurable-http-proxy" / "bin" / "configurable-http-proxy"
@@ -93,20 +93,10 @@ class RealHub:
         )
 
 
-def free_ports() -> int:
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                other.bind(("127.0.0.1", port + 1))
-                return port
-
-
 @contextlib.contextmanager
 def running() -> Iterator[RealHub]:
     folder = Path(tempfile.mkdtemp(prefix="rw-"))
-    settings = settings_module.load(folder / "home", environ={}, door_port=free_ports())
+    settings = settings_module.load(folder / "home", environ={}, door_port=free_port())
     settings.run.mkdir(parents=True)
     (settings.home / "hub").mkdir()
     where = addresses.pick()

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import IO
 
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "tour"
@@ -51,24 +52,6 @@ class Platform:
     home: Path
     folder: Path
     log: Path
-
-
-def free_port() -> int:
-    """Return a port N such that N and N+1 are free on both loopbacks."""
-    for _try in range(200):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 65000 and all(_is_free(one) for one in (port, port + 1)):
-            return port
-    raise Missing("no two free ports in a row")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, contextlib.suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
 
 
 def ropewalk(*arguments: str, home: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -33,7 +33,7 @@ async def test_an_account_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatc
     functions = LocalFunctions(
         settings.load(tmp_path, environ={}), nothing, Inventory(nodes=()), SimulatedClock(), host=nothing, token=nothing
     )
-    functions._routes = cast(Any, dict.fromkeys([("ada", "f"), ("ada", "g"), ("bob", "f")]))
+    functions._all_routes = cast(Any, lambda: {("ada", "f"), ("ada", "g"), ("bob", "f")})  # type: ignore[method-assign]
     functions._found = cast(Any, lambda owner, name: None)
     functions.record_calls([call(number, "f") for number in range(50)])
     functions.record_calls([call(100, "f", "bob", length=900), call(101, "g", length=900)])

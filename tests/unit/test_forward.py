@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ropewalk_runtime import forward
+from tests.ports import free_port
 
 ECHO = """
 import asyncio, sys
@@ -25,12 +26,6 @@ async def main():
     await server.serve_forever()
 asyncio.run(main())
 """
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @asynccontextmanager
