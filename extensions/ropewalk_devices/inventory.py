@@ -14,6 +14,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+from ropewalk_core.names import accelerator_name
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.processes import run
 from ropewalk_core.settings import Settings
@@ -83,18 +84,6 @@ def accelerators(root: Path = Path("/")) -> list[str]:
         named = [line for line in done.out.splitlines() if line.strip()] if done.code == 0 else named
     named += ["NVIDIA GPU"] * (len(devices) - len(named))
     return [accelerator_name(one) for one in named[: len(devices)]]
-
-
-def accelerator_name(model: str) -> str:
-    """Return the name people write for a model: ``NVIDIA H100 80GB HBM3`` is ``nvidia-h100``."""
-    words = re.findall(r"[a-z0-9]+", model.lower())
-    words = [one for one in words if one not in ("nvidia", "tesla", "geforce", "quadro", "graphics", "device", "gpu")]
-    kept: list[str] = []
-    for one in words:
-        if kept and (re.fullmatch(r"\d+gb|hbm\w*|sxm\w*|pcie|nvl", one)):
-            break
-        kept.append(one)
-    return "-".join(["nvidia", *kept[:3]]) if kept else "nvidia-gpu"
 
 
 def _groups(root: Path, controller: str) -> list[Path]:

@@ -70,6 +70,19 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-{''.join(secrets.choice(_CROCKFORD) for _ in range(10))}"
 
 
+def accelerator_name(model: str, vendor: str = "nvidia") -> str:
+    """Return the name people write for a model: ``NVIDIA H100 80GB HBM3`` is ``nvidia-h100``."""
+    words = re.findall(r"[a-z0-9]+", model.lower())
+    empty = (vendor, "nvidia", "tesla", "geforce", "quadro", "graphics", "device", "gpu")
+    words = [one for one in words if one not in empty]
+    kept: list[str] = []
+    for one in words:
+        if kept and (re.fullmatch(r"\d+gb|hbm\w*|sxm\w*|pcie|nvl", one)):
+            break
+        kept.append(one)
+    return "-".join([vendor, *kept[:3]]) if kept else f"{vendor}-gpu"
+
+
 @dataclass(frozen=True)
 class PeopleHost:
     """What a host name on the people's door stands for."""

@@ -119,7 +119,11 @@ class Placement(BaseModel):
 
 
 class Node(BaseModel):
-    """One machine, or one pool of equal machines, and what it has in all."""
+    """One machine, or one pool of equal machines, and what it has in all.
+
+    ``reserved`` names what it is kept for: ``arch:arm64``, ``accelerator:nvidia-h100`` (one of several after commas)
+    or ``labels:pool=blue``. It takes only work that asks for each of them.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -131,6 +135,7 @@ class Node(BaseModel):
     accelerators: dict[str, int] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     isolations: tuple[str, ...] = ()
+    reserved: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return the node in words."""
@@ -138,6 +143,7 @@ class Node(BaseModel):
         return (
             f"{self.name}: arch {self.arch}, {self.cpu:g} cores, {self.memory / 2**30:.1f} GiB of memory, "
             f"{accelerators or 'no accelerator'}"
+            + (f", kept for {' and '.join(self.reserved)}" if self.reserved else "")
         )
 
 
@@ -200,12 +206,28 @@ def _lacks(placement: Placement, node: Node, accelerator: str) -> list[str]:
         lacks.append("labels")
     if placement.isolation and placement.isolation not in node.isolations:
         lacks.append("isolation")
+    lacks += [one.partition(":")[0] for one in node.reserved if not _asks_for(one, placement, accelerator)]
     return lacks
+
+
+def _asks_for(reserved: str, placement: Placement, accelerator: str) -> bool:
+    """Say whether the placement asks for what a node is kept for."""
+    name, _, value = reserved.partition(":")
+    if name == "accelerator":
+        return accelerator in value.split(",")
+    if name == "arch":
+        return value in placement.arch
+    key, _, wanted = value.partition("=")
+    return placement.labels.get(key) == wanted
 
 
 def _refusal(placement: Placement, inventory: Inventory) -> Unsatisfiable:
     wanted = (placement.accelerator or ("cpu",))[0]
-    lacks = sorted({name for node in inventory.nodes for name in _lacks(placement, node, wanted)})
+    bare = [node.model_copy(update={"reserved": ()}) for node in inventory.nodes]  # what is kept is not what lacks,
+    nodes = (
+        bare if any(_lacks(placement, node, wanted) for node in bare) else inventory.nodes
+    )  # unless nothing else does
+    lacks = sorted({name for node in nodes for name in _lacks(placement, node, wanted)})
     exists = "; ".join(node.describe() for node in inventory.nodes) or "no node"
     fields = ", ".join(lacks) or "placement"
     return Unsatisfiable(

@@ -119,6 +119,71 @@ class Environments:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """The Kubernetes cluster, when `backend` is `kube`. Amounts are written as Kubernetes writes them."""
+
+    kubeconfig: Path | None = None
+    """How to reach the API server from outside; empty means the service account of the pod that we run in."""
+    context: str = ""
+    """Context of the kubeconfig; empty means its current one."""
+    namespace: str = "ropewalk"
+    """Namespace that the platform itself runs in; nobody's work runs there."""
+    prefix: str = "ropewalk"
+    """Begins the name of every account's namespace, <prefix>--<account>. Two installations need two."""
+    quota: dict[str, str] = field(
+        default_factory=lambda: {
+            "pods": "50",
+            "requests.cpu": "8",
+            "limits.cpu": "16",
+            "requests.memory": "32Gi",
+            "limits.memory": "32Gi",
+            "requests.ephemeral-storage": "100Gi",
+            "limits.ephemeral-storage": "100Gi",
+            "persistentvolumeclaims": "10",
+            "requests.storage": "100Gi",
+            "services": "50",
+            "services.nodeports": "0",
+            "services.loadbalancers": "0",
+            "secrets": "100",
+            "configmaps": "200",
+        }
+    )
+    """What one account may have at once, of any resource that the cluster counts (requests.nvidia.com/gpu too).
+    Setting it replaces the whole table."""
+    container: dict[str, str] = field(default_factory=lambda: {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "2Gi"})
+    """What a container may use that asks for nothing. A quota refuses pods without."""
+    container_most: dict[str, str] = field(default_factory=dict)
+    """The most that one container may ask for; empty means what the quota leaves."""
+    accelerators: dict[str, str] = field(default_factory=dict)
+    """Names of accelerators beside those that nodes tell: nvidia-h100 = "nvidia.com/gpu,nvidia.com/gpu.product=X"."""
+    pools: dict[str, str] = field(default_factory=dict)
+    """Node pools that have no node now and could bring one: big = "arch=arm64,cpu=16,memory=64Gi,nvidia-h100=8"."""
+    tolerated: tuple[str, ...] = ()
+    """Labels that people may ask for although a taint of that name keeps others away from their nodes."""
+    dns: str = "kube-system/k8s-app=kube-dns"
+    """Where names are looked up: the namespace and a label of the pods that answer."""
+    gateways: tuple[str, ...] = ()
+    """Namespaces besides the platform's whose pods may call into accounts' pods: knative-serving, kourier-system."""
+    api_server: tuple[str, ...] = ()
+    """Addresses of the API server, as 10.0.0.1:6443, that the reporter beside a workflow's step must reach."""
+    private: tuple[str, ...] = (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "224.0.0.0/4",
+        "fc00::/7",
+        "fe80::/10",
+        "ff00::/8",
+    )
+    """Networks that accounts' pods cannot reach, unlike the rest of the world. Nodes, services and the addresses where
+    clouds keep their keys belong in it; 0.0.0.0/0 and ::/0 cut the world off."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one home."""
 
@@ -136,6 +201,8 @@ class Settings:
     """Limits of one account."""
     environments: Environments = field(default_factory=Environments)
     """Python environments."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """The Kubernetes cluster."""
 
     @property
     def run(self) -> Path:

@@ -113,3 +113,13 @@ def test_a_wrong_field_is_named(field: str, value: Any) -> None:
     with pytest.raises(BadInput) as caught:
         parse_placement({field: value})
     assert caught.value.field == f"placement.{field}"
+
+
+def test_a_node_that_is_kept_takes_only_work_that_asks_for_it() -> None:
+    kept = GPU.model_copy(update={"reserved": ("accelerator:nvidia-a100,nvidia-h100", "labels:pool=blue")})
+    blue = kept.model_copy(update={"labels": {"pool": "blue"}})
+    asked = Placement(accelerator="nvidia-h100", labels={"pool": "blue"})
+    assert fit(asked, Inventory(nodes=(blue,))).node is blue
+    for placement in (Placement(), Placement(accelerator="nvidia-h100"), Placement(labels={"pool": "blue"})):
+        with pytest.raises(Unsatisfiable, match="kept for accelerator:nvidia-a100,nvidia-h100 and labels:pool=blue"):
+            fit(placement, Inventory(nodes=(blue,)))
