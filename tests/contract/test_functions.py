@@ -125,11 +125,47 @@ async def test_async_handlers_run_side_by_side(rig: Rig) -> None:
     assert sorted(one.json() for one in answers) == list(range(8)) and time.monotonic() - started < 5
 
 
-async def test_an_async_handler_that_cancels_something_of_its_own_is_answered(rig: Rig) -> None:
-    source = "import asyncio\nasync def handler(value):\n    raise asyncio.CancelledError\n"
-    await rig.functions.deploy(ADA, "ada", rig.spec(source, timeout=5))
-    answer = await rig.call(b"0")
-    assert (answer.status_code, answer.json()["code"]) == (500, "RW-USER-CODE")
+RAISING = """
+import asyncio, os
+class Silent(Exception):
+    def __str__(self):
+        raise RuntimeError
+class Long:
+    def tolist(self):
+        raise TypeError("y" * 5_000_000)
+{word} handler(kind):
+    if kind == "cancelled":
+        raise asyncio.CancelledError
+    if kind == "cancels itself":
+        asyncio.current_task().cancel()
+        await asyncio.sleep(60)
+    if kind == "interrupt":
+        raise KeyboardInterrupt
+    if kind == "silent":
+        raise Silent
+    if kind == "long":
+        return Long()
+    if kind == "long key":
+        return {{"k" * 5_000_000: float("nan")}}
+    return os.getpid()
+"""
+SYNC = RAISING.format(word="def").replace("        await asyncio.sleep(60)\n", "")
+
+
+@pytest.mark.parametrize(
+    ("source", "concurrency"),
+    [(SYNC, 1), (SYNC, 2), (RAISING.format(word="async def"), 1)],
+    ids=["one", "two", "async"],
+)
+async def test_whatever_a_handler_does_is_answered_and_its_worker_lives(
+    rig: Rig, source: str, concurrency: int
+) -> None:
+    await rig.functions.deploy(ADA, "ada", rig.spec(source, timeout=20, max_workers=1, concurrency=concurrency))
+    worker = (await rig.call(b'"ok"')).json()
+    for kind in ("cancelled", "cancels itself", "interrupt", "silent", "long", "long key"):
+        answer = await rig.call(f'"{kind}"'.encode())
+        assert (answer.status_code, answer.json()["code"]) == (500, "RW-USER-CODE"), kind
+    assert (await rig.call(b'"ok"')).json() == worker
 
 
 @pytest.mark.parametrize(

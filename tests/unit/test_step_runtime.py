@@ -103,6 +103,11 @@ def test_classes_of_the_cells_are_the_same_in_every_step_that_has_them(tmp_path:
         ("def f():\n    raise ValueError('bad')\n", "ValueError: bad", "RW-USER-CODE"),
         ("def f():\n    raise SystemExit(3)\n", "SystemExit: 3", "RW-USER-CODE"),
         (
+            "class E(Exception):\n    def __str__(self):\n        raise KeyError\ndef f():\n    raise E\n",
+            "E: (its message cannot be read)",
+            "RW-USER-CODE",
+        ),
+        (
             "import asyncio\nasync def f():\n    raise asyncio.CancelledError('x')\n",
             "CancelledError: x",
             "RW-USER-CODE",

@@ -119,6 +119,14 @@ def user_traceback(error: BaseException) -> str:
     return "".join(lines.format())
 
 
+def message(error: BaseException) -> str:
+    """Return what an error says, also if the person's class cannot say it."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - their code may raise anything
+        return "(its message cannot be read)"
+
+
 def _strip(lines: traceback.TracebackException, seen: set[int]) -> None:
     if id(lines) in seen:
         return

@@ -289,8 +289,12 @@ def _bare(value: Any) -> Any:
 
 
 def problem(code: str, message: str, *, hint: str = "", field: str | None = None, **details: Any) -> dict[str, Any]:
-    """Return an error as it crosses to the gateway; the codes are those of ``ropewalk_core.errors``."""
-    return {"code": code, "message": message, "hint": hint or None, "field": field, "details": details}
+    """Return an error as it crosses to the gateway; the codes are those of ``ropewalk_core.errors``.
+
+    Messages and fields are cut: they may quote what people sent, and a frame's header has a limit.
+    """
+    field = field[:200] if field else field
+    return {"code": code, "message": message[:2000], "hint": hint[:500] or None, "field": field, "details": details}
 
 
 def user_line(error: BaseException) -> tuple[str, int] | None:

@@ -234,7 +234,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
         code = "RW-OUT-OF-MEMORY"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         code = "RW-STORAGE-FULL"
-    said = str(error).strip()
+    said = bundle.message(error).strip()
     name = type(error).__name__
     return {
         "ok": False,

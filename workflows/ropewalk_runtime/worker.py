@@ -8,6 +8,7 @@ Rejected: an HTTP server in every worker (the gateway speaks HTTP once, for all)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import io
@@ -125,14 +126,14 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
     except MemoryError:
         _send(sock, {"op": "failed", "error": _memory(), "logs": output.take()})
         return MEMORY_EXIT
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the person's module raises, they must see it
+    except BaseException as error:  # noqa: BLE001 - whatever the person's module raises, they must see it
         _send(sock, {"op": "failed", "error": _bad_code(error, order), "logs": output.take()})
         return 1
     loaded = time.perf_counter() - started
     hello = {"op": "ready", "parameters": handler.parameters, "loaded": loaded, "logs": output.take()}
     if not _send(sock, hello):
         return 0
-    limit = int(order.get("payload") or MAX_BODY)
+    limit = min(int(order.get("payload") or MAX_BODY), MAX_BODY)
     return _Serving(sock, handler, output, int(order.get("concurrency") or 1), limit).run()
 
 
@@ -171,12 +172,12 @@ class _Serving:
                 pool.submit(self._call_and_send, *frame)
 
     def _call_and_send(self, head: dict[str, Any], body: bytes) -> None:
-        frame = pack(*self._call(head, body))
-        with self._lock:
-            try:
-                self._sock.sendall(frame)
-            except OSError:
-                return  # the gateway is gone; the reading loop ends us
+        self._send(self._call(head, body))
+
+    def _send(self, done: _Answer) -> None:
+        frame = pack(*done)
+        with self._lock, contextlib.suppress(OSError):  # the gateway is gone; the reading loop ends us
+            self._sock.sendall(frame)
 
     async def _run_async(self) -> None:
         loop = asyncio.get_running_loop()
@@ -192,20 +193,16 @@ class _Serving:
             bound = self._arguments(head, body)
             result = await self._handler.function(*bound.args, **bound.kwargs)
             done = self._answered(head, result)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # their code may raise anything
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise  # we are ending; otherwise it cancelled something of its own, and the caller waits
+        except BaseException as error:  # noqa: BLE001 - also its own cancellation; if we end, nobody reads the answer
             done = _failed(error)
-        frame = pack(*self._finish(head, done, log, started))
-        with self._lock:
-            self._sock.sendall(frame)
+        self._send(self._finish(head, done, log, started))
 
     def _call(self, head: dict[str, Any], body: bytes) -> _Answer:
         log, started = self._begin()
         try:
             bound = self._arguments(head, body)
             done = self._answered(head, self._handler.function(*bound.args, **bound.kwargs))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the person's code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the person's code may raise anything
             done = _failed(error)
         return self._finish(head, done, log, started)
 
@@ -234,7 +231,7 @@ def _failed(error: BaseException) -> _Answer:
     if isinstance(error, BadPayload):
         found = problem("RW-BAD-INPUT", str(error), hint=error.hint, field=error.field)
     elif isinstance(error, MemoryError):
-        found = _memory() | {"details": {"traceback": bundle.user_traceback(error)}}
+        found = _memory() | {"details": {"traceback": _traceback(error)}}
     elif isinstance(error, BadAnswer):
         found = problem("RW-USER-CODE", str(error), hint=error.hint, field=error.field)
     elif isinstance(error, TooLong):
@@ -242,12 +239,16 @@ def _failed(error: BaseException) -> _Answer:
         found = problem("RW-TOO-LARGE", str(error), hint=hint, field="limits.payload")
     else:
         name = type(error).__name__
-        shown = bundle.user_traceback(error)
-        if len(shown) > MAX_CALL_LOG:  # the message of an error may hold a whole table
-            shown = f"{shown[: MAX_CALL_LOG // 2]}\n[...]\n{shown[-MAX_CALL_LOG // 2 :]}"
-        found = problem("RW-USER-CODE", f"The function raised {name}.", traceback=shown)
-        found["details"]["error"] = f"{name}: {error}"[:2000]
+        found = problem("RW-USER-CODE", f"The function raised {name}.", traceback=_traceback(error))
+        found["details"]["error"] = f"{name}: {bundle.message(error)}"[:2000]
     return {"error": found}, b""
+
+
+def _traceback(error: BaseException) -> str:
+    shown = bundle.user_traceback(error)
+    if len(shown) > MAX_CALL_LOG:  # the message of an error may hold a whole table
+        shown = f"{shown[: MAX_CALL_LOG // 2]}\n[...]\n{shown[-MAX_CALL_LOG // 2 :]}"
+    return shown
 
 
 def _memory() -> dict[str, Any]:
@@ -275,7 +276,7 @@ def _bad_code(error: BaseException, order: dict[str, Any]) -> dict[str, Any]:
     """Say what is wrong with code that does not load, with the cell's line."""
     place = user_line(error)
     field = f"cell line {place[1]}" if place else "code"
-    said = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"[:500]
+    said = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else bundle.message(error)}"[:500]
     message = f"The function does not load ({field}): {said}"
     if isinstance(error, SyntaxError):  # its frames are the compiler's; what matters is the line it shows
         return problem("RW-BAD-CODE", message, field=field, traceback="".join(traceback.format_exception_only(error)))
@@ -286,9 +287,9 @@ def _bad_code(error: BaseException, order: dict[str, Any]) -> dict[str, Any]:
             message,
             field=field,
             hint=f"Install it: %pip install {missing}",
-            traceback=bundle.user_traceback(error),
+            traceback=_traceback(error),
         )
-    return problem("RW-BAD-CODE", message, field=field, traceback=bundle.user_traceback(error))
+    return problem("RW-BAD-CODE", message, field=field, traceback=_traceback(error))
 
 
 def _send(sock: socket.socket, head: dict[str, Any]) -> bool:
