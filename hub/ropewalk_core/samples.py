@@ -1,13 +1,15 @@
 """A call that fits a function, read from its captured source: what samples show and "Try it" starts with. Pure.
 
-The source is parsed and never run. Only what a call must give is sampled; a parameter without annotation gets 1. Not
-here: how a payload becomes arguments (``ropewalk_runtime.handler``). Rejected: the payload of the latest call, which
-may hold anything.
+The source is parsed and never run, and only up to a length: whoever parses can do nothing else meanwhile. Only what a
+call must give is sampled; a parameter without annotation gets 1. Not here: how a payload becomes arguments
+(``ropewalk_runtime.handler``). Rejected: the payload of the latest call, which may hold anything.
 """
 
 from __future__ import annotations
 
 import ast
+import math
+from collections.abc import Container
 from typing import Any
 
 from ropewalk_core.model import Bundle
@@ -29,44 +31,52 @@ _LISTS = frozenset({"list", "List", "tuple", "Tuple", "set", "Set", "frozenset",
 _ARRAYS = frozenset({"ndarray", "NDArray", "ArrayLike", "Series", "Tensor"})
 _FIRST = frozenset({"Optional", "Union", "Annotated", "Final"})
 _DEEPEST = 10
+_LONGEST = 32 * 2**10
+"""Characters of source that are read; a megabyte of hostile ones would take seconds and much memory."""
+_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 
 
 def arguments(bundle: Bundle) -> dict[str, Any]:
     """Return a value for each parameter that a call must give, by name; empty when the source does not say."""
-    found = _definition(bundle)
-    if found is None:
-        return {}
-    args = found.args
-    named = [*args.posonlyargs, *args.args]
-    must = named[: len(named) - len(args.defaults)]
-    must += [one for one, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
-    return {one.arg: _value(one.annotation) for one in must}
+    return _call(bundle)[0]
 
 
 def payload(bundle: Bundle) -> Any:
     """Return the same call as the JSON value of a payload."""
-    values = arguments(bundle)
-    found = _definition(bundle)
-    if len(values) == 1 and found is not None and [one.arg for one in found.args.posonlyargs] == list(values):
+    values, bare = _call(bundle)
+    if len(values) == 1 and all(one in bare for one in values):
         return next(iter(values.values()))  # it has no name from outside
     return values
 
 
 def python(bundle: Bundle, name: str) -> str:
     """Return the same call as Python writes it."""
-    found = _definition(bundle)
-    bare = {one.arg for one in found.args.posonlyargs} if found else set()
-    words = [repr(value) if key in bare else f"{key}={value!r}" for key, value in arguments(bundle).items()]
+    values, bare = _call(bundle)
+    words = [repr(value) if key in bare else f"{key}={value!r}" for key, value in values.items()]
     return f"{name}({', '.join(words)})"
+
+
+def _call(bundle: Bundle) -> tuple[dict[str, Any], Container[str]]:
+    """Return the sampled values by name, and which of them have no name from outside."""
+    found = _definition(bundle)
+    if found is None:
+        return {}, ()
+    args = found.args
+    named = [*args.posonlyargs, *args.args]
+    must = named[: len(named) - len(args.defaults)]
+    must += [one for one, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
+    return {one.arg: _value(one.annotation) for one in must}, {one.arg for one in args.posonlyargs}
 
 
 def _definition(bundle: Bundle) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     module, _, name = bundle.entry.partition(":")
     path = module.replace(".", "/")
     source = bundle.files.get(f"{path}.py", bundle.files.get(f"{path}/__init__.py", ""))
+    if len(source) > _LONGEST:
+        return None
     try:
         body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except _UNREADABLE:
         return None
     found = [one for one in body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and one.name == name]
     return found[-1] if found else None
@@ -81,8 +91,8 @@ def _value(hint: ast.expr | None, depth: int = 0) -> Any:
         return _value(hint.left if _name(hint.left) != "None" else hint.right, depth + 1)
     inner = _inner(hint)
     name = _name(hint.value if isinstance(hint, ast.Subscript) else hint)
-    if name == "Literal" and inner and isinstance(inner[0], ast.Constant):
-        return inner[0].value
+    if name == "Literal" and inner:
+        return _constant(inner[0])
     if name in _FIRST and inner:
         return _value(next((one for one in inner if _name(one) != "None"), None), depth + 1)
     if name in _ARRAYS:
@@ -97,8 +107,21 @@ def _value(hint: ast.expr | None, depth: int = 0) -> Any:
 def _quoted(text: str, depth: int) -> Any:
     try:
         return _value(ast.parse(text, mode="eval").body, depth + 1)
-    except (SyntaxError, ValueError, RecursionError):
+    except _UNREADABLE:
         return 1
+
+
+def _constant(one: ast.expr) -> Any:
+    """Return the value of a literal if JSON has it and any page can show it."""
+    try:
+        value = ast.literal_eval(one)
+    except _UNREADABLE:
+        return 1
+    if isinstance(value, str):
+        return value if value.isprintable() else "text"  # half of a surrogate pair cannot even be sent
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else 1
+    return value if value is None or (isinstance(value, float) and math.isfinite(value)) else 1
 
 
 def _inner(hint: ast.expr) -> list[ast.expr]:

@@ -52,6 +52,35 @@ def test_a_parameter_without_a_name_from_outside() -> None:
     assert (samples.payload(one), samples.python(one, "f")) == (1, "f(1)")
 
 
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        ("Literal[b'x']", 1),
+        ("Literal['\\ud800']", "text"),
+        ("Literal[...]", 1),
+        ("Literal[1e999]", 1),
+        (f"Literal[0x{'f' * 5000}]", 1),
+        ("Literal[-2]", -2),
+        (f"'{'-' * 10_000}1'", 1),
+        ("|".join(["a"] * 5000), None),
+    ],
+)
+def test_what_json_has_not_is_no_sample(hint: str, expected: Any) -> None:
+    hostile = bundle(f"def handler(value: {hint}): ...\n")
+    wanted = {} if expected is None else {"value": expected}
+    assert samples.payload(hostile) == wanted
+    assert json.dumps(wanted, ensure_ascii=False, allow_nan=False).encode()
+    assert samples.python(hostile, "f").encode()
+
+
+def test_a_long_source_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(source: str, **_: Any) -> Any:
+        raise AssertionError("parsing this would hold up everybody")
+
+    monkeypatch.setattr("ast.parse", parse)
+    assert samples.arguments(bundle("x = 1\n" * 10_000 + "def handler(value): ...\n")) == {}
+
+
 @given(st.text(max_size=40), st.text(max_size=10))
 def test_no_source_breaks_it(source: str, entry: str) -> None:
     assert isinstance(samples.arguments(Bundle(files={"cell.py": source}, entry=f"cell:{entry}")), dict)

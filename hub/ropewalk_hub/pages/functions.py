@@ -134,6 +134,7 @@ async def _show(request: Request, actor: Actor, its: Platform, name: str, tried:
     one = await its.functions.get(actor, actor.account, name)
     page, away = await or_none(its.functions.calls(actor, actor.account, name, limit=200))
     calls = page.items if page else ()
+    sample = json.dumps(samples.payload(one.revision.spec.bundle), ensure_ascii=False)
     return render(
         request,
         "function.html",
@@ -144,20 +145,16 @@ async def _show(request: Request, actor: Actor, its: Platform, name: str, tried:
         figures=figures(calls, its.clock.wall()),
         away=away.problem() if away else None,
         tried=tried,
-        payload=_sample(one) if tried.payload is None else tried.payload,
-        curl=_curl(one),
+        payload=sample if tried.payload is None else tried.payload,
+        curl=_curl(one, sample),
         python=_python(one),
     )
 
 
-def _sample(one: Function) -> str:
-    return json.dumps(samples.payload(one.revision.spec.bundle), ensure_ascii=False)
-
-
-def _curl(one: Function) -> str:
+def _curl(one: Function, sample: str) -> str:
     return (
         f'curl -H "Authorization: Bearer $(ropewalk token)" \\\n'
-        f"     -H 'Content-Type: application/json' -d {shlex.quote(_sample(one))} \\\n     {one.address}"
+        f"     -H 'Content-Type: application/json' -d {shlex.quote(sample)} \\\n     {one.address}"
     )
 
 
