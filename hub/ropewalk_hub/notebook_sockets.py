@@ -41,7 +41,10 @@ class LastingIdentity(extension.JupyterHubIdentityProvider):  # type: ignore[mis
     async def _look_again(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # a hub that ends in the middle of an answer must not be the last one we ask
+                self.log.exception("The sign-ins of open connections could not be looked at")
 
     async def look(self) -> None:
         """Close the connections whose token the hub does not know any more."""
