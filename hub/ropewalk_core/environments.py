@@ -17,6 +17,8 @@ import importlib.metadata
 import json
 import os
 import re
+import secrets
+import shlex
 import shutil
 import threading
 from collections.abc import Iterator
@@ -87,9 +89,8 @@ def ensure(settings: Settings, paths: AccountPaths) -> Path:
 
 def start_over(paths: AccountPaths) -> str:
     """Return what a person does about an environment that is beyond mending."""
-    return (
-        f"Remove it in a terminal of your notebook, and a fresh one is made at the next try: rm -rf {paths.environment}"
-    )
+    command = shlex.join(["rm", "-rf", str(paths.environment)])
+    return f"Remove it in a terminal of your notebook, and a fresh one is made at the next try: {command}"
 
 
 def fingerprint(paths: AccountPaths) -> str:
@@ -204,7 +205,7 @@ def _links(paths: AccountPaths, base: Path) -> None:
     target = str((base / "bin" / "python").resolve())
     with beneath.folder(paths.root, ["environment", "bin"]) as folder:
         for name in ("python", "python3"):
-            temporary = f".{name}-{os.getpid()}"
+            temporary = f".{name}-{secrets.token_hex(8)}"  # several threads may mend it at once
             os.symlink(target, temporary, dir_fd=folder)
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         for name in ("pip", "pip3"):

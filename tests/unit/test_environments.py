@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import time
 import zipfile
@@ -131,6 +132,18 @@ def test_a_removed_environment_comes_back(home: Settings, ann: AccountPaths) -> 
     shutil.rmtree(ann.environment)
     assert environments.ensure(home, ann) == ann.python
     assert python(home, ann, "-c", "print('ready')").out == "ready\n"
+
+
+def test_what_a_mend_left_half_done_is_in_nobodys_way(home: Settings, ann: AccountPaths) -> None:
+    (ann.python.parent / f".python-{os.getpid()}").symlink_to("nowhere")
+    ann.python.unlink()
+    assert environments.ensure(home, ann).exists()
+
+
+def test_the_command_that_starts_over_removes_nothing_else(tmp_path: Path) -> None:
+    folder = AccountPaths(tmp_path / "my home", "ann").environment
+    said = environments.start_over(AccountPaths(tmp_path / "my home", "ann"))
+    assert shlex.split(said.partition("next try: ")[2]) == ["rm", "-rf", str(folder)]
 
 
 def test_links_in_the_account_lead_nowhere(home: Settings, ann: AccountPaths, tmp_path: Path) -> None:
