@@ -155,9 +155,13 @@ def test_an_error_links_to_its_explanation_where_a_platform_is(
     words = ["services", "list", "--home", str(tmp_path)]
     assert cli.main(words) == 75 and "/help/errors" not in capsys.readouterr().err
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "ready.json").touch()
+    ready = tmp_path / "run" / "ready.json"
+    for broken in ("", "[]", "{}"):
+        ready.write_text(broken)
+        assert cli.main(words) == 75 and "/help/errors" not in capsys.readouterr().err
+    ready.write_text('{"address": "http://localhost:8111"}')
     assert cli.main(words) == 75
-    assert "http://localhost:8000/help/errors#RW-UNAVAILABLE" in capsys.readouterr().err
+    assert "http://localhost:8111/help/errors#RW-UNAVAILABLE" in capsys.readouterr().err
 
 
 def test_every_error_has_an_exit_code() -> None:
