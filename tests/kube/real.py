@@ -172,6 +172,7 @@ def _start_api_server(cluster: Cluster, binary: Path, folder: Path, etcd: int, p
             f"--service-account-key-file={folder / 'sa.pub'}",
             f"--service-account-signing-key-file={folder / 'sa.key'}",
             "--authorization-mode=RBAC",
+            "--allow-privileged=true",  # else nothing privileged comes as far as what we test
             "--profiling=false",
         ],
     )

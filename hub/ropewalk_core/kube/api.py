@@ -141,7 +141,15 @@ class Api:
                     raise
 
     async def create(
-        self, kind: Kind, body: Object, *, namespace: str = "", name: str = "", sub: str = "", dry: bool = False
+        self,
+        kind: Kind,
+        body: Object,
+        *,
+        namespace: str = "",
+        name: str = "",
+        sub: str = "",
+        manager: str = "",
+        dry: bool = False,
     ) -> Object:
         """Create an object; one that is there already raises `NameTaken`.
 
@@ -153,7 +161,7 @@ class Api:
         return await self._send(
             "POST",
             kind.path(namespace, name, sub),
-            params={"fieldManager": self._manager} | ({"dryRun": "All"} if dry else {}),
+            params={"fieldManager": manager or self._manager} | ({"dryRun": "All"} if dry else {}),
             content=json.dumps(body if sub else kind.of(body)),
             about=_about(kind, namespace, name or str(metadata.get("name") or "")),
             repeat="generateName" not in metadata,

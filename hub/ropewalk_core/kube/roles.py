@@ -1,0 +1,71 @@
+"""Roles: what the platform's programs and a tenant's own accounts may do, and no more. Pure data.
+
+The hub and the platform hold these rights in tenants' namespaces only; the controller alone holds any across the
+cluster, and none to read a secret, to run a pod or to invent a role. Not here: who is bound (``tenancy.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Rule = dict[str, Any]
+_READ = ["get", "list", "watch"]
+_WRITE = ["create", "delete", "patch"]
+
+
+def _rule(group: str, resources: list[str], verbs: list[str], names: list[str] | None = None) -> Rule:
+    named = {"resourceNames": names} if names else {}
+    return {"apiGroups": [group], "resources": resources, **named, "verbs": verbs}
+
+
+TENANT_RULES: dict[str, list[Rule]] = {
+    # JupyterHub: notebook servers, and the namespace itself to look at its owner's mark before each.
+    "hub": [
+        _rule("", ["namespaces"], ["get"]),
+        _rule("", ["pods"], [*_READ, "create", "delete"]),
+        _rule("", ["events"], _READ),
+        _rule("", ["persistentvolumeclaims"], ["get", "create"]),
+        _rule("", ["services"], ["get", "create", "delete"]),
+    ],
+    # The platform: functions, workflows, files and logs, and tokens of the account that Helm runs as.
+    "platform": [
+        _rule("", ["namespaces", "resourcequotas"], ["get"]),
+        _rule("", ["pods"], [*_READ, "delete"]),
+        _rule("", ["pods/log"], ["get"]),
+        _rule("", ["events"], _READ),
+        _rule("", ["configmaps", "services", "persistentvolumeclaims"], _READ + _WRITE),
+        _rule("", ["secrets"], _WRITE),
+        _rule("", ["serviceaccounts/token"], ["create"], ["releases"]),
+        _rule("apps", ["deployments"], _READ + _WRITE),
+        _rule("serving.knative.dev", ["services"], _READ + _WRITE),
+        _rule("serving.knative.dev", ["revisions"], _READ),
+        _rule("argoproj.io", ["workflows"], _READ + _WRITE),
+        _rule("argoproj.io", ["workflowtaskresults"], _READ),
+    ],
+    # What reports a step's outputs to Argo.
+    "reports": [_rule("argoproj.io", ["workflowtaskresults"], ["create", "patch"])],
+    # Helm as the tenant: the kinds that a service's chart may hold.
+    "releases": [
+        _rule("", ["configmaps", "persistentvolumeclaims", "secrets", "services"], _READ + _WRITE + ["update"]),
+        _rule("", ["pods", "events"], _READ),
+        _rule("apps", ["deployments", "statefulsets"], _READ + _WRITE + ["update"]),
+        _rule("apps", ["replicasets"], _READ),
+        _rule("batch", ["jobs"], _READ + _WRITE + ["update"]),
+    ],
+}
+
+
+def controller_rules(bound: list[str]) -> list[Rule]:
+    """Return what the tenancy controller may do across the cluster; ``bound`` are the only roles that it may give."""
+    rbac = "rbac.authorization.k8s.io"
+    return [
+        _rule("", ["namespaces"], _READ + _WRITE),
+        _rule("", ["limitranges", "resourcequotas", "serviceaccounts"], _READ + _WRITE),
+        _rule("networking.k8s.io", ["networkpolicies"], _READ + _WRITE),
+        _rule(rbac, ["rolebindings"], _READ + _WRITE),
+        _rule(rbac, ["clusterroles"], ["bind"], bound),
+    ]
+
+
+REQUEST_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "patch"])]
+"""What the controller may do in the platform's namespace: read the requests and answer them."""

@@ -1,0 +1,288 @@
+"""Tenants on a real API server: the controller with its own narrow rights, and what those rights refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ropewalk_core.errors import Denied, NameTaken, NotFound
+from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.config import find
+from ropewalk_core.kube.kinds import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NAMESPACE,
+    NETWORK_POLICY,
+    POD,
+    QUOTA,
+    ROLE,
+    ROLE_BINDING,
+    SECRET,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Kind,
+    Object,
+)
+from ropewalk_core.kube.roles import REQUEST_RULES
+from ropewalk_core.kube.tenancy import KINDS, Tenant, answered, cluster_roles, namespace_of, render, request
+from ropewalk_core.kube.tenancy_controller import TenancyController, satisfies
+from ropewalk_core.settings import Cluster, Settings
+from ropewalk_hub.platform import SystemClock
+from tests.kube.real import Cluster as Real
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+
+CLUSTER = Cluster(quota={**Cluster().quota, "pods": "2"}, tolerated=("pool",))
+SETTINGS = Settings(home=Path("/home"), cluster=CLUSTER)
+
+
+async def made(api: Api, kind: Kind, body: Object) -> None:
+    with contextlib.suppress(NameTaken):
+        await api.create(kind, body)
+
+
+async def token_of(api: Api, account: str, namespace: str) -> str:
+    answer = await api.create(SERVICE_ACCOUNT, {"spec": {}}, namespace=namespace, name=account, sub="token")
+    return str(answer["status"]["token"])
+
+
+def bound(kind: Kind, name: str, role: Kind, account: str, namespace: str = "") -> Object:
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    who = {"kind": "ServiceAccount", "name": account, "namespace": "ropewalk"}
+    return {
+        "metadata": metadata,
+        "roleRef": {"apiGroup": role.group, "kind": role.name, "name": name},
+        "subjects": [who],
+    }
+
+
+@pytest.fixture
+async def installed(api: Api, cluster: Real) -> AsyncIterator[Api]:
+    """Install what the chart installs, and speak as the controller's own service account."""
+    await made(api, NAMESPACE, {"metadata": {"name": "ropewalk"}})
+    for role in cluster_roles(CLUSTER):
+        await made(api, CLUSTER_ROLE, role)
+    for account in ("tenancy", "hub", "platform"):
+        await made(api, SERVICE_ACCOUNT, {"metadata": {"name": account, "namespace": "ropewalk"}})
+    name = "ropewalk-tenancy"
+    await made(api, CLUSTER_ROLE_BINDING, bound(CLUSTER_ROLE_BINDING, name, CLUSTER_ROLE, "tenancy"))
+    await made(api, ROLE, {"metadata": {"name": name, "namespace": "ropewalk"}, "rules": REQUEST_RULES})
+    await made(api, ROLE_BINDING, bound(ROLE_BINDING, name, ROLE, "tenancy", "ropewalk"))
+    token = await token_of(api, "tenancy", "ropewalk")
+    narrow = Api(find(cluster.kubeconfig("tenancy", token=token)), SystemClock())
+    yield narrow
+    await narrow.close()
+
+
+@pytest.fixture
+async def controller(installed: Api) -> AsyncIterator[None]:
+    """Run the controller."""
+    task = asyncio.create_task(TenancyController(installed, SETTINGS, SystemClock()).run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(90):
+        while not await true():  # noqa: ASYNC110  # what is waited for is another program's
+            await asyncio.sleep(0.1)
+
+
+async def ask(api: Api, tenant: Tenant) -> str:
+    await api.apply(CONFIG_MAP, request(tenant, CLUSTER), force=True)
+    return namespace_of(tenant.account, CLUSTER)
+
+
+async def wait_for(api: Api, space: str, state: str) -> str:
+    async def is_so() -> bool:
+        return answered(await api.get(CONFIG_MAP, space, "ropewalk"))[0] == state
+
+    await eventually(is_so)
+    return answered(await api.get(CONFIG_MAP, space, "ropewalk"))[1]
+
+
+async def whole(api: Api, tenant: Tenant) -> bool:
+    """Whether everything that is rendered is there as it is rendered."""
+    kinds = {one.name: one for one in (NAMESPACE, *KINDS)}
+    try:
+        for want in render(tenant, SETTINGS):
+            metadata = want["metadata"]
+            have = await api.get(kinds[want["kind"]], metadata["name"], metadata.get("namespace", ""))
+            if not satisfies(want, kinds[want["kind"]].of(have)):
+                return False
+    except NotFound:
+        return False
+    return True
+
+
+async def test_a_tenant_is_made_and_its_drift_corrected(api: Api, controller: None) -> None:
+    ada = Tenant("ada", "subject-ada")
+    space = await ask(api, ada)
+    await wait_for(api, space, "ready")
+    assert await whole(api, ada)
+
+    await api.patch(NAMESPACE, space, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}})
+    await api.delete(NETWORK_POLICY, "default-deny", space)
+    await api.patch(QUOTA, "tenant", {"spec": {"hard": {"pods": "1000"}}}, namespace=space)
+    await api.patch(SERVICE_ACCOUNT, "work", {"automountServiceAccountToken": True}, namespace=space)
+    opened = {"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}}
+    await api.patch(NETWORK_POLICY, "allow-world", opened, namespace=space)
+    labels = {"metadata": {"labels": None}}
+    await api.patch(NETWORK_POLICY, "allow-names", labels, namespace=space)
+    await api.delete(ROLE_BINDING, "hub", space)
+    body = {"metadata": {"name": "hub", "namespace": space}, "subjects": []}
+    body["roleRef"] = {"apiGroup": ROLE.group, "kind": "ClusterRole", "name": "cluster-admin"}
+    await made(api, ROLE_BINDING, body)
+    await eventually(lambda: whole(api, ada))
+
+    foreign = {"metadata": {"name": "foreign", "namespace": space}, "data": {"a": "1"}}
+    await api.create(CONFIG_MAP, foreign)
+    policy = {"metadata": {"name": "theirs", "namespace": space}, "spec": {"podSelector": {}}}
+    await api.create(NETWORK_POLICY, policy)
+    ours = {**policy, "metadata": {**policy["metadata"], "name": "stale", "labels": labels_of(ada)}}
+    await api.create(NETWORK_POLICY, ours)
+
+    async def stale_is_gone() -> bool:
+        return "stale" not in [one["metadata"]["name"] for one in (await api.list(NETWORK_POLICY, space)).items]
+
+    await eventually(stale_is_gone)
+    assert (await api.get(CONFIG_MAP, "foreign", space))["data"] == {"a": "1"}
+    assert await api.get(NETWORK_POLICY, "theirs", space)
+
+
+def labels_of(tenant: Tenant) -> dict[str, str]:
+    return dict(render(tenant, SETTINGS)[1]["metadata"]["labels"])
+
+
+async def test_a_planted_namespace_is_refused_by_name_and_left_alone(api: Api, controller: None) -> None:
+    planted = namespace_of("mallory", CLUSTER)
+    await made(api, NAMESPACE, {"metadata": {"name": planted, "labels": {"mine": "yes"}}})
+    before = (await api.get(NAMESPACE, planted))["metadata"]["labels"]
+    await ask(api, Tenant("mallory", "subject-mallory"))
+    why = await wait_for(api, planted, "refused")
+    assert why == "The namespace 'ropewalk--mallory' is there already and is not ours."
+    assert (await api.get(NAMESPACE, planted))["metadata"]["labels"] == before
+    assert (await api.list(NETWORK_POLICY, planted)).items == ()
+    await ask(api, Tenant("mallory", "subject-mallory", gone=True))
+    await asyncio.sleep(0.5)
+    assert (await api.get(NAMESPACE, planted))["status"]["phase"] == "Active"
+
+
+async def test_an_account_of_the_same_name_later_gets_nothing(api: Api, controller: None) -> None:
+    space = await ask(api, Tenant("carol", "first"))
+    await wait_for(api, space, "ready")
+    await ask(api, Tenant("carol", "second"))
+    assert "belongs to an earlier account 'carol'" in await wait_for(api, space, "refused")
+
+
+async def test_a_tenant_goes_only_when_it_is_said(api: Api, controller: None) -> None:
+    dan = Tenant("dan", "subject-dan")
+    space = await ask(api, dan)
+    await wait_for(api, space, "ready")
+    await api.delete(CONFIG_MAP, space, "ropewalk")
+    await asyncio.sleep(0.5)
+    assert (await api.get(NAMESPACE, space))["status"]["phase"] == "Active"
+    await ask(api, dan)
+    await wait_for(api, space, "ready")
+    await ask(api, Tenant("dan", "subject-dan", gone=True))
+    await wait_for(api, space, "gone")
+    with pytest.raises(NotFound):
+        await api.get(NAMESPACE, space)
+
+
+def pod(space: str, name: str, **spec: Any) -> Object:
+    secure = {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {"name": "main", "image": "x", "securityContext": secure}
+    body = {"serviceAccountName": "work", "containers": [container], **spec}
+    return {"metadata": {"name": name, "namespace": space}, "spec": body}
+
+
+async def test_what_a_namespace_refuses(api: Api, controller: None) -> None:
+    space = await ask(api, Tenant("eve", "subject-eve"))
+    await wait_for(api, space, "ready")
+
+    async def counted() -> bool:
+        return "pods" in (await api.get(QUOTA, "tenant", space)).get("status", {}).get("used", {})
+
+    await eventually(counted)
+    hostile = {
+        "hostPath": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]},
+        "hostNetwork": {"hostNetwork": True},
+        "privileged": {"containers": [{"name": "main", "image": "x", "securityContext": {"privileged": True}}]},
+        "root": {"securityContext": {"runAsUser": 0}},
+    }
+    for what, spec in hostile.items():
+        with pytest.raises(Denied, match="It asks for rights that no work of people has here"):
+            await api.create(POD, pod(space, what.lower(), **spec))
+    node_port = {"metadata": {"name": "p", "namespace": space}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}}
+    with pytest.raises(Denied, match=r"You use 0 of 0 services\.nodeports"):
+        await api.create(SERVICE, node_port)
+    for number in range(2):
+        kept = await api.create(POD, pod(space, f"fine{number}"))
+        assert "kube-api-access" not in str(kept["spec"]), "a token is mounted"
+        assert kept["spec"]["containers"][0]["resources"]["limits"]["memory"] == "1Gi"
+    with pytest.raises(Denied, match="You use 2 of 2 pods, and this asks for pods=1 more") as found:
+        await api.create(POD, pod(space, "many"))
+    assert "Stop something that you do not need" in found.value.hint
+
+
+async def test_each_account_may_do_its_part_and_no_more(api: Api, controller: None, cluster: Real) -> None:
+    space, other = await ask(api, Tenant("fay", "subject-fay")), await ask(api, Tenant("guy", "subject-guy"))
+    await wait_for(api, space, "ready")
+    await wait_for(api, other, "ready")
+    hub = await speaking(api, cluster, "hub", "ropewalk")
+    assert (await hub.get(NAMESPACE, space))["metadata"]["annotations"]["ropewalk.dev/owner"] == "subject-fay"
+    await hub.create(POD, pod(space, "nb"))
+    await refused(hub.list(NAMESPACE), hub.list(POD), hub.list(SECRET, space), hub.create(SECRET, named(space)))
+    platform = await speaking(api, cluster, "platform", "ropewalk")
+    await platform.create(CONFIG_MAP, named(space))
+    await refused(platform.list(SECRET, space), platform.list(NAMESPACE), platform.create(POD, pod(space, "x")))
+    await refused(token_of(platform, "work", space), token_of(platform, "hub", "ropewalk"))
+    releases = Api(
+        find(cluster.kubeconfig("releases", token=await token_of(platform, "releases", space))), SystemClock()
+    )
+    await releases.list(DEPLOYMENT, space)
+    await refused(
+        releases.list(DEPLOYMENT, other),
+        releases.list(ROLE_BINDING, space),
+        releases.create(POD, pod(space, "x")),
+        releases.get(NAMESPACE, space),
+    )
+    work = await speaking(api, cluster, "work", space)
+    await refused(work.list(POD, space), work.list(SECRET, space), work.get(NAMESPACE, space))
+    tenancy = await speaking(api, cluster, "tenancy", "ropewalk")
+    role = {"metadata": {"name": "grab", "namespace": space}, "rules": []}
+    admin = bound(ROLE_BINDING, "cluster-admin", CLUSTER_ROLE, "tenancy", space)
+    await refused(
+        tenancy.list(SECRET), tenancy.list(POD), tenancy.create(ROLE, role), tenancy.create(ROLE_BINDING, admin)
+    )
+    for one in (hub, platform, releases, work, tenancy):
+        await one.close()
+
+
+def named(space: str) -> Object:
+    return {"metadata": {"name": "one", "namespace": space}}
+
+
+async def speaking(api: Api, cluster: Real, account: str, namespace: str) -> Api:
+    token = await token_of(api, account, namespace)
+    return Api(find(cluster.kubeconfig(account, token=token)), SystemClock())
+
+
+async def refused(*acts: Awaitable[Any]) -> None:
+    for one in acts:
+        with pytest.raises(Denied):
+            await one
