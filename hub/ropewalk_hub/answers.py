@@ -11,14 +11,14 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ropewalk_core.errors import BadInput, Internal, Limited, NotFound, RopewalkError, Unauthenticated
 from ropewalk_core.wrong import wrong
+from ropewalk_hub import problem
 from ropewalk_hub.issuer.pages import ask_to_sign_in
 from ropewalk_hub.pages.render import render_error
 
-PROBLEM = "application/problem+json"
 log = logging.getLogger("ropewalk.platform")
 
 
@@ -37,14 +37,13 @@ async def _on_error(request: Request, error: Exception) -> Response:
         log.error("%s %s: %s", request.method, request.url.path[:200], error.message)
     response = await _answer(request, error)
     if isinstance(error, Limited):
-        response.headers["Retry-After"] = str(int(error.retry_after))
+        response.headers["Retry-After"] = problem.retry_after(error)
     return response
 
 
 async def _answer(request: Request, error: RopewalkError) -> Response:
     if not _wants_page(request):
-        origin = request.app.state.platform.settings.door.origin
-        return JSONResponse(error.problem(origin=origin), error.status, media_type=PROBLEM)
+        return problem.answer(error, request.app.state.platform.settings.door.origin)
     if isinstance(error, Unauthenticated):
         return await ask_to_sign_in(request, request.app.state.platform.issuer)
     return render_error(request, error)
@@ -61,8 +60,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
         hint = "Go home and look for it from there; its address may be misspelled."
         return await _on_error(request, NotFound("There is no such page.", hint=hint))
     refusal = BadInput("This cannot be asked here.", hint="The interface is described at /api/v1/openapi.json.")
-    origin = request.app.state.platform.settings.door.origin
-    return JSONResponse(refusal.problem(origin=origin), status, media_type=PROBLEM)
+    return problem.answer(refusal, request.app.state.platform.settings.door.origin, status=status)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

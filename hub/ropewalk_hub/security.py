@@ -17,13 +17,14 @@ from urllib.parse import quote, urlsplit
 from fastapi import Depends
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ropewalk_core.errors import Conflict, Denied, Unauthenticated, WrongOrigin
 from ropewalk_core.model import Actor
 from ropewalk_core.names import parse_host
 from ropewalk_core.settings import Door
+from ropewalk_hub import problem
 from ropewalk_hub.issuer import Issuer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -185,7 +186,7 @@ class Guard:
             return self._planted(method, path, query)
         if not allowed_origin(method, headers, path, self._door.origin):
             error = WrongOrigin("This request did not come from a page of the platform, so it was refused.")
-            return JSONResponse(error.problem(origin=self._door.origin), error.status)
+            return problem.answer(error, self._door.origin)
         return None
 
     def _planted(self, method: str, path: str, query: str) -> Response:
@@ -201,7 +202,7 @@ class Guard:
         else:
             hint = "Load the page again, and send your form once more."
             error = WrongOrigin("Another page has planted a second sign-in here. It is removed.", hint=hint)
-            response = JSONResponse(error.problem(origin=self._door.origin), error.status)
+            response = problem.answer(error, self._door.origin)
         labels, parts = self._door.host.split("."), path.split("/")[1:_DEEPEST]
         folders = ["/".join(["", *parts[:count]]) for count in range(1, len(parts) + 1) if parts[count - 1]]
         for domain in (".".join(labels[start:]) for start in range(len(labels))):

@@ -79,6 +79,7 @@ async def test_a_hostile_page_changes_nothing(stage: Stage, origin: str) -> None
         answer = await browser.post(path, data=data, headers={"origin": origin})
         assert answer.status_code == 403, path
         assert answer.json()["code"] == "RW-WRONG-ORIGIN"
+        assert answer.headers["content-type"] == "application/problem+json"
     assert stage.issuer.accounts.get("bob").state == "waiting"
     assert (await browser.get("/account")).status_code == 200
 

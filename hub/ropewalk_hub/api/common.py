@@ -17,13 +17,14 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive
 
-from ropewalk_core.errors import BadInput, Internal, Limited, RopewalkError, TooLarge, Unavailable
+from ropewalk_core.errors import BadInput, Internal, RopewalkError, TooLarge
 from ropewalk_core.model import Actor, LogLine
 from ropewalk_core.wrong import wrong
 from ropewalk_hub.platform import Platform
+from ropewalk_hub.problem import answer
 
 CURSOR = "Ropewalk-Cursor"
 LOOK_AGAIN = 4.0
@@ -106,16 +107,6 @@ def as_error(error: Exception) -> RopewalkError:
     mark = secrets.token_hex(4)
     _log.error("internal error %s", mark, exc_info=error)
     return Internal(str(error), hint=f"Tell your administrator the code RW-INTERNAL and the mark {mark}.")
-
-
-def answer(error: RopewalkError, origin: str) -> JSONResponse:
-    """Return the error as an answer."""
-    headers = {}
-    if isinstance(error, Limited | Unavailable):
-        headers["Retry-After"] = f"{max(1, round(getattr(error, 'retry_after', 1.0)))}"
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(error.problem(origin=origin), error.status, headers, media_type="application/problem+json")
 
 
 def _limited(receive: Receive, limit: int, headers: Mapping[str, str]) -> Receive:

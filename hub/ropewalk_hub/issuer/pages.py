@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from ropewalk_core.errors import BadInput, Conflict, Limited, NameTaken, RopewalkError, Unauthenticated
+from ropewalk_hub import problem
 from ropewalk_hub.issuer.endpoints import Its
 from ropewalk_hub.issuer.passwords import SHORTEST
 from ropewalk_hub.issuer.service import Issuer
@@ -281,7 +282,7 @@ def _signed_in(response: Response, issuer: Issuer, cookie: str) -> Response:
 
 def _waiting(response: Response, error: RopewalkError | None) -> Response:
     if isinstance(error, Limited):
-        response.headers["Retry-After"] = str(int(error.retry_after))
+        response.headers["Retry-After"] = problem.retry_after(error)
     return response
 
 
