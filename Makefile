@@ -7,7 +7,7 @@ export UV_NO_PROGRESS ?= 1
 BIN := .venv/bin
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: .venv/.done .venv-user/.done .cache/proxy/.done ## install everything at its locked version
 
@@ -52,16 +52,25 @@ check: setup ## lint, types, import arrows, sizes
 
 test: setup ## check, then the fast tests
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -m "not slow and not browser" -q
+	@$(BIN)/pytest -m "not slow and not browser and not cluster" -q
 
 test-slow: setup ## faults and attacks against a running platform
-	@$(BIN)/pytest -m "slow and not browser" -q
+	@$(BIN)/pytest -m "slow and not browser and not cluster" -q
 
 test-browser: setup ## attacks and pages in a real browser
 	@$(BIN)/pytest -m browser -q
 
 test-unprivileged: setup ## the fast tests as an ordinary user (run as root)
 	@$(BIN)/python -m tests.unprivileged
+
+cluster: setup ## start a real Kubernetes cluster for tests (PROFILE=core|argo|knative|all; as root)
+	@$(BIN)/python -m tests.cluster up --profile $(or $(PROFILE),core)
+
+cluster-down: setup ## end it and leave nothing behind
+	@$(BIN)/python -m tests.cluster down
+
+test-cluster: setup ## the tests of and against that cluster (as root)
+	@$(BIN)/pytest -m cluster -q
 
 bench: setup ## print the figures of docs/benchmarks.md
 	@$(BIN)/python -m bench.embedded
@@ -72,4 +81,4 @@ tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup up lock check test test-slow test-browser test-unprivileged bench tour clean
+.PHONY: help setup up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster bench tour clean

@@ -1,0 +1,76 @@
+"""What a cluster leaves behind: nothing, whether it was taken down or killed. Each test has a cluster of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import leftovers
+from tests.cluster.cluster import Cluster
+from tests.cluster.inside import Inside, alive
+from tests.cluster.layout import ROOT, Layout, layout
+
+pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def other() -> Iterator[Layout]:
+    """Return the folders of a second cluster beside the one of the other tests."""
+    usual = layout()
+    one = Layout(usual.run.with_name(usual.run.name + "-other"), usual.cache)
+    leftovers.take_down(one)
+    yield one
+    leftovers.take_down(one)
+
+
+def up(at: Layout) -> Inside:
+    environment = {**os.environ, "ROPEWALK_CLUSTER_RUN": str(at.run), "ROPEWALK_CLUSTER_CACHE": str(at.cache)}
+    subprocess.run([sys.executable, "-m", "tests.cluster", "up"], env=environment, cwd=ROOT, check=True)
+    inside = alive(at)
+    assert inside is not None
+    return inside
+
+
+def same(before: dict[str, object], after: dict[str, object]) -> None:
+    for name in before:
+        assert after[name] == before[name], name
+
+
+def test_down_leaves_nothing(other: Layout) -> None:
+    before = leftovers.picture(other)
+    inside = up(other)
+    known = leftovers.processes(inside)
+    assert len(known) > 10
+    Cluster(other).down()
+    assert leftovers.still(known) == set()
+    assert not other.run.exists()
+    same(before, leftovers.picture(other))
+
+
+def test_a_cluster_that_was_killed_is_cleared_away_by_the_next(other: Layout) -> None:
+    before = leftovers.picture(other)
+    inside = up(other)
+    known = leftovers.processes(inside)
+    os.kill(inside.pid, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while leftovers.still(known) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert leftovers.still(known) == set()
+    again = up(other)
+    assert again.pid != inside.pid
+    Cluster(other).down()
+    same(before, leftovers.picture(other))
+
+
+def test_a_folder_that_is_no_cluster_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(Exception, match="no run folder"):
+        leftovers.take_down(Layout(tmp_path, tmp_path))
+    assert (tmp_path / "thesis.txt").read_text() == "mine"

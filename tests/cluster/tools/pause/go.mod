@@ -1,0 +1,3 @@
+module ropewalk.test/cluster/pause
+
+go 1.26.0

@@ -1,0 +1,3 @@
+module ropewalk.test/cluster/probe
+
+go 1.26.0
