@@ -189,6 +189,14 @@ def test_a_number_that_json_has_not_is_refused_by_its_place(value: Any, place: s
     assert refused.value.field == place.replace("answer", "payload")
 
 
+@pytest.mark.parametrize("number", ["1e999", "1E+309", "9" * 400 + ".0", "1" + "0" * 250 + "e99"])
+def test_a_number_too_large_for_python_is_refused_by_its_place(number: str) -> None:
+    with pytest.raises(BadPayload, match="Infinity") as caught:
+        arguments(one, f'["e100", {number}]'.encode())
+    assert caught.value.field == "payload[1]"
+    assert arguments(one, b'["1e999", 1e308]')["value"] == ["1e999", 1e308]
+
+
 def test_between_python_and_python_every_number_travels() -> None:
     sent = [math.nan, {"a": math.inf}, 1.0]
     [got] = arguments(one, {"args": [sent]}, CALL_TYPE).values()

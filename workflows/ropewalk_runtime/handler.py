@@ -27,6 +27,7 @@ import inspect
 import json
 import math
 import os
+import re
 import sys
 import traceback
 import types
@@ -47,6 +48,8 @@ _SIMPLE: dict[Any, tuple[type, ...]] = {
     dict: (dict,),
 }
 _MISSING = frozenset({"NaTType", "NAType"})
+_OVERFLOWS = re.compile(rb"[eE]\+?\d{3}|\d{200}")
+"""What a number that Python reads as Infinity must have; only then a payload is walked through."""
 _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -341,7 +344,7 @@ def _parse(body: bytes, *, strict: bool = False) -> Any:
     except (ValueError, RecursionError) as error:
         where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise BadPayload(f"The payload is not JSON{where}.", hint="Send JSON, or set its Content-Type.") from None
-    if strict and strange and (found := not_finite(value, "payload")):
+    if strict and (strange or _OVERFLOWS.search(body)) and (found := not_finite(value, "payload")):
         place, number = found
         raise BadPayload(f"{place} is {number}, which JSON does not have.", field=place, hint="Send a number or null.")
     return value
