@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import datetime
 import ipaddress
-import socket
 import ssl
 import subprocess
 import time
@@ -23,6 +22,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+
+from tests.ports import free_port
 
 _WEEK = datetime.timedelta(days=7)
 
@@ -128,7 +129,8 @@ def running(folder: Path) -> Iterator[Cluster]:
     lacking = [one for one in ("etcd", "kube-apiserver", "kube-controller-manager") if not builder.binary(one).exists()]
     assert not lacking, f"{', '.join(lacking)} is not built: make cluster builds it"
     authority = Authority()
-    etcd, peer, port, healthz = _free_ports(4)
+    etcd, port = free_port(), free_port()
+    peer, healthz = etcd + 1, port + 1
     cluster = Cluster(folder, port, authority)
     _write_keys(folder, authority)
     try:
@@ -212,17 +214,6 @@ def _write_keys(folder: Path, authority: Authority) -> None:
         path = folder / name
         path.touch(mode=0o600)
         path.write_bytes(content)
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
 
 
 def _name(name: str, *groups: str) -> x509.Name:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ropewalk_core.errors import (
     BadInput,
@@ -24,7 +28,7 @@ from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import Token
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, POD, selector
 from ropewalk_core.kube.logs import read
-from ropewalk_core.kube.transient import passes, wait_before
+from ropewalk_core.kube.transient import passes, refusal, wait_before
 from ropewalk_core.kube.view import Change, Happened
 from tests.kube.server import QuickClock, Server, event, hangs, says, spoken_to, writes
 
@@ -85,6 +89,9 @@ async def watching(**options: float) -> AsyncIterator[tuple[Server, Watching, Ap
 
 def data(server: Server) -> dict[str, dict[str, str]]:
     return {name: one["data"] for name, one in server.objects.items()}
+
+
+FIELDS = ["kind", "message", "reason", "details", "causes", "field", "retryAfterSeconds", "code"]
 
 
 async def eventually(true: Callable[[], bool]) -> None:
@@ -376,7 +383,7 @@ async def test_an_event_out_of_order_is_settled_by_the_list() -> None:
         await one.end()
 
 
-@pytest.mark.parametrize("text", ["a,b=c", "a=b", "é", "-a", "a b", "a" * 64, "x\n"])
+@pytest.mark.parametrize("text", ["a,b=c", "a!=b", "a=b", "é", "-a", "a b", "a" * 64, "x\n"])
 def test_no_text_adds_a_condition_to_a_selector(text: str) -> None:
     with pytest.raises(ValueError, match="is not a label"):
         selector({"ropewalk.dev/account": text})
@@ -391,6 +398,21 @@ def test_no_name_reaches_another_address() -> None:
 def test_waits_are_under_a_doubling_bound_and_over_what_was_asked() -> None:
     assert [wait_before(one, lambda: 1.0) for one in (0, 1, 2, 3, 100)] == [0.2, 0.2, 0.4, 0.8, 10.0]
     assert wait_before(3, lambda: 0.0, asked=4.0) == 4.0
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda one: st.lists(one, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), one, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(st.integers(300, 599), st.binary(max_size=40) | anything.map(lambda one: json.dumps(one).encode()), anything)
+def test_any_refusal_is_one_of_our_errors(status: int, content: bytes, details: Any) -> None:
+    for body in (content, json.dumps({"kind": "Status", "message": "m", "details": details}).encode()):
+        error = refusal(status, body, {"retry-after": "x"}, about="Pod 'x'")
+        assert error.details["status"] == status and error.message and error.hint
+        assert passes(error) == (error.status in (429, 503))
 
 
 def line(second: int, nanos: str, text: str) -> tuple[str, str]:

@@ -229,13 +229,13 @@ def test_quantities_are_exact(number: int, suffix: str) -> None:
 
 def accepts(fragment: Fragment, one: Object, classes: list[Object]) -> bool:
     labels, room = one["metadata"]["labels"], one["status"]["allocatable"]
-    selector = dict(fragment.selector)
+    wanted = list(fragment.selector.items())
     if fragment.runtime_class:
         known = {each["metadata"]["name"]: each for each in classes}
         if fragment.runtime_class not in known:
             return False
-        selector |= known[fragment.runtime_class].get("scheduling", {}).get("nodeSelector", {})
-    if any(labels.get(key) != value for key, value in selector.items()):
+        wanted += known[fragment.runtime_class].get("scheduling", {}).get("nodeSelector", {}).items()
+    if any(labels.get(key) != value for key, value in wanted):
         return False
     affinity = fragment.affinity.get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution")
     if affinity and not any(

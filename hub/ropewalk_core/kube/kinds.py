@@ -7,6 +7,7 @@ discovery at run time (a round trip for what is fixed).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -79,7 +80,8 @@ def selector(labels: dict[str, str]) -> str:
         If a key or value is not a label's, so that no text of a person can add a condition.
     """
     for key, value in labels.items():
-        if not is_label(key.rpartition("/")[2], least=1) or not is_label(value):
+        prefix, _, name = key.rpartition("/")
+        if not is_label(name, least=1) or not is_label(value) or not re.fullmatch(r"[a-z0-9.-]*", prefix):
             raise ValueError(f"{key}={value} is not a label")
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 

@@ -38,6 +38,7 @@ from ropewalk_core.settings import Settings
 
 MANAGER = "ropewalk-tenancy"
 LOOK_AGAIN = 600.0
+_REST = 0.3  # after a change: what it stirs up is looked at once, and nobody who undoes it is fought at full speed
 _KINDS: Mapping[str, Kind] = {one.name: one for one in (NAMESPACE, *KINDS)}
 Key = tuple[str, str]  # kind and name
 Steps = list[Step[Key, Object, Object]]
@@ -83,7 +84,8 @@ class TenancyController:
     def __init__(self, api: Api, settings: Settings, clock: Clock) -> None:
         self._api, self._settings, self._cluster = api, settings, settings.cluster
         self._requests: dict[str, Object] = {}
-        self._queue: KeyedQueue[str] = KeyedQueue(self._settle, clock, workers=4)
+        self._queue: KeyedQueue[str] = KeyedQueue(self._settle, clock, workers=16)
+        self._clock = clock
 
     async def run(self) -> None:
         """Watch requests and what was made for them, for ever."""
@@ -95,8 +97,8 @@ class TenancyController:
             for kind in KINDS:
                 group.create_task(self._watch(kind, mark))
 
-    async def bring(self, tenant: Tenant) -> None:
-        """Make one tenant's namespace as it is wanted, or remove it.
+    async def bring(self, tenant: Tenant) -> bool:
+        """Make one tenant's namespace as it is wanted, or remove it; return whether there was anything to do.
 
         Raises
         ------
@@ -108,11 +110,13 @@ class TenancyController:
         name = namespace_of(tenant.account, self._cluster)
         if tenant.gone:
             await self._remove(name, tenant)
-            return
+            return False
         namespace = await self._namespace(name, tenant)
         have = [one for kind in KINDS for one in (await self._api.list(kind, name)).items]
-        for step in steps(render(tenant, self._settings), [namespace, *have]):
+        planned = steps(render(tenant, self._settings), [namespace, *have])
+        for step in planned:
             await self._carry_out(step, name, namespace["metadata"]["uid"])
+        return bool(planned)
 
     async def _namespace(self, name: str, tenant: Tenant) -> Object:
         """Return the tenant's namespace, made if it lacks: created, never applied, so that none is taken over."""
@@ -153,10 +157,10 @@ class TenancyController:
         asked = self._requests.get(name)
         if asked is None:
             return None
-        tenant = None
+        changed = False
         try:
             tenant = tenant_of(asked, self._cluster)
-            await self.bring(tenant)
+            changed = await self.bring(tenant)
             state, why = ("gone" if tenant.gone else "ready"), ""
         except RopewalkError as error:
             if not isinstance(error, NameTaken | BadInput) or "status" in error.details:  # it may pass, or be mended
@@ -165,7 +169,9 @@ class TenancyController:
             state, why = "refused", error.message
             _log.warning("no namespace for %s: %s", name, error.message)
         await self._answer(asked, state, why)
-        return None if tenant is not None and tenant.gone else LOOK_AGAIN
+        if changed:
+            await self._clock.sleep(_REST)
+        return None if state == "gone" else LOOK_AGAIN
 
     async def _answer(self, asked: Object, state: str, why: str) -> None:
         if answered(asked) != (state, why):
