@@ -54,6 +54,7 @@ async def test_an_answer_over_the_limit_is_said_so_and_its_worker_lives(rig: Rig
         answer = await rig.call(f'"{kind}"'.encode())
         assert (answer.status_code, answer.json()["code"]) == (status, code)
     big = (await rig.call(b'"big"')).json()
+    assert big["type"] == f"{rig.settings.door.origin}/help/errors#RW-TOO-LARGE"
     assert big["field"] == "limits.payload" and str(PAYLOAD) in big["message"] and "file" in big["hint"]
     assert (await rig.call(b'"ok"')).json() == [before[0], before[1] + 4]
 

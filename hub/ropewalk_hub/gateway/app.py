@@ -185,7 +185,8 @@ class Gateway:
             headers["Retry-After"] = str(max(1, round(getattr(error, "retry_after", 1.0))))
         if isinstance(error, Internal):
             log.error("%s %s: %s", request.method, request.host, error)
-        return web.json_response(error.problem(), status=error.status, headers=headers)
+        body = error.problem(origin=self.settings.door.origin)
+        return web.json_response(body, status=error.status, headers=headers, content_type="application/problem+json")
 
     async def _run(self, _application: web.Application):  # type: ignore[no-untyped-def]
         work = (self.directory.follow, self.pools.sweep, self.records.send, self.sessions.sweep)

@@ -9,7 +9,7 @@ from html import escape
 
 from aiohttp import web
 
-from ropewalk_core.errors import RopewalkError
+from ropewalk_core.errors import RopewalkError, help_address
 
 _STYLE = (
     ":root{color-scheme:light dark}"
@@ -30,7 +30,8 @@ def failed(error: RopewalkError, home: str) -> web.Response:
     facts = error.problem()
     body = (
         f"<h1>{escape(str(facts['message']))}</h1><p>{escape(str(facts['hint']))}</p>"
-        f'<p><a href="{escape(home)}">Go to your dashboard</a></p><p><code>{escape(str(facts["code"]))}</code></p>'
+        f'<p><a href="{escape(home)}">Go to your dashboard</a></p>'
+        f'<p><a href="{escape(help_address(home, error.code))}"><code>{escape(error.code)}</code></a></p>'
     )
     return _page("Ropewalk", body, error.status)
 
