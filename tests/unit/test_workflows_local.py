@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge, Unsatisfiable
+from ropewalk_core.journal import Append
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import RunSpec, State
+from ropewalk_core.model import Event, RunSpec, State
 from ropewalk_core.placement import Placement
 from ropewalk_runtime import step as runtime
+from ropewalk_workflows import desk, local
 from ropewalk_workflows.compile import from_object
 from ropewalk_workflows.dag import step, workflow
 from tests.workflow_rig import ALICE, Rig, step_named
@@ -315,6 +317,33 @@ async def test_watch_resumes_after_its_cursor(rig: Rig) -> None:
     events = rig.journal.events(kind="run", name=run.id)
     assert events[0].type == "asked"
     assert events[-1].type == "done"
+
+
+@pytest.mark.parametrize("who", ["engine", "watcher"])
+async def test_what_is_asked_during_a_look_is_not_waited_for(
+    tmp_path: Path, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "_POLL", 600.0)
+    monkeypatch.setattr(local, "_POLL", 600.0)
+    rig = Rig(tmp_path / "home")
+    run = await rig.submit(sums.spec(n=1))
+    after = (await rig.workflows.internal_runs("one")).cursor
+    real, looked = rig.journal.events, list[int]()
+
+    def events(**wish: Any) -> list[Event]:
+        found = real(**wish)
+        if not looked and not found:
+            looked.append(rig.journal.submit([Append("run", "alice", run.id, "asked", {})]).result())
+        return found
+
+    monkeypatch.setattr(rig.journal, "events", events)
+    async with asyncio.timeout(20):
+        if who == "engine":
+            assert [one.run for one in (await rig.workflows.internal_runs(after)).runs] == [run.id]
+        else:
+            watch = rig.workflows.watch(ALICE, "alice", after=rig.journal.cursor)
+            assert (await anext(watch))[1] == looked[0]
+    await rig.close()
 
 
 async def test_an_accounts_steps_share_its_places(tmp_path: Path) -> None:

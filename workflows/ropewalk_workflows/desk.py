@@ -53,6 +53,7 @@ class Desk:
         until = asyncio.get_running_loop().time() + _POLL
         while True:
             self._check_engine(engine)
+            seen = self._journal.cursor  # before the look: what comes during it ends the wait at once
             events = self._journal.events(after=cursor, kind=RUN)
             names = {(one.owner, one.name): None for one in events if one.type in ("asked", "stopping")}
             cursor = events[-1].cursor if events else cursor
@@ -60,7 +61,7 @@ class Desk:
             if names or left <= 0:
                 return WantedPage(cursor=f"{engine}.{cursor}", runs=await asyncio.to_thread(self._wanted, [*names]))
             if not events:
-                await self._journal.wait(max(cursor, self._journal.cursor), timeout=left)
+                await self._journal.wait(seen, timeout=left)
 
     async def record(self, batch: Batch) -> int:
         """Make a report durable and return the cursor after it.

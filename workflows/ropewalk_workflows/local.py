@@ -180,13 +180,14 @@ class LocalWorkflows:
         """See `Workflows.watch`."""
         cursor = after
         while True:
+            seen = self._journal.cursor  # before the look: what comes during it ends the wait at once
             events = self._journal.events(after=cursor, kind=RUN, owner=owner, name=run)
             latest = {one.name: one.cursor for one in events}
             for name, place in sorted(latest.items(), key=lambda item: item[1]):
                 cursor = place
                 yield await self.get(actor, owner, name), place
             if not events:
-                await self._journal.wait(max(cursor, self._journal.cursor), timeout=_POLL)
+                await self._journal.wait(seen, timeout=_POLL)
 
     async def cancel_all(self, owner: str, cause: str) -> None:
         """Stop every run of an account that has not ended."""
