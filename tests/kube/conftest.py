@@ -10,6 +10,9 @@ import pytest
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
 from ropewalk_hub.platform import SystemClock
+from tests.cluster.cluster import Cluster as Whole
+from tests.cluster.inside import alive
+from tests.cluster.layout import Layout, layout
 from tests.kube.real import Cluster, running
 
 
@@ -29,3 +32,14 @@ async def api(administrator: Path) -> AsyncIterator[Api]:
     one = Api(find(administrator), SystemClock())
     yield one
     await one.close()
+
+
+@pytest.fixture(scope="session")
+def at() -> Iterator[Layout]:
+    """Return the folders of the test cluster with its nodes; what was not up before is taken down after."""
+    folders = layout()
+    before = alive(folders) is not None
+    Whole(folders).up("core")
+    yield folders
+    if not before:
+        Whole(folders).down()

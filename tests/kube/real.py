@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from tests.cluster.builder import Builder
+from tests.cluster.layout import layout
 from tests.ports import free_port
 
 _WEEK = datetime.timedelta(days=7)
@@ -122,9 +124,6 @@ class Cluster:
 @contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
     """Run an API server in this folder."""
-    from tests.cluster.builder import Builder
-    from tests.cluster.layout import layout
-
     builder = Builder(layout())
     lacking = [one for one in ("etcd", "kube-apiserver", "kube-controller-manager") if not builder.binary(one).exists()]
     assert not lacking, f"{', '.join(lacking)} is not built: make cluster builds it"

@@ -160,7 +160,7 @@ class Server:
         since = request.query.get("sinceTime", "").removesuffix("Z")
         for stamp, text in self.log:
             if stamp >= since:
-                await response.write(f"{stamp} {text}\n".encode())
+                await response.write(f"{stamp} {text}".encode() + (b"" if text == "unended" else b"\n"))
         return response
 
 

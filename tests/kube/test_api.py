@@ -437,12 +437,12 @@ async def test_a_log_is_followed_over_cuts_without_loss_or_repeat() -> None:
 
 async def test_a_log_is_taken_up_at_an_offset_and_waits_for_its_container() -> None:
     async with rig() as (server, api, clock):
-        server.log = [line(1, "1", "one"), line(2, "1", "two")]
-        assert [one.text async for one in read(api, clock, "n", "p", after=4)] == ["two"]
+        server.log = [line(1, "1", "one"), line(2, "1", "unended")]
+        assert [one.text async for one in read(api, clock, "n", "p", after=4)] == ["unended"]
         waits = says(400, "BadRequest", 'container "main" in pod "p" is waiting to start: ContainerCreating')
         server.faults["log"] += [waits, waits]
         server.pod = {"status": {"phase": "Succeeded"}}
-        assert [one.text async for one in read(api, clock, "n", "p", follow=True)] == ["one", "two"]
+        assert [one.text async for one in read(api, clock, "n", "p", follow=True)] == ["one", "unended"]
         server.faults["log"].append(waits)
         with pytest.raises(Unavailable, match="has not started yet"):
             [one async for one in read(api, clock, "n", "p")]

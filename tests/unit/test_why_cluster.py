@@ -373,7 +373,10 @@ def test_a_pod_that_waits_for_a_machine_says_why() -> None:
 
 
 def test_an_evicted_pod_and_one_that_only_events_explain() -> None:
-    told = why.from_pod({"status": {"phase": "Failed", "reason": "Evicted", "message": told_of("Usage of EmptyDir")}})
+    ended = {"containerStatuses": [{"state": {"terminated": {"exitCode": 137, "reason": "Error"}}}]}
+    told = why.from_pod(
+        {"status": {"phase": "Failed", "reason": "Evicted", "message": told_of("Usage of EmptyDir"), **ended}}
+    )
     assert told is not None and told.code == "RW-STORAGE-FULL"
     events = [
         {"type": "Normal", "message": "Pulled"},

@@ -270,17 +270,20 @@ class Api:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, path: str, params: Mapping[str, str], *, about: str, silence: float | None = None, fresh: bool = False
+        self, path: str, params: Mapping[str, str], *, about: str, silence: float | None = None, rest: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a stream and give its lines; what breaks it, or ``silence`` of so many seconds, is `Unavailable`."""
+        """Open a stream and give its lines; what breaks it, or ``silence`` of so many seconds, is `Unavailable`.
+
+        A last line without an end is given only if ``rest`` asks for it: an event is whole or nothing, a log is not.
+        """
         timeout = httpx.Timeout(30.0, connect=5.0, read=silence)
         with _as_ours(about):
             async with self._http.stream(
-                "GET", path, params=params, headers=self._headers(fresh=fresh), timeout=timeout, extensions=self._name()
+                "GET", path, params=params, headers=self._headers(), timeout=timeout, extensions=self._name()
             ) as response:
                 if not response.is_success:
                     raise refusal(response.status_code, await response.aread(), response.headers, about=about)
-                yield _lines(response)
+                yield _lines(response, rest)
 
     async def _pages(self, kind: Kind, path: str, query: dict[str, str], about: str) -> Listing:
         items: list[Object] = []
@@ -408,7 +411,7 @@ def _as_ours(about: str) -> Iterator[None]:
         raise Unavailable(f"The cluster's API server does not answer about {about}: {reason}") from error
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _lines(response: httpx.Response, tail: bool) -> AsyncIterator[bytes]:
     """Yield whole lines. httpx's own reader also splits at characters that JSON may hold."""
     rest = b""
     async for chunk in response.aiter_bytes():
@@ -418,6 +421,8 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
         for line in whole:
             if line.strip():
                 yield line
+    if tail and rest.strip():
+        yield rest
 
 
 def _query(labels: Mapping[str, str] | None, fields: Mapping[str, str] | None) -> dict[str, str]:

@@ -82,8 +82,8 @@ async def _once(
     seen, skip = place.stamp, place.same
     params |= {"sinceTime": seen[:19] + "Z"} if seen else {}
     about = f"the log of '{pod}' in {namespace}"
-    path = POD.path(namespace, pod, "log")
-    async with api.open(path, params, about=about, silence=_LONGEST_SILENCE if follow else 60.0) as lines:
+    path, silence = POD.path(namespace, pod, "log"), _LONGEST_SILENCE if follow else 60.0
+    async with api.open(path, params, about=about, silence=silence, rest=True) as lines:
         async for line in lines:
             stamp, _, text = line.decode("utf-8", "replace").partition(" ")
             if seen and _order(stamp) < _order(seen):

@@ -73,6 +73,9 @@ def from_pod(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) -
             return told
     if status.get("phase") == "Failed" and (status.get("message") or status.get("reason")):
         return from_message(str(status.get("message") or ""), reason=str(status.get("reason") or ""))
+    for one in containers:
+        if (told := _from_end(one)) is not None:
+            return told
     for one in status.get("conditions") or ():
         says = (one.get("type"), one.get("status"))
         if says in (("PodScheduled", "False"), ("DisruptionTarget", "True")) and one.get("message"):
@@ -93,8 +96,12 @@ def _from_container(one: Mapping[str, Any]) -> Why | None:
     reason = str(waiting.get("reason") or "")
     if reason and reason not in ("ContainerCreating", "PodInitializing"):
         return from_message(str(waiting.get("message") or ""), reason=reason)
-    code = ended.get("exitCode")
-    if ended and code and state.get("terminated"):
+    return None
+
+
+def _from_end(one: Mapping[str, Any]) -> Why | None:
+    ended = (one.get("state") or {}).get("terminated") or {}
+    if code := ended.get("exitCode"):
         told = explained(f"{ended.get('reason') or ''} {ended.get('message') or ''}".strip())
         return told or Why(cause=f"It ended with exit code {code}.", next=_LOG, raw=str(ended.get("message") or ""))
     return None
