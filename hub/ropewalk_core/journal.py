@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS events (
   cursor INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL, owner TEXT NOT NULL,
   name TEXT NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_of ON events (kind, owner, name, cursor);
+CREATE INDEX IF NOT EXISTS events_since ON events (kind, owner, cursor);
 """
 _FORGET = """
 DELETE FROM events WHERE cursor IN (

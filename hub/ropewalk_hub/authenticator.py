@@ -61,6 +61,12 @@ class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
             raise web.HTTPError(400, f"The sign-in was answered by somebody else. {_AGAIN}")
         super().check_arguments()
 
+    def check_error(self) -> None:
+        """Refuse in our own words; whoever made the link chose those of the query."""
+        if error := self.get_argument("error", ""):
+            self.log.warning("The issuer refused a sign-in: %r", error[:200])
+            raise web.HTTPError(400, f"The sign-in was refused. {_AGAIN}")
+
     @property
     def nonce(self) -> str:
         """The nonce that went out with this browser's request."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -90,9 +89,8 @@ async def test_a_sign_out_ends_a_token_that_was_good(rig: Rig) -> None:
 async def test_limits_have_names(rig: Rig) -> None:
     slow = rig.spec("import time\ndef handler(value):\n    time.sleep(value)\n    return value\n", timeout=0.5)
     await rig.functions.deploy(ADA, "ada", slow)
-    started = time.monotonic()
     answer = await rig.call(b"30")
-    assert (answer.status_code, answer.json()["code"]) == (504, "RW-TIMED-OUT") and time.monotonic() - started < 5
+    assert (answer.status_code, answer.json()["code"]) == (504, "RW-TIMED-OUT")
     assert (await rig.call(b"0")).status_code == 200  # a fresh worker
     big = await rig.call(b'"' + b"x" * (33 * 2**20) + b'"')
     assert (big.status_code, big.json()["field"]) == (413, "limits.payload")
@@ -117,12 +115,14 @@ async def test_many_calls_at_once_use_several_workers_and_a_queue(rig: Rig) -> N
 
 
 async def test_async_handlers_run_side_by_side(rig: Rig) -> None:
-    source = "import asyncio\nasync def handler(value):\n    await asyncio.sleep(0.8)\n    return value\n"
+    source = (
+        "import asyncio\nwaiting, all_here = 0, asyncio.Event()\n"
+        "async def handler(value):\n    global waiting\n    waiting += 1\n"
+        "    if waiting == 8:\n        all_here.set()\n    await all_here.wait()\n    return value\n"
+    )  # none answers before all eight are inside
     await rig.functions.deploy(ADA, "ada", rig.spec(source, max_workers=1, concurrency=8))
-    await rig.call(b"0")
-    started = time.monotonic()
     answers = await asyncio.gather(*(rig.call(str(number).encode()) for number in range(8)))
-    assert sorted(one.json() for one in answers) == list(range(8)) and time.monotonic() - started < 5
+    assert sorted(one.json() for one in answers) == list(range(8))
 
 
 RAISING = """

@@ -77,6 +77,9 @@ async def test_people_come_in_and_go_out(hub: RealHub) -> None:
 
         # The hub's own forms keep their own guard.
         assert (await browser.post("/hub/spawn", data={})).status_code == 403
+        lure = {"iss": hub.origin, "error": "x", "error_description": "Call 555 now"}
+        refused = await browser.get("/hub/oauth_callback", params=lure)
+        assert refused.status_code == 400 and "555" not in refused.text  # the words of a link are nobody's heading
         for path in ("/hub/spawn", "/hub/spawn/alice", "/hub/spawn/alice/?next=/user/alice"):
             assert (await browser.get(path)).url.path == "/notebooks"  # a page with a button; nothing has started
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
@@ -50,6 +51,7 @@ from ropewalk_core.tasks import Tasks
 from ropewalk_runtime.frames import FrameError, Unpacker
 
 KIND = "function"
+_log = logging.getLogger(__name__)
 _RING = 200
 """Calls that are remembered for each function."""
 _KEPT = 16 * 2**20
@@ -284,8 +286,8 @@ class LocalFunctions:
         )
         try:
             await self._host.run_step(order)
-        except RopewalkError:  # the files stay; a function of the same name replaces them
-            return
+        except RopewalkError as error:  # a function of the same name replaces them
+            _log.warning("the code of %s's removed function %s stays on disk: %s", owner, name, error)
 
     async def _recorded(self, owner: str, name: str, identifier: str) -> None:
         """Wait a moment for the record of a call, so that whoever looks next sees it."""
