@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import datetime
 import ipaddress
+import signal
 import ssl
 import subprocess
 import time
@@ -100,6 +101,10 @@ class Cluster:
         process = self._parts[name][1]
         process.kill()
         process.wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a part a signal."""
+        self._parts[name][1].send_signal(number)
 
     def wait(self, name: str, url: str, seconds: float = 90) -> None:
         """Wait until a part answers."""

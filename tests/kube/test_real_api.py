@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -162,5 +163,26 @@ async def test_a_watch_outlives_its_api_server_and_sees_what_vanished(
     await api.patch(CONFIG_MAP, "stays", {"data": {"n": "2"}}, namespace=place)
     await eventually(lambda: seen.objects == {"stays": {"n": "2"}})
     assert other.troubled() == {}
+    await seen.end()
+    await other.close()
+
+
+async def test_a_watch_leaves_an_api_server_that_fell_silent(
+    administrator: Path, api: Api, place: str, cluster: Cluster
+) -> None:
+    """Stop the API server without ending it: connections stay open and nothing comes."""
+    other = Api(find(administrator), SystemClock(), watch_seconds=2, slack=1)
+    seen = Seen(other, place)
+    await api.create(CONFIG_MAP, settings(place, "first"))
+    await eventually(lambda: sorted(seen.objects) == ["first"])
+    cluster.signal("kube-apiserver", signal.SIGSTOP)
+    try:
+        await eventually(lambda: other._courses[0].failures >= 1)
+    finally:
+        cluster.signal("kube-apiserver", signal.SIGCONT)
+    api.patience = 60
+    await api.create(CONFIG_MAP, settings(place, "second"))
+    await eventually(lambda: sorted(seen.objects) == ["first", "second"])
+    await eventually(lambda: other.troubled() == {})
     await seen.end()
     await other.close()
