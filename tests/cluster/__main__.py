@@ -1,4 +1,4 @@
-"""``python -m tests.cluster up|down|status|build|part``: the test cluster from the command line."""
+"""``python -m tests.cluster up|down|status|build|...``: the test cluster from the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.cluster import policy_enforcer
 from tests.cluster.builder import Builder
 from tests.cluster.cluster import Cluster
 from tests.cluster.inside import Inside, alive
-from tests.cluster.layout import PROFILES, ClusterError, Layout, layout, say
+from tests.cluster.layout import PROFILES, ClusterError, Layout, layout, nodes, say
 
 
 def main() -> int:
@@ -22,6 +22,9 @@ def main() -> int:
     for name in ("down", "status"):
         verbs.add_parser(name)
     verbs.add_parser("policies", help="enforce network policies, or not").add_argument("state", choices=("on", "off"))
+    run = verbs.add_parser("run", help="run a command in the network of the control plane, or of a node")
+    run.add_argument("network", choices=("control", *(one.name for one in nodes())))
+    run.add_argument("command", nargs=argparse.REMAINDER)
     for name in ("start", "stop", "kill"):
         verbs.add_parser(name, help=f"{name} one part, like node2-kubelet").add_argument("part")
     asked = parser.parse_args()
@@ -47,6 +50,9 @@ def _do(asked: argparse.Namespace, at: Layout) -> None:
             _tell(at)
         case "policies":
             (policy_enforcer.on if asked.state == "on" else policy_enforcer.off)(_running(at))
+        case "run":
+            network = "" if asked.network == "control" else asked.network
+            say(_running(at).run(*asked.command, network=network).rstrip())
         case "start":
             _running(at).start(asked.part)
         case verb:

@@ -90,7 +90,8 @@ class Cluster:
         control_plane.start_api_server(inside, self.builder)
         doors = {"api": inside.door(CONTROL, API_PORT), "registry": inside.door(CONTROL, REGISTRY_PORT)}
         certificates.outside(self.layout, doors["api"])
-        self._note(inside, doors=doors, bin=self._commands())
+        self._offer("kubectl")
+        self._note(inside, doors=doors)
         self._lap("namespaces, certificates")
         pushed = images.Registry(f"127.0.0.1:{doors['registry']}")
         wait("the registry", lambda: "" if pushed.ready() else "it does not answer", hint=self._log("registry"))
@@ -135,6 +136,8 @@ class Cluster:
         profile.push(pushed, self.builder)
         self._lap(f"images of {part}")
         profile.install(kube, self.builder)
+        if part == "argo":
+            self._offer("argo")
         doors = {"ingress": knative.door(inside, kube)} if part == "knative" else {}
         self._note(inside, parts=[*self.state["parts"], part], doors=self.state["doors"] | doors)
         self._lap(part)
@@ -181,11 +184,11 @@ class Cluster:
         self._note(inside)
         return inside
 
-    def _commands(self) -> str:
-        """Put the client commands where a person finds them."""
-        folder = self.layout.folder("bin")
-        (folder / "kubectl").symlink_to(self.builder.binary("kubectl"))
-        return str(folder)
+    def _offer(self, command: str) -> None:
+        """Put a client command where a person finds it."""
+        link = self.layout.folder("bin") / command
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.builder.binary(command))
 
     def _note(self, inside: Inside, **more: object) -> None:
         self.state |= {"pid": inside.pid, "started": started_at(inside.pid), **more}
@@ -233,7 +236,11 @@ def check(profile: str) -> None:
         raise ClusterError("the test cluster needs to be the superuser: it makes namespaces and mounts")
     missing = lacking(_PACKAGES)
     if missing:
-        raise ClusterError(f"missing from this machine: {', '.join(missing)}; install them, see CONTRIBUTING.md")
+        raise ClusterError(
+            f"missing from this machine: {', '.join(missing)}. On Debian: apt-get install --no-install-recommends "
+            f"{' '.join(missing)}. Where that starts a containerd of the machine's own, end it again: "
+            "systemctl disable --now containerd"
+        )
     if not Path("/sys/fs/cgroup/cgroup.controllers").exists() and not Path("/sys/fs/cgroup/memory").exists():
         raise ClusterError("there are no control groups under /sys/fs/cgroup")
     if shutil.disk_usage("/var/tmp").free < 5 << 30:

@@ -71,10 +71,6 @@ class Kube:
             self.http.patch(path, content=content, headers={"Content-Type": "application/merge-patch+json"})
         )
 
-    def post(self, path: str, body: Manifest) -> Manifest:
-        """Create an object."""
-        return _checked(self.http.post(path, json=body))
-
     def delete(self, path: str, **query: str) -> None:
         """Remove an object, or what a list names; that it is not there is as good."""
         answer = self.http.delete(path, params=query)

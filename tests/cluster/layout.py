@@ -6,6 +6,7 @@ tree. Addresses are fixed: they live in network namespaces of the cluster's own,
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class Layout:
     @property
     def cgroup(self) -> str:
         """Return the control group that everything of this cluster lies under."""
-        return f"ropewalk-cluster-{self.run.name}"
+        return f"ropewalk-cluster-{hashlib.sha256(str(self.run).encode()).hexdigest()[:8]}"
 
     def folder(self, *names: str) -> Path:
         """Return a folder of the run folder, made when it lacks."""

@@ -48,13 +48,12 @@ def make_groups(layout: Layout, nodes: tuple[Node, ...]) -> None:
 
 def picture(layout: Layout) -> dict[str, object]:
     """Return what this cluster could leave on the machine, to compare; what else runs under our name is left out."""
-    others = [one for one in _groups() if "/ropewalk-" in one and f"/{layout.cgroup}" not in one]
     return {
         "mounts": sorted(Path("/proc/self/mountinfo").read_text().splitlines()),
         "interfaces": sorted(one.name for one in Path("/sys/class/net").iterdir()),
         "routes": _said("ip", "route", "show", "table", "all"),
         "firewall": _said("nft", "list", "ruleset"),
-        "groups": sorted(set(_groups()) - set(others)),
+        "groups": sorted(one for one in _groups() if "/ropewalk-" not in one or f"/{layout.cgroup}" in one),
         "settings": {name: (Path("/proc/sys") / name).read_text() for name in _SYSCTLS},
         "files": {place: sorted(os.listdir(place)) if Path(place).is_dir() else None for place in _PLACES},
     }

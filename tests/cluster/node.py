@@ -17,7 +17,7 @@ from tests.cluster import certificates
 from tests.cluster.builder import Builder
 from tests.cluster.inside import Inside
 from tests.cluster.kube import Kube
-from tests.cluster.layout import CONTROL, PODS, REGISTRY, REGISTRY_PORT, Layout, Node, machine
+from tests.cluster.layout import CONTROL, PODS, REGISTRY, REGISTRY_PORT, Node, machine
 
 PLUGINS = "/usr/lib/cni"
 _CRI = "io.containerd.grpc.v1.cri"
@@ -115,8 +115,6 @@ def _kubelet(inside: Inside, builder: Builder, folder: Path, node: Node, socket:
         "syncFrequency": "10s",
         "nodeStatusUpdateFrequency": "5s",
         "runtimeRequestTimeout": "1m",
-        "localStorageCapacityIsolation": True,
-        "featureGates": {},
     }
     path = folder / "kubelet.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -164,14 +162,8 @@ def disguise(kube: Kube, node: Node) -> None:
     if node.arch == machine():
         return
     name = f"presents-{node.name}"
-    labels = [
-        {
-            "op": "add",
-            "path": f"/metadata/labels/{domain}kubernetes.io~1arch",
-        }
-        for domain in ("", "beta.")
-    ]
-    patches = ", ".join(f'JSONPatch{{op: "add", path: "{one["path"]}", value: "{node.arch}"}}' for one in labels)
+    labels = [f"/metadata/labels/{domain}kubernetes.io~1arch" for domain in ("", "beta.")]
+    patches = ", ".join(f'JSONPatch{{op: "add", path: "{one}", value: "{node.arch}"}}' for one in labels)
     status = f'JSONPatch{{op: "replace", path: "/status/nodeInfo/architecture", value: "{node.arch}"}}'
     rules = [
         {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": [one]}
@@ -185,7 +177,7 @@ def disguise(kube: Kube, node: Node) -> None:
             "spec": {
                 "failurePolicy": "Fail",
                 "reinvocationPolicy": "Never",
-                "matchConstraints": {"resourceRules": [{**one, "resourceNames": []} for one in rules]},
+                "matchConstraints": {"resourceRules": rules},
                 "matchConditions": [{"name": "it", "expression": f"object.metadata.name == '{node.name}'"}],
                 "mutations": [
                     {
@@ -226,8 +218,3 @@ def ready(kube: Kube, node: Node) -> str:
         return f"it presents itself as {labels.get('kubernetes.io/arch')}, not {node.arch}"
     short = {name for name, count in node.accelerators.items() if allocatable.get(name) != str(count)}
     return f"it does not show {', '.join(sorted(short))}" if short else ""
-
-
-def logs(layout: Layout, node: Node) -> list[Path]:
-    """Return the logs that say why a node is not ready."""
-    return [layout.logs / f"{node.name}-{one}.log" for one in ("kubelet", "containerd", "kube-proxy")]

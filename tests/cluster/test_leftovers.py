@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +17,9 @@ from tests.cluster.inside import Inside, alive
 from tests.cluster.layout import ROOT, Layout, layout
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(300)]
+
+
+_UP = [sys.executable, "-m", "tests.cluster", "up"]
 
 
 @pytest.fixture
@@ -30,9 +32,12 @@ def other() -> Iterator[Layout]:
     leftovers.take_down(one)
 
 
+def environment(at: Layout) -> dict[str, str]:
+    return {**os.environ, "ROPEWALK_CLUSTER_RUN": str(at.run), "ROPEWALK_CLUSTER_CACHE": str(at.cache)}
+
+
 def up(at: Layout) -> Inside:
-    environment = {**os.environ, "ROPEWALK_CLUSTER_RUN": str(at.run), "ROPEWALK_CLUSTER_CACHE": str(at.cache)}
-    subprocess.run([sys.executable, "-m", "tests.cluster", "up"], env=environment, cwd=ROOT, check=True)
+    subprocess.run(_UP, env=environment(at), cwd=ROOT, check=True)
     inside = alive(at)
     assert inside is not None
     return inside
@@ -54,6 +59,22 @@ def test_down_leaves_nothing(other: Layout) -> None:
     same(before, leftovers.picture(other))
 
 
+def test_a_start_that_was_cut_off_is_cleared_away_by_the_next(other: Layout) -> None:
+    before = leftovers.picture(other)
+    starting = subprocess.Popen(_UP, env=environment(other), cwd=ROOT)
+    while not other.kubeconfig.exists():
+        assert starting.poll() is None
+        time.sleep(0.02)
+    starting.kill()
+    starting.wait()
+    half = alive(other)
+    assert half is not None  # its first process does not end with it
+    whole = up(other)
+    assert whole.pid != half.pid
+    Cluster(other).down()
+    same(before, leftovers.picture(other))
+
+
 def test_a_cluster_that_was_killed_is_cleared_away_by_the_next(other: Layout) -> None:
     before = leftovers.picture(other)
     inside = up(other)
@@ -67,10 +88,3 @@ def test_a_cluster_that_was_killed_is_cleared_away_by_the_next(other: Layout) ->
     assert again.pid != inside.pid
     Cluster(other).down()
     same(before, leftovers.picture(other))
-
-
-def test_a_folder_that_is_no_cluster_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(Exception, match="no run folder"):
-        leftovers.take_down(Layout(tmp_path, tmp_path))
-    assert (tmp_path / "thesis.txt").read_text() == "mine"

@@ -98,7 +98,7 @@ class World:
                 text, handles = await asyncio.to_thread(_received, connection)
                 answer = self._do(json.loads(text), handles)
             except (OSError, ValueError, KeyError) as error:
-                answer = {"error": f"{type(error).__name__}: {error}"}
+                answer = {"error": str(error)}
             await asyncio.to_thread(connection.sendall, json.dumps(answer).encode() + b"\n")
 
     def _do(self, request: dict[str, Any], handles: list[int]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class World:
             case "start":
                 return self._add(request)
             case "stop" | "kill":
-                part = self.parts[request["name"]]
+                part = self._named(request["name"])
                 part.wanted = False
                 self._stop(part, signal.SIGTERM if request["do"] == "stop" else signal.SIGKILL)
                 return part.told()
@@ -120,17 +120,20 @@ class World:
 
     def _add(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["name"]
-        part = self.parts.get(name)
-        if "argv" in request and (part is None or not part.pid):
+        if "argv" in request and not (name in self.parts and self.parts[name].pid):
             argv = [str(one) for one in request["argv"]]
-            part = Part(name, argv, dict(request.get("environment", {})), str(self.run / "logs" / f"{name}.log"))
-            self.parts[name] = part
-        if part is None:
-            return {"error": f"no part is called {name}"}
+            environment, log = dict(request.get("environment", {})), str(self.run / "logs" / f"{name}.log")
+            self.parts[name] = Part(name, argv, environment, log)
+        part = self._named(name)
         part.wanted = True
         if not part.pid:
             self._start(part)
         return part.told()
+
+    def _named(self, name: str) -> Part:
+        if name not in self.parts:
+            raise ValueError(f"no part is called {name}; there are {', '.join(self.parts)}")
+        return self.parts[name]
 
     def _start(self, part: Part) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
