@@ -8,8 +8,8 @@ import pytest
 
 from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import Unsatisfiable
-from ropewalk_core.placement import ARCHITECTURES, Placement, fit
 from ropewalk_core.names import accelerator_name
+from ropewalk_core.placement import ARCHITECTURES, Placement, fit
 from ropewalk_devices.inventory import accelerators, cores, discover, memory
 
 

@@ -267,6 +267,31 @@ RECORDED = [
         "pkg/controller/tainteviction/taint_eviction.go",
         "Its machine was lost or taken out of service.",
     ),
+    (
+        "Taint manager: deleting due to NoExecute taint",
+        "pkg/controller/tainteviction/taint_eviction.go",
+        "Its machine was lost or taken out of service.",
+    ),
+    (
+        "PodGC: node no longer exists",
+        "pkg/controller/podgc/gc_controller.go",
+        "Its machine was lost or taken out of service.",
+    ),
+    (
+        "Eviction API: evicting",
+        "pkg/registry/core/pod/storage/eviction.go",
+        "Its machine was lost or taken out of service.",
+    ),
+    (
+        "Pod was terminated in response to imminent node shutdown.",
+        "pkg/kubelet/nodeshutdown/nodeshutdown_manager.go",
+        "Its machine was lost or taken out of service.",
+    ),
+    (
+        "default-scheduler: preempting to accommodate a higher priority pod",
+        "pkg/scheduler/framework/preemption/executor.go",
+        "More urgent work took its place.",
+    ),
     ("Node is not ready", "pkg/controller/util/node/controller_utils.go", "Its machine does not answer."),
     (
         "Preempted by pod 3c0e-11 on node node1",

@@ -242,12 +242,17 @@ _TABLE = (
         "Start it again; it goes to another machine.",
     ),
     _row(
-        r"TaintManagerEviction|Marking for deletion Pod|DeletionByTaintManager|deleting due to NoExecute taint",
+        r"TaintManagerEviction|Marking for deletion Pod|DeletionByTaintManager|deleting due to NoExecute taint"
+        r"|node no longer exists|Eviction API: evicting|node shutdown",
         "Its machine was lost or taken out of service.",
         "It is started again elsewhere by itself, or start it again.",
     ),
     _row(r"Node is not ready|NodeNotReady|NodeLost", "Its machine does not answer.", "If it lasts, start it again."),
-    _row(r"Preempted by|^Preempted", "More urgent work took its place.", "Start it again later."),
+    _row(
+        r"Preempted by|^Preempted|preempting to accommodate",
+        "More urgent work took its place.",
+        "Start it again later.",
+    ),
     _row(
         r"longer than (?:the )?specified deadline|^DeadlineExceeded",
         "It ran over its time and was ended.",
