@@ -22,7 +22,7 @@ from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.settings import Settings
 from ropewalk_hub import addresses, api, door, internal
-from ropewalk_hub.answers import add_handlers
+from ropewalk_hub.answers import LARGEST_FORM, FormLimit, add_handlers
 from ropewalk_hub.issuer import endpoints
 from ropewalk_hub.issuer import pages as identity_pages
 from ropewalk_hub.lasting import lasting
@@ -31,8 +31,6 @@ from ropewalk_hub.platform import Platform, build
 from ropewalk_hub.security import Guard
 from ropewalk_hub.sockets import private
 
-LARGEST_FORM = 2**20
-"""Bytes of a form; anybody may send one, so it must not fill the memory."""
 log = logging.getLogger("ropewalk.platform")
 
 
@@ -46,6 +44,7 @@ def create_app(platform: Platform) -> FastAPI:
         app.include_router(router, max_body_size=LARGEST_FORM)
     app.include_router(api.router)  # has limits of its own; files are large
     add_handlers(app)
+    app.add_middleware(FormLimit)
     app.add_middleware(Guard, door=platform.settings.door)
     return app
 

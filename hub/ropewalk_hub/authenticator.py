@@ -116,9 +116,10 @@ class LogoutHandler(OAuthLogoutHandler):  # type: ignore[misc]
 class ToDashboard(BaseHandler):  # type: ignore[misc]
     """Sends to the dashboard, which starts notebooks: the hub's spawn page starts one for whoever has it shown.
 
-    Its home page is where JupyterLab's "Hub Control Panel" leads.
+    Its home page is where JupyterLab's "Hub Control Panel" leads; its token page makes what nobody here may have.
     """
 
+    @web.authenticated
     def get(self, *_: str) -> None:
         """Go to the page with the button."""
         self.redirect(self.authenticator.notebooks_url)
@@ -144,8 +145,8 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         self._answered: dict[str, float] = {}
 
     def get_handlers(self, app: Any) -> list[Any]:
-        """Answer the hub's home and spawn pages too: what an authenticator handles comes before the hub's own."""
-        return [*super().get_handlers(app), (r"/(?:home|spawn(?:/.*)?)", ToDashboard)]
+        """Answer the hub's home, spawn and token pages too: an authenticator's handlers come before the hub's own."""
+        return [*super().get_handlers(app), (r"/(?:home|token|spawn(?:/.*)?)", ToDashboard)]
 
     async def _fetch_keys(self) -> KeySet:
         return KeySet.import_key_set(await self.httpfetch(self.jwks_url, "Fetching the issuer's keys"))

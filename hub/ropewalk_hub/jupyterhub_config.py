@@ -106,7 +106,12 @@ def _service(config: Any, store: SecretsStore) -> None:
             "description": "The platform starts and stops servers and ends what a sign-out must end",
             "scopes": ["admin:users", "admin:servers", "tokens", "read:hub"],
             "services": ["ropewalk"],
-        }
+        },
+        {
+            # The hub's own, less the right to make tokens: one would outlive every sign-out.
+            "name": "user",
+            "scopes": [f"{one}!user" for one in ("read:users", "users:activity", "servers", "access:servers")],
+        },
     ]
 
 

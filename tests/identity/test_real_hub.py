@@ -46,8 +46,8 @@ async def sign_in(browser: httpx.AsyncClient, password: str = PASSWORD) -> None:
 
 
 async def signed_in_at_hub(browser: httpx.AsyncClient) -> bool:
-    answer = await browser.get("/hub/token")
-    return answer.status_code == 200 and answer.url.path == "/hub/token"
+    answer = await browser.get("/hub/home")  # sends to the dashboard whoever is signed in at the hub
+    return any(one.url.path == "/hub/home" and one.headers["location"].endswith("/notebooks") for one in answer.history)
 
 
 async def until(look: Callable[[], Awaitable[bool]], seconds: float) -> None:
@@ -114,11 +114,15 @@ async def test_the_hubs_own_pages_are_ours(hub: RealHub) -> None:
     async with hub.browser() as browser:
         await first(hub, browser)
         assert (await browser.get("/hub/home")).url.path == "/notebooks"  # "Hub Control Panel" of JupyterLab
+        assert (await browser.get("/hub/token")).url.path == "/notebooks"
+        xsrf = {"X-XSRFToken": browser.cookies.get("_xsrf", path="/hub/") or ""}
+        person = (await browser.get("/hub/api/user", headers=xsrf)).json()
+        assert person["name"] == "alice"
+        assert not [one for one in person["scopes"] if "tokens" in one]  # one would outlive every sign-out
         for path, status, words in (
             ("/hub/user/alice/lab", 424, "Your notebook is not running"),
             ("/hub/nothing", 404, "There is no such page."),
             ("/hub/oauth_callback", 400, "answered by somebody else"),
-            ("/hub/token", 200, "Token"),
         ):
             answer = await browser.get(path)
             assert (answer.status_code, answer.url.path) == (status, path)

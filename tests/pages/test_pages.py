@@ -86,6 +86,19 @@ async def test_an_empty_platform_teaches(browser: httpx.AsyncClient, path: str) 
     assert "None" not in page.words
 
 
+async def test_a_form_that_is_too_long_is_told_so(browser: httpx.AsyncClient) -> None:
+    async def unannounced() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 2**16
+
+    form = {"content-type": "application/x-www-form-urlencoded", "accept": "text/html"}
+    for body in (b"x" * (2**20 + 1), unannounced()):
+        answer = await browser.post("/functions/digits/call", content=body, headers=form)
+        page = Document(answer.text)
+        assert answer.status_code == 413 and "RW-TOO-LARGE" in page.words and "1 MiB" in page.words
+        assert len(page.all("h1")) == 1 and "default-src" in answer.headers["content-security-policy"]
+
+
 async def test_pages_escape_what_people_write(stage: Stage, browser: httpx.AsyncClient) -> None:
     furnish(stage.things, HOSTILE)
     for path in [*PAGES, *THINGS, f"/services?q={HOSTILE}", f"/workflows?q={HOSTILE}"]:
