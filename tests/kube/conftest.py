@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,7 +12,6 @@ import pytest
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
 from ropewalk_hub.platform import SystemClock
-from tests.cluster.cluster import Cluster as Whole
 from tests.cluster.inside import alive
 from tests.cluster.layout import Layout, layout
 from tests.kube.real import Cluster, running
@@ -39,7 +40,8 @@ def at() -> Iterator[Layout]:
     """Return the folders of the test cluster with its nodes; what was not up before is taken down after."""
     folders = layout()
     before = alive(folders) is not None
-    Whole(folders).up("core")
+    command = [sys.executable, "-m", "tests.cluster"]
+    subprocess.run([*command, "up"], check=True)
     yield folders
     if not before:
-        Whole(folders).down()
+        subprocess.run([*command, "down"], check=True)

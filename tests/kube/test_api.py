@@ -389,6 +389,15 @@ def test_no_text_adds_a_condition_to_a_selector(text: str) -> None:
         selector({"ropewalk.dev/account": text})
 
 
+@given(st.text(max_size=80))
+def test_a_selector_has_one_condition_whatever_the_text(text: str) -> None:
+    try:
+        told = selector({"ropewalk.dev/account": text})
+    except ValueError:
+        return
+    assert told == f"ropewalk.dev/account={text}" and not set(text) & set(",=!()<> \n")
+
+
 def test_no_name_reaches_another_address() -> None:
     assert POD.path("..", "../x?y=1#z", "log") == "/api/v1/namespaces/%2E%2E/pods/..%2Fx%3Fy=1%23z/log".replace(
         "=", "%3D"

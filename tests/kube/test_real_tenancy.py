@@ -48,6 +48,10 @@ async def made(api: Api, kind: Kind, body: Object) -> None:
         await api.create(kind, body)
 
 
+RULES = Kind("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False)
+REVIEWS = {"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"}  # to ask what one may do
+
+
 async def token_of(api: Api, account: str, namespace: str) -> str:
     answer = await api.create(SERVICE_ACCOUNT, {"spec": {}}, namespace=namespace, name=account, sub="token")
     return str(answer["status"]["token"])
@@ -263,6 +267,11 @@ async def test_each_account_may_do_its_part_and_no_more(api: Api, controller: No
     )
     work = await speaking(api, cluster, "work", space)
     await refused(work.list(POD, space), work.list(SECRET, space), work.get(NAMESPACE, space))
+    review = await work.create(RULES, {"spec": {"namespace": space}})
+    may = {
+        (verb, one) for rule in review["status"]["resourceRules"] for verb in rule["verbs"] for one in rule["resources"]
+    }
+    assert {one for _, one in may} == REVIEWS and {verb for verb, _ in may} == {"create"}
     tenancy = await speaking(api, cluster, "tenancy", "ropewalk")
     role = {"metadata": {"name": "grab", "namespace": space}, "rules": []}
     admin = bound(ROLE_BINDING, "cluster-admin", CLUSTER_ROLE, "tenancy", space)
