@@ -14,8 +14,8 @@ BASES = (
     ROOT,
     *(ROOT / one for one in ("hub", "hub/ropewalk_core", "hub/ropewalk_hub", "extensions", "workflows", "docs")),
 )
-MADE = ("build/", "run/", "journal.db", "ropewalk.toml", "secrets/", "accounts/", "logs/", "hub/jupyterhub")
-"""Folders that are made at run time: of the home, and by `make`."""
+MADE = ("bin/", "build/", "run/", "journal.db", "ropewalk.toml", "secrets/", "accounts/", "logs/", "hub/jupyterhub")
+"""Folders that are made at run time: of the home, of the test cluster, and by `make`."""
 
 
 def links(text: str) -> set[str]:
