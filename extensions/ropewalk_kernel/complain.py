@@ -56,8 +56,10 @@ def own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
 
 def _beside(file: str) -> str:
     """Return a module's path as it lies beside the notebook."""
-    path, here = Path(file), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else file
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (ValueError, FileNotFoundError):  # elsewhere, or the working folder itself is gone
+        return file
 
 
 def _is_own(file: str) -> bool:

@@ -42,6 +42,7 @@ class FunctionHandle:
         self.__name__ = name
         self.__doc__ = getattr(function, "__doc__", None) or f"The function {name}, called on the platform."
         self._seen: Function | None = None
+        self._cell: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on the platform with Python values; numpy arrays and data frames travel as lists."""
@@ -104,8 +105,9 @@ class FunctionHandle:
     def _known(self) -> Function:
         return self._seen or self.info()
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return cards.function_card(self.info())._repr_mimebundle_()
+    def _ipython_display_(self) -> None:
+        if self._cell is None or self._cell != live.cell():  # its cell shows the card already
+            live.show(cards.function_card(self.info()))
 
     def __repr__(self) -> str:
         return f"<function {self.name} on the platform>"
@@ -182,7 +184,7 @@ class Functions:
         spec = specification(function, name, placement, options)
         deployed = sync.wait(sync.client().functions.deploy(spec))
         handle = FunctionHandle(spec.name, getattr(function, "function", function))
-        handle._seen = deployed
+        handle._seen, handle._cell = deployed, live.cell()
         word = "unchanged" if deployed.unchanged else "deployed"
         line = f"function {spec.name}: {word}, revision {deployed.revision.number}"
         live.show(cards.function_card(deployed, line=line, curl=f"{spec.name}(...)   or   {handle.curl()}"))
@@ -235,12 +237,17 @@ def specification(
     if placement is not None:
         fields = placement.model_dump(exclude_unset=True) | fields
     own = str(getattr(function, "__name__", ""))
-    chosen = name or own.lower().strip("_").replace("_", "-")
+    chosen = name or platform_name(own)
     checked = {"name": check_name(chosen), "placement": parse_placement(fields), "folder": working_folder()} | given
     try:
         return FunctionSpec(bundle=capture(function), **checked)
     except ValidationError as error:
         raise wrong(error.errors()) from error
+
+
+def platform_name(own: str) -> str:
+    """Return the name on the platform that a Python function gets by itself."""
+    return own.lower().strip("_").replace("_", "-")
 
 
 functions = Functions()

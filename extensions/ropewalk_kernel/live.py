@@ -43,6 +43,11 @@ def show(picture: Picture) -> None:
         _display(picture)
 
 
+def cell() -> int | None:
+    """Return a number that the running cell shares with no other; None outside of a notebook."""
+    return getattr(get_ipython(), "execution_count", None)
+
+
 class Card(Generic[T]):
     """One live card.
 
@@ -62,11 +67,13 @@ class Card(Generic[T]):
         self._handle: Any = None
         self._shown = Picture("", "")
         self._ended = threading.Event()
+        self._cell: int | None = None
 
     def open(self, value: T) -> None:
         """Show the card under the running cell and follow the object until it is over."""
         if get_ipython() is None:
             return
+        self._cell = cell()
         self._shown = self._draw(value)
         self._handle = _display(self._shown, display_id=True)
         if self._over(value):
@@ -76,6 +83,10 @@ class Card(Generic[T]):
         thread = threading.Thread(target=context.run, args=(self._follow,), name="ropewalk-card", daemon=True)
         _following[thread] = self._ended
         thread.start()
+
+    def here(self) -> bool:
+        """Say whether the card lies under the running cell, whose value then needs no second one."""
+        return self._cell is not None and self._cell == cell()
 
     def settle(self, value: T) -> None:
         """Draw this value now; used by whoever waits, so that the last state is there before its cell ends."""

@@ -9,6 +9,7 @@ deployed one.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,9 @@ from IPython.core import inputtransformer2, magic_arguments
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
-from ropewalk_core.errors import BadCode, BadInput
-from ropewalk_kernel.functions import functions
+from ropewalk_core.errors import BadCode, BadInput, BadName, RopewalkError
+from ropewalk_core.names import is_name
+from ropewalk_kernel.functions import functions, platform_name
 from ropewalk_kernel.runs import runs
 from ropewalk_kernel.services import services
 
@@ -88,7 +90,7 @@ class RopewalkMagics(Magics):
         source = "\n" + _plain_python(cell)
         wanted = _defined(source, chosen.pop("name"))
         deploy_as = chosen.pop("deploy_as")
-        file = shell.compile.cache(source, shell.execution_count, raw_code=source)
+        file = shell.compile.cache(source, _prompt(shell), raw_code=source)
         exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
         options: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
         shell.user_ns[wanted] = functions.deploy(shell.user_ns[wanted], deploy_as, **options)
@@ -109,6 +111,15 @@ class RopewalkMagics(Magics):
         return services.get(line.strip()) if line.strip() else services.list()
 
 
+def _prompt(shell: Any) -> int:
+    """Return the number of the running cell. The shell counts on before it runs one, so only the cell itself knows."""
+    cells: dict[str, int] = getattr(shell.compile, "_filename_map", {})
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename not in cells:
+        frame = frame.f_back
+    return int(cells[frame.f_code.co_filename] if frame is not None else shell.execution_count)
+
+
 def _defined(source: str, wanted: str) -> str:
     """Return which function of the cell is meant; raise when there is none, or the cell does not compile."""
     try:
@@ -119,12 +130,19 @@ def _defined(source: str, wanted: str) -> str:
     if not names:
         raise BadInput("The cell defines no function.", field="cell", hint="Write one with def.")
     if wanted and wanted not in names:
-        raise BadInput(
-            f"The cell defines no function '{wanted[:60]}'.",
-            field="name",
-            hint=f"It defines {', '.join(names)}. For another name on the platform write --as NAME.",
-        )
+        raise _undefined(wanted, names)
     return wanted or names[-1]
+
+
+def _undefined(wanted: str, names: list[str]) -> RopewalkError:
+    """Return the error for a name that the cell does not define; the person may have meant a name on the platform."""
+    legal = is_name(platform_name(wanted))
+    example = platform_name(wanted) if legal else "NAME"
+    hint = f"It defines {', '.join(names)}. For another name on the platform write --as {example}."
+    said = f"The cell defines no function '{wanted[:60]}'"
+    if is_name(wanted):
+        return BadInput(f"{said}.", field="name", hint=hint)
+    return BadName(f"{said}, and on the platform this name cannot be used.", field="name", hint=hint)
 
 
 def _options_of(line: str) -> dict[str, Any]:

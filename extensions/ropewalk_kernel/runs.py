@@ -170,9 +170,10 @@ class RunHandle:
     def _drawer(self, line: str) -> Callable[[Run], cards.Picture]:
         return lambda run: cards.run_card(run, line=line, logs=self._tail.lines(run))
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        run = self.info()
-        return cards.run_card(run, logs=self._tail.lines(run))._repr_mimebundle_()
+    def _ipython_display_(self) -> None:
+        if self._card is None or not self._card.here():
+            self.info()
+            self.show()
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.name}, {self._run.status.state.value}>"

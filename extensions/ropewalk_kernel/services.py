@@ -98,8 +98,10 @@ class ServiceHandle:
 
     remove = stop
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return cards.service_card(self.info())._repr_mimebundle_()
+    def _ipython_display_(self) -> None:
+        if self._card is None or not self._card.here():
+            self.info()
+            self.show()
 
     def __repr__(self) -> str:
         return f"<service {self.name} at {self.url}>"

@@ -51,8 +51,9 @@ def submit(workflow: Any, *, fresh: bool = False, **arguments: Any) -> RunHandle
     ...     return double(x)
     >>> ropewalk.submit(work, x=21)
     """
+    folder = working_folder()
     spec = compiler.from_object(workflow, **arguments)
-    return send(spec.model_copy(update={"fresh": fresh, "folder": working_folder()}))
+    return send(spec.model_copy(update={"fresh": fresh, "folder": folder}))
 
 
 def send(spec: RunSpec) -> RunHandle:

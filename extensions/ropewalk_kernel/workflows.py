@@ -11,16 +11,17 @@ from typing import Any
 from ropewalk_core import settings
 from ropewalk_core.model import RunSpec
 from ropewalk_workflows.dag import set_submitter, step, workflow
+from ropewalk_workflows.here import here
 
 __all__ = ["step", "workflow", "working_folder"]
 
 
 def working_folder() -> str:
     """Return the notebook's folder as the platform names it: relative to the person's files, or absolute."""
-    here, home = Path.cwd(), Path(settings.read_environment("HOME") or "/")
-    if here == home:
+    folder, home = here(), Path(settings.read_environment("HOME") or "/")
+    if folder == home:
         return ""
-    return str(here.relative_to(home)) if here.is_relative_to(home) else str(here)
+    return str(folder.relative_to(home)) if folder.is_relative_to(home) else str(folder)
 
 
 def _send(spec: RunSpec) -> Any:

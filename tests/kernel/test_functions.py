@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from ropewalk_kernel.functions import FunctionHandle, functions
 from tests.kernel.conftest import Notebook
 from tests.kernel.fake import FakePlatform
 
+WORKFLOW = (
+    "import ropewalk\n@ropewalk.step\ndef one(n):\n    return n\n@ropewalk.workflow\ndef gone(n):\n    return one(n)\n"
+)
 DOUBLE = "%%function --memory 512Mi --timeout 5\nFACTOR = 2\n\ndef double(x: int) -> int:\n    return FACTOR * x\n"
 
 
@@ -37,6 +41,16 @@ def test_the_lines_of_a_traceback_are_the_lines_of_the_cell(platform: FakePlatfo
     notebook.run(DOUBLE)
     origin = platform.functions["double"].revision.spec.bundle.origin
     assert [place.rpartition(":")[2] for place in origin.values()] == ["4"]
+
+
+def test_a_traceback_names_the_cell_that_defines_the_function(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run("1")
+    for prompt in (2, 3):  # the same text again is another cell
+        platform.functions.clear()
+        notebook.run(DOUBLE)
+        assert notebook.outcome.execution_count == prompt
+        origin = platform.functions["double"].revision.spec.bundle.origin
+        assert list(origin.values()) == [f"cell [{prompt}]:4"]
 
 
 def test_the_decorator_takes_the_same_options(platform: FakePlatform, notebook: Notebook) -> None:
@@ -81,8 +95,14 @@ def test_remove(platform: FakePlatform, notebook: Notebook) -> None:
     ("cell", "says", "where"),
     [
         ("%%function\nx = 1", "defines no function", "cell"),
-        ("%%function Bad_Name\ndef one(): pass", "no function 'Bad_Name'", "name"),
-        ("%%function --as Bad_Name\ndef one(): pass", "'Bad_Name'", "name"),
+        ("%%function other\ndef one(): pass", "RW-BAD-INPUT The cell defines no function 'other'.", "name"),
+        ("%%function Bad_Name\ndef one(): pass", "RW-BAD-NAME The cell defines no function 'Bad_Name', and", "name"),
+        (
+            "%%function Bad_Name\ndef one(): pass",
+            "It defines one. For another name on the platform write --as bad-name.",
+            "name",
+        ),
+        ("%%function --as Bad_Name\ndef one(): pass", "RW-BAD-NAME The name 'Bad_Name'", "name"),
         ("%%function --timeout soon\ndef one(): pass", "Invalid float value", "--timeout"),
         ("%%function --timeout 0\ndef one(): pass", "'timeout' must be more than 0", "timeout"),
         ("%%function --nonsense 1\ndef one(): pass", "Unrecognized arguments", "%%function"),
@@ -102,6 +122,44 @@ def test_a_cell_that_does_not_compile_names_its_line(platform: FakePlatform, not
     notebook.run("%%function\ndef one():\n    return 1 +\n")
     assert "RW-BAD-CODE" in notebook.errors[0]
     assert "Where: cell line 3" in notebook.errors[0]
+
+
+def test_a_working_folder_that_was_removed_is_named(
+    platform: FakePlatform, notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.run(WORKFLOW)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for cell in ("gone.submit(n=1)", "import ropewalk; ropewalk.submit(gone, n=1)", DOUBLE):
+        notebook.run(cell)
+        [said] = notebook.errors
+        assert f"RW-NOT-FOUND The folder {gone} in which this notebook works was removed." in said
+        assert 'os.chdir(os.path.expanduser("~"))' in said
+        assert "ropewalk_" not in said and "FileNotFoundError" not in said
+    gone.mkdir()  # another folder of the same name
+    notebook.run("gone.submit(n=1)")
+    [said] = notebook.errors
+    step = said.partition("run the cell again: ")[2].partition("\n")[0]
+    notebook.run(step)
+    notebook.run("gone.submit(n=1)")
+    assert notebook.errors == []
+
+
+def test_a_cell_shows_one_card(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run("import ropewalk")
+    notebook.run("def half(x): return x / 2")
+    for cell, name in (
+        ("ropewalk.services.launch('site', folder='pages')", "site"),
+        ("found = ropewalk.functions.deploy(half)\nfound", "half"),
+        (WORKFLOW + "gone.submit(n=1)", "gone"),
+    ):
+        said = notebook.run(cell)
+        assert notebook.outcome.success
+        assert len(notebook.updates) == 1 and name in said
+    assert "half" in notebook.run("found")
+    assert len(notebook.updates) == 1
 
 
 def test_what_no_machine_has_is_refused_at_once(platform: FakePlatform, notebook: Notebook) -> None:

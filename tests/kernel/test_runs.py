@@ -146,9 +146,10 @@ def test_a_failure_shows_the_steps_own_traceback(platform: FakePlatform, noteboo
     assert own < text.index('File "cell [3]", line 4') < ours
     assert 'import ropewalk; ropewalk.runs.get("run-0")["train"].debug()' in text
     assert "ropewalk_kernel" not in text
-    html = notebook.value("run")._repr_mimebundle_()["text/html"]
-    assert "<b>no" not in html
-    assert "&lt;b&gt;no" in html
+    notebook.run("run")
+    [shown] = notebook.updates
+    assert "<b>no" not in shown["text/html"]
+    assert "&lt;b&gt;no" in shown["text/html"]
 
 
 def test_waiting_has_an_end(platform: FakePlatform) -> None:

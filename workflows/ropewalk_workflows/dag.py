@@ -305,8 +305,9 @@ class Workflow:
         """Return what would be submitted: manifest, code and values."""
         from ropewalk_workflows.compile import compile_workflow
 
+        folder = _wiring.folder()  # first: without a working folder nothing else can be said in clear words
         spec = compile_workflow(self, args, kwargs)
-        return spec.model_copy(update={"fresh": fresh, "folder": _wiring.folder()})
+        return spec.model_copy(update={"fresh": fresh, "folder": folder})
 
     def manifest(self, *args: Any, **kwargs: Any) -> str:
         """Return the Argo manifest as YAML."""

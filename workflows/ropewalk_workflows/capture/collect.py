@@ -18,6 +18,7 @@ from ropewalk_core.errors import BadCode
 from ropewalk_core.model import Bundle
 from ropewalk_workflows.capture import local_modules, values
 from ropewalk_workflows.capture.sources import Cells, Piece
+from ropewalk_workflows.here import here
 
 MAIN = "ropewalk_cells"
 _STANDARD = frozenset(
@@ -48,7 +49,7 @@ def capture(function: Any, *, shell: Any = None, modules_root: Path | None = Non
             f"{type(function).__name__} is not a function.", field="function", hint="Write a def that calls it."
         )
     home = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules[function.__module__])
-    collector = _Collector(Cells(home, shell or _shell()), function.__module__, (modules_root or Path.cwd()).resolve())
+    collector = _Collector(Cells(home, shell or _shell()), function.__module__, (modules_root or here()).resolve())
     collector.entry(function)
     return collector.bundle(function.__name__)
 
