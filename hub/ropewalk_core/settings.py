@@ -151,7 +151,9 @@ class Cluster:
     """What one account may have at once, of any resource that the cluster counts (requests.nvidia.com/gpu too).
     Setting it replaces the whole table."""
     container: dict[str, str] = field(default_factory=lambda: {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "2Gi"})
-    """What a container may use that asks for nothing. A quota refuses pods without."""
+    """The limits of a container that says none. A quota refuses pods without."""
+    container_request: dict[str, str] = field(default_factory=lambda: {"cpu": "100m"})
+    """What such a container reserves, where that is less than its limits."""
     container_most: dict[str, str] = field(default_factory=dict)
     """The most that one container may ask for; empty means what the quota leaves."""
     accelerators: dict[str, str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ropewalk_core.errors import Denied, NameTaken, NotFound
+from ropewalk_core.errors import Denied, NameTaken, NotFound, Unavailable
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.kinds import (
@@ -30,9 +30,10 @@ from ropewalk_core.kube.kinds import (
     Kind,
     Object,
 )
-from ropewalk_core.kube.roles import REQUEST_RULES
+from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES
 from ropewalk_core.kube.tenancy import KINDS, Tenant, answered, cluster_roles, namespace_of, render, request
 from ropewalk_core.kube.tenancy_controller import TenancyController, satisfies
+from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_hub.platform import SystemClock
 from tests.kube.real import Cluster as Real
@@ -79,6 +80,9 @@ async def installed(api: Api, cluster: Real) -> AsyncIterator[Api]:
     await made(api, CLUSTER_ROLE_BINDING, bound(CLUSTER_ROLE_BINDING, name, CLUSTER_ROLE, "tenancy"))
     await made(api, ROLE, {"metadata": {"name": name, "namespace": "ropewalk"}, "rules": REQUEST_RULES})
     await made(api, ROLE_BINDING, bound(ROLE_BINDING, name, ROLE, "tenancy", "ropewalk"))
+    asks = "ropewalk-tenants"
+    await made(api, ROLE, {"metadata": {"name": asks, "namespace": "ropewalk"}, "rules": ASKING_RULES})
+    await made(api, ROLE_BINDING, bound(ROLE_BINDING, asks, ROLE, "platform", "ropewalk"))
     token = await token_of(api, "tenancy", "ropewalk")
     narrow = Api(find(cluster.kubeconfig("tenancy", token=token)), SystemClock())
     yield narrow
@@ -185,6 +189,33 @@ async def test_an_account_of_the_same_name_later_gets_nothing(api: Api, controll
     await wait_for(api, space, "ready")
     await ask(api, Tenant("carol", "second"))
     assert "belongs to an earlier account 'carol'" in await wait_for(api, space, "refused")
+
+
+async def test_the_platform_gets_a_namespace_by_asking(api: Api, controller: None, cluster: Real) -> None:
+    platform = await speaking(api, cluster, "platform", "ropewalk")
+    tenants = Tenants(platform, CLUSTER, SystemClock())
+    ira = Tenant("ira", "subject-ira")
+    space = await tenants.ensure(ira)
+    assert await tenants.ensure(ira) == await tenants.check(ira) == space == "ropewalk--ira"
+    await eventually(lambda: whole(api, ira))
+    await api.delete(NAMESPACE, space)  # somebody's slip: made again, empty
+    assert await tenants.ensure(ira, patience=90) == space
+    with pytest.raises(NameTaken, match="belongs to an earlier account 'ira'"):
+        await tenants.ensure(Tenant("ira", "another"))
+    with pytest.raises(NameTaken, match="belongs to an earlier account 'ira'"):
+        await tenants.check(Tenant("ira", "another"))
+    await made(api, NAMESPACE, {"metadata": {"name": namespace_of("jo", CLUSTER)}})
+    with pytest.raises(NameTaken, match="'ropewalk--jo' is there already and is not ours"):
+        await tenants.ensure(Tenant("jo", "subject-jo"))
+    await platform.close()
+
+
+async def test_nobody_answers_and_the_platform_says_so(api: Api, installed: Api, cluster: Real) -> None:
+    platform = await speaking(api, cluster, "platform", "ropewalk")
+    with pytest.raises(Unavailable, match="The namespace 'ropewalk--kim' is not there yet"):
+        await Tenants(platform, CLUSTER, SystemClock()).ensure(Tenant("kim", "subject-kim"), patience=0.5)
+    await api.delete(CONFIG_MAP, "ropewalk--kim", "ropewalk")
+    await platform.close()
 
 
 async def test_a_tenant_goes_only_when_it_is_said(api: Api, controller: None) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ropewalk_core import names
 from ropewalk_core.errors import BadInput, NameTaken
 from ropewalk_core.kube.kinds import is_label
-from ropewalk_core.kube.roles import REQUEST_RULES
+from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES
 from ropewalk_core.kube.tenancy import (
     MANAGED,
     OWNER,
@@ -58,9 +58,12 @@ def golden() -> str:
         "# Written by `python -m tests.unit.test_tenancy`; read each change of it as a change of who may do what.\n"
     )
     objects = [*render(ADA, SETTINGS), request(ADA, CLUSTER), *cluster_roles(CLUSTER)]
-    role = {"kind": "Role", "metadata": {"name": "ropewalk-tenancy", "namespace": "ropewalk"}, "rules": REQUEST_RULES}
+    version = "rbac.authorization.k8s.io/v1"
+    for name, rules in (("tenancy", REQUEST_RULES), ("tenants", ASKING_RULES)):
+        metadata = {"name": f"ropewalk-{name}", "namespace": "ropewalk"}
+        objects.append({"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": rules})
     return head + yaml.dump_all(
-        copy.deepcopy([*objects, {"apiVersion": "rbac.authorization.k8s.io/v1", **role}]),
+        copy.deepcopy(objects),
         Dumper=_Plain,
         sort_keys=False,
         explicit_start=True,

@@ -69,3 +69,6 @@ def controller_rules(bound: list[str]) -> list[Rule]:
 
 REQUEST_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "patch"])]
 """What the controller may do in the platform's namespace: read the requests and answer them."""
+
+ASKING_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "create", "patch"])]
+"""What the platform may do in its own namespace: ask for tenants, and read the answers."""

@@ -198,7 +198,8 @@ def _quota(tenant: Tenant, cluster: Cluster) -> Object:
 
 
 def _limits(cluster: Cluster) -> Object:
-    limit: Object = {"type": "Container", "default": dict(cluster.container), "defaultRequest": dict(cluster.container)}
+    reserved = {**cluster.container, **cluster.container_request}
+    limit: Object = {"type": "Container", "default": dict(cluster.container), "defaultRequest": reserved}
     limit |= {"max": dict(cluster.container_most)} if cluster.container_most else {}
     return LIMIT_RANGE.of({"metadata": {"name": "tenant"}, "spec": {"limits": [limit]}})
 
