@@ -449,9 +449,11 @@ async def test_a_log_is_taken_up_at_an_offset_and_waits_for_its_container() -> N
         server.log = [line(1, "1", "one"), line(2, "1", "unended")]
         assert [one.text async for one in read(api, clock, "n", "p", after=4)] == ["unended"]
         waits = says(400, "BadRequest", 'container "main" in pod "p" is waiting to start: ContainerCreating')
-        server.faults["log"] += [waits, waits]
+        busy = says(429, "TooManyRequests", "busy", headers={"Retry-After": "3"})
+        server.faults["log"] += [waits, busy, says(401, "Unauthorized", "Unauthorized"), waits]
         server.pod = {"status": {"phase": "Succeeded"}}
         assert [one.text async for one in read(api, clock, "n", "p", follow=True)] == ["one", "unended"]
+        assert any(one > 3 for one in clock.slept)
         server.faults["log"].append(waits)
         with pytest.raises(Unavailable, match="has not started yet"):
             [one async for one in read(api, clock, "n", "p")]

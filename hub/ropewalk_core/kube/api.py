@@ -282,6 +282,8 @@ class Api:
                 "GET", path, params=params, headers=self._headers(), timeout=timeout, extensions=self._name()
             ) as response:
                 if not response.is_success:
+                    if response.status_code == 401:
+                        self._headers(fresh=True)  # the next try has the token of now
                     raise refusal(response.status_code, await response.aread(), response.headers, about=about)
                 yield _lines(response, rest)
 
@@ -327,8 +329,6 @@ class Api:
             lost = error.relist
         else:
             lost, course.asked = gone(error), float(error.details.get("retry_after") or 0.0)
-            if error.details.get("status") == 401:
-                self._access.token.current(self._clock.steady(), fresh=True)
         if lost or course.failures % 3 == 0:
             view.version = ""
         if course.failures & (course.failures - 1) == 0:

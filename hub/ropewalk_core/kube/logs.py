@@ -11,10 +11,10 @@ import datetime
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from ropewalk_core.errors import NotFound, Unavailable
+from ropewalk_core.errors import NotFound, RopewalkError
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.kinds import POD, Object
-from ropewalk_core.kube.transient import wait_before
+from ropewalk_core.kube.transient import passes, wait_before
 from ropewalk_core.model import LogLine
 from ropewalk_core.ports import Clock
 
@@ -55,7 +55,7 @@ async def read(
     """
     place, failures = _Place(), 0
     while True:
-        before = place.offset
+        before, asked = place.offset, 0.0
         try:
             async with contextlib.aclosing(_once(api, namespace, pod, container, place, follow)) as lines:
                 async for line in lines:
@@ -63,15 +63,16 @@ async def read(
                         yield line
             if not follow or await _ended(api, namespace, pod, container):
                 return
-        except Unavailable:
-            if not follow:
-                raise
         except NotFound:
             if not place.stamp:
                 raise
             return
+        except RopewalkError as error:
+            if not (follow and passes(error)):
+                raise
+            asked = float(error.details.get("retry_after") or 0.0)
         failures = 1 if place.offset > before else failures + 1
-        await clock.sleep(wait_before(failures, lambda: 1.0, first=0.1, longest=5.0))
+        await clock.sleep(wait_before(failures, lambda: 1.0, first=0.1, longest=5.0, asked=asked))
 
 
 async def _once(
