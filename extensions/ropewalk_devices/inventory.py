@@ -14,6 +14,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+from ropewalk_core.machine import groups, memory, text
 from ropewalk_core.names import accelerator_name
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.processes import run
@@ -50,23 +51,11 @@ def discover(settings: Settings, *, root: Path = Path("/")) -> Inventory:
 def cores(root: Path = Path("/")) -> float:
     """Return how many cores we may use: the affinity mask, and the control group's quota where it is less."""
     count = float(len(os.sched_getaffinity(0)))
-    for folder in _groups(root, "cpu"):
-        words = (_text(folder / "cpu.max") or _quota(folder)).split()
+    for folder in groups(root, "cpu"):
+        words = (text(folder / "cpu.max") or _quota(folder)).split()
         if len(words) == 2 and words[0] not in ("max", "-1"):
             count = min(count, int(words[0]) / int(words[1]))
     return round(count, 2)
-
-
-def memory(root: Path = Path("/")) -> int:
-    """Return bytes of memory: the machine's, or the control group's limit where it is less."""
-    match = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
-    size = int(match[1]) * 1024 if match else 0
-    for folder in _groups(root, "memory"):
-        for file in ("memory.max", "memory.limit_in_bytes"):
-            limit = _text(folder / file)
-            if limit.isdigit():
-                size = min(size, int(limit))
-    return size
 
 
 def accelerators(root: Path = Path("/")) -> list[str]:
@@ -77,7 +66,7 @@ def accelerators(root: Path = Path("/")) -> list[str]:
     named = [
         match[1]
         for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
-        if (match := re.search(r"^Model:\s+(.+)$", _text(path), re.MULTILINE))
+        if (match := re.search(r"^Model:\s+(.+)$", text(path), re.MULTILINE))
     ]
     if len(named) < len(devices) and root == Path("/") and (program := shutil.which("nvidia-smi")):
         done = run([program, "--query-gpu=name", "--format=csv,noheader"], timeout=10)
@@ -86,30 +75,10 @@ def accelerators(root: Path = Path("/")) -> list[str]:
     return [accelerator_name(one) for one in named[: len(devices)]]
 
 
-def _groups(root: Path, controller: str) -> list[Path]:
-    """Return the folders of our control group and its parents, in both versions."""
-    base, found = root / "sys/fs/cgroup", []
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        top = base / controller if controllers else base
-        inner = top / path.strip("/")
-        found += [folder for folder in (inner, *inner.parents) if folder == top or top in folder.parents]
-    return list(dict.fromkeys(found))
-
-
 def _quota(folder: Path) -> str:
-    return f"{_text(folder / 'cpu.cfs_quota_us')} {_text(folder / 'cpu.cfs_period_us')}"
+    return f"{text(folder / 'cpu.cfs_quota_us')} {text(folder / 'cpu.cfs_period_us')}"
 
 
 def _scratch(home: Path) -> int:
     folder = next(one for one in (home, *home.parents) if one.exists())
     return shutil.disk_usage(folder).free
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

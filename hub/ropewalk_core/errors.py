@@ -36,7 +36,7 @@ Rejected: one class per HTTP status (a status does not say what to do next), and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class RopewalkError(Exception):
@@ -218,9 +218,12 @@ class NotFound(RopewalkError):
 
     code, status = "RW-NOT-FOUND", 404
     example = "There is no such service."
-    default_hint = (
-        "Look for its exact name in your own list, on its page or with `ropewalk functions list` and its kin."
-    )
+    default_hint = "Look for its exact name in your own list, on its page or with the `list` of the command line."
+
+    @classmethod
+    def named(cls, noun: str, message: str, *, field: str | None = None) -> Self:
+        """Return the error for a thing whose kind has a list: ``noun`` is its plural, as the command line says it."""
+        return cls(message, field=field, hint=f"Look for its exact name with `ropewalk {noun} list`, or on its page.")
 
 
 class Conflict(RopewalkError):
@@ -285,7 +288,7 @@ class OutOfMemory(UserCodeFailed):
 
     code = "RW-OUT-OF-MEMORY"
     example = "The step 'train' ran out of memory and was ended. It may use 2Gi."
-    default_hint = 'Ask for more: `Placement(memory="4Gi")`.'
+    default_hint = "Ask for more than its limit with `Placement(memory=...)`, or use less."
 
 
 class TimedOut(UserCodeFailed):

@@ -42,7 +42,10 @@ async def test_http_callers_get_clear_answers(rig: Rig) -> None:
     assert anonymous.status_code == 401 and anonymous.headers["www-authenticate"].startswith("Bearer")
     assert anonymous.json()["code"] == "RW-SIGN-IN"
     assert (await rig.call(account="bob")).status_code == 404
-    assert (await rig.call(function="nothing")).status_code == 404
+    missing = await rig.call(function="nothing")
+    assert missing.status_code == 404 and "`ropewalk functions list`" in missing.json()["hint"]
+    for refused in (missing, await rig.call(account="bob")):
+        assert refused.json()["type"] == f"{rig.settings.door.origin}/help/errors#RW-NOT-FOUND"
 
     wrong = await rig.call(b'{"value": "x"}')
     assert (wrong.status_code, wrong.json()["field"]) == (422, "value")
@@ -104,6 +107,7 @@ async def test_out_of_memory_names_the_placement(rig: Rig) -> None:
     answer = await rig.call(str(2**30).encode())
     assert (answer.status_code, answer.json()["code"]) == (500, "RW-OUT-OF-MEMORY")
     assert "its limit of 300Mi" in answer.json()["message"] and answer.json()["field"] == "placement.memory"
+    assert 'Placement(memory="600Mi")' in answer.json()["hint"]
     assert (await rig.call(b"10")).json() == 10
 
 

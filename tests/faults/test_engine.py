@@ -121,6 +121,7 @@ async def test_limits_end_a_step_with_a_clear_sentence(rig: EngineRig) -> None:
     assert run.status.why is not None
     assert run.status.why.code == "RW-OUT-OF-MEMORY"
     assert "256Mi" in run.status.why.cause
+    assert 'Placement(memory="512Mi")' in run.status.why.next
     run = await rig.wait((await rig.submit(time_.spec())).id)
     assert run.status.why is not None
     assert run.status.why.code == "RW-TIMED-OUT"

@@ -266,6 +266,17 @@ async def test_try_it_shows_the_answer_and_keeps_the_payload(stage: Stage, brows
     assert "<b>" not in failed.text
 
 
+async def test_try_it_says_where_what_was_typed_is_not_json(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    answer = await browser.post("/functions/digits/call", data={"payload": "{'name':\n1}"})
+    page = Document(answer.text)
+    assert answer.status_code == 422 and "{'name':" in page.words
+    assert "What you typed is not JSON (line 1, column 2)." in page.words and "double quotes" in page.words
+    assert "set its Content-Type" not in page.words and stage.things.acts == []
+    for payload in ("", "NaN", "[" * 9999, "1" * 9999):  # the function says what it makes of these
+        assert (await browser.post("/functions/digits/call", data={"payload": payload})).status_code == 200
+
+
 async def test_lists_search_filter_and_page_by_their_address(stage: Stage, browser: httpx.AsyncClient) -> None:
     furnish(stage.things)
     template = stage.things.services["board"]

@@ -35,7 +35,7 @@ def spec_again(settings: Settings, journal: Journal, owner: str, run: str) -> Ru
     """
     record = journal.get(SPEC, owner, run)
     if record is None:
-        raise NotFound(f"There is no run '{run}'.", field="run")
+        raise NotFound.named("workflows", f"There is no run '{run}'.", field="run")
     spec = RunSpec.model_validate(record.body)
     digests = sorted(set(_VALUE.findall(json.dumps(spec.manifest))))
     paths = AccountPaths(settings.home, owner)

@@ -26,7 +26,7 @@ class Records:
         """Return the run's record, or raise `NotFound`."""
         record = self.journal.get(RUN, owner, run)
         if record is None:
-            raise NotFound(f"There is no run '{run}'.", field="run")
+            raise NotFound.named("workflows", f"There is no run '{run}'.", field="run")
         return record
 
     def steps(self, owner: str, run: str) -> list[Record]:

@@ -330,7 +330,7 @@ class LocalFunctions:
     def _found(self, owner: str, name: str) -> Record:
         record = self._journal.get(KIND, owner, name)
         if record is None:
-            raise NotFound(f"There is no function '{name[:60]}'.", field="name")
+            raise NotFound.named("functions", f"There is no function '{name[:60]}'.", field="name")
         return record
 
 

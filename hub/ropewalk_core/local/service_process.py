@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ropewalk_core import beneath, catalog, names, why
+from ropewalk_core import beneath, catalog, machine, names, why
 from ropewalk_core.catalog import Catalog, Entry
 from ropewalk_core.errors import BadPath, BadValues, NotFound, RopewalkError, StorageFull
 from ropewalk_core.local import accounts, logs, sandbox
@@ -165,7 +165,8 @@ class ServiceProcesses:
         if code is None:
             return why.exited(what, reason="ended")
         if code > 128 or code < 0:
-            return why.exited(what, signal=code - 128 if code > 128 else -code, memory=memory)
+            signal = code - 128 if code > 128 else -code
+            return why.exited(what, signal=signal, memory=memory, most=machine.memory())
         return why.exited(what, code=code)
 
     def last_lines(self, key: Key) -> str:

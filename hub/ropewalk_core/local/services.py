@@ -319,7 +319,7 @@ class LocalServices:
     def _found(self, owner: str, name: str) -> Record:
         record = self._journal.get(KIND, owner, name)
         if record is None:
-            raise NotFound(f"There is no service '{name[:60]}'.", field="name")
+            raise NotFound.named("services", f"There is no service '{name[:60]}'.", field="name")
         return record
 
     def _gone(self, owner: str, name: str) -> bool:

@@ -12,6 +12,8 @@ from ropewalk_core.errors import Internal, OutOfMemory, RopewalkError, TimedOut,
 from ropewalk_core.model import Why
 from ropewalk_core.placement import format_size
 
+_MI = 2**20
+
 
 def from_error(error: RopewalkError) -> Why:
     """Return the cause and next step of one of our errors; an internal one keeps its message to the log."""
@@ -25,7 +27,14 @@ def from_exception(error: BaseException) -> Why:
 
 
 def exited(
-    what: str, *, code: int = 0, signal: int = 0, reason: str = "", memory: int = 0, seconds: float = 0.0
+    what: str,
+    *,
+    code: int = 0,
+    signal: int = 0,
+    reason: str = "",
+    memory: int = 0,
+    most: int = 0,
+    seconds: float = 0.0,
 ) -> RopewalkError:
     """Return the error for a process of the person's that ended on its own.
 
@@ -39,10 +48,13 @@ def exited(
         ``memory`` or ``time`` when a limit ended it, ``ended`` when somebody asked for it.
     memory, seconds
         The limits it ran under, for the message; 0 leaves them out.
+    most
+        The memory of its machine, as in `more_memory`.
     """
     if reason == "memory" or (signal == signals.SIGKILL and reason == ""):
         limit = f" It may use {format_size(memory)}." if memory else ""
-        return OutOfMemory(f"{what} ran out of memory and was ended.{limit}", field="placement.memory")
+        hint = more_memory(memory, most) if memory else None
+        return OutOfMemory(f"{what} ran out of memory and was ended.{limit}", field="placement.memory", hint=hint)
     if reason == "time":
         limit = f" after {seconds:g} s" if seconds else ""
         return TimedOut(f"{what} ran over its time and was ended{limit}.", field="timeout")
@@ -53,6 +65,24 @@ def exited(
             f"{what} was ended by {_signal_name(signal)}.", hint="Look at its log for the last lines."
         )
     return UserCodeFailed(f"{what} ended with exit code {code}.", hint="Look at its log for the last lines.")
+
+
+def more_memory(limit: int, most: int) -> str:
+    """Return the next step of who ran out of memory.
+
+    Parameters
+    ----------
+    limit
+        What it might use, in bytes.
+    most
+        What the machine has; 0 when nobody knows.
+    """
+    wanted, all_of_it = 2 * -(-limit // _MI) * _MI, most // _MI * _MI
+    if most and all_of_it <= limit:
+        return f"This machine has no more memory ({most / 2**30:.1f} GiB). Use less at a time, or a larger machine."
+    if most and all_of_it < wanted:
+        return f'Ask for all that this machine has: `Placement(memory="{format_size(all_of_it)}")`, or use less.'
+    return f'Ask for more: `Placement(memory="{format_size(wanted)}")`, or use less.'
 
 
 def waiting(what: str, for_what: str, *, next_step: str = "") -> Why:

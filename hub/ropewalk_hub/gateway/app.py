@@ -157,7 +157,7 @@ class Gateway:
             raise Unauthenticated("You are not signed in here.", hint="Open the service in a browser window.")
         route = self.directory.service(host.account, host.name)
         if route is None or caller.account != host.account:
-            raise NotFound(f"There is no service '{host.name}' here for you.")
+            raise NotFound.named("services", f"There is no service '{host.name}' here for you.")
         websocket = request.headers.get("Upgrade", "").lower() == "websocket"
         if websocket or request.method not in ("GET", "HEAD", "OPTIONS"):
             check_origin(request, self.settings.door.scheme, strict=websocket)

@@ -58,7 +58,7 @@ class Functions:
         """
         route = self._directory.function(owner, name)
         if route is None or caller.account != owner:
-            raise NotFound(f"There is no function '{name}' here for you.")
+            raise NotFound.named("functions", f"There is no function '{name}' here for you.")
         return route
 
     async def call(self, route: FunctionRoute, caller: Caller, payload: bytes, content_type: str, query: str) -> Reply:
@@ -81,8 +81,9 @@ class Functions:
             state=State.RUNNING,
         )
         try:
-            outcome = await self._pools.get(route).call(header, payload)
-            if (error := worker_error(outcome.header)) is not None:
+            pool = self._pools.get(route)
+            outcome = await pool.call(header, payload)
+            if (error := worker_error(outcome.header, pool.memory)) is not None:
                 self._record_failure(record, error, outcome)
                 raise hide_traceback(error, caller.account, route.owner)
         except RopewalkError as error:

@@ -10,7 +10,9 @@ import socket
 from collections.abc import Mapping
 from typing import Any, cast
 
+from ropewalk_core import machine
 from ropewalk_core.errors import BadInput, OutOfMemory, RopewalkError, TimedOut, TooLarge, UserCodeFailed
+from ropewalk_core.why import more_memory
 from ropewalk_runtime.frames import FrameError, Unpacker, pack
 
 Answer = tuple[dict[str, Any], bytes]
@@ -107,17 +109,21 @@ class Link(asyncio.Protocol):
             future.set_result((header, body))
 
 
-def worker_error(header: Mapping[str, Any]) -> RopewalkError | None:
-    """Return the failure that a worker reported. The worker is user code: only known codes and plain text count."""
+def worker_error(header: Mapping[str, Any], memory: int) -> RopewalkError | None:
+    """Return the failure that a worker reported. The worker is user code: only known codes and plain text count.
+
+    ``memory`` is its limit, from which the advice goes on when that was not enough.
+    """
     facts = header.get("error")
     if not isinstance(facts, dict):
         return None
     kind = _FROM_WORKER.get(str(facts.get("code")), UserCodeFailed)
     details = facts.get("details")
     known = details if isinstance(details, dict) else {}
+    hint = str(facts["hint"])[:500] if facts.get("hint") else None
     return kind(
         str(facts.get("message", "The function failed."))[:2000],
-        hint=str(facts["hint"])[:500] if facts.get("hint") else None,
+        hint=more_memory(memory, machine.memory()) if kind is OutOfMemory else hint,
         field=str(facts["field"])[:100] if facts.get("field") else None,
         details={key: str(known[key])[:LONGEST_LOG] for key in ("traceback", "error") if known.get(key)},
     )

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from ropewalk_core import machine
 from ropewalk_core.errors import Internal, Limited, OutOfMemory, RopewalkError, TimedOut, Unavailable, UserCodeFailed
 from ropewalk_core.local.host_client import HostClient, StepExit, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
@@ -22,6 +23,7 @@ from ropewalk_core.names import new_id
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
+from ropewalk_core.why import more_memory
 from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.link import Answer, Gone, Link, worker_error
 from ropewalk_runtime.exec import MEMORY_EXIT
@@ -185,7 +187,8 @@ class Pool:
             raise await self._why_gone(member) from None
         if hello.get("op") != "ready":
             link.close()
-            raise worker_error(hello) or UserCodeFailed("The function does not load.", hint="Deploy it again.")
+            unsaid = UserCodeFailed("The function does not load.", hint="Deploy it again.")
+            raise worker_error(hello, self.memory) or unsaid
         return member
 
     def _fail_waiting(self, error: RopewalkError) -> None:
@@ -229,6 +232,11 @@ class Pool:
         member.link.close()
         await self._host.end(member.id)
 
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that a worker may use."""
+        return self.route.spec.placement.memory or self._settings.limits.memory
+
     async def _why_gone(self, member: Member) -> RopewalkError:
         if member in self._members:
             self._members.remove(member)
@@ -239,9 +247,9 @@ class Pool:
         except RopewalkError as error:
             return error
         if ended.reason == "memory" or ended.code == MEMORY_EXIT:
-            limit = format_size(self.route.spec.placement.memory or self._settings.limits.memory)
-            message = f"The function needed more memory than its limit of {limit}."
-            return OutOfMemory(message, field="placement.memory")
+            message = f"The function needed more memory than its limit of {format_size(self.memory)}."
+            hint = more_memory(self.memory, machine.memory())
+            return OutOfMemory(message, field="placement.memory", hint=hint)
         if ended.signal in _CRASHES:
             hint = "A library with compiled code failed. Run the same call in your notebook with .local(...)."
             return UserCodeFailed(f"The function crashed Python ({_CRASHES[ended.signal]}).", hint=hint)

@@ -19,7 +19,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 
 from ropewalk_core import samples
-from ropewalk_core.errors import RopewalkError
+from ropewalk_core.errors import BadInput, RopewalkError
 from ropewalk_core.model import Actor, Call, Function, State
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see
 from ropewalk_hub.pages.render import render
@@ -113,6 +113,7 @@ async def call(
     """Call a function with the payload of the form; show its answer as text, or why it failed."""
     started = time.perf_counter()
     try:
+        _check(payload)
         answer = await its.functions.call(actor, actor.account, name, payload.encode())
     except RopewalkError as error:
         traceback = str(error.details.get("traceback", ""))
@@ -121,6 +122,20 @@ async def call(
     seconds = time.perf_counter() - started
     text = answer[:_SHOWN].decode("utf-8", "replace")
     return await _show(request, actor, its, name, Try(payload, text, seconds))
+
+
+def _check(payload: str) -> None:
+    """Refuse what is not JSON in words for a form; the function's own words are for programs, which choose a type."""
+    try:
+        json.loads(payload or "null")
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"What you typed is not JSON (line {error.lineno}, column {error.colno}).",
+            field="payload",
+            hint='Correct it there. Text stands in double quotes, for example "Ada" or {"name": "Ada"}.',
+        ) from error
+    except (ValueError, RecursionError):  # a number or a nesting too long for us; the function says what it takes
+        return
 
 
 @router.post("/functions/{name}/remove")

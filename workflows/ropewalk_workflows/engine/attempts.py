@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ropewalk_core import beneath
+from ropewalk_core import beneath, machine
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.local.host_client import StepExit, StepOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
+from ropewalk_core.why import more_memory
 from ropewalk_workflows import names
 from ropewalk_workflows.engine.scope import Scope
 from ropewalk_workflows.engine.state import Node, Outcome, Reference, RunState
@@ -129,7 +130,8 @@ def _memory(settings: Settings, state: RunState, node: Node, peak: int, tracebac
     limit = placement_of(node.template, state.manifest, node.template.name).memory or settings.limits.memory
     used = f" (it had used {peak / 2**20:.0f} MiB)" if peak else ""
     error = f"It needed more memory than its limit of {format_size(limit)}{used}."
-    return Outcome(False, error=error, problem="RW-OUT-OF-MEMORY", traceback=traceback, peak=peak)
+    hint = more_memory(limit, machine.memory())
+    return Outcome(False, error=error, problem="RW-OUT-OF-MEMORY", traceback=traceback, hint=hint, peak=peak)
 
 
 # Inputs
