@@ -100,10 +100,15 @@ def run(
 
 
 def become(argv: Sequence[str], *, env: Mapping[str, str]) -> NoReturn:
-    """Turn this process into another program; the terminal, the process id and its parent stay."""
+    """Turn this process into another program; the terminal, the process id and its parent stay.
+
+    It starts with Ctrl-C held back, and lets it come (``SIG_UNBLOCK``) when it can answer.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         os.execve(argv[0], list(argv), dict(env))  # noqa: S606
     except OSError as error:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         raise BadInput(f"{argv[0]} cannot be started: {error.strerror}.") from error
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk_core import settings as settings_module
+from ropewalk_core.cli import INTERRUPTED
 from ropewalk_core.errors import RopewalkError, StorageFull, Unavailable
 from ropewalk_core.local import cgroups, sandbox
 from ropewalk_core.processes import Processes
@@ -302,9 +303,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             tell(f"Accounts cannot be kept apart on this machine ({report.why}); only one will be let in.")
 
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back since `ropewalk up` became us
         settings = settings_module.load(arguments.home, door_port=arguments.port, folder=arguments.folder)
         _log_to(settings)
         return asyncio.run(_run(settings, tell, ready))
+    except KeyboardInterrupt:  # before there was anything to stop
+        return INTERRUPTED
     except RopewalkError as error:
         tell(
             json.dumps(error.problem())

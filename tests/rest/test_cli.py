@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk_core import cli
+from ropewalk_core.cli import program
 from ropewalk_core.cli.output import age, clean, table
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
@@ -48,7 +50,7 @@ def shell(
         source = FixedToken(bearer(platform, account or one.account))
         return Client(Wire(API, source, transport=httpx.ASGITransport(app), patience=0.2))
 
-    monkeypatch.setattr(cli, "connect", connect)
+    monkeypatch.setattr(program, "connect", connect)
     return one
 
 
@@ -160,8 +162,12 @@ def test_an_error_links_to_its_explanation_where_a_platform_is(
         ready.write_text(broken)
         assert cli.main(words) == 75 and "/help/errors" not in capsys.readouterr().err
     ready.write_text('{"address": "http://localhost:8111"}')
-    assert cli.main(words) == 75
-    assert "http://localhost:8111/help/errors#RW-UNAVAILABLE" in capsys.readouterr().err
+    assert cli.main(words) == 75 and "/help/errors" not in capsys.readouterr().err  # a killed platform left it behind
+    assert cli.main([*words, "--json"]) == 75 and "type" not in json.loads(capsys.readouterr().err)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert cli.main([*words[:1], "nonsense", *words[2:]]) == 2
+        assert "http://localhost:8111/help/errors#RW-BAD-INPUT" in capsys.readouterr().err
 
 
 def test_every_error_has_an_exit_code() -> None:

@@ -25,7 +25,7 @@ from ropewalk_core.client.nouns import (
     ServicesClient,
     WorkflowsClient,
 )
-from ropewalk_core.client.tokens import FixedToken, HomeToken, HubToken, NoToken, Token, Tokens, TokenSource
+from ropewalk_core.client.tokens import FixedToken, HomeToken, HubToken, NoToken, Token, Tokens, TokenSource, held
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.model import Account, Event, Page, Template
@@ -113,7 +113,9 @@ def platform_origin(home: Path | None = None) -> str:
     if host and home is None:
         return f"{people.partition('://')[0] or 'http'}://{host}"
     try:  # what the supervisor said when it was ready, since its port may have been chosen for that start alone
-        return str(json.loads((settings.load(home).run / "ready.json").read_text())["address"])
+        chosen = settings.load(home)
+        address = str(json.loads((chosen.run / "ready.json").read_text())["address"])
+        return address if held(chosen.home / "lock") else ""  # what a killed one left leads nowhere
     except (RopewalkError, OSError, ValueError, TypeError, KeyError):
         return ""
 

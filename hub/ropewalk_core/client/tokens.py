@@ -74,7 +74,7 @@ class HomeToken:
 
     async def fetch(self, audience: str) -> Token:
         """Return a fresh token for the audience."""
-        if not self._socket.exists() and not _held(self._socket.parent.parent / "lock"):
+        if not self._socket.exists() and not held(self._socket.parent.parent / "lock"):
             raise Unavailable(
                 "No platform runs in this home.",
                 hint="Start it with `ropewalk up`, or name its folder with --home.",
@@ -120,8 +120,8 @@ class Tokens:
         return have if have and have.text != stale and have.expires - EARLY > time.time() else None
 
 
-def _held(lock: Path) -> bool:
-    """Say whether `ropewalk up` holds the home, so that waiting for its platform makes sense."""
+def held(lock: Path) -> bool:
+    """Say whether `ropewalk up` holds the home, so that its platform is there or comes back."""
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
