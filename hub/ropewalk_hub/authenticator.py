@@ -125,6 +125,15 @@ class ToDashboard(BaseHandler):  # type: ignore[misc]
         self.redirect(self.authenticator.notebooks_url)
 
 
+class ToPeople(BaseHandler):  # type: ignore[misc]
+    """Sends to the dashboard's page of people: nobody is an administrator of the hub itself."""
+
+    @web.authenticated
+    def get(self) -> None:
+        """Go where accounts are approved."""
+        self.redirect(f"{self.authenticator.issuer}/people")
+
+
 class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
     """JupyterHub's authenticator for our issuer."""
 
@@ -145,8 +154,9 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         self._answered: dict[str, float] = {}
 
     def get_handlers(self, app: Any) -> list[Any]:
-        """Answer the hub's home, spawn and token pages too: an authenticator's handlers come before the hub's own."""
-        return [*super().get_handlers(app), (r"/(?:home|token|spawn(?:/.*)?)", ToDashboard)]
+        """Answer some of the hub's pages too: an authenticator's handlers come before the hub's own."""
+        ours = [(r"/(?:home|token|spawn(?:/.*)?)", ToDashboard), (r"/admin", ToPeople)]
+        return [*super().get_handlers(app), *ours]
 
     async def _fetch_keys(self) -> KeySet:
         return KeySet.import_key_set(await self.httpfetch(self.jwks_url, "Fetching the issuer's keys"))

@@ -20,16 +20,18 @@ from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ropewalk_core.errors import Conflict, Denied, Unauthenticated, WrongOrigin
+from ropewalk_core.errors import Conflict, Denied, NotFound, Unauthenticated, WrongOrigin
 from ropewalk_core.model import Actor
 from ropewalk_core.names import parse_host
 from ropewalk_core.settings import Door
-from ropewalk_hub import problem
+from ropewalk_hub import bare, problem
 from ropewalk_hub.issuer import Issuer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MACHINE_PATHS = frozenset({"/oidc/token", "/oidc/revoke", "/oidc/userinfo", "/oidc/jwks"})
 """Siblings ask for these on the loopback address, with a client's secret or a token and never with a cookie."""
+_LEADING = {"/": "/notebooks", "/dashboard": "/"}
+"""Paths of a person's host that lead to ours, so that JupyterLab's link need not know our address."""
 _DEEPEST = 8
 """Folders of a path in which planted cookies are looked for; our own addresses have fewer."""
 
@@ -180,7 +182,7 @@ class Guard:
         host = headers.get("host", "").lower()
         loopback = host.rpartition(":")[0] in ("127.0.0.1", "[::1]") and path in MACHINE_PATHS
         if host not in self._hosts and not loopback:
-            return self._elsewhere(method, host, path, query)
+            return self._elsewhere(method, headers, path, query)
         pairs = ";".join(headers.getlist("cookie")).split(";")
         if [one.partition("=")[0].strip() for one in pairs].count(cookie_name(self._door)) > 1:
             return self._planted(method, path, query)
@@ -210,8 +212,9 @@ class Guard:
                 response.delete_cookie(cookie_name(self._door), path=folder, domain=domain)
         return response
 
-    def _elsewhere(self, method: str, host: str, path: str, query: str) -> Response:
-        """Answer for a host that is not ours: a person's host without a running server, or another address."""
+    def _elsewhere(self, method: str, headers: Headers, path: str, query: str) -> Response:
+        """Answer for a host that is not ours: a person's host where no server answers, or another address."""
+        host = headers.get("host", "").lower()
         people = parse_host(host, self._door.people)
         if people is None:
             return _misdirected(host, self._door)
@@ -219,12 +222,19 @@ class Guard:
             right = f"{self._door.scheme}://{host.partition(':')[0]}:{self._door.people_port}/"
             return PlainTextResponse(f"Services and functions are at {right}", 404)
         path = path.removeprefix("/_door") or "/"  # the proxy puts its default target's path in front
-        if method in ("GET", "HEAD") and path == "/":
-            return RedirectResponse(f"{self._door.origin}/notebooks", 302)
+        if method in ("GET", "HEAD") and path in _LEADING:
+            return RedirectResponse(f"{self._door.origin}{_LEADING[path]}", 302)
         if method in ("GET", "HEAD") and path.startswith("/user/"):
             tail = quote(path, safe="/:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
             return RedirectResponse(f"{self._door.origin}/hub{tail}", 302)
-        return PlainTextResponse(f"No notebook runs here. Start it at {self._door.origin}/notebooks", 404)
+        if path.startswith("/user/"):
+            error = NotFound("No notebook runs here.", hint=f"Start it at {self._door.origin}/notebooks.")
+        else:
+            error = NotFound("This page does not exist.", hint="Its address may be misspelled; go on from here.")
+        if "text/html" not in headers.get("accept", ""):
+            return problem.answer(error, self._door.origin)
+        page = bare.failure(error, self._door.origin, (f"/user/{people.account}/lab", "Open your notebook"))
+        return HTMLResponse(page, error.status, headers=bare.HEADERS)
 
     def _with_headers(self, send: Send) -> Send:
         async def sending(message: Message) -> None:

@@ -44,7 +44,11 @@ def listen(settings: Settings) -> Doors:
     """
     door = settings.door
     if not 0 < door.port < 65535:
-        raise BadInput(f"Port {door.port} cannot be used: the next one must exist too.", field="--port")
+        raise BadInput(
+            f"Port {door.port} cannot be used: a port is a number from 1 to 65534, as the next one is used too.",
+            field="--port",
+            hint="Choose one from 1024 to 65534, such as --port 9000.",
+        )
     made: list[list[socket.socket]] = []
     try:
         for port in (door.port, door.people_port):

@@ -115,6 +115,7 @@ async def test_the_hubs_own_pages_are_ours(hub: RealHub) -> None:
         await first(hub, browser)
         assert (await browser.get("/hub/home")).url.path == "/notebooks"  # "Hub Control Panel" of JupyterLab
         assert (await browser.get("/hub/token")).url.path == "/notebooks"
+        assert (await browser.get("/hub/admin")).url.path == "/people"
         xsrf = {"X-XSRFToken": browser.cookies.get("_xsrf", path="/hub/") or ""}
         person = (await browser.get("/hub/api/user", headers=xsrf)).json()
         assert person["name"] == "alice"

@@ -140,9 +140,16 @@ async def test_a_persons_host_without_a_server_leads_to_the_hub_and_shows_nothin
     started = await browser.get("/user/alice/lab/tree/a%20b?x=1", headers=there)
     assert started.headers["location"] == f"{ORIGIN}/hub/user/alice/lab/tree/a%20b?x=1"
     assert (await browser.get("/", headers=there)).headers["location"] == f"{ORIGIN}/notebooks"
+    assert (await browser.get("/dashboard", headers=there)).headers["location"] == f"{ORIGIN}/"
     for path in ("/sign-in", "/account", "/api/v1/me", "/oidc/jwks", "/static/style.css", "/userx"):
         assert (await browser.get(path, headers=there)).status_code == 404, path
     assert (await browser.post("/user/alice/", headers=there)).status_code == 404
+    page = await browser.get("/nope", headers=there | {"accept": "text/html"})
+    assert page.status_code == 404 and page.headers["content-type"].startswith("text/html")
+    for words in ("does not exist", 'href="/user/alice/lab"', f'href="{ORIGIN}"', f"{ORIGIN}/help/errors#RW-NOT-FOUND"):
+        assert words in page.text
+    program = await browser.post("/user/alice/api/kernels", headers=there | {"accept": "application/json"})
+    assert program.json()["code"] == "RW-NOT-FOUND" and "No notebook runs here" in program.json()["message"]
     wrong_port = await browser.get("/", headers={"host": "viewer--alice.localhost:8000"})
     assert "http://viewer--alice.localhost:8001/" in wrong_port.text
 

@@ -165,6 +165,13 @@ def test_up_makes_nothing_where_its_port_is_taken(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize("port", ["0", "-1", "65535", "80000"])
+def test_up_says_which_ports_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str], port: str) -> None:
+    assert cli.main(["up", f"--port={port}", "--home", str(tmp_path / "home")]) == 2
+    said = capsys.readouterr().err
+    assert f"Port {port} cannot" in said and "from 1 to 65534" in said and "from 1024 to 65534" in said
+
+
 def test_jupyterlab_links_to_the_dashboard() -> None:
     """The link is data that JupyterLab reads: what it names must exist in the JupyterLab that is locked."""
     folder = Path(spawner.__file__).with_name("lab")
@@ -175,5 +182,5 @@ def test_jupyterlab_links_to_the_dashboard() -> None:
     schema = json.loads((lab / "schemas" / package / f"{name}.json").read_text())
     [item] = chosen["toolbar"]
     Draft7Validator(schema["definitions"]["toolbarItem"]).validate(item)
-    assert item["args"]["url"] == "/"  # of the person's own host, which leads to the dashboard whatever its address
+    assert item["args"]["url"] == "/dashboard"  # of the person's own host, which leads there whatever its address
     assert any(f'"{item["command"]}"' in one.read_text() for one in (lab / "static").glob("jlab_core*.js"))
