@@ -104,11 +104,14 @@ def environment(local: Local, values: Mapping[str, Any], builtins: Mapping[str, 
     return {name: _fill(word, known) for name, word in local.environment.items()}
 
 
-def check_path(text: str, field: str) -> PurePosixPath:
-    """Return a relative path inside a person's files, or raise `BadValues`; empty means the files themselves."""
+def check_path(text: str, field: str, title: str = "") -> PurePosixPath:
+    """Return a relative path inside a person's files, or raise `BadValues`; empty means the files themselves.
+
+    The message calls the field by its title.
+    """
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or "\0" in text:
-        raise BadValues(f"'{field}' must be a path inside your files, not {text[:80]!r}.", field=field)
+        raise BadValues(f"'{title or field}' must be a path inside your files, not {text[:80]!r}.", field=field)
     return path
 
 
@@ -187,7 +190,7 @@ def _problems(schema: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     for field, one in schema.get("properties", {}).items():
         if field not in found and one.get("format") in _PATHS and isinstance(values.get(field), str):
             try:
-                check_path(values[field], field)
+                check_path(values[field], field, str(one.get("title", "")))
             except BadValues as problem:
                 found[field] = problem.message
     return found

@@ -95,6 +95,7 @@ def words(entry: Mapping[str, Any]) -> str:
     kind, facts = str(entry.get("type", "")), entry.get("ctx") or {}
     if kind in ("value_error", "assertion_error") and "error" in facts:
         return f"is wrong: {facts['error']}"
+    facts = {name: f"{one:g}" if isinstance(one, float) else one for name, one in facts.items()}
     try:
         return _WORDS.get(kind, "cannot be used").format_map(facts)
     except (KeyError, ValueError):  # a fact that this kind had in another version

@@ -58,9 +58,10 @@ async def test_each_complaint_stands_beside_its_field(stage: Stage, browser: htt
     cases = [
         ({"name": "board", "value.reload_seconds": "5"}, "name", "already"),
         ({"name": "b2", "value.reload_seconds": "0"}, "value.reload_seconds", "1 or more"),
-        ({"name": "b2", "value.folder": "/etc"}, "value.folder", "inside your files"),
+        ({"name": "b2", "value.folder": "/etc"}, "value.folder", "'Folder of logs' must be a path inside your files"),
         ({"name": "b2", "value.folder": "full"}, "value.folder", "full"),
-        ({"name": "b2", "placement.memory": "lots"}, "placement.memory", "512Mi"),
+        ({"name": "b2", "placement.memory": "lots"}, "placement.memory", "'Memory' is wrong: 'lots' is not a size"),
+        ({"name": "b2", "placement.cpu": "0"}, "placement.cpu", "'Cores' must be more than 0. Correct it and send"),
     ]
     for form, field, words in cases:
         answer = await browser.post("/services/new/tensorboard", data=form)
@@ -68,6 +69,8 @@ async def test_each_complaint_stands_beside_its_field(stage: Stage, browser: htt
         page = Document(answer.text)
         assert [one["name"] for one in page.all("input") if one.get("aria-invalid")] == [field]
         assert words in page.words
+        links = [one["href"] for one in page.all("a") if one.get("class") == "code-link"]
+        assert len(links) == 1 and links[0].startswith("/help/errors#RW-")
 
 
 async def test_settings_show_and_change_the_values(stage: Stage, browser: httpx.AsyncClient) -> None:

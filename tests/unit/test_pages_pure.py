@@ -102,7 +102,7 @@ def test_text_that_is_no_number_is_complained_about() -> None:
     typed = {"value.count": "1.5", "value.share": "half", "value.extra": "{"}
     _, errors = forms.parse(SCHEMA, typed)
     assert set(errors) == {"count", "share", "extra"}
-    assert "a whole number, not '1.5'" in errors["count"]
+    assert "a whole number, not '1.5'" in errors["count"].text and errors["count"].code == "RW-BAD-VALUES"
 
 
 def step(id: str, needs: tuple[str, ...] = (), state: State = State.DONE, template: str = "") -> Step:

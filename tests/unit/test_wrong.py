@@ -41,6 +41,7 @@ def test_a_placement_says_what_is_wrong_in_our_words(value: Any, field: str, say
     with pytest.raises(BadInput) as caught:
         parse_placement(value)
     assert caught.value.field == field and caught.value.message.startswith(says)
+    assert "0.0" not in caught.value.message
 
 
 def test_several_wrong_fields_are_all_named() -> None:

@@ -11,11 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ropewalk_core.errors import RopewalkError
+from ropewalk_core.errors import BadInput, BadValues, RopewalkError
 from ropewalk_core.placement import Inventory, Placement, format_size
 
 PREFIX = "value."
 PLACED = "placement."
+_PLACEMENT = {"memory": "Memory", "cpu": "Cores", "accelerator": "Accelerator", "arch": "Architecture"}
+_AGAIN = "Correct it and send the form again."
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What is wrong with a field or with the whole form, and the code that explains more."""
+
+    text: str
+    code: str
 
 
 @dataclass(frozen=True)
@@ -53,11 +63,14 @@ class Field:
     least: str = ""
     most: str = ""
     placeholder: str = ""
-    error: str = ""
+    error: Complaint | None = None
 
 
 def fields(
-    schema: Mapping[str, Any], values: Mapping[str, Any], typed: Mapping[str, str] | None, errors: Mapping[str, str]
+    schema: Mapping[str, Any],
+    values: Mapping[str, Any],
+    typed: Mapping[str, str] | None,
+    errors: Mapping[str, Complaint],
 ) -> list[Field]:
     """Return the fields of a values schema.
 
@@ -89,16 +102,16 @@ def fields(
                 step="any" if one.get("type") == "number" else "1" if kind == "number" else "",
                 least=_shown(one.get("minimum")),
                 most=_shown(one.get("maximum")),
-                error=errors.get(name, ""),
+                error=errors.get(name),
             )
         )
     return made
 
 
-def parse(schema: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+def parse(schema: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Complaint]]:
     """Return the values of a sent form, and complaints about text that cannot become a value."""
     values: dict[str, Any] = {}
-    errors: dict[str, str] = {}
+    errors: dict[str, Complaint] = {}
     for name, one in schema.get("properties", {}).items():
         text = typed.get(PREFIX + name, "")
         kind = _kind(one)
@@ -116,12 +129,13 @@ def parse(schema: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[dict[str
                 values[name] = _number(one, text.strip()) if kind == "number" else json.loads(text)
             except ValueError:
                 what = "a whole number" if one.get("type") == "integer" else "a number" if kind == "number" else "JSON"
-                errors[name] = f"'{one.get('title', name)}' must be {what}, not '{text.strip()[:60]}'."
+                said = f"'{one.get('title', name)}' must be {what}, not '{text.strip()[:60]}'."
+                errors[name] = Complaint(f"{said} {_AGAIN}", BadValues.code)
     return values, errors
 
 
 def placement_fields(
-    inventory: Inventory, placement: Placement, typed: Mapping[str, str] | None, errors: Mapping[str, str]
+    inventory: Inventory, placement: Placement, typed: Mapping[str, str] | None, errors: Mapping[str, Complaint]
 ) -> list[Field]:
     """Return the fields that say where something runs; choices are what exists here."""
     accelerators = sorted({name for node in inventory.nodes for name, count in node.accelerators.items() if count})
@@ -137,36 +151,36 @@ def placement_fields(
     return [
         Field(
             PLACED + "memory",
-            "Memory",
+            _PLACEMENT["memory"],
             f"Such as 2Gi; empty takes the template's own. Here: {here}.",
             value=text["memory"],
             placeholder="2Gi",
-            error=errors.get("memory", ""),
+            error=errors.get("memory"),
         ),
         Field(
             PLACED + "cpu",
-            "Cores",
+            _PLACEMENT["cpu"],
             "Such as 2 or 0.5; empty means no wish.",
             value=text["cpu"],
-            error=errors.get("cpu", ""),
+            error=errors.get("cpu"),
         ),
         Field(
             PLACED + "accelerator",
-            "Accelerator",
+            _PLACEMENT["accelerator"],
             "What there is here." if accelerators else "There is none here.",
             kind="choice",
             value=text["accelerator"],
             options=(("", "none needed"), *_choices(accelerators, text["accelerator"])),
-            error=errors.get("accelerator", ""),
+            error=errors.get("accelerator"),
         ),
         Field(
             PLACED + "arch",
-            "Architecture",
+            _PLACEMENT["arch"],
             "What there is here; leave it open unless your program needs one.",
             kind="choice",
             value=text["arch"],
             options=(("", "any"), *_choices(architectures, text["arch"])),
-            error=errors.get("arch", ""),
+            error=errors.get("arch"),
         ),
     ]
 
@@ -179,18 +193,25 @@ def _choices(offered: Sequence[str], shown: str) -> list[tuple[str, str]]:
 
 def placement_of(typed: Mapping[str, str]) -> dict[str, Any]:
     """Return the wish for a placement as sent; `parse_placement` judges it."""
-    names = ("memory", "cpu", "accelerator", "arch")
-    wish: dict[str, Any] = {name: typed.get(PLACED + name, "").strip() for name in names}
+    wish: dict[str, Any] = {name: typed.get(PLACED + name, "").strip() for name in _PLACEMENT}
     return {name: value for name, value in wish.items() if value}
 
 
-def complaints(error: RopewalkError) -> dict[str, str]:
-    """Return the complaint of an error by the field it is about; an empty name is for the whole form."""
+def complaints(error: RopewalkError) -> dict[str, Complaint]:
+    """Return the complaint of an error by the field it is about; an empty name is for the whole form.
+
+    A field of the placement is called by the words beside it, and each complaint ends with what to do.
+    """
     several = error.details.get("fields")
-    if isinstance(several, dict):
-        return {str(name): str(text) for name, text in several.items()}
-    text = f"{error.message} {error.hint}"
-    return {error.field or "": text}
+    found = several if isinstance(several, dict) else {error.field or "": error.message}
+    usual = error.hint in (BadInput.default_hint, BadValues.default_hint)  # they speak of more than a form
+    hint = _AGAIN if usual else error.hint
+    return {str(name): Complaint(f"{_titled(str(name), str(text))} {hint}", error.code) for name, text in found.items()}
+
+
+def _titled(field: str, text: str) -> str:
+    title = _PLACEMENT.get(field.removeprefix(PLACED), field)
+    return text.replace(f"'{field}'", f"'{title}'", 1) if field.startswith(PLACED) else text
 
 
 def _kind(one: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ class _Form:
 
     name: str = ""
     typed: Mapping[str, str] | None = None
-    errors: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, forms.Complaint] = field(default_factory=dict)
 
 
 @router.get("/services")
@@ -177,7 +177,7 @@ async def _show_form(
         template=template,
         service=service,
         name=form.name if form.typed is not None or service else await _free_name(actor, its, template.name),
-        name_error=errors.get("name", ""),
+        name_error=errors.get("name"),
         fields=forms.fields(template.values_schema, values, form.typed, errors),
         placement=forms.placement_fields(its.inventory, placement, form.typed, placed),
         placed=bool(placed) or bool(form.typed and forms.placement_of(form.typed)),
