@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk_core.errors import BadInput, Unsatisfiable
+from ropewalk_core.errors import BadInput, Unavailable, Unsatisfiable
+from ropewalk_core.kube.census import site_of, written
 from ropewalk_core.kube.nodes import Device, asked_by, free, survey
 from ropewalk_core.kube.placement import Fragment, busy, place
 from ropewalk_core.kube.quantities import cores, equal, parse
@@ -18,6 +19,7 @@ from ropewalk_core.settings import Cluster
 
 Object = dict[str, Any]
 GPU = "nvidia.com/gpu"
+SITE_KEY = "site.json.gz"
 PRODUCT = "nvidia.com/gpu.product"
 
 
@@ -155,6 +157,21 @@ def test_a_pool_that_has_no_node_now_counts() -> None:
     unnamed = survey(NODES[:1], [], Cluster(pools=pools))
     with pytest.raises(Unsatisfiable, match="Nobody has said what the accelerator 'nvidia-h100'"):
         place(Placement(accelerator="nvidia-h100"), unnamed)
+
+
+def test_what_there_is_is_read_back_from_what_was_published() -> None:
+    cluster = Cluster(prefix="other", namespace="place")
+    told = written(SITE, cluster)
+    assert (told["metadata"]["namespace"], told["metadata"]["name"]) == ("place", "other-site")
+    assert site_of(told) == SITE and written(SITE, cluster) == told
+
+
+@given(
+    st.dictionaries(st.sampled_from(["binaryData", "data"]), st.none() | st.dictionaries(st.just(SITE_KEY), st.text()))
+)
+def test_what_cannot_be_read_is_not_known_yet(body: Object) -> None:
+    with pytest.raises(Unavailable):
+        site_of(body)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from ropewalk_core.errors import Denied, NameTaken, NotFound, Unavailable
+from ropewalk_core.errors import Denied, NameTaken, NotFound, Unavailable, Unsatisfiable
 from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.census import Census, read
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.kinds import (
     CLUSTER_ROLE,
@@ -20,6 +21,7 @@ from ropewalk_core.kube.kinds import (
     DEPLOYMENT,
     NAMESPACE,
     NETWORK_POLICY,
+    NODE,
     POD,
     QUOTA,
     ROLE,
@@ -30,15 +32,17 @@ from ropewalk_core.kube.kinds import (
     Kind,
     Object,
 )
+from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES
 from ropewalk_core.kube.tenancy import KINDS, Tenant, answered, cluster_roles, namespace_of, render, request
 from ropewalk_core.kube.tenancy_controller import TenancyController, satisfies
 from ropewalk_core.kube.tenants import Tenants
+from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_hub.platform import SystemClock
 from tests.kube.real import Cluster as Real
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 CLUSTER = Cluster(quota={**Cluster().quota, "pods": "2"}, tolerated=("pool",))
 SETTINGS = Settings(home=Path("/home"), cluster=CLUSTER)
@@ -99,7 +103,7 @@ async def controller(installed: Api) -> AsyncIterator[None]:
 
 
 async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(180):  # a namespace takes its controller 6 s to remove, and rarely far longer
         while not await true():  # noqa: ASYNC110  # what is waited for is another program's
             await asyncio.sleep(0.1)
 
@@ -113,7 +117,12 @@ async def wait_for(api: Api, space: str, state: str) -> str:
     async def is_so() -> bool:
         return answered(await api.get(CONFIG_MAP, space, "ropewalk"))[0] == state
 
-    await eventually(is_so)
+    try:
+        await eventually(is_so)
+    except TimeoutError:
+        there = (await api.list(NAMESPACE, fields={"metadata.name": space})).items
+        told = answered(await api.get(CONFIG_MAP, space, "ropewalk"))
+        raise AssertionError(f"not {state} but {told}; {[one['status'] for one in there]}") from None
     return answered(await api.get(CONFIG_MAP, space, "ropewalk"))[1]
 
 
@@ -326,3 +335,38 @@ async def refused(*acts: Awaitable[Any]) -> None:
     for one in acts:
         with pytest.raises(Denied):
             await one
+
+
+def node(name: str, arch: str, **room: str) -> Object:
+    labels = {"kubernetes.io/arch": arch}
+    status = {"allocatable": {"cpu": "4", "memory": "8Gi", **room}, "capacity": {"cpu": "4", "memory": "8Gi", **room}}
+    return {"metadata": {"name": name, "labels": labels}, "status": status}
+
+
+async def test_the_platform_knows_the_nodes_without_a_right_to_see_them(
+    api: Api, installed: Api, cluster: Real
+) -> None:
+    platform = await speaking(api, cluster, "platform", "ropewalk")
+    await refused(platform.list(NODE))
+    with pytest.raises(Unavailable, match="not known yet"):
+        await read(platform, CLUSTER)
+    await api.create(NODE, node("n1", "amd64"))
+    task = asyncio.create_task(Census(installed, CLUSTER, SystemClock()).run())
+
+    async def knows(*archs: str) -> bool:
+        with contextlib.suppress(Unavailable):
+            return [one.arch for one in (await read(platform, CLUSTER)).inventory.nodes] == list(archs)
+        return False
+
+    await eventually(lambda: knows("amd64"))
+    with pytest.raises(Unsatisfiable, match="No machine here can give arch riscv64"):
+        place(Placement(arch="riscv64"), await read(platform, CLUSTER))
+    await api.create(NODE, node("n2", "riscv64", **{"example.test/npu": "2"}))
+    await eventually(lambda: knows("amd64", "riscv64"))
+    fragment = place(Placement(arch="riscv64", accelerator="example-npu"), await read(platform, CLUSTER))
+    assert fragment.resources["limits"] == {"example.test/npu": "1"}
+    await api.delete(NODE, "n2")
+    await eventually(lambda: knows("amd64"))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await platform.close()

@@ -173,7 +173,7 @@ def test_no_role_reads_secrets_or_grants_what_it_has_not() -> None:
                 assert rule["resourceNames"] == [f"ropewalk-tenant-{one}" for one in CLUSTER_TENANTS]
     controller = cluster_roles(CLUSTER)[-1]
     touched = {resource for rule in controller["rules"] for resource in rule["resources"]}
-    assert not touched & {"secrets", "pods", "roles", "nodes"}
+    assert not touched & {"secrets", "pods", "roles"}
 
 
 CLUSTER_TENANTS = ("hub", "platform", "releases", "reports")

@@ -60,6 +60,8 @@ def controller_rules(bound: list[str]) -> list[Rule]:
     rbac = "rbac.authorization.k8s.io"
     return [
         _rule("", ["namespaces"], _READ + _WRITE),
+        _rule("", ["nodes"], _READ),
+        _rule("node.k8s.io", ["runtimeclasses"], _READ),
         _rule("", ["limitranges", "resourcequotas", "serviceaccounts"], _READ + _WRITE),
         _rule("networking.k8s.io", ["networkpolicies"], _READ + _WRITE),
         _rule(rbac, ["rolebindings"], _READ + _WRITE),
@@ -67,8 +69,8 @@ def controller_rules(bound: list[str]) -> list[Rule]:
     ]
 
 
-REQUEST_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "patch"])]
-"""What the controller may do in the platform's namespace: read the requests and answer them."""
+REQUEST_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "create", "patch"])]
+"""What the controller may do in the platform's namespace: read the requests, answer them, and say what there is."""
 
 ASKING_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "create", "patch"])]
 """What the platform may do in its own namespace: ask for tenants, and read the answers."""
