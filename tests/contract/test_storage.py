@@ -129,7 +129,9 @@ async def test_what_the_superuser_writes_belongs_to_the_account(port: LocalStora
 
 
 @given(path=st.lists(st.sampled_from(["..", ".", "", "a", "b", "/", "\0", "~", "%2e%2e"]), max_size=6).map("/".join))
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None
+)
 async def test_no_path_writes_outside(home: Path, path: str) -> None:
     port = LocalStorage(settings.load(home, environ={}), key=KEY)
     before = {one for one in home.rglob("*") if "ada/files" not in str(one)}

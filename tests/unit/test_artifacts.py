@@ -21,7 +21,7 @@ def files(store: ArtifactStore) -> list[str]:
 
 
 @given(content=st.binary(max_size=2000))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40)
 def test_what_is_put_comes_back_under_its_digest(tmp_path: Path, content: bytes) -> None:
     store = ArtifactStore(tmp_path / "store")
     digest, size = store.put(content)

@@ -17,7 +17,7 @@ from ropewalk_core.model import Why
 _ASK = "Ask your administrator."
 _BY_ITSELF = "Nothing to do; it starts by itself."
 _LOG = "Look at its log for the last lines."
-_MEMORY = 'Ask for more: `Placement(memory="4Gi")`, or use less.'
+_MEMORY = "Ask for more with `Placement(memory=...)`, or use less."
 _RESOURCES = {"cpu": "cores", "memory": "memory", "ephemeral-storage": "scratch space", "pods": "room for one more"}
 
 
