@@ -55,7 +55,7 @@ class Cluster:
 
     def up(self, profile: str) -> None:
         """Build what lacks, start the cluster unless it runs, and add what the profile needs."""
-        check(profile)
+        check(profile, self.layout)
         self.builder.build(profile)
         with self._alone():
             inside = alive(self.layout)
@@ -129,18 +129,26 @@ class Cluster:
         self._lap("names")
 
     def _add(self, part: str, inside: Inside, kube: Kube) -> None:
-        """Add Argo or Knative to a running core."""
+        """Add Argo, Knative or the clients of Helm to a running core."""
         self._since = time.monotonic()
+        doors = dict(self.state["doors"])
+        if part == "helm":
+            self._offer("helm", "helmfile")
+        else:
+            self._install(part, kube)
+        if part == "argo":
+            self._offer("argo")
+        if part == "knative":
+            doors["ingress"] = knative.door(inside, kube)
+        self._note(inside, parts=[*self.state["parts"], part], doors=doors)
+        self._lap(part)
+
+    def _install(self, part: str, kube: Kube) -> None:
         pushed = images.Registry(f"127.0.0.1:{self.state['doors']['registry']}")
         profile = argo if part == "argo" else knative
         profile.push(pushed, self.builder)
         self._lap(f"images of {part}")
         profile.install(kube, self.builder)
-        if part == "argo":
-            self._offer("argo")
-        doors = {"ingress": knative.door(inside, kube)} if part == "knative" else {}
-        self._note(inside, parts=[*self.state["parts"], part], doors=self.state["doors"] | doors)
-        self._lap(part)
 
     @staticmethod
     def _allow(kube: Kube) -> None:
@@ -184,11 +192,12 @@ class Cluster:
         self._note(inside)
         return inside
 
-    def _offer(self, command: str) -> None:
-        """Put a client command where a person finds it."""
-        link = self.layout.folder("bin") / command
-        link.unlink(missing_ok=True)
-        link.symlink_to(self.builder.binary(command))
+    def _offer(self, *commands: str) -> None:
+        """Put client commands where a person finds them."""
+        for command in commands:
+            link = self.layout.folder("bin") / command
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.builder.binary(command))
 
     def _note(self, inside: Inside, **more: object) -> None:
         self.state |= {"pid": inside.pid, "started": started_at(inside.pid), **more}
@@ -228,7 +237,7 @@ class Cluster:
                 return
 
 
-def check(profile: str) -> None:
+def check(profile: str, layout: Layout) -> None:
     """Refuse, by name, what this machine lacks."""
     if profile not in PROFILES:
         raise ClusterError(f"there is no profile {profile}; take one of {', '.join(PROFILES)}")
@@ -243,5 +252,6 @@ def check(profile: str) -> None:
         )
     if not Path("/sys/fs/cgroup/cgroup.controllers").exists() and not Path("/sys/fs/cgroup/memory").exists():
         raise ClusterError("there are no control groups under /sys/fs/cgroup")
-    if shutil.disk_usage("/var/tmp").free < 5 << 30:
-        raise ClusterError("the test cluster needs 5 GB of free disk")
+    disk = next(one for one in (layout.run, *layout.run.parents) if one.exists())
+    if shutil.disk_usage(disk).free < 5 << 30:
+        raise ClusterError(f"the test cluster needs 5 GB of free disk in {disk}")

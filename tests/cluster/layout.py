@@ -24,7 +24,7 @@ METADATA = "169.254.169.254"  # where clouds keep their keys: a listener stands 
 API_PORT = 6443
 REGISTRY_PORT = 5000
 REGISTRY = f"registry.local:{REGISTRY_PORT}"  # a .local name: the usual clients then speak plain HTTP to it
-PROFILES = ("core", "argo", "knative", "all")
+PROFILES = ("core", "argo", "knative", "helm", "all")
 
 
 class ClusterError(Exception):

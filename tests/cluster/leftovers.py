@@ -20,7 +20,7 @@ from tests.cluster.layout import ClusterError, Layout, Node
 
 _GROUPS = Path("/sys/fs/cgroup")
 _SYSCTLS = ("net/ipv4/ip_forward", "vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops")
-_PLACES = ("/run", "/var/lib", "/var/log", "/etc", "/opt", "/var/tmp", "/var/lib/cni", "/run/netns", "/etc/cni")
+_PLACES = ("/run", "/var/lib", "/var/log", "/etc", "/opt", "/var/lib/cni", "/run/netns", "/etc/cni")
 
 
 def take_down(layout: Layout) -> bool:
@@ -28,6 +28,7 @@ def take_down(layout: Layout) -> bool:
     inside, there = alive(layout), layout.run.exists()
     if inside is not None:
         _end(inside)
+    _end_unrecorded(layout)
     _remove_groups(layout)
     if layout.run.exists():
         _remove(layout.run)
@@ -47,13 +48,13 @@ def make_groups(layout: Layout, nodes: tuple[Node, ...]) -> None:
 
 
 def picture(layout: Layout) -> dict[str, object]:
-    """Return what this cluster could leave on the machine, to compare; what else runs under our name is left out."""
+    """Return what this cluster could leave on the machine, to compare; other clusters' control groups are left out."""
     return {
         "mounts": sorted(Path("/proc/self/mountinfo").read_text().splitlines()),
         "interfaces": sorted(one.name for one in Path("/sys/class/net").iterdir()),
         "routes": _said("ip", "route", "show", "table", "all"),
         "firewall": _said("nft", "list", "ruleset"),
-        "groups": sorted(one for one in _groups() if "/ropewalk-" not in one or f"/{layout.cgroup}" in one),
+        "groups": sorted(one for one in _groups() if _is_ours(one, layout)),
         "settings": {name: (Path("/proc/sys") / name).read_text() for name in _SYSCTLS},
         "files": {place: sorted(os.listdir(place)) if Path(place).is_dir() else None for place in _PLACES},
     }
@@ -62,7 +63,7 @@ def picture(layout: Layout) -> dict[str, object]:
 def processes(inside: Inside) -> set[tuple[int, str]]:
     """Return the processes of a cluster, each with its start: all that is in its first process's namespace or below."""
     home = _process_namespace(inside.pid)
-    parents = {one: _parent(one) for one in map(int, filter(str.isdigit, os.listdir("/proc")))}
+    parents = {one: _parent(one) for one in _everyone()}
     found = set()
     for one in parents:
         above: int | None = one
@@ -105,6 +106,29 @@ def _end(inside: Inside) -> None:
         time.sleep(0.05)
 
 
+def _end_unrecorded(layout: Layout) -> None:
+    """End first processes of this run folder that whoever started them was killed before writing down."""
+    mine = [b"tests.cluster.world", str(layout.run).encode()]
+    end = time.monotonic() + 20
+    while found := [one for one in _everyone() if _words(one)[-2:] == mine and _process_namespace(one)]:
+        if time.monotonic() > end:
+            raise ClusterError(f"these processes of the cluster do not end: {found}")
+        for one in found:
+            os.kill(one, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _everyone() -> list[int]:
+    return [int(one) for one in os.listdir("/proc") if one.isdigit()]
+
+
+def _words(process: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return []
+
+
 def _hierarchies() -> list[Path]:
     if (_GROUPS / "cgroup.controllers").exists():
         return [_GROUPS]
@@ -116,6 +140,11 @@ def _hierarchies() -> list[Path]:
 def _groups() -> Iterator[str]:
     for folder, _, _ in os.walk(_GROUPS):
         yield folder
+
+
+def _is_ours(group: str, layout: Layout) -> bool:
+    """Whether a control group is this cluster's, or looks as if a node had made it in a wrong place."""
+    return layout.cgroup in group or ("kube" in group and "/ropewalk-" not in group)
 
 
 def _remove_groups(layout: Layout) -> None:

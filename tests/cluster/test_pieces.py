@@ -61,7 +61,7 @@ def test_a_version_is_read_from_the_module(builder: Builder) -> None:
 def test_a_profile_is_the_core_and_more() -> None:
     assert parts("core") == {"core"}
     assert parts("argo") == {"core", "argo"}
-    assert parts("all") == {"core", "argo", "knative"}
+    assert parts("all") == {"core", "argo", "knative", "helm"}
 
 
 def test_what_lacks_is_named(tmp_path: Path) -> None:
