@@ -63,7 +63,7 @@ test-browser: setup ## attacks and pages in a real browser
 test-unprivileged: setup ## the fast tests as an ordinary user (run as root)
 	@$(BIN)/python -m tests.unprivileged
 
-cluster: setup ## start a real Kubernetes cluster for tests (PROFILE=core|argo|knative|all; as root)
+cluster: setup ## start a real Kubernetes cluster for tests (PROFILE=core|argo|knative|helm|all; as root)
 	@$(BIN)/python -m tests.cluster up --profile $(or $(PROFILE),core)
 
 cluster-down: setup ## end it and leave nothing behind
