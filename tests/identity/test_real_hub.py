@@ -155,7 +155,9 @@ async def test_the_platform_is_no_administrators_door(hub: RealHub, tmp_path: Pa
     async with hub.browser() as browser:
         await first(hub, browser)
         assert await signed_in_at_hub(browser)
-        assert (await browser.get("/hub/admin")).status_code in (403, 404)
+        xsrf = {"X-XSRFToken": browser.cookies.get("_xsrf", path="/hub/") or ""}
+        assert (await browser.get("/hub/api/users", headers=xsrf)).status_code == 403
+        assert (await browser.get("/hub/admin")).url.path == "/people"  # where our administrators work
         ours = HubClient(
             hub.where.hub_url, SecretsStore(hub.settings).text(Secret.PLATFORM_TOKEN), host=hub.settings.door.host
         )
