@@ -114,24 +114,20 @@ class LogoutHandler(OAuthLogoutHandler):  # type: ignore[misc]
 
 
 class ToDashboard(BaseHandler):  # type: ignore[misc]
-    """Sends to the dashboard, which starts notebooks: the hub's spawn page starts one for whoever has it shown.
+    """Sends to a page of the dashboard, which does what this page of the hub would.
 
-    Its home page is where JupyterLab's "Hub Control Panel" leads; its token page makes what nobody here may have.
+    The hub's spawn page starts a notebook for whoever has it shown, and its token page makes what nobody here may
+    have. Its home page is where JupyterLab's "Hub Control Panel" leads. Nobody is an administrator of the hub itself.
     """
+
+    def initialize(self, page: str) -> None:
+        """Take the path of the dashboard's page."""
+        self._page = page
 
     @web.authenticated
     def get(self, *_: str) -> None:
-        """Go to the page with the button."""
-        self.redirect(self.authenticator.notebooks_url)
-
-
-class ToPeople(BaseHandler):  # type: ignore[misc]
-    """Sends to the dashboard's page of people: nobody is an administrator of the hub itself."""
-
-    @web.authenticated
-    def get(self) -> None:
-        """Go where accounts are approved."""
-        self.redirect(f"{self.authenticator.issuer}/people")
+        """Go there."""
+        self.redirect(self.authenticator.issuer + self._page)
 
 
 class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
@@ -144,7 +140,6 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
     issuer = Unicode(config=True, help="Our issuer's name: the platform's origin.")
     jwks_url = Unicode(config=True, help="Where the issuer's public keys are.")
     end_session_url = Unicode(config=True, help="The issuer's end-session endpoint, as a browser reaches it.")
-    notebooks_url = Unicode(config=True, help="The dashboard's page that starts notebooks.")
     after_sign_out = Unicode(config=True, help="Where the browser goes after signing out.")
     grace = Float(300.0, config=True, help="Seconds for which a sign-in outlives an issuer that does not answer.")
 
@@ -155,7 +150,10 @@ class RopewalkAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
 
     def get_handlers(self, app: Any) -> list[Any]:
         """Answer some of the hub's pages too: an authenticator's handlers come before the hub's own."""
-        ours = [(r"/(?:home|token|spawn(?:/.*)?)", ToDashboard), (r"/admin", ToPeople)]
+        ours = [
+            (r"/(?:home|token|spawn(?:/.*)?)", ToDashboard, {"page": "/notebooks"}),
+            (r"/admin", ToDashboard, {"page": "/people"}),
+        ]
         return [*super().get_handlers(app), *ours]
 
     async def _fetch_keys(self) -> KeySet:

@@ -81,7 +81,6 @@ def _sign_in(config: Any, settings: Settings, where: Addresses, store: SecretsSt
     # Browsers use the platform's origin; the hub itself the loopback address, since *.localhost may not resolve here.
     ours.authorize_url = f"{origin}/oidc/authorize"
     ours.end_session_url = f"{origin}/oidc/end-session"
-    ours.notebooks_url = f"{origin}/notebooks"
     ours.after_sign_out = f"{origin}/sign-in?signed-out=1"
     ours.token_url = f"{where.platform_url}/oidc/token"
     ours.userdata_url = f"{where.platform_url}/oidc/userinfo"
