@@ -173,9 +173,10 @@ class LocalFunctions:
 
     def record_calls(self, calls: Iterable[Call]) -> None:
         """Remember calls that the gateway reports; of a function that is gone, nothing."""
+        known = self._all_routes()
         for call in calls:
             key = (call.owner, call.function)
-            if key in self._all_routes():
+            if key in known:
                 self._remember(key, call)
         self._recorded_some.set()
         self._recorded_some = asyncio.Event()
