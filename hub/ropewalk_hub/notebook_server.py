@@ -13,7 +13,9 @@ from __future__ import annotations
 import gc
 import importlib
 
-from ropewalk_core.settings import shown_instead
+from urllib.parse import urlsplit
+
+from ropewalk_core.settings import read_environment, shown_instead
 
 
 def main() -> None:
@@ -23,9 +25,12 @@ def main() -> None:
         importlib.import_module("jupyterlab.labapp")
     from jupyterhub.singleuser import main as serve
 
-    from ropewalk_hub import notebook_sockets
+    from ropewalk_hub import notebook_door, notebook_sockets
 
     notebook_sockets.install()
+    if gateway := urlsplit(read_environment("ROPEWALK_GATEWAY")).netloc:  # in a pod whose people's host is localhost
+        host, _, port = gateway.rpartition(":")
+        notebook_door.lead(notebook_door.listeners(int(port)), host, int(port))
     gc.freeze()
     gc.enable()
     serve()

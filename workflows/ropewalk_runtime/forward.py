@@ -34,11 +34,11 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def _relay(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Join one connection from outside with a new one to the program."""
+async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
+    """Join one connection with a new one to an address, and close both when either side ends."""
     try:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:  # the program is not listening (any more): the caller sees a closed connection
+        inner_reader, inner_writer = await asyncio.open_connection(host, port)
+    except OSError:  # nobody is listening there (any more): the caller sees a closed connection
         writer.close()
         return
     try:
@@ -80,10 +80,10 @@ async def forward(listener: socket.socket, port: int, command: list[str]) -> int
         loop.add_signal_handler(one, stop.set)
     ended = asyncio.ensure_future(program.wait())
     stopped = asyncio.ensure_future(stop.wait())
-    relay = asyncio.ensure_future(_serve(listener, port))
-    await asyncio.wait((ended, stopped, relay), return_when=asyncio.FIRST_COMPLETED)
-    relay.cancel()
-    if relay.done() and not relay.cancelled() and (broken := relay.exception()) is not None:
+    serving = asyncio.ensure_future(_serve(listener, port))
+    await asyncio.wait((ended, stopped, serving), return_when=asyncio.FIRST_COMPLETED)
+    serving.cancel()
+    if serving.done() and not serving.cancelled() and (broken := serving.exception()) is not None:
         sys.stderr.write(f"The service's socket cannot be served: {broken}\n")
     if not ended.done():
         await _end(program)
@@ -103,7 +103,7 @@ async def _serve(listener: socket.socket, port: int) -> None:
         assert task is not None
         connections.add(task)
         try:
-            await _relay(port, reader, writer)
+            await relay(reader, writer, "127.0.0.1", port)
         except asyncio.CancelledError:  # we are ending; the stream's own callback would report it as a failure
             pass
         finally:
