@@ -162,6 +162,13 @@ class Cluster:
     """Node pools that have no node now and could bring one: big = "arch=arm64,cpu=16,memory=64Gi,nvidia-h100=8"."""
     tolerated: tuple[str, ...] = ()
     """Labels that people may ask for although a taint of that name keeps others away from their nodes."""
+    storage_class: str = ""
+    """Storage class of accounts' files; empty means the cluster's default."""
+    files_size: str = "10Gi"
+    """Size of each account's files; fixed when they are first needed. The quota's requests.storage counts it."""
+    files_access: str = "ReadWriteMany"
+    """ReadWriteMany, or ReadWriteOnce where the storage class cannot do that: everything of one account then runs on
+    the one node that has its files, and no space is shared."""
     dns: str = "kube-system/k8s-app=kube-dns"
     """Where names are looked up: the namespace and a label of the pods that answer."""
     gateways: tuple[str, ...] = ()

@@ -83,6 +83,13 @@ RECORDED = [
         "The port that it asks for is taken on every machine.",
     ),
     (
+        "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) didn't match pod "
+        "affinity rules. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful "
+        "for scheduling.",
+        "plugins/interpodaffinity/filtering.go",
+        "Its files are in use on another machine, and only one machine at a time can use them here.",
+    ),
+    (
         "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules.",
         "plugins/interpodaffinity/filtering.go",
         "It may not share a machine with what runs there.",

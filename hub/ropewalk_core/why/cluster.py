@@ -157,6 +157,11 @@ _NODES = (
         "Stop what uses the volume.",
     ),
     _row(
+        r"didn't match pod affinity",
+        "Its files are in use on another machine, and only one machine at a time can use them here.",
+        "Stop what uses the files there, or wait until that machine has room.",
+    ),
+    _row(
         r"didn't match Pod's node affinity/selector|didn't match the requested node name",
         "No machine that is there now has the architecture, accelerator or labels that were asked for.",
         "Change or leave out arch, accelerator or labels, or wait for such a machine to come back.",
