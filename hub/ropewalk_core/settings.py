@@ -21,6 +21,8 @@ from typing import Any
 
 from ropewalk_core.errors import BadInput
 
+IMAGES = ("hub", "notebook", "runner")
+
 
 def default_home() -> Path:
     """Return the folder that holds the platform's state: ``$ROPEWALK_HOME``, or the XDG state folder."""
@@ -162,6 +164,8 @@ class Cluster:
     """Node pools that have no node now and could bring one: big = "arch=arm64,cpu=16,memory=64Gi,nvidia-h100=8"."""
     tolerated: tuple[str, ...] = ()
     """Labels that people may ask for although a taint of that name keeps others away from their nodes."""
+    images: dict[str, str] = field(default_factory=lambda: {one: f"ropewalk/{one}:0.1" for one in IMAGES})
+    """The image of the platform's own programs (hub), of notebooks, and of functions and steps (runner)."""
     storage_class: str = ""
     """Storage class of accounts' files; empty means the cluster's default."""
     files_size: str = "10Gi"

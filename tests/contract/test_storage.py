@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ropewalk_core import settings
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, StorageFull, Unauthenticated
-from ropewalk_core.local.storage import LocalStorage, read_signed
+from ropewalk_core.local.storage import LocalStorage
+from ropewalk_core.signed import read_signed
 from ropewalk_core.testing import ADA, BOB, StorageContract
 
 KEY = b"k" * 32

@@ -10,12 +10,7 @@ platform's own process is outside of it.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import hashlib
-import hmac
-import json
 import os
 import shutil
 import stat
@@ -25,16 +20,16 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from ropewalk_core import beneath
-from ropewalk_core.errors import BadInput, NotFound, StorageFull, Unauthenticated
+from ropewalk_core.errors import BadInput, NotFound, StorageFull
 from ropewalk_core.local import accounts
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Actor, FileEntry, Page, Usage
 from ropewalk_core.names import is_name
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
+from ropewalk_core.signed import sign
 
 _COUNT_AGAIN = 60.0  # seconds after which a person's own writes may have made our count wrong
-_LONGEST_SIGNED = 3600.0
 Place: TypeAlias = tuple[Path, tuple[str, ...]]
 
 
@@ -49,10 +44,14 @@ class LocalStorage:
         Secret that signed addresses are made with.
     wall
         Unix time in seconds; injectable for tests.
+    volume
+        A folder that holds the files of one account and nothing else, instead of the folders in the home.
     """
 
-    def __init__(self, settings: Settings, *, key: bytes, wall: Callable[[], float] = time.time) -> None:
-        self._settings, self._key, self._wall = settings, key, wall
+    def __init__(
+        self, settings: Settings, *, key: bytes, wall: Callable[[], float] = time.time, volume: Path | None = None
+    ) -> None:
+        self._settings, self._key, self._wall, self._volume = settings, key, wall, volume
         self._counts: dict[str, tuple[float, int]] = {}
 
     async def list(
@@ -96,7 +95,7 @@ class LocalStorage:
     async def usage(self, actor: Actor, owner: str) -> Usage:
         """Return what the files use, counted at most a minute ago, and may use."""
         anchor, inside = await self._place(actor, owner)
-        if not inside:
+        if not inside and self._volume is None:
             disk = shutil.disk_usage(anchor)
             return Usage(used=disk.total - disk.free, limit=disk.total)
         now, have = time.monotonic(), self._counts.get(owner)
@@ -107,9 +106,8 @@ class LocalStorage:
     async def sign(self, actor: Actor, owner: str, path: str, *, seconds: float = 300) -> str:
         """Return an address that opens the file for a while, at most an hour, without sign-in."""
         (await self.open(actor, owner, path)).close()
-        expires = self._wall() + max(1.0, min(seconds, _LONGEST_SIGNED))
-        text = json.dumps([owner, "/".join(beneath.split(path)), expires]).encode()
-        return f"{self._settings.door.origin}/api/v1/signed/{_pack(text)}.{_pack(_seal(self._key, text))}"
+        token = sign(self._key, owner, "/".join(beneath.split(path)), now=self._wall(), seconds=seconds)
+        return f"{self._settings.door.origin}/api/v1/signed/{token}"
 
     def _entries(self, place: Place, parts: tuple[str, ...]) -> dict[str, os.stat_result]:
         entries = {}
@@ -125,6 +123,8 @@ class LocalStorage:
         """Return the innermost folder that the person cannot replace by a link, and where their files lie in it."""
         if not is_name(owner):
             raise NotFound("There is no such account.", field="owner")
+        if self._volume is not None:
+            return self._volume, ()
         if chosen := accounts.folder_of(self._settings, owner):
             return chosen, ()
         root = AccountPaths(self._settings.home, owner).root
@@ -146,33 +146,6 @@ class LocalStorage:
             field="limits.files",
             details={"limit": usage.limit, "used": usage.used},
         )
-
-
-def read_signed(key: bytes, token: str, now: float) -> tuple[str, str]:
-    """Return the owner and path that a signed address names.
-
-    Raises
-    ------
-    Unauthenticated
-        If it is not ours, was changed, or is over.
-    """
-    try:
-        body, seal = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in token.split("."))
-        if hmac.compare_digest(seal, _seal(key, body)):
-            owner, path, expires = json.loads(body)
-            if now < expires:
-                return str(owner), str(path)
-    except (ValueError, binascii.Error):
-        pass
-    raise Unauthenticated("This address is not valid any more.", hint="Ask for a fresh one.")
-
-
-def _pack(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _seal(key: bytes, text: bytes) -> bytes:
-    return hmac.digest(key, b"signed-file\0" + text, hashlib.sha256)
 
 
 def _shown(name: str) -> bool:

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
 from ropewalk_core.errors import BadInput, Unauthenticated
-from ropewalk_core.local.storage import read_signed
 from ropewalk_core.model import Actor, FileEntry, Page, Usage
+from ropewalk_core.signed import read_signed
 from ropewalk_hub.api.common import After, ApiRoute, Its, Limit, UploadRoute, download, problems
 from ropewalk_hub.api.runs import chunks
 from ropewalk_hub.secrets_store import Secret, SecretsStore
