@@ -1,4 +1,4 @@
-"""One real API server for all tests that ask for it."""
+"""One real API server for all tests that ask for it, the test cluster, and one installation on it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ropewalk_hub.platform import SystemClock
 from tests.cluster.inside import alive
 from tests.cluster.layout import Layout, layout
 from tests.kube.real import Cluster, running
+from tests.kube.stage import Installation, Stage, installed
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,18 @@ def at() -> Iterator[Layout]:
     yield folders
     if not before:
         subprocess.run([*command, "down"], check=True)
+
+
+@pytest.fixture(scope="session")
+def installation(at: Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Return an installation on the test cluster, the same for all tests, which removes itself."""
+    with installed(at, tmp_path_factory.mktemp("installation")) as one:
+        yield one
+
+
+@pytest.fixture
+async def stage(installation: Installation) -> AsyncIterator[Stage]:
+    """Return that installation for one test."""
+    one = Stage(installation)
+    yield one
+    await one.close()

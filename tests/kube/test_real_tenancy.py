@@ -16,7 +16,6 @@ from ropewalk_core.kube.census import Census, read
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.kinds import (
     CLUSTER_ROLE,
-    CLUSTER_ROLE_BINDING,
     CONFIG_MAP,
     DEPLOYMENT,
     NAMESPACE,
@@ -33,14 +32,14 @@ from ropewalk_core.kube.kinds import (
     Object,
 )
 from ropewalk_core.kube.placement import place
-from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES
-from ropewalk_core.kube.tenancy import KINDS, Tenant, answered, cluster_roles, namespace_of, render, request
+from ropewalk_core.kube.tenancy import KINDS, Tenant, answered, namespace_of, render, request
 from ropewalk_core.kube.tenancy_controller import TenancyController, satisfies
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_hub.platform import SystemClock
 from tests.kube.real import Cluster as Real
+from tests.kube.stage import bound, install, made, token_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -48,45 +47,14 @@ CLUSTER = Cluster(quota={**Cluster().quota, "pods": "2"}, tolerated=("pool",))
 SETTINGS = Settings(home=Path("/home"), cluster=CLUSTER)
 
 
-async def made(api: Api, kind: Kind, body: Object) -> None:
-    with contextlib.suppress(NameTaken):
-        await api.create(kind, body)
-
-
 RULES = Kind("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False)
 REVIEWS = {"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"}  # to ask what one may do
-
-
-async def token_of(api: Api, account: str, namespace: str) -> str:
-    answer = await api.create(SERVICE_ACCOUNT, {"spec": {}}, namespace=namespace, name=account, sub="token")
-    return str(answer["status"]["token"])
-
-
-def bound(kind: Kind, name: str, role: Kind, account: str, namespace: str = "") -> Object:
-    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
-    who = {"kind": "ServiceAccount", "name": account, "namespace": "ropewalk"}
-    return {
-        "metadata": metadata,
-        "roleRef": {"apiGroup": role.group, "kind": role.name, "name": name},
-        "subjects": [who],
-    }
 
 
 @pytest.fixture
 async def installed(api: Api, cluster: Real) -> AsyncIterator[Api]:
     """Install what the chart installs, and speak as the controller's own service account."""
-    await made(api, NAMESPACE, {"metadata": {"name": "ropewalk"}})
-    for role in cluster_roles(CLUSTER):
-        await made(api, CLUSTER_ROLE, role)
-    for account in ("tenancy", "hub", "platform"):
-        await made(api, SERVICE_ACCOUNT, {"metadata": {"name": account, "namespace": "ropewalk"}})
-    name = "ropewalk-tenancy"
-    await made(api, CLUSTER_ROLE_BINDING, bound(CLUSTER_ROLE_BINDING, name, CLUSTER_ROLE, "tenancy"))
-    await made(api, ROLE, {"metadata": {"name": name, "namespace": "ropewalk"}, "rules": REQUEST_RULES})
-    await made(api, ROLE_BINDING, bound(ROLE_BINDING, name, ROLE, "tenancy", "ropewalk"))
-    asks = "ropewalk-tenants"
-    await made(api, ROLE, {"metadata": {"name": asks, "namespace": "ropewalk"}, "rules": ASKING_RULES})
-    await made(api, ROLE_BINDING, bound(ROLE_BINDING, asks, ROLE, "platform", "ropewalk"))
+    await install(api, CLUSTER)
     token = await token_of(api, "tenancy", "ropewalk")
     narrow = Api(find(cluster.kubeconfig("tenancy", token=token)), SystemClock())
     yield narrow
@@ -314,7 +282,7 @@ async def test_each_account_may_do_its_part_and_no_more(api: Api, controller: No
     assert {one for _, one in may} == REVIEWS and {verb for verb, _ in may} == {"create"}
     tenancy = await speaking(api, cluster, "tenancy", "ropewalk")
     role = {"metadata": {"name": "grab", "namespace": space}, "rules": []}
-    admin = bound(ROLE_BINDING, "cluster-admin", CLUSTER_ROLE, "tenancy", space)
+    admin = bound(ROLE_BINDING, "cluster-admin", CLUSTER_ROLE, "tenancy", "ropewalk", space)
     await refused(
         tenancy.list(SECRET), tenancy.list(POD), tenancy.create(ROLE, role), tenancy.create(ROLE_BINDING, admin)
     )
