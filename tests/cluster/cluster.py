@@ -52,6 +52,7 @@ class Cluster:
         self.builder = Builder(layout)
         self.state: dict[str, Any] = {}
         self._since = time.monotonic()
+        self._outer: subprocess.Popen[bytes] | None = None
 
     def up(self, profile: str) -> None:
         """Build what lacks, start the cluster unless it runs, and add what the profile needs."""
@@ -73,6 +74,8 @@ class Cluster:
         """End the cluster and leave nothing behind."""
         with self._alone():
             there = leftovers.take_down(self.layout)
+        if self._outer is not None:
+            self._outer.wait()
         say("the cluster is gone" if there else "there is no cluster")
 
     def _boot(self) -> Inside:
@@ -171,7 +174,7 @@ class Cluster:
         log = self.layout.folder("logs") / "world.log"
         argv = ["unshare", *_OWN, sys.executable, "-m", "tests.cluster.world", str(self.layout.run)]
         with log.open("w") as out:
-            outer = subprocess.Popen(
+            self._outer = outer = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -109,11 +109,15 @@ def alive(layout: Layout) -> Inside | None:
 
 
 def started_at(pid: int) -> str:
-    """Return when a process was started, which tells it from a later one with its number; nothing if there is none."""
+    """Return when a process was started, which tells it from a later one with its number.
+
+    Nothing if there is none, or if it has ended and its parent, which may be we ourselves, has not waited for it.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] + _boot()
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if told[0] in "ZX" else told[19] + _boot()
 
 
 def _boot() -> str:

@@ -70,14 +70,13 @@ def processes(inside: Inside) -> set[tuple[int, str]]:
         while above and above != inside.pid and _process_namespace(above) != home:
             above = parents.get(above)
         if above:
-            found.add((one, started_at(one)))
-    outer = parents.get(inside.pid) or 0
-    return found | {(outer, started_at(outer))}
+            found.add(one)
+    return {(one, started) for one in found | {parents.get(inside.pid, 0)} if (started := started_at(one))}
 
 
 def still(known: set[tuple[int, str]]) -> set[int]:
     """Return which of these processes still live; one that has ended and was not waited for does not."""
-    return {one for one, started in known if started_at(one) == started and _process_namespace(one)}
+    return {one for one, started in known if started_at(one) == started}
 
 
 def _process_namespace(process: int) -> str:

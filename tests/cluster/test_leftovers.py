@@ -50,10 +50,13 @@ def same(before: dict[str, object], after: dict[str, object]) -> None:
 
 def test_down_leaves_nothing(other: Layout) -> None:
     before = leftovers.picture(other)
-    inside = up(other)
+    cluster = Cluster(other)
+    cluster.up("core")  # here and not in a process of its own: nobody waits for what ends before we do
+    inside = alive(other)
+    assert inside is not None
     known = leftovers.processes(inside)
     assert len(known) > 10
-    Cluster(other).down()
+    cluster.down()
     assert leftovers.still(known) == set()
     assert not other.run.exists()
     same(before, leftovers.picture(other))

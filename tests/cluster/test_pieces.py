@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tests.cluster import layout as layout_module
 from tests.cluster import leftovers, policy_enforcer, volumes
 from tests.cluster.builder import PROGRAMS, Builder, lacking, parts
 from tests.cluster.images import Image, layer
+from tests.cluster.inside import started_at
 from tests.cluster.layout import TOOLS, ClusterError, Layout
 from tests.cluster.policy_enforcer import Pod
 
@@ -139,6 +142,16 @@ def test_a_folder_that_is_no_cluster_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="no run folder"):
         leftovers.take_down(Layout(tmp_path, tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_process_that_ended_lives_no_more_though_nobody_waited_for_it() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        known = {(child.pid, started_at(child.pid))}
+        assert leftovers.still(known) == {child.pid}
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays to be waited for
+        assert Path(f"/proc/{child.pid}").exists()
+        assert leftovers.still(known) == set() and started_at(child.pid) == ""
 
 
 def test_the_second_node_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
