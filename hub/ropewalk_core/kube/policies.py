@@ -15,7 +15,7 @@ from ropewalk_core.errors import BadInput
 from ropewalk_core.kube.kinds import NETWORK_POLICY, Object
 from ropewalk_core.settings import Cluster, Settings
 
-NOTEBOOK_PORT, HUB_PORT = 8888, 8081
+NOTEBOOK_PORT, HUB_PORT, OBJECTS_PORT = 8888, 8081, 7070
 KNATIVE_PORTS = (8012, 8013, 9090)  # its proxy beside a function: both protocols, and figures for the autoscaler
 _SPACE = "kubernetes.io/metadata.name"
 _PART = "app.kubernetes.io/component"
@@ -47,6 +47,7 @@ def policies(settings: Settings) -> list[Object]:
                 {"to": [_platform(cluster, "hub")], "ports": _ports(HUB_PORT)},
                 {"to": [_platform(cluster, "platform", "proxy")], "ports": _ports(door.port)},
                 {"to": [_platform(cluster, "gateway")], "ports": _ports(door.people_port)},
+                {"to": [_platform(cluster, "objects")], "ports": _ports(OBJECTS_PORT)},
             ],
         ),
         _policy("allow-world", egress=[{"to": _world(cluster)}]),
