@@ -173,6 +173,8 @@ class Cluster:
     files_access: str = "ReadWriteMany"
     """ReadWriteMany, or ReadWriteOnce where the storage class cannot do that: everything of one account then runs on
     the one node that has its files, and no space is shared."""
+    objects: str = ""
+    """Address of the versitygw that keeps workflows' values and logs; empty means the chart's own, in `namespace`."""
     dns: str = "kube-system/k8s-app=kube-dns"
     """Where names are looked up: the namespace and a label of the pods that answer."""
     gateways: tuple[str, ...] = ()
