@@ -1,0 +1,177 @@
+"""The server in a function's container: the same worker behind HTTP, and what becomes of bad code and bad calls."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ropewalk_runtime.frames import Unpacker
+from ropewalk_runtime.serve import DOES_NOT_LOAD, FRAME, PACKED
+from tests.ports import free_port
+
+SOURCE = """
+import os, time
+def handler(value: int, factor: int = 2):
+    print("doubling", value)
+    if value == 1:
+        time.sleep(60)
+    if value == 2:
+        raise ValueError("no good")
+    if value == 3:
+        os._exit(3)
+    if value == 4:
+        time.sleep(0.7)
+    if value == 5:
+        return bytearray(2_000_000)
+    return value * factor
+"""
+
+
+class Served:
+    """A running server."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process, self.url = process, f"http://127.0.0.1:{port}/"
+
+    def call(self, content: bytes = b"21", query: str = "", **headers: str) -> httpx.Response:
+        kept = {"Content-Type": "application/json", **headers}
+        return httpx.post(self.url + query, content=content, headers=kept, trust_env=False, timeout=20)
+
+    def frame(self, content: bytes = b"21") -> tuple[dict[str, Any], bytes]:
+        answer = self.call(content, Accept=FRAME)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, FRAME)
+        return next(Unpacker().feed(answer.content))
+
+
+def packed(folder: Path, source: str = SOURCE) -> Path:
+    content = {"files": {"cell.py": source}, "entry": "cell:handler", "origin": {}, "imports": [], "digest": "d"}
+    folder.mkdir()
+    (folder / PACKED).write_bytes(gzip.compress(json.dumps(content).encode()))
+    return folder
+
+
+@contextmanager
+def started(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    port = free_port()
+    argv = [sys.executable, "-m", "ropewalk_runtime.serve", "--bundle", str(folder / "bundle"), "--home", str(folder)]
+    argv += ["--host", "127.0.0.1", "--port", str(port), "--last-words", str(folder / "words"), *more]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            yield process, port
+        finally:
+            process.kill()
+
+
+@contextmanager
+def serving(folder: Path, *more: str) -> Iterator[Served]:
+    packed(folder / "bundle")
+    with started(folder, "--timeout", "1", "--payload", "1000000", *more) as (process, port):
+        end = time.monotonic() + 20
+        while not open_port(port):
+            assert process.poll() is None and time.monotonic() < end, process.stdout and process.stdout.read()
+            time.sleep(0.02)
+        yield Served(process, port)
+
+
+def open_port(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serving(tmp_path) as one:
+        yield one
+
+
+def test_calls_mean_what_they_mean_everywhere(served: Served) -> None:
+    assert served.call().json() == 42
+    assert served.call(b'{"value": 7, "factor": 3}').json() == 21
+    assert served.call(b"", "?value=7&factor=5").json() == 35
+    wrong = served.call(b'"x"')
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "value")
+    header, body = served.frame()
+    assert json.loads(body) == 42 and header["logs"] == "doubling 21\n" and header["age"] > 0
+    header, _ = served.frame(b"2")
+    assert header["error"]["code"] == "RW-USER-CODE"
+    assert 'File "cell.py", line 8' in header["error"]["details"]["traceback"]
+    assert httpx.get(served.url + "_ropewalk/ready", trust_env=False).text == "ready"
+
+
+def test_a_call_over_its_time_really_ends(served: Served) -> None:
+    header, _ = served.frame(b"1")
+    assert (header["error"]["code"], header["error"]["field"]) == ("RW-TIMED-OUT", "timeout")
+    assert served.call().json() == 42  # a fresh worker
+    ended = served.call(b"3")
+    assert ended.status_code == 500 and "exit code 3" in ended.json()["message"]
+    assert served.call().json() == 42
+
+
+def test_sizes_have_limits(served: Served) -> None:
+    assert served.call(b'"' + b"x" * 1_000_001 + b'"').status_code == 413
+    answer = served.call(b"5")
+    assert (answer.status_code, answer.json()["field"]) == (413, "limits.payload")
+    pieces = httpx.post(
+        served.url, content=iter([b"2", b"1"]), headers={"Content-Type": "application/json"}, trust_env=False
+    )
+    assert pieces.json() == 42
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nx: " + b"y" * 200_000 + b"\r\n\r\n",
+    ],
+    ids=["no request", "length", "both lengths", "piece", "header", "long"],
+)
+def test_what_is_no_request_is_refused(served: Served, said: bytes) -> None:
+    host, _, port = served.url.removeprefix("http://").strip("/").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(said)
+        assert sock.recv(100).startswith(b"HTTP/1.1 4")
+    assert served.call().json() == 42
+
+
+def test_it_ends_when_told_and_lets_calls_end_before(tmp_path: Path) -> None:
+    with serving(tmp_path) as served, socket.socket() as sock:
+        sock.settimeout(10)
+        sock.connect(("127.0.0.1", int(served.url.rstrip("/").rpartition(":")[2])))
+        served.process.send_signal(signal.SIGTERM)
+        time.sleep(0.6)
+        sock.sendall(b"POST / HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n4")
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200")
+        assert served.process.wait(10) == 0
+
+
+def test_code_that_does_not_load_leaves_why(tmp_path: Path) -> None:
+    packed(tmp_path / "bundle", "import os\nraise ValueError('" + "x" * 10_000 + "')\n")
+    with started(tmp_path) as (process, _):
+        assert process.wait(20) == DOES_NOT_LOAD
+    words = (tmp_path / "words").read_text()
+    facts = json.loads(words)
+    assert len(words) <= 4000 and facts["code"] == "RW-BAD-CODE" and facts["field"] == "cell line 2"
+    assert "ValueError" in facts["details"]["traceback"]
+
+
+def test_code_that_ends_python_is_said_so(tmp_path: Path) -> None:
+    packed(tmp_path / "bundle", "import os\nos._exit(7)\n")
+    with started(tmp_path) as (process, _):
+        assert process.wait(20) == DOES_NOT_LOAD
+    assert "exit code 7" in json.loads((tmp_path / "words").read_text())["message"]
