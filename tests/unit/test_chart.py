@@ -1,0 +1,81 @@
+"""The chart's files: what is written from the code is current, and its schema takes its values and no others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator, ValidationError
+
+from ropewalk_core import settings as settings_module
+from tests import chart, reference
+
+SCHEMA = Draft7Validator(json.loads(chart.SCHEMA.read_text()))
+VALUES = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+
+
+def test_what_is_written_from_the_code_is_current() -> None:
+    assert chart.SCHEMA.read_text() == chart.written(chart.schema()), "run python -m tests.chart"
+    assert chart.ROLES.read_text() == chart.roles(), "run python -m tests.chart"
+    assert chart.PAGE.read_text() == chart.page(), "run python -m tests.chart"
+
+
+def test_the_schema_is_one_and_takes_the_defaults() -> None:
+    Draft7Validator.check_schema(SCHEMA.schema)
+    SCHEMA.validate(VALUES)
+
+
+def test_every_value_has_a_default_and_an_explanation() -> None:
+    def look(properties: dict[str, Any], defaults: dict[str, Any], at: str = "") -> None:
+        for name, one in properties.items():
+            if at == "" and name == "settings":
+                continue
+            assert name in defaults, f"{at}{name} has no default"
+            if "properties" in one:
+                look(one["properties"], defaults[name], f"{at}{name}.")
+            else:
+                assert one.get("description"), f"{at}{name} is not explained"
+
+    look(SCHEMA.schema["properties"], VALUES)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": 8000},
+        {"images": {"hup": "x"}},
+        {"settings": {"door": {"prot": 9000}}},
+        {"settings": {"door": {"port": "9000"}}},
+        {"settings": {"accounts": {"sign_up": "no"}}},
+        {"settings": {"backend": "local"}},
+        {"settings": {"cluster": {"secrets": "/tmp"}}},
+        {"expose": {"type": "Ingress"}},
+        {"prefix": "Rope--walk"},
+        {"volumes": {"hub": "much"}},
+    ],
+)
+def test_it_refuses_what_it_does_not_know(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        SCHEMA.validate(wrong)
+
+
+def test_every_setting_can_be_set_or_is_the_charts_own(tmp_path: Path) -> None:
+    known = {f"{group}.{name}".lstrip(".") for group, name, _, _ in reference.fields()}
+    groups = SCHEMA.schema["properties"]["settings"]["properties"]
+    free = {f"{group}.{name}" for group, one in groups.items() for name in one["properties"]}
+    assert free | chart.FIXED == known
+    assert not free & chart.FIXED
+    SCHEMA.validate({"settings": {"accounts": {"sign_up": False}, "cluster": {"quota": {"requests.cpu": "4"}}}})
+    (tmp_path / "ropewalk.toml").write_text('[cluster.quota]\n"requests.cpu" = "4"\n')
+    assert settings_module.load(tmp_path, environ={}).cluster.quota == {"requests.cpu": "4"}
+
+
+def test_nobody_may_do_everything() -> None:
+    for role in yaml.safe_load_all(chart.ROLES.read_text()):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
+            assert "escalate" not in rule["verbs"]
+            assert "impersonate" not in rule["verbs"]
