@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-
 from urllib.parse import urlsplit
 
 from ropewalk_core.settings import read_environment, shown_instead
