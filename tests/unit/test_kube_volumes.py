@@ -36,6 +36,7 @@ class Few:
 
     async def create(self, kind: Kind, body: Object) -> Object:
         if self.late:
+            self.there = body
             raise NameTaken("It is there already.")
         self.made.append(body)
         return body

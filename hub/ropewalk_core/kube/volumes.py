@@ -79,8 +79,8 @@ def mount(settings: Settings, *, folder: str = "") -> Files:
     )
 
 
-async def ensure_files(api: Api, namespace: str, settings: Settings) -> None:
-    """Make the claim of a tenant's files if it lacks; one that is there stays as it is.
+async def ensure_files(api: Api, namespace: str, settings: Settings) -> Object:
+    """Return the claim of a tenant's files, made if it lacks; one that is there stays as it is.
 
     Nobody waits here for the volume: many classes make it only when the first pod comes.
 
@@ -93,15 +93,14 @@ async def ensure_files(api: Api, namespace: str, settings: Settings) -> None:
     """
     wanted = claim(settings)
     try:
-        _check(await api.get(CLAIM, NAME, namespace))
-        return
+        return _checked(await api.get(CLAIM, NAME, namespace))
     except NotFound:
         await _refuse_shared(api, namespace, settings)
     wanted["metadata"]["namespace"] = namespace
     try:
-        await api.create(CLAIM, wanted)
+        return await api.create(CLAIM, wanted)
     except NameTaken:  # another part of the platform was quicker
-        pass
+        return _checked(await api.get(CLAIM, NAME, namespace))
 
 
 def size(claim: Mapping[str, Any]) -> int:
@@ -124,12 +123,13 @@ async def _refuse_shared(api: Api, namespace: str, settings: Settings) -> None:
         )
 
 
-def _check(there: Object) -> None:
+def _checked(there: Object) -> Object:
     if there["metadata"].get("deletionTimestamp"):
         raise Conflict(
             "The files of this account are being removed from the cluster.",
             hint="Stop everything that uses them; they are made anew, and empty, once they are gone.",
         )
+    return there
 
 
 def _together() -> Object:
