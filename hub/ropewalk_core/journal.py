@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ropewalk_core import mounts
 from ropewalk_core.errors import BadInput, Conflict, Internal, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.model import Event
 
@@ -128,7 +129,7 @@ class Journal:
     Raises
     ------
     Unavailable
-        If another process writes this journal.
+        If another process writes this journal, or its folder lies on a network file system.
     Internal
         If the file is damaged, from a newer version, or not a journal; it is never replaced by an empty one.
     """
@@ -136,6 +137,7 @@ class Journal:
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self.path = path
         self._now = now
+        _refuse_network(path)
         self._lock = self._hold(path.with_name(path.name + ".lock"))
         self._readers = threading.local()
         self._open_connections: list[sqlite3.Connection] = []
@@ -438,6 +440,15 @@ class Journal:
             return connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise _translate(error) from error
+
+
+def _refuse_network(path: Path) -> None:
+    """Refuse a folder where locks and shared memory may be nobody's: two writers would ruin the journal unseen."""
+    if mounts.is_network(kind := mounts.kind_of(path.parent)):
+        raise Unavailable(
+            f"The journal {path} would lie on a network file system ({kind}), where it can be damaged.",
+            hint="Put the home on a disk of the machine, or the volume on a storage class of block devices.",
+        )
 
 
 def _dump(body: dict[str, Any]) -> str:

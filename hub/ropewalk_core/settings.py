@@ -173,6 +173,10 @@ class Cluster:
     files_access: str = "ReadWriteMany"
     """ReadWriteMany, or ReadWriteOnce where the storage class cannot do that: everything of one account then runs on
     the one node that has its files, and no space is shared."""
+    secrets: Path | None = None
+    """Folder where the Secret with what the platform's pods share is mounted; empty means that each makes its own."""
+    start_timeout: float = 900.0
+    """Seconds after which a notebook that waits for a machine, an image or a volume has failed to start."""
     objects: str = ""
     """Address of the versitygw that keeps workflows' values and logs; empty means the chart's own, in `namespace`."""
     dns: str = "kube-system/k8s-app=kube-dns"

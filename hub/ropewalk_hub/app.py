@@ -1,4 +1,4 @@
-"""The platform process: people on a loopback port behind the proxy, siblings on a unix socket, one event loop.
+"""The platform process: people on a port behind the proxy, siblings on a unix socket, one event loop.
 
 This module mounts what the other modules bring and turns their errors into answers. It must hold no logic of its own.
 Run it as ``python -m ropewalk_hub.app``; `ropewalk up` does. Rejected: two processes, because one of them alone may
@@ -45,14 +45,14 @@ def create_app(platform: Platform) -> FastAPI:
     app.include_router(api.router)  # has limits of its own; files are large
     add_handlers(app)
     app.add_middleware(FormLimit)
-    app.add_middleware(Guard, door=platform.settings.door)
+    app.add_middleware(Guard, door=platform.settings.door, siblings=addresses.names(platform.settings))
     return app
 
 
-async def serve(platform: Platform, port: int, path: Path) -> None:
+async def serve(platform: Platform, where: addresses.Addresses, path: Path) -> None:
     """Serve people and siblings until a signal comes."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    people = _server(create_app(platform), host="127.0.0.1", port=port)
+    people = _server(create_app(platform), host=where.bind, port=where.platform)
     siblings = _server(internal.create_app(platform))
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
@@ -122,7 +122,7 @@ async def run(settings: Settings, where: addresses.Addresses) -> None:
         platform = build(settings, where)
     finally:
         os.umask(before)
-    await serve(platform, where.platform, settings.run / "platform.sock")
+    await serve(platform, where, settings.run / "platform.sock")
 
 
 def main() -> None:

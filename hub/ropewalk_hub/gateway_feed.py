@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from ropewalk_core.functions import FunctionBook
 from ropewalk_core.journal import Journal
-from ropewalk_core.local.functions import LocalFunctions
-from ropewalk_core.local.services import KIND as SERVICE
-from ropewalk_core.local.services import socket_path
-from ropewalk_core.model import Call, Service, ServiceRoute, Snapshot
-from ropewalk_core.settings import Settings
+from ropewalk_core.model import Call, Snapshot
+from ropewalk_hub.backends import Traffic
 from ropewalk_hub.issuer import Issuer
 
 PATIENCE = 4.0
@@ -26,12 +24,12 @@ class GatewayFeed:
 
     Parameters
     ----------
-    settings, journal, issuer, functions
-        Where their parts come from; ``functions`` is the backend itself, not its guard.
+    journal, issuer, traffic
+        Where their parts come from; ``traffic`` is the backend's.
     """
 
-    def __init__(self, settings: Settings, journal: Journal, issuer: Issuer, functions: LocalFunctions) -> None:
-        self._settings, self._journal, self._issuer, self._functions = settings, journal, issuer, functions
+    def __init__(self, journal: Journal, issuer: Issuer, traffic: Traffic) -> None:
+        self._journal, self._issuer, self._traffic = journal, issuer, traffic
         self._ending = asyncio.Event()
 
     def end(self) -> None:
@@ -41,7 +39,7 @@ class GatewayFeed:
     async def snapshot(self, after: int | None) -> Snapshot:
         """Return the present snapshot; when the gateway has it already, wait for news or for `PATIENCE`."""
         if after is not None:
-            self._functions.gateway_asked(after)
+            self._traffic.gateway_asked(after)
             if self._journal.cursor <= after and not self._ending.is_set():
                 await self._news(after)
         cursor = self._journal.cursor  # read first: what comes meanwhile is in the next snapshot too
@@ -50,13 +48,13 @@ class GatewayFeed:
             keys=self._issuer.keys.public(),
             accounts=self._issuer.accounts.rules(),
             ended_sessions=self._issuer.sessions.ended(),
-            functions=self._functions.routes(),
-            services=self._services(),
+            functions=self._traffic.functions(),
+            services=self._traffic.services(),
         )
 
     def record_calls(self, calls: Sequence[Call]) -> None:
         """Remember what the gateway reports."""
-        self._functions.record_calls(calls)
+        self._traffic.record_calls(calls)
 
     async def _news(self, after: int) -> None:
         waits = [
@@ -69,15 +67,3 @@ class GatewayFeed:
             for one in waits:
                 one.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-
-    def _services(self) -> tuple[ServiceRoute, ...]:
-        found = [Service.model_validate(one.body) for one in self._journal.page(SERVICE, limit=100_000)]
-        return tuple(
-            ServiceRoute(
-                owner=one.owner,
-                name=one.spec.name,
-                socket=str(socket_path(self._settings, one.owner, one.spec.name)),
-                state=one.status.state,
-            )
-            for one in found
-        )

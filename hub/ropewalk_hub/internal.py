@@ -15,6 +15,7 @@ from ropewalk_core.model import Call, Snapshot
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.door import redeem
 from ropewalk_hub.platform import Platform
+from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.wire import Batch, WantedPage
 
 router = APIRouter(prefix="/internal")
@@ -97,10 +98,16 @@ async def calls(platform: Its, body: list[Call]) -> None:
 @router.get("/runs")
 async def runs(platform: Its, after: str = "") -> WantedPage:
     """Return the runs that the engine is to carry out; waits a little for one."""
-    return await platform.desk.runs(after)
+    return await _desk(platform).runs(after)
 
 
 @router.post("/runs/events")
 async def run_events(platform: Its, batch: Batch) -> dict[str, int]:
     """Make the engine's reports durable, then say so."""
-    return {"cursor": await platform.desk.record(batch)}
+    return {"cursor": await _desk(platform).record(batch)}
+
+
+def _desk(platform: Platform) -> Desk:
+    if platform.backend.desk is None:
+        raise NotFound("This platform's workflows are not run by an engine of ours.")
+    return platform.backend.desk

@@ -1,33 +1,58 @@
 """The Notebooks port over JupyterHub's REST: the hub's database is the truth, the journal tells what changed.
 
 `NotebookWatch` compares what the hub says with what was seen last and writes each change as an event, so that pages
-and watchers learn of servers that were started or died behind our back. It never acts. Not here: how a server is
-spawned (``spawner.py``). Rejected: asking the hub once per watcher.
+and watchers learn of servers that were started or died behind our back. It never acts. What the hub cannot know, a
+log or what a start waits for, the backend's `Berth` tells. Not here: how a server is spawned (``spawner.py``,
+``kube_spawner.py``). Rejected: asking the hub once per watcher.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ropewalk_core.errors import BadName, RopewalkError
 from ropewalk_core.journal import Append, Journal, Put
-from ropewalk_core.local import logs
 from ropewalk_core.model import Actor, LogLine, Notebook, Page, State, Status, Why
 from ropewalk_core.names import check_name, notebook_host
 from ropewalk_core.placement import Inventory, Placement, fit
 from ropewalk_core.ports import Clock
-from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
 from ropewalk_hub.hub_client import HubClient
 
 KIND = "notebook"
 _EVERY = 2.0
 _OWNER = re.compile(r"[a-z0-9-]{1,64}")
+_ON_ITS_WAY = (State.WAITING, State.STARTING)
 log = logging.getLogger("ropewalk.notebooks")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a server that is on its way: whether it waits, and why."""
+
+    state: State = State.STARTING
+    why: Why | None = None
+
+
+class Berth(Protocol):
+    """Where notebook servers lie: what a backend knows of them beside the hub."""
+
+    async def prepare(self, owner: str) -> dict[str, Any]:
+        """Make what a server needs beforehand, and return what its spawner must be told."""
+
+    async def look(self, owner: str) -> Seen | None:
+        """Return what a server that is on its way does, if anything is known beside the hub's word."""
+
+    async def ended_with_us(self, owner: str) -> bool:
+        """Whether a server that ran before this platform started is gone because the platform was stopped."""
+
+    def logs(self, owner: str, *, after: int, follow: bool, ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
+        """Yield the lines of its log; ``ended`` says whether the server has ended."""
 
 
 def log_path(settings: Settings, owner: str) -> Path:
@@ -45,22 +70,31 @@ class HubNotebooks:
     """`ropewalk_core.ports.Notebooks`."""
 
     def __init__(
-        self, hub: HubClient, journal: Journal, settings: Settings, clock: Clock, *, inventory: Inventory
+        self,
+        hub: HubClient,
+        journal: Journal,
+        settings: Settings,
+        clock: Clock,
+        *,
+        inventory: Callable[[], Inventory],
+        berth: Berth,
     ) -> None:
         self._hub = hub
         self._journal = journal
         self._settings = settings
         self._clock = clock
         self._inventory = inventory
+        self._berth = berth
 
     async def start(self, actor: Actor, owner: str, name: str = "", *, placement: Placement | None = None) -> Notebook:
         """See `Notebooks.start`."""
         _check(owner, name)
-        fit(placement or Placement(), self._inventory)
+        fit(placement or Placement(), self._inventory())
         have = await self.get(actor, owner)
-        if have.status.state in (State.RUNNING, State.STARTING):
+        if have.status.state in (State.RUNNING, *_ON_ITS_WAY):
             return have
         options = {"placement": placement.model_dump(mode="json", exclude_none=True)} if placement else {}
+        options |= await self._berth.prepare(owner)
         await self._hub.ensure_user(owner)
         await self._hub.start(owner, options)
         wanted = self._notebook(owner, State.STARTING, placement=placement or Placement())
@@ -82,7 +116,7 @@ class HubNotebooks:
         _check(owner, name)
         last = self._last(owner)
         model = await self._hub.user(owner)
-        return observed(self._settings, owner, model, last)
+        return observed(self._settings, owner, model, last, await _seen(self._berth, owner, model))
 
     async def list(self, actor: Actor, owner: str) -> Page[Notebook]:
         """See `Notebooks.list`."""
@@ -93,13 +127,13 @@ class HubNotebooks:
     ) -> AsyncIterator[LogLine]:
         """See `Notebooks.logs`."""
         _check(owner, name)
-        running = (State.STARTING, State.RUNNING, State.STOPPING)
+        running = (*_ON_ITS_WAY, State.RUNNING, State.STOPPING)
 
         def ended() -> bool:
             last = self._last(owner)
             return last is None or last.status.state not in running
 
-        async for line in logs.follow(log_path(self._settings, owner), after=after, follow=follow, ended=ended):
+        async for line in self._berth.logs(owner, after=after, follow=follow, ended=ended):
             yield line
 
     async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Notebook, int]]:
@@ -123,11 +157,12 @@ class HubNotebooks:
 class NotebookWatch:
     """Writes what the hub says about notebook servers into the journal, when it changes."""
 
-    def __init__(self, hub: HubClient, journal: Journal, settings: Settings, clock: Clock) -> None:
+    def __init__(self, hub: HubClient, journal: Journal, settings: Settings, clock: Clock, *, berth: Berth) -> None:
         self._hub = hub
         self._journal = journal
         self._settings = settings
         self._clock = clock
+        self._berth = berth
 
     async def run(self) -> None:
         """Look again and again; a hub that is away changes nothing."""
@@ -141,10 +176,9 @@ class NotebookWatch:
 
     async def forget_ended(self) -> None:
         """Record what ended with the platform, before anybody takes it for a server that died by itself."""
-        processes = Processes(self._settings.run / "processes")
         for record in self._journal.page(KIND, limit=10_000):
             last = Notebook(**record.body)
-            if not last.status.state.terminal and not processes.alive(f"notebook.{last.owner}"):
+            if not last.status.state.terminal and await self._berth.ended_with_us(last.owner):
                 status = Status(state=State.STOPPED, note="It was stopped together with the platform.")
                 await self._journal.write(*said(last.model_copy(update={"status": status})))
 
@@ -156,11 +190,20 @@ class NotebookWatch:
                 continue
             record = self._journal.get(KIND, owner, "")
             last = Notebook(**record.body) if record else None
-            now = observed(self._settings, owner, model, last)
+            now = observed(self._settings, owner, model, last, await _seen(self._berth, owner, model))
             if last is None and now.status.state is State.STOPPED:
                 continue
-            if last is None or last.status.state is not now.status.state:
+            if last is None or _news(last.status, now.status):
                 await self._journal.write(*said(now))
+
+
+async def _seen(berth: Berth, owner: str, model: dict[str, Any] | None) -> Seen | None:
+    server = (model or {}).get("servers", {}).get("")
+    return await berth.look(owner) if server and server.get("pending") == "spawn" else None
+
+
+def _news(last: Status, now: Status) -> bool:
+    return last.state is not now.state or last.why != now.why
 
 
 def said(notebook: Notebook) -> tuple[Put, Append]:
@@ -169,19 +212,30 @@ def said(notebook: Notebook) -> tuple[Put, Append]:
     return Put(KIND, notebook.owner, "", body), Append(KIND, notebook.owner, "", notebook.status.state.value, body)
 
 
-def observed(settings: Settings, owner: str, model: dict[str, Any] | None, last: Notebook | None) -> Notebook:
+def observed(
+    settings: Settings,
+    owner: str,
+    model: dict[str, Any] | None,
+    last: Notebook | None,
+    seen: Seen | None = None,
+) -> Notebook:
     """Return the notebook as the hub's model of its user says, beside what was known last. Pure but for the time.
 
-    A server that vanishes while it starts has failed; one that vanishes while it runs has ended by itself.
+    A server that vanishes while it starts has failed, for the reason that it waited for; one that vanishes while it
+    runs has ended by itself. ``seen`` is what the backend knows of a server on its way.
     """
     server = (model or {}).get("servers", {}).get("")
     before = last.status.state if last else State.STOPPED
     state, note, why = _state(server, before)
+    if seen is not None and state is State.STARTING:
+        state, why = seen.state, seen.why
+    elif state is State.FAILED and why and last and last.status.why:
+        why = last.status.why
     placement = last.placement if last else Placement()
     if server and isinstance(asked := (server.get("user_options") or {}).get("placement"), dict):
         placement = Placement(**asked)
     if last and last.status.state is state:
-        status = last.status
+        status = last.status if seen is None else last.status.model_copy(update={"why": why})
     elif why:
         status = Status(state=state, why=why)
     else:
@@ -198,7 +252,7 @@ def _state(server: dict[str, Any] | None, before: State) -> tuple[State, str, Wh
         return State.STARTING, "", None
     if before is State.FAILED:
         return State.FAILED, "", None
-    if before is State.STARTING:
+    if before in _ON_ITS_WAY:
         return State.FAILED, "", _DID_NOT_START
     return State.STOPPED, "It ended by itself." if before is State.RUNNING else "", None
 

@@ -1,34 +1,26 @@
 """The composition root's result: every part of the platform process, put together once.
 
-`build` is the only place that chooses implementations. Each port is wrapped by its guard here, so nobody can forget
-policy. Not here: HTTP (``app.py``, ``internal.py``).
+`build` puts what every platform has around the backend that ``settings.backend`` names (``backends``). Each port is
+wrapped by its guard here, so nobody can forget policy. Not here: HTTP (``app.py``, ``internal.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
 
-from ropewalk_core import catalog, environments, guard
+from ropewalk_core import catalog, guard
 from ropewalk_core.catalog import Catalog
 from ropewalk_core.errors import Unauthenticated
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts as local_accounts
-from ropewalk_core.local import sandbox
-from ropewalk_core.local.functions import LocalFunctions
-from ropewalk_core.local.host_client import HostClient
-from ropewalk_core.local.services import LocalServices
-from ropewalk_core.local.storage import LocalStorage
-from ropewalk_core.model import Actor, Why
+from ropewalk_core.model import Actor
 from ropewalk_core.placement import Inventory
 from ropewalk_core.ports import Clock, Functions, Identity, Notebooks, Services, Storage, Workflows
-from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
-from ropewalk_devices.inventory import discover
 from ropewalk_hub.addresses import Addresses
+from ropewalk_hub.backends import Backend, Ground, Task, find
 from ropewalk_hub.closing import Closing
 from ropewalk_hub.gateway_feed import GatewayFeed
 from ropewalk_hub.hub_client import RESTART, HubClient
@@ -38,10 +30,7 @@ from ropewalk_hub.issuer.identity import IssuerIdentity
 from ropewalk_hub.issuer.keys import load_keys
 from ropewalk_hub.issuer.passwords import Passwords
 from ropewalk_hub.notebooks import HubNotebooks, NotebookWatch
-from ropewalk_hub.preparing import Preparing
 from ropewalk_hub.secrets_store import Secret, SecretsStore
-from ropewalk_workflows.desk import Desk
-from ropewalk_workflows.local import LocalWorkflows
 
 HUB_CLIENT_ID = "jupyterhub"
 
@@ -69,7 +58,6 @@ class Platform:
     settings: Settings
     journal: Journal
     clock: Clock
-    inventory: Inventory
     catalog: Catalog
     issuer: Issuer
     hub: HubClient
@@ -80,10 +68,14 @@ class Platform:
     workflows: Workflows
     storage: Storage
     feed: GatewayFeed
-    desk: Desk
-    host: HostClient
-    tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    backend: Backend
+    tasks: tuple[Task, ...] = ()
     """What runs as long as the process serves."""
+
+    @property
+    def inventory(self) -> Inventory:
+        """What there is now; on a cluster nodes come and go."""
+        return self.backend.inventory()
 
     async def hub_actor(self, token: str) -> Actor:
         """Return whom the token of a notebook server speaks for.
@@ -108,7 +100,7 @@ class Platform:
     async def close(self) -> None:
         """Close what is open, the journal last."""
         await self.hub.close()
-        await self.host.close()
+        await self.backend.close()
         self.journal.close()
 
 
@@ -147,60 +139,34 @@ def build(
         host=f"{settings.door.host}:{settings.door.port}",
         folder=settings.home,
     )
-    inventory = discover(settings)
-    identity = IssuerIdentity(issuer, apart=lambda: settings.accounts.shared_trust or sandbox.probe().works)
-    host = HostClient(settings.run / "host.sock")
+    templates = Catalog(catalog.shipped())
 
     async def functions_token(actor: Actor) -> str:
         return (await identity.token(actor, audience="functions"))[0]
 
-    functions = LocalFunctions(settings, journal, inventory, clock, host=host, token=functions_token)
-    workflows = LocalWorkflows(
-        settings,
-        journal,
-        inventory,
-        prepare=local_accounts.prepare,
-        fingerprint=environments.fingerprint,
-        wall=clock.wall,
+    backend = find(settings.backend)(
+        Ground(settings, addresses, journal, clock, templates, issuer, store, functions_token)
     )
-    templates = Catalog(catalog.shipped())
-    services = LocalServices(
-        settings,
-        journal,
-        Processes(settings.run / "processes"),
-        clock,
-        templates=templates,
-        inventory=inventory,
-        environment=environments.ensure,
-    )
-
-    async def end_work(account: str) -> None:
-        cause = "The account was deactivated."
-        await services.stop_all(account, Why(cause=cause, next="Launch it again when the account is active."))
-        await workflows.cancel_all(account, cause)
-        await host.end_account(account)  # last, so that nothing starts what it ends
-
+    identity = IssuerIdentity(issuer, apart=backend.apart)
+    notebooks = HubNotebooks(hub, journal, settings, clock, inventory=backend.inventory, berth=backend.berth)
     return Platform(
         settings=settings,
         journal=journal,
         clock=clock,
-        inventory=inventory,
         catalog=templates,
         issuer=issuer,
         hub=hub,
         identity=guard.GuardedIdentity(identity),
-        notebooks=guard.GuardedNotebooks(HubNotebooks(hub, journal, settings, clock, inventory=inventory)),
-        services=guard.GuardedServices(services),
-        functions=guard.GuardedFunctions(functions),
-        workflows=guard.GuardedWorkflows(workflows),
-        storage=guard.GuardedStorage(LocalStorage(settings, key=store.text(Secret.FILE_KEY).encode(), wall=clock.wall)),
-        feed=GatewayFeed(settings, journal, issuer, functions),
-        desk=workflows.desk,
-        host=host,
+        notebooks=guard.GuardedNotebooks(notebooks),
+        services=guard.GuardedServices(backend.services),
+        functions=guard.GuardedFunctions(backend.functions),
+        workflows=guard.GuardedWorkflows(backend.workflows),
+        storage=guard.GuardedStorage(backend.storage),
+        feed=GatewayFeed(journal, issuer, backend.traffic),
+        backend=backend,
         tasks=(
-            Closing(hub, journal, issuer.accounts, clock, end_work=end_work).run,
-            NotebookWatch(hub, journal, settings, clock).run,
-            Preparing(journal, settings).run,
-            services.run,
+            Closing(hub, journal, issuer.accounts, clock, end_work=backend.end_work).run,
+            NotebookWatch(hub, journal, settings, clock, berth=backend.berth).run,
+            *backend.tasks,
         ),
     )

@@ -29,7 +29,7 @@ from ropewalk_hub.issuer import Issuer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MACHINE_PATHS = frozenset({"/oidc/token", "/oidc/revoke", "/oidc/userinfo", "/oidc/jwks"})
-"""Siblings ask for these on the loopback address, with a client's secret or a token and never with a cookie."""
+"""Siblings ask for these by an internal address, with a client's secret or a token and never with a cookie."""
 _LEADING = {"/": "/notebooks", "/dashboard": "/"}
 """Paths of a person's host that lead to ours, so that JupyterLab's link need not know our address."""
 _DEEPEST = 8
@@ -155,8 +155,9 @@ def allowed_origin(method: str, headers: Headers, path: str, origin: str) -> boo
 class Guard:
     """The middleware in front of everything: host, origin, and the headers of every answer."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, door: Door, siblings: frozenset[str] = frozenset({"127.0.0.1", "[::1]"})) -> None:
         self._app = app
+        self._siblings = siblings
         self._door = door
         self._host = urlsplit(door.origin).netloc
         self._hosts = {self._host, door.host} if door.port in (80, 443) else {self._host}
@@ -180,8 +181,8 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers, path: str, query: str) -> Response | None:
         host = headers.get("host", "").lower()
-        loopback = host.rpartition(":")[0] in ("127.0.0.1", "[::1]") and path in MACHINE_PATHS
-        if host not in self._hosts and not loopback:
+        sibling = host.rpartition(":")[0] in self._siblings and path in MACHINE_PATHS
+        if host not in self._hosts and not sibling:
             return self._elsewhere(method, headers, path, query)
         pairs = ";".join(headers.getlist("cookie")).split(";")
         if [one.partition("=")[0].strip() for one in pairs].count(cookie_name(self._door)) > 1:

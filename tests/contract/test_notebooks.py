@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.processes import Processes
 from ropewalk_core.testing import NotebooksContract, until
 from ropewalk_devices.inventory import discover
+from ropewalk_hub.backends.local import LocalBerth
 from ropewalk_hub.hub_client import HubClient
 from ropewalk_hub.notebooks import HubNotebooks, NotebookWatch
 from ropewalk_hub.platform import SystemClock
@@ -55,9 +57,11 @@ class TestHubNotebooks(NotebooksContract):
             hub.where.hub_url, SecretsStore(settings).text(Secret.PLATFORM_TOKEN), host=settings.door.host
         )
         journal = Journal(tmp_path / "journal.db")
-        watch = asyncio.create_task(NotebookWatch(client, journal, settings, clock).run())
+        watch = asyncio.create_task(NotebookWatch(client, journal, settings, clock, berth=LocalBerth(settings)).run())
         try:
-            yield HubNotebooks(client, journal, settings, clock, inventory=discover(settings))
+            yield HubNotebooks(
+                client, journal, settings, clock, inventory=partial(discover, settings), berth=LocalBerth(settings)
+            )
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.model import Actor, Notebook, State, Status
 from ropewalk_core.testing import SimulatedClock
 from ropewalk_devices.inventory import discover
+from ropewalk_hub.backends.local import LocalBerth
 from ropewalk_hub.closing import Closing
 from ropewalk_hub.hub_client import HubClient
 from ropewalk_hub.notebooks import HubNotebooks, NotebookWatch, observed
@@ -82,14 +84,18 @@ def journal(tmp_path: Path) -> Any:
 @pytest.fixture
 async def notebooks(hub: FakeHub, journal: Journal, tmp_path: Path) -> AsyncIterator[HubNotebooks]:
     settings, client = settings_of(tmp_path), hub.client()
-    yield HubNotebooks(client, journal, settings, SimulatedClock(), inventory=discover(settings))
+    yield HubNotebooks(
+        client, journal, settings, SimulatedClock(), inventory=partial(discover, settings), berth=LocalBerth(settings)
+    )
     await client.close()
 
 
 @pytest.fixture
 async def watch(hub: FakeHub, journal: Journal, tmp_path: Path) -> AsyncIterator[NotebookWatch]:
     client = hub.client()
-    yield NotebookWatch(client, journal, settings_of(tmp_path), SimulatedClock())
+    yield NotebookWatch(
+        client, journal, settings_of(tmp_path), SimulatedClock(), berth=LocalBerth(settings_of(tmp_path))
+    )
     await client.close()
 
 

@@ -226,11 +226,10 @@ def make(home: Path, port: int = 8000) -> Stage:
     things = Things(platform.journal, f"http://{OWNER}.localhost:{port}")
     link = platform.issuer.first_link() or ""
     _, cookie = platform.issuer.use_first(link.rpartition("/")[2], OWNER, PASSWORD, full_name="Ada Lovelace")
+    inventory = Inventory(nodes=(Node(name="here", arch="amd64", cpu=8, memory=32 * 2**30, accelerators={"a100": 1}),))
     platform = dataclasses.replace(
         platform,
-        inventory=Inventory(
-            nodes=(Node(name="here", arch="amd64", cpu=8, memory=32 * 2**30, accelerators={"a100": 1}),)
-        ),
+        backend=dataclasses.replace(platform.backend, inventory=lambda: inventory),
         notebooks=guard.GuardedNotebooks(_Notebooks(things)),  # type: ignore[arg-type]
         services=guard.GuardedServices(_Services(things, platform)),  # type: ignore[arg-type]
         functions=guard.GuardedFunctions(_Functions(things)),  # type: ignore[arg-type]

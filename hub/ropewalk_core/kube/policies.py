@@ -36,7 +36,7 @@ def policies(settings: Settings) -> list[Object]:
         _policy(
             "allow-from-platform",
             ingress=[
-                {"from": [_platform(cluster, "gateway")]},
+                {"from": [_platform(cluster, "platform")]},  # its pod holds the gateway
                 {"from": [_platform(cluster, "hub", "proxy")], "ports": _ports(NOTEBOOK_PORT)},
                 *_from_gateways(cluster),
             ],
@@ -46,7 +46,7 @@ def policies(settings: Settings) -> list[Object]:
             egress=[
                 {"to": [_platform(cluster, "hub")], "ports": _ports(HUB_PORT)},
                 {"to": [_platform(cluster, "platform", "proxy")], "ports": _ports(door.port)},
-                {"to": [_platform(cluster, "gateway")], "ports": _ports(door.people_port)},
+                {"to": [_platform(cluster, "platform")], "ports": _ports(door.people_port)},
                 {"to": [_platform(cluster, "objects")], "ports": _ports(OBJECTS_PORT)},
             ],
         ),

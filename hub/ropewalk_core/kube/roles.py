@@ -74,3 +74,8 @@ REQUEST_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "create", "patch
 
 ASKING_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "create", "patch"])]
 """What the platform may do in its own namespace: ask for tenants, and read the answers."""
+
+
+def placing_rules(prefix: str) -> list[Rule]:
+    """Return what the hub may do in the platform's namespace: read what the cluster has, to place notebooks."""
+    return [_rule("", ["configmaps"], ["get"], [f"{prefix}-site"])]

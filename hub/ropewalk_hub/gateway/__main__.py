@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ropewalk_core import settings as settings_module
 from ropewalk_core.settings import Settings, read_environment
+from ropewalk_hub.addresses import listening
 from ropewalk_hub.gateway.app import Gateway
 
 log = logging.getLogger("ropewalk.gateway")
@@ -24,8 +25,8 @@ def listeners(settings: Settings) -> list[socket.socket]:
     if given:
         return [socket.socket(fileno=int(one)) for one in given.split(",")]
     found = []
-    addresses = [settings.door.bind]
-    addresses += ["::1"] if settings.door.bind == "127.0.0.1" else []
+    addresses = [listening(settings)]
+    addresses += ["::1"] if addresses == ["127.0.0.1"] else []
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)

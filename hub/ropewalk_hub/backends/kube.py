@@ -1,0 +1,246 @@
+"""The backend of a cluster: a namespace per account, and what each port becomes there.
+
+Not here: what any of them does (``ropewalk_core.kube``, ``ropewalk_workflows.argo``), and the part with rights across
+the cluster (``tenancy.py``), which runs in a pod of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, NoReturn, cast
+
+from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
+from ropewalk_core.journal import Journal
+from ropewalk_core.kube import census, logs
+from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.config import find
+from ropewalk_core.kube.intents import Intents
+from ropewalk_core.kube.kinds import EVENT, POD, Object
+from ropewalk_core.kube.nodes import Site
+from ropewalk_core.kube.tenancy import Tenant
+from ropewalk_core.kube.tenants import Tenants
+from ropewalk_core.kube.volumes import ensure_files
+from ropewalk_core.model import Call, FunctionRoute, LogLine, ServiceRoute, State, Why
+from ropewalk_core.placement import Inventory
+from ropewalk_core.ports import Clock, Functions, Services, Storage, Workflows
+from ropewalk_core.settings import Cluster, Settings
+from ropewalk_core.why import cluster as why_cluster
+from ropewalk_hub.backends import Backend, Ground
+from ropewalk_hub.issuer.accounts import Accounts
+from ropewalk_hub.notebooks import Seen
+
+NOTEBOOK = "notebook"
+"""The name of a person's notebook pod and of its container; there is one in each namespace."""
+SITE_AGE = 2.0
+_LOOK = 5.0
+log = logging.getLogger("ropewalk.kube")
+
+
+class Spaces:
+    """The namespace of each account, which is the issuer's account and its subject.
+
+    Parameters
+    ----------
+    tenants
+        Asks for namespaces and looks at their owner.
+    accounts
+        Who has one.
+    """
+
+    def __init__(self, tenants: Tenants, accounts: Accounts) -> None:
+        self._tenants, self._accounts = tenants, accounts
+        self._made: set[tuple[str, str]] = set()
+
+    def tenant(self, owner: str) -> Tenant:
+        """Return the tenant of an account, or raise `NotFound`."""
+        account = self._accounts.get(owner)
+        if account is None:
+            raise NotFound(f"There is no account '{owner[:60]}'.", field="account")
+        return Tenant(account.name, account.subject)
+
+    async def __call__(self, owner: str) -> str:
+        """Return an account's namespace, made if it lacks; its owner's mark is looked at each time."""
+        tenant = self.tenant(owner)
+        key = (tenant.account, tenant.subject)
+        if key in self._made:
+            try:
+                return await self._tenants.check(tenant)
+            except NotFound:
+                self._made.discard(key)
+        name = await self._tenants.ensure(tenant)
+        self._made.add(key)
+        return name
+
+
+class Sites:
+    """What the cluster has, as it was published last and read a moment ago."""
+
+    def __init__(self, api: Api, cluster: Cluster, clock: Clock) -> None:
+        self._api, self._cluster, self._clock = api, cluster, clock
+        self._last: Site | None = None
+        self._read = float("-inf")
+
+    async def __call__(self) -> Site:
+        """Return what there is, at most `SITE_AGE` seconds old."""
+        if self._last is None or self._clock.steady() - self._read > SITE_AGE:
+            self._last = await census.read(self._api, self._cluster)
+            self._read = self._clock.steady()
+        return self._last
+
+    def inventory(self) -> Inventory:
+        """Return what there was at the last look; `run` looks every few seconds."""
+        if self._last is None:
+            raise Unavailable("It is not known yet what the cluster has.", hint="Try again in a moment.")
+        return self._last.inventory
+
+    async def run(self) -> None:
+        """Look again and again; what is known stays when the cluster cannot be asked."""
+        while True:
+            try:
+                await self()
+            except RopewalkError as error:
+                log.warning("What the cluster has was not read: %s", error.message)
+            await self._clock.sleep(_LOOK)
+
+
+class KubeBerth:
+    """Notebook servers are pods, one in each person's namespace, and outlive the platform and the hub."""
+
+    def __init__(self, settings: Settings, api: Api, clock: Clock, spaces: Spaces) -> None:
+        self._settings, self._api, self._clock, self._spaces = settings, api, clock, spaces
+
+    async def prepare(self, owner: str) -> dict[str, Any]:
+        """Make the namespace and the claim of the files; the spawner is told whose namespace it must be."""
+        await ensure_files(self._api, await self._spaces(owner), self._settings)
+        return {"subject": self._spaces.tenant(owner).subject}
+
+    async def look(self, owner: str) -> Seen | None:
+        """Return what the pod waits for, from its own words and the events about it."""
+        try:
+            space = await self._spaces(owner)
+            pod = await self._api.get(POD, NOTEBOOK, space)
+            events = await self._api.list(EVENT, space, fields={"involvedObject.name": NOTEBOOK})
+        except RopewalkError:
+            return Seen()
+        return seen(pod, events.items)
+
+    async def ended_with_us(self, owner: str) -> bool:
+        """Say no: the hub knows what runs."""
+        return False
+
+    async def logs(self, owner: str, *, after: int, follow: bool, ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
+        """Yield the pod's log; it goes when the pod goes."""
+        space = await self._spaces(owner)
+        try:
+            lines = logs.read(self._api, self._clock, space, NOTEBOOK, container=NOTEBOOK, after=after, follow=follow)
+            async for line in lines:
+                yield line
+        except NotFound as error:
+            raise NotFound("The notebook does not run, so it has no log here.", hint="Start it.") from error
+
+
+def seen(pod: Object, events: Sequence[Object]) -> Seen:
+    """Return what a pod on its way does: it waits for something that has a name, or it starts. Pure."""
+    mine = [one for one in events if (one.get("involvedObject") or {}).get("uid") in (None, pod["metadata"].get("uid"))]
+    cause = why_cluster.from_pod(pod, sorted(mine, key=_when))
+    placed = bool((pod.get("spec") or {}).get("nodeName"))
+    return Seen(State.STARTING if placed or cause is None else State.WAITING, cause)
+
+
+def _when(event: Mapping[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
+
+
+class KubePreparing:
+    """Makes namespace and files of an account as soon as it may sign in, so its first notebook need not wait."""
+
+    def __init__(self, journal: Journal, berth: KubeBerth) -> None:
+        self._journal, self._berth = journal, berth
+
+    async def run(self) -> None:
+        """Prepare each account that is approved from now on."""
+        async for event in self._journal.follow("account", after=self._journal.cursor):
+            if event.type == "approved":
+                try:
+                    await self._berth.prepare(event.name)
+                except RopewalkError as error:
+                    log.warning("The namespace of %s is not made yet: %s", event.name, error.message)
+
+
+class KubeTraffic:
+    """Functions and services have addresses in the cluster."""
+
+    def __init__(self, functions: Any, services: Any) -> None:
+        self._functions, self._services = functions, services
+
+    def functions(self) -> tuple[FunctionRoute, ...]:
+        """Return where the gateway finds each function."""
+        return () if isinstance(self._functions, Absent) else self._functions.routes()
+
+    def services(self) -> tuple[ServiceRoute, ...]:
+        """Return where the gateway finds each service."""
+        return () if isinstance(self._services, Absent) else self._services.routes()
+
+    def gateway_asked(self, cursor: int) -> None:
+        """Note that a gateway has everything up to this cursor."""
+        if not isinstance(self._functions, Absent):
+            self._functions.gateway_asked(cursor)
+
+    def record_calls(self, calls: Sequence[Call]) -> None:
+        """Remember calls that the gateway reports."""
+        if not isinstance(self._functions, Absent):
+            self._functions.record_calls(calls)
+
+
+class Absent:
+    """A port that this platform does not have yet: whatever is asked of it is refused."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._refuse
+
+    def _refuse(self, *given: Any, **named: Any) -> NoReturn:
+        raise Unavailable(f"{self._what} are not on this platform yet.")
+
+
+def build(ground: Ground) -> Backend:
+    """Put the parts of a cluster together."""
+    settings, journal, clock = ground.settings, ground.journal, ground.clock
+    cluster = settings.cluster
+    api = Api(find(cluster.kubeconfig, context=cluster.context), clock, manager="ropewalk-platform")
+    space = Spaces(Tenants(api, cluster, clock), ground.issuer.accounts)
+    sites = Sites(api, cluster, clock)
+    intents = Intents(journal, clock)
+    berth = KubeBerth(settings, api, clock, space)
+    services: Any = Absent("Services")
+    functions: Any = Absent("Functions")
+    workflows: Any = Absent("Workflows")
+    storage: Any = Absent("Files")
+    ports = [one for one in (functions, workflows, services) if not isinstance(one, Absent)]
+
+    async def end_work(account: str) -> None:
+        why = Why(cause="The account was deactivated.", next="Start it again when the account is active.")
+        # Side by side: what cannot be ended now must not keep the others running.
+        for result in await asyncio.gather(*(one.stop_all(account, why) for one in ports), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    return Backend(
+        services=cast(Services, services),
+        functions=cast(Functions, functions),
+        workflows=cast(Workflows, workflows),
+        storage=cast(Storage, storage),
+        inventory=sites.inventory,
+        traffic=KubeTraffic(functions, services),
+        berth=berth,
+        end_work=end_work,
+        apart=lambda: True,
+        tasks=(sites.run, intents.run, KubePreparing(journal, berth).run, *(one.run for one in ports)),
+        close=api.close,
+    )
