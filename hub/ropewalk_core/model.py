@@ -314,12 +314,13 @@ class AccountRule(Noun):
 
 
 class FunctionRoute(Noun):
-    """Where the gateway finds a function: the bundle is at `AccountPaths.bundle(name, revision)`."""
+    """Where the gateway finds a function: its bundle is at `AccountPaths.bundle(name, revision)`, or it has a URL."""
 
     owner: str
     name: str
     revision: str
     spec: FunctionSpec
+    url: str = Field(default="", description="Where it answers in the cluster; empty means workers of this machine")
 
 
 class ServiceRoute(Noun):

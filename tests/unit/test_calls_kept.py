@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from ropewalk_core import functions as module
 from ropewalk_core import settings
-from ropewalk_core.local import functions as module
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.model import Actor, Call, State
 from ropewalk_core.placement import Inventory
@@ -28,7 +28,7 @@ def call(number: int, function: str, owner: str = "ada", *, length: int = 100) -
 
 
 async def test_an_account_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_KEPT", 1000)
+    monkeypatch.setattr(module, "KEPT", 1000)
     nothing = cast(Any, None)
     functions = LocalFunctions(
         settings.load(tmp_path, environ={}), nothing, Inventory(nodes=()), SimulatedClock(), host=nothing, token=nothing
@@ -42,7 +42,7 @@ async def test_an_account_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatc
     async def seen(owner: str, name: str) -> list[Call]:
         return list((await functions.calls(Actor(account=owner), owner, name, limit=1000)).items)
 
-    assert len(await seen("ada", "f")) <= module._RING
+    assert len(await seen("ada", "f")) <= module.RING
     assert [one.id for one in await seen("ada", "g")] == ["call-101"]
     assert [one.id for one in await seen("bob", "f")] == ["call-100"]
     assert sum(len(one.logs) for one in [*await seen("ada", "f"), *await seen("ada", "g")]) <= 1000

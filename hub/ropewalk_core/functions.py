@@ -1,0 +1,240 @@
+"""Functions as the journal and the gateway know them: what every backend of functions shares.
+
+Accepted functions are records; the gateway gets their routes as part of its snapshot and reports calls, which are kept
+in memory. Not here: how a revision comes to run, which is the backend's own (``local.functions``, ``kube.functions``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+import httpx
+
+from ropewalk_core import names
+from ropewalk_core.errors import BadInput, NotFound, RopewalkError, TooLarge, Unavailable, from_problem
+from ropewalk_core.journal import Journal, Record
+from ropewalk_core.model import Actor, Call, Function, FunctionRoute, FunctionSpec, Page
+from ropewalk_core.ports import Clock
+from ropewalk_core.settings import Settings
+
+KIND = "function"
+RING = 200
+"""Calls that are remembered for each function."""
+KEPT = 16 * 2**20
+"""Characters of logs and tracebacks that are remembered for each account."""
+LOAD_PATIENCE = 60.0
+"""Seconds that code may take to load."""
+_GATEWAY_PATIENCE = 2.0
+_GATEWAY_ALIVE = 8.0
+
+
+class FunctionBook:
+    """The part of the `Functions` port that is the same wherever functions run.
+
+    Parameters
+    ----------
+    settings, journal, clock
+        The home, its journal, time.
+    token
+        Makes a token of audience ``functions`` for a person.
+    """
+
+    def __init__(
+        self, settings: Settings, journal: Journal, clock: Clock, token: Callable[[Actor], Awaitable[str]]
+    ) -> None:
+        self._settings, self._journal, self._clock, self._token = settings, journal, clock, token
+        self._calls: dict[tuple[str, str], deque[Call]] = {}
+        self._kept: Counter[str] = Counter()
+        self._routes: dict[tuple[str, str], FunctionRoute] = {}
+        self._routes_at = -1
+        self._gateway_cursor, self._gateway_seen = -1, float("-inf")
+        self._gateway_moved, self._recorded_some = asyncio.Event(), asyncio.Event()
+
+    # The port
+
+    async def call(
+        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+    ) -> bytes:
+        """See `Functions.call`."""
+        function = function_of(self._found(owner, name))
+        door = self._settings.door
+        host = f"{names.function_host(name, owner, door.people)}:{door.people_port}"
+        headers = {"Host": host, "Content-Type": content_type, "Authorization": f"Bearer {await self._token(actor)}"}
+        bind = door.bind if door.bind not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - it is not bound here
+        timeout = function.revision.spec.timeout + 2 * LOAD_PATIENCE
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
+                answer = await client.post(f"http://{bind}:{door.people_port}/", content=payload, headers=headers)
+        except httpx.HTTPError as error:
+            raise Unavailable("The gateway is being restarted.") from error
+        refused = _problem(answer) if answer.is_error else None
+        identifier = str(refused.details.get("call", "")) if refused else answer.headers.get("X-Ropewalk-Call", "")
+        await self._recorded(owner, name, identifier)
+        if refused:
+            raise refused
+        return answer.content
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Function:
+        """See `Functions.get`."""
+        return function_of(self._found(owner, name))
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
+        """See `Functions.list`."""
+        limit = max(1, min(limit, 500))
+        records = self._journal.page(KIND, owner, after=after, limit=limit + 1)
+        items = tuple(function_of(one).summary() for one in records[:limit])
+        return Page(items=items, next=items[-1].name if len(records) > limit else "")
+
+    async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
+        """See `Functions.calls`."""
+        self._found(owner, name)
+        ring = self._calls.get((owner, name), deque())
+        return Page(items=tuple(list(ring)[::-1][: max(1, min(limit, RING))]))
+
+    async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
+        """See `Functions.watch`."""
+        async for event in self._journal.follow(KIND, after=after, owner=owner):
+            yield Function.model_validate(event.body), event.cursor
+
+    # For the gateway
+
+    def routes(self) -> tuple[FunctionRoute, ...]:
+        """Return where the gateway finds each function. The code itself stays out of the snapshot."""
+        return tuple(self._all_routes().values())
+
+    def record_calls(self, calls: Iterable[Call]) -> None:
+        """Remember calls that the gateway reports; of a function that is gone, nothing."""
+        known = self._all_routes()
+        for call in calls:
+            key = (call.owner, call.function)
+            if key in known:
+                self._remember(key, call)
+        self._recorded_some.set()
+        self._recorded_some = asyncio.Event()
+
+    def _remember(self, key: tuple[str, str], call: Call) -> None:
+        ring = self._calls.setdefault(key, deque())
+        ring.append(call)
+        self._kept[call.owner] += _text(call)
+        while len(ring) > RING or (len(ring) > 1 and self._kept[call.owner] > KEPT):
+            self._kept[call.owner] -= _text(ring.popleft())
+
+    def gateway_asked(self, cursor: int) -> None:
+        """Note that a gateway has everything up to this cursor; who waits for that goes on."""
+        self._gateway_cursor, self._gateway_seen = cursor, self._clock.steady()
+        self._gateway_moved.set()
+        self._gateway_moved = asyncio.Event()
+
+    # For backends
+
+    def _checked(self, owner: str, spec: FunctionSpec) -> FunctionSpec:
+        names.check_name(spec.name)
+        names.check_pair(spec.name, owner)
+        limit = self._settings.limits.bundle
+        size = sum(len(text.encode()) for text in spec.bundle.files.values())
+        if size > limit:
+            raise TooLarge(
+                f"The function's code is {size} bytes, over the limit of {limit}.",
+                field="limits.bundle",
+                hint="Keep data in files and read them in the function.",
+            )
+        if not spec.bundle.files or ":" not in spec.bundle.entry:
+            raise BadInput("The bundle holds no code.", field="bundle")
+        bundle = spec.bundle.model_copy(update={"digest": _digest({**spec.bundle.files, "": spec.bundle.entry})})
+        return spec.model_copy(update={"bundle": bundle})
+
+    def address(self, owner: str, name: str) -> str:
+        """Return the stable address of a function."""
+        door = self._settings.door
+        return f"{door.scheme}://{names.function_host(name, owner, door.people)}:{door.people_port}/"
+
+    async def _recorded(self, owner: str, name: str, identifier: str) -> None:
+        """Wait a moment for the record of a call, so that whoever looks next sees it."""
+        until = self._clock.steady() + 1.0
+        while identifier and not any(one.id == identifier for one in self._calls.get((owner, name), ())):
+            left = until - self._clock.steady()
+            if left <= 0:
+                return
+            try:
+                await asyncio.wait_for(self._recorded_some.wait(), left)
+            except TimeoutError:
+                return
+
+    async def _gateway_has(self, cursor: int) -> None:
+        """Wait until the gateway knows, so that the very next call finds the new revision; not for a gateway away."""
+        until = self._clock.steady() + _GATEWAY_PATIENCE
+        while self._gateway_cursor < cursor and self._clock.steady() - self._gateway_seen < _GATEWAY_ALIVE:
+            left = until - self._clock.steady()
+            if left <= 0:
+                return
+            try:
+                await asyncio.wait_for(self._gateway_moved.wait(), left)
+            except TimeoutError:
+                return
+
+    def _all_routes(self) -> dict[tuple[str, str], FunctionRoute]:
+        """Return the routes as the journal has them now: never older than its cursor, which the gateway goes by."""
+        cursor = self._journal.cursor
+        if self._routes_at < 0:
+            records = self._journal.page(KIND, limit=1_000_000)
+            found = {(one.owner, one.name): self._route(function_of(one)) for one in records}
+            self._routes = {key: route for key, route in found.items() if route is not None}
+        elif cursor > self._routes_at:
+            for changed in self._journal.events(after=self._routes_at, kind=KIND, limit=1_000_000):
+                self._routes.pop(key := (changed.owner, changed.name), None)
+                record = self._journal.get(KIND, *key)
+                if record is not None and (route := self._route(function_of(record))) is not None:
+                    self._routes[key] = route
+        self._routes_at = cursor
+        return self._routes
+
+    def _found(self, owner: str, name: str) -> Record:
+        record = self._journal.get(KIND, owner, name)
+        if record is None:
+            raise NotFound.named("functions", f"There is no function '{name[:60]}'.", field="name")
+        return record
+
+    def _route(self, function: Function) -> FunctionRoute | None:
+        """Return where the gateway finds a function; None if it is nowhere now."""
+        bare = function.summary().revision
+        return FunctionRoute(owner=function.owner, name=function.name, revision=bare.id, spec=bare.spec)
+
+    def _forget_calls(self, owner: str, name: str) -> None:
+        self._kept[owner] -= sum(map(_text, self._calls.pop((owner, name), ())))
+
+
+def function_of(record: Record) -> Function:
+    """Return the function of a record."""
+    return Function.model_validate(record.body)
+
+
+def visible(function: Function) -> dict[str, Any]:
+    """Return the body of a function's event."""
+    return function.summary().model_dump(mode="json")
+
+
+def revision_id(spec: FunctionSpec, environment: str) -> str:
+    """Return the content address of what runs: where cells stood in the notebook does not matter."""
+    facts = spec.model_dump(mode="json", exclude={"bundle", "name"})
+    return _digest({"spec": facts, "code": spec.bundle.digest, "environment": environment})[:16]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _text(call: Call) -> int:
+    return len(call.logs) + len(call.traceback) + len(call.error)
+
+
+def _problem(answer: httpx.Response) -> RopewalkError:
+    try:
+        facts = answer.json()
+    except ValueError:
+        facts = {}
+    return from_problem(facts if isinstance(facts, dict) else {})
