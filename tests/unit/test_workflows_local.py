@@ -16,7 +16,7 @@ from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Event, RunSpec, State
 from ropewalk_core.placement import Placement
 from ropewalk_runtime import step as runtime
-from ropewalk_workflows import desk, local
+from ropewalk_workflows import accepted, desk
 from ropewalk_workflows.compile import from_object
 from ropewalk_workflows.dag import step, workflow
 from tests.workflow_rig import ALICE, Rig, step_named
@@ -324,7 +324,7 @@ async def test_what_is_asked_during_a_look_is_not_waited_for(
     tmp_path: Path, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(desk, "_POLL", 600.0)
-    monkeypatch.setattr(local, "_POLL", 600.0)
+    monkeypatch.setattr(accepted, "_POLL", 600.0)
     rig = Rig(tmp_path / "home")
     run = await rig.submit(sums.spec(n=1))
     after = (await rig.workflows.internal_runs("one")).cursor

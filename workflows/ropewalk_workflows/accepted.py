@@ -1,0 +1,257 @@
+"""What every backend of workflows does alike: check a wish, keep it once, and read runs back from the journal.
+
+A backend adds where values and code go, what carries a run out, and its logs. Not here: any of that. Rejected: asking
+the backend for a run's state (a list of runs would ask a cluster for each).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from ropewalk_core.errors import BadWorkflow, Conflict, TooLarge
+from ropewalk_core.journal import Append, Journal, Operation, Put
+from ropewalk_core.model import Actor, Page, Run, RunSpec, State, Status, Step, Why
+from ropewalk_core.placement import Placement
+from ropewalk_core.settings import Settings
+from ropewalk_workflows.manifest import check_supplied, placement_of, read
+from ropewalk_workflows.manifest.model import Manifest
+from ropewalk_workflows.records import OPEN, RUN, SPEC, Records, dump
+
+_KEY, DIGEST = "run-key", "run-digest"
+_KEY_LIFE = 86400.0
+_POLL = 5.0
+_LARGEST_MANIFEST = 16 * 2**20
+Operations: TypeAlias = list[Operation]
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def check(
+    spec: RunSpec, settings: Settings, images: Mapping[str, str], fits: Callable[[Placement], object]
+) -> Manifest:
+    """Refuse what could never run, before anything is kept, and return the manifest.
+
+    Parameters
+    ----------
+    spec, settings
+        The wish, and what it may use.
+    images
+        What an image name means here.
+    fits
+        Raises when no machine can ever satisfy a placement.
+    """
+    if len(json.dumps(spec.manifest)) > _LARGEST_MANIFEST:
+        raise TooLarge(f"The manifest is larger than {_LARGEST_MANIFEST} bytes.", field="manifest")
+    manifest = read(spec.manifest, images)
+    for digest, bundle in spec.bundles.items():
+        size = sum(len(text.encode()) for text in bundle.files.values())
+        if size > settings.limits.bundle:
+            raise TooLarge(
+                f"The code of {bundle.entry} has {size} bytes; {settings.limits.bundle} are allowed.",
+                field="limits.bundle",
+            )
+        if digest != bundle.digest or not _is_digest(digest):
+            raise BadWorkflow("A bundle's digest is wrong.", field="bundles")
+    check_supplied(manifest, images, spec.bundles, spec.values)
+    if ".." in spec.folder.split("/"):
+        raise BadWorkflow("The folder leaves your files.", field="folder")
+    for template in manifest.spec.templates:
+        if template.program is not None:
+            fits(placement_of(template, manifest, f"spec.templates[{template.name}]"))
+    return manifest
+
+
+def given_values(spec: RunSpec, most: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the values that came along, by digest.
+
+    Raises
+    ------
+    BadWorkflow, TooLarge
+        If one is not what its digest says, or has more than ``most`` bytes.
+    """
+    for digest, text in spec.values.items():
+        try:
+            content = base64.b64decode(text, validate=True)
+        except binascii.Error as error:
+            raise BadWorkflow("A value is not base64.", field="values") from error
+        if len(content) > most:
+            raise TooLarge(
+                f"An argument has {len(content)} bytes; {most} are allowed.",
+                field="limits.payload",
+                hint="Write it to a file and pass the file's name.",
+            )
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise BadWorkflow("A value's digest is wrong.", field="values")
+        yield digest, content
+
+
+def digest_of(spec: RunSpec, environment: str) -> str:
+    """Return what makes two runs equal: what runs, where, and with which packages."""
+    content = [spec.manifest, spec.folder, spec.name, environment]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Accepted:
+    """The half of the `Workflows` port that reads and writes nothing but the journal.
+
+    Parameters
+    ----------
+    journal
+        Of the home.
+    wall
+        Unix time in seconds.
+    """
+
+    def __init__(self, journal: Journal, wall: Callable[[], float] = time.time) -> None:
+        self._journal, self._wall = journal, wall
+        self._records = Records(journal)
+
+    async def get(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.get`."""
+        record = self._records.run(owner, run)
+        steps = await asyncio.to_thread(self._records.steps, owner, run)
+        found = Run.model_validate(record.body["run"])
+        return found.model_copy(update={"steps": tuple(Step.model_validate(one.body["step"]) for one in steps)})
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Run]:
+        """See `Workflows.list`."""
+        records = await asyncio.to_thread(self._journal.page, RUN, owner, after=after, limit=limit + 1, newest=True)
+        runs = tuple(Run.model_validate(one.body["run"]) for one in records[:limit])
+        return Page[Run](items=runs, next=runs[-1].id if len(records) > limit else "")
+
+    async def watch(self, actor: Actor, owner: str, *, run: str = "", after: int = 0) -> AsyncIterator[tuple[Run, int]]:
+        """See `Workflows.watch`."""
+        cursor = after
+        while True:
+            seen = self._journal.cursor  # before the look: what comes during it ends the wait at once
+            events = self._journal.events(after=cursor, kind=RUN, owner=owner, name=run)
+            latest = {one.name: one.cursor for one in events}
+            for name, place in sorted(latest.items(), key=lambda item: item[1]):
+                cursor = place
+                yield await self.get(actor, owner, name), place
+            if not events:
+                await self._journal.wait(seen, timeout=_POLL)
+
+    # Submitting
+
+    async def known(self, actor: Actor, owner: str, spec: RunSpec, digest: str, key: str) -> Run | None:
+        """Return the run that this wish has already: of the same key, or an equal one. Ask it under the owner's lock.
+
+        Raises
+        ------
+        Conflict
+            If the key was used for another run.
+        """
+        if key and (used := self._journal.get(_KEY, owner, key)) is not None:
+            if used.body["digest"] != digest:
+                raise Conflict("This key was used for another run.", field="Idempotency-Key")
+            return await self.get(actor, owner, str(used.body["run"]))
+        return await self._same(actor, owner, spec, digest)
+
+    async def _same(self, actor: Actor, owner: str, spec: RunSpec, digest: str) -> Run | None:
+        """Return an equal run of our own kind that is under way or done, marked unchanged."""
+        if spec.fresh or spec.source != "workflow":
+            return None
+        known = self._journal.get(DIGEST, owner, digest)
+        if known is None or self._journal.get(RUN, owner, str(known.body["run"])) is None:
+            return None
+        run = await self.get(actor, owner, str(known.body["run"]))
+        if run.status.state in (State.FAILED, State.STOPPED, State.STOPPING):
+            return None
+        return run.model_copy(update={"unchanged": True})
+
+    def new(self, owner: str, spec: RunSpec, digest: str) -> Run:
+        """Return a run of this wish, asked for now."""
+        now = self._wall()
+        return Run(
+            id=_new_id(now),
+            owner=owner,
+            name=spec.name,
+            status=Status(state=State.ASKED, since=now),
+            arguments=spec.arguments,
+            digest=digest,
+            source=spec.source,
+            folder=spec.folder,
+            created=now,
+        )
+
+    def kept(self, run: Run, spec: RunSpec, key: str) -> Operations:
+        """Return the operations that keep a new run."""
+        kept = spec.model_copy(update={"values": {}, "fresh": False})
+        operations: Operations = [
+            Put(RUN, run.owner, run.id, {"run": dump(run), "generation": 1, "cancel": False}, expect=0),
+            Put(SPEC, run.owner, run.id, kept.model_dump(mode="json")),
+            Put(OPEN, run.owner, run.id, {}),
+            Put(DIGEST, run.owner, run.digest, {"run": run.id}),
+            Append(RUN, run.owner, run.id, "asked", dump(run)),
+        ]
+        if key:
+            body = {"run": run.id, "digest": run.digest}
+            operations.append(Put(_KEY, run.owner, key, body, expires=self._wall() + _KEY_LIFE))
+        return operations
+
+    # Asking for an end, or for more
+
+    async def _stopping(self, owner: str, run: str, cause: str, also: Callable[[], Operations] = lambda: []) -> bool:
+        """Note that the run is to end, with what the backend adds; say whether that is news."""
+        async with self._records.lock(f"{owner}/{run}"):
+            record = self._records.run(owner, run)
+            found = Run.model_validate(record.body["run"])
+            if found.status.state.terminal or record.body["cancel"]:
+                return False
+            status = Status(state=State.STOPPING, since=self._wall(), why=Why(cause=cause))
+            found = found.model_copy(update={"status": status})
+            await self._journal.write(
+                Put(RUN, owner, run, {**record.body, "run": dump(found), "cancel": True}),
+                Append(RUN, owner, run, "stopping", dump(found)),
+                *also(),
+            )
+            return True
+
+    async def _again(self, owner: str, run: str, also: Callable[[], Operations] = lambda: []) -> bool:
+        """Note that failed steps are to run again, with what the backend adds; say whether that is news.
+
+        Raises
+        ------
+        Conflict
+            If the run is done.
+        """
+        async with self._records.lock(f"{owner}/{run}"):
+            record = self._records.run(owner, run)
+            found = Run.model_validate(record.body["run"])
+            if found.status.state == State.DONE:
+                raise Conflict(
+                    "The run is done; there is nothing to try again.", hint="Submit it again with fresh=True."
+                )
+            if not found.status.state.terminal:
+                return False
+            status = Status(state=State.ASKED, since=self._wall())
+            found = found.model_copy(update={"status": status, "ended": None, "outputs": {}})
+            body = {**record.body, "run": dump(found), "generation": record.body["generation"] + 1, "cancel": False}
+            await self._journal.write(
+                Put(RUN, owner, run, body),
+                Put(OPEN, owner, run, {}),
+                Put(DIGEST, owner, found.digest, {"run": run}),
+                *self._records.forgotten(owner, run),
+                Append(RUN, owner, run, "asked", dump(found)),
+                *also(),
+            )
+            return True
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def _new_id(now: float) -> str:
+    """Return an identifier that sorts by time: milliseconds in nine digits, then twenty random bits."""
+    number = int(now * 1000)
+    random = int.from_bytes(hashlib.sha256(f"{now}{time.perf_counter_ns()}".encode()).digest()[:3], "big")
+    digits = "".join(_BASE32[(number >> (5 * place)) & 31] for place in range(8, -1, -1))
+    return f"run-{digits}" + "".join(_BASE32[(random >> (5 * place)) & 31] for place in range(3, -1, -1))
