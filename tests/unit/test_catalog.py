@@ -148,32 +148,7 @@ def test_a_chart_without_a_local_part_needs_a_cluster(tmp_path: Path) -> None:
     assert not Catalog(tmp_path).get("site").template.local
 
 
-# The cluster's side. Helm is not there to render it, so the templates are read with a word in each action's place;
-# what is compared is what both sides must share: port, readiness, the same values, storage.
-
-
-def manifest(folder: Path, name: str) -> dict[str, Any]:
-    text = (folder / "templates" / name).read_text()
-    text = re.sub(r"^\s*\{\{-? (if|end)\b.*?\}\}\n?", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\{\{.*?\}\}", "filled", text)
-    made = yaml.safe_load(text)
-    assert isinstance(made, dict)
-    return made
-
-
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda one: one.name)
-def test_chart_and_local_agree(folder: Path) -> None:
-    local = CATALOG.get(folder.name).local
-    assert local is not None
-    pod = manifest(folder, "deployment.yaml")["spec"]["template"]["spec"]
-    [container] = pod["containers"]
-    assert [one["containerPort"] for one in container["ports"]] == [local.port]
-    assert container["readinessProbe"]["httpGet"]["path"] == local.readiness.path
-    assert pod["automountServiceAccountToken"] is False and pod["securityContext"]["runAsNonRoot"]
-    [volume] = pod["volumes"]
-    assert [one["name"] for one in container["volumeMounts"]] == [volume["name"]]
-    assert manifest(folder, "claim.yaml")["kind"] == "PersistentVolumeClaim"
-    assert manifest(folder, "service.yaml")["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
+# The cluster's side; what Helm makes of it is compared in tests/kube/test_charts.py.
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda one: one.name)

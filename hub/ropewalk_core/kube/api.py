@@ -108,6 +108,11 @@ class Api:
         """The namespace that the credentials belong to."""
         return self._access.namespace
 
+    @property
+    def access(self) -> Access:
+        """The way to the server, for a program that goes there with credentials of its own."""
+        return self._access
+
     def troubled(self) -> dict[str, float]:
         """Return the watches that are out of touch with the server, and for how many seconds."""
         now = self._clock.steady()

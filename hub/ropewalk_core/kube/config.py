@@ -118,6 +118,25 @@ def from_kubeconfig(path: Path, *, context: str = "") -> Access:
     )
 
 
+def kubeconfig(access: Access, *, token: str, namespace: str) -> str:
+    """Return a kubeconfig for a program that goes the same way as somebody else, with a token of theirs."""
+    cluster: dict[str, Any] = {"server": access.server}
+    if access.context is not None:
+        authorities = "".join(ssl.DER_cert_to_PEM_cert(one) for one in access.context.get_ca_certs(binary_form=True))
+        cluster["certificate-authority-data"] = base64.b64encode(authorities.encode()).decode()
+    cluster |= {"tls-server-name": access.server_name} if access.server_name else {}
+    context = {"cluster": "cluster", "user": "user", "namespace": namespace}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "context",
+        "contexts": [{"name": "context", "context": context}],
+        "clusters": [{"name": "cluster", "cluster": cluster}],
+        "users": [{"name": "user", "user": {"token": token}}],
+    }
+    return yaml.safe_dump(document)
+
+
 def _context(path: Path, cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
     authority = _content(path, cluster, "certificate-authority")
     context = _tls(cadata=authority) if authority else _tls()
