@@ -19,17 +19,19 @@ from ropewalk_core.kube.config import find
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import EVENT, POD, Object
 from ropewalk_core.kube.nodes import Site
+from ropewalk_core.kube.storage import KubeStorage
 from ropewalk_core.kube.tenancy import Tenant
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.kube.volumes import ensure_files
 from ropewalk_core.model import Call, FunctionRoute, LogLine, ServiceRoute, State, Why
 from ropewalk_core.placement import Inventory
-from ropewalk_core.ports import Clock, Functions, Services, Storage, Workflows
+from ropewalk_core.ports import Clock, Functions, Services, Workflows
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_core.why import cluster as why_cluster
 from ropewalk_hub.backends import Backend, Ground
 from ropewalk_hub.issuer.accounts import Accounts
 from ropewalk_hub.notebooks import Seen
+from ropewalk_hub.secrets_store import Secret
 
 NOTEBOOK = "notebook"
 """The name of a person's notebook pod and of its container; there is one in each namespace."""
@@ -221,7 +223,8 @@ def build(ground: Ground) -> Backend:
     services: Any = Absent("Services")
     functions: Any = Absent("Functions")
     workflows: Any = Absent("Workflows")
-    storage: Any = Absent("Files")
+    key = ground.store.text(Secret.FILE_KEY).encode()
+    storage = KubeStorage(settings=settings, journal=journal, clock=clock, api=api, space=space, key=key)
     ports = [one for one in (functions, workflows, services) if not isinstance(one, Absent)]
 
     async def end_work(account: str) -> None:
@@ -231,16 +234,20 @@ def build(ground: Ground) -> Backend:
             if isinstance(result, BaseException):
                 raise result
 
+    async def close() -> None:
+        await storage.close()
+        await api.close()
+
     return Backend(
         services=cast(Services, services),
         functions=cast(Functions, functions),
         workflows=cast(Workflows, workflows),
-        storage=cast(Storage, storage),
+        storage=storage,
         inventory=sites.inventory,
         traffic=KubeTraffic(functions, services),
         berth=berth,
         end_work=end_work,
         apart=lambda: True,
-        tasks=(sites.run, intents.run, KubePreparing(journal, berth).run, *(one.run for one in ports)),
-        close=api.close,
+        tasks=(sites.run, intents.run, KubePreparing(journal, berth).run, storage.run, *(one.run for one in ports)),
+        close=close,
     )
