@@ -273,6 +273,11 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: os.environ[name] for name in keep if name in os.environ} | dict(extra or {})
 
 
+def whole_environment() -> dict[str, str]:
+    """Return every variable, for a process that becomes another one in the same container."""
+    return dict(os.environ)
+
+
 @contextlib.contextmanager
 def shown_instead(name: str, value: str) -> Iterator[None]:
     """Show this process another value of an environment variable meanwhile; for its start, before it has threads."""

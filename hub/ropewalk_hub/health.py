@@ -29,7 +29,7 @@ async def served(host: str, port: int, troubles: Callable[[], str]) -> AsyncIter
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.LimitOverrunError):
             async with asyncio.timeout(_PATIENCE):
-                path = ((await reader.readline()).split() + [b"", b""])[1].decode("latin-1")
+                path = [*(await reader.readline()).split(), b"", b""][1].decode("latin-1")
                 while (await reader.readline()).strip():
                     pass
                 status, text = _answer(path, troubles)

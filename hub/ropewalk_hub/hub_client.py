@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ class HubClient:
         if response.status_code in (401, 403, 404):
             raise Unavailable("JupyterHub refuses everybody; it cannot use its database.")
 
-    async def progress(self, name: str) -> AsyncIterator[dict[str, Any]]:
+    async def progress(self, name: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the hub's words while a server starts."""
         path = f"/users/{quote(name, safe='')}/server/progress"
         try:

@@ -1,8 +1,9 @@
 """JupyterHub's configuration: our issuer signs in, our proxy and our spawner run elsewhere, and it gets little power.
 
-Settings are read once; ports come from the supervisor's file and secrets from the home. Nobody is an administrator of
-the hub, not even our administrators: its administrators could make tokens for other people, which our policy forbids.
-Not here: how a notebook server is started (``spawner.py``).
+Settings are read once; addresses come from the supervisor's file or are the cluster's, and secrets from the home or a
+mounted Secret. Nobody is an administrator of the hub, not even our administrators: its administrators could make tokens
+for other people, which our policy forbids. Not here: how a notebook server is started (``spawner.py``,
+``kube_spawner.py``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ REFRESH_AGE = 20
 """Seconds after which the hub asks our issuer again whether a sign-in still holds; a sign-out reaches it by then."""
 NOTEBOOK_CACHE = 20
 """Seconds for which a notebook server believes what the hub said about a visitor; both stay under a minute together."""
+ROUTES_AGE = 20
+"""Seconds between two looks at the proxy's routes on a cluster, where a new proxy starts without any."""
 
 
 def configure(config: Any, settings: Settings, where: Addresses, store: SecretsStore) -> None:
@@ -36,7 +39,10 @@ def configure(config: Any, settings: Settings, where: Addresses, store: SecretsS
     _service(config, store)
     _state(config, settings, store)
     _look(config)
-    config.JupyterHub.spawner_class = "ropewalk_hub.spawner.RopewalkSpawner"
+    if settings.backend == "kube":
+        _cluster(config, settings)
+    else:
+        config.JupyterHub.spawner_class = "ropewalk_hub.spawner.RopewalkSpawner"
     config.Spawner.args = [f"--HubOAuth.cache_max_age={NOTEBOOK_CACHE}"]
 
 
@@ -47,7 +53,7 @@ def _doors(config: Any, settings: Settings, where: Addresses, store: SecretsStor
     config.JupyterHub.subdomain_host = door.origin
     if door.people_host:
         config.JupyterHub.subdomain_hook = lambda name, domain, kind: f"{name}.{door.people}"
-    config.JupyterHub.hub_bind_url = where.hub_url
+    config.JupyterHub.hub_bind_url = f"http://{where.bind}:{where.hub}"
     config.JupyterHub.hub_connect_url = where.hub_url
     # Only on the platform's own host: with the default, the hub would also answer on people's hosts.
     config.JupyterHub.hub_routespec = f"{door.host}/hub/"
@@ -125,6 +131,14 @@ def _state(config: Any, settings: Settings, store: SecretsStore) -> None:
     config.JupyterHub.cleanup_proxy = False
     config.JupyterHub.allow_named_servers = False
     config.JupyterHub.pid_file = ""
+
+
+def _cluster(config: Any, settings: Settings) -> None:
+    """Start pods; and look often whether a proxy that was moved to another node still has its routes."""
+    from ropewalk_hub import kube_spawner  # the cluster's client takes a second to load, which only a cluster needs
+
+    kube_spawner.configure(config, settings)
+    config.JupyterHub.last_activity_interval = ROUTES_AGE
 
 
 def _look(config: Any) -> None:

@@ -12,13 +12,28 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ropewalk_core.settings import read_environment, shown_instead
 
+ARGUMENTS = (
+    "--KernelManager.transport=ipc",  # no kernel listens on a port that other accounts could reach
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.news_url=None",
+    f"--LabApp.app_settings_dir={Path(__file__).with_name('lab')}",  # a link to the dashboard in the top bar
+    "--LabApp.extension_manager=readonly",
+    "--LanguageServerManager.autodetect=False",  # looks for 20 programs at each start
+)
+"""What every notebook server is started with, besides what the hub says."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+"""Variables that say how many threads libraries for numbers use; they count a machine's cores, not one's own."""
+
 
 def main() -> None:
     """Run the server until it is ended."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # else no kernel could be interrupted: they inherit it
     gc.disable()
     with shown_instead("PATH", "/nonexistent"):
         importlib.import_module("jupyterlab.labapp")

@@ -8,6 +8,7 @@ log or what a start waits for, the backend's `Berth` tells. Not here: how a serv
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
@@ -28,6 +29,7 @@ KIND = "notebook"
 _EVERY = 2.0
 _OWNER = re.compile(r"[a-z0-9-]{1,64}")
 _ON_ITS_WAY = (State.WAITING, State.STARTING)
+_EMPTY = ("", "Spawn failed")
 log = logging.getLogger("ropewalk.notebooks")
 
 
@@ -116,7 +118,7 @@ class HubNotebooks:
         _check(owner, name)
         last = self._last(owner)
         model = await self._hub.user(owner)
-        return observed(self._settings, owner, model, last, await _seen(self._berth, owner, model))
+        return observed(self._settings, owner, model, last, await _seen(self._hub, self._berth, owner, model, last))
 
     async def list(self, actor: Actor, owner: str) -> Page[Notebook]:
         """See `Notebooks.list`."""
@@ -190,16 +192,41 @@ class NotebookWatch:
                 continue
             record = self._journal.get(KIND, owner, "")
             last = Notebook(**record.body) if record else None
-            now = observed(self._settings, owner, model, last, await _seen(self._berth, owner, model))
+            now = observed(self._settings, owner, model, last, await _seen(self._hub, self._berth, owner, model, last))
             if last is None and now.status.state is State.STOPPED:
                 continue
             if last is None or _news(last.status, now.status):
                 await self._journal.write(*said(now))
 
 
-async def _seen(berth: Berth, owner: str, model: dict[str, Any] | None) -> Seen | None:
+async def _seen(
+    hub: HubClient, berth: Berth, owner: str, model: dict[str, Any] | None, last: Notebook | None
+) -> Seen | None:
+    """Return what is known of a server that is on its way, or that went without having been stopped."""
     server = (model or {}).get("servers", {}).get("")
-    return await berth.look(owner) if server and server.get("pending") == "spawn" else None
+    before = last.status.state if last else State.STOPPED
+    if server:
+        return await berth.look(owner) if server.get("pending") == "spawn" else None
+    if before not in (*_ON_ITS_WAY, State.RUNNING):
+        return None
+    why = await _failure(hub, owner) if before in _ON_ITS_WAY else None
+    found = None if why else await berth.look(owner)
+    why = why or (found.why if found else None)
+    return Seen(State.FAILED, why) if why else None
+
+
+async def _failure(hub: HubClient, owner: str) -> Why | None:
+    """Return why the hub's last try to start the server failed, in the spawner's words."""
+    try:
+        async with contextlib.aclosing(hub.progress(owner)) as events:
+            async for event in events:
+                if event.get("failed"):
+                    words = str(event.get("message") or "").removeprefix("Spawn failed:").strip()
+                    return Why(cause=words[:1000], code="RW-UNAVAILABLE") if words not in _EMPTY else None
+                return None
+    except RopewalkError:
+        pass
+    return None
 
 
 def _news(last: Status, now: Status) -> bool:
@@ -227,7 +254,7 @@ def observed(
     server = (model or {}).get("servers", {}).get("")
     before = last.status.state if last else State.STOPPED
     state, note, why = _state(server, before)
-    if seen is not None and state is State.STARTING:
+    if seen is not None and (state is State.STARTING or not server):
         state, why = seen.state, seen.why
     elif state is State.FAILED and why and last and last.status.why:
         why = last.status.why

@@ -13,7 +13,6 @@ import asyncio
 import math
 import sys
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from jupyterhub.spawner import Spawner
@@ -29,25 +28,10 @@ from ropewalk_core.placement import Fit, Inventory, Placement, fit, parse_placem
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings
 from ropewalk_devices.inventory import discover
+from ropewalk_hub.not_started import NotStarted
+from ropewalk_hub.notebook_server import ARGUMENTS, THREADS
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
 _POLL = 0.02
-_ARGUMENTS = (
-    "--KernelManager.transport=ipc",  # no kernel listens on a port that other accounts could reach
-    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    "--LabApp.news_url=None",
-    f"--LabApp.app_settings_dir={Path(__file__).with_name('lab')}",  # a link to the dashboard in the top bar
-    "--LabApp.extension_manager=readonly",
-    "--LanguageServerManager.autodetect=False",  # looks for 20 programs at each start
-)
-
-
-class NotStarted(Exception):
-    """Why no server was started, in the words that the hub's page shows."""
-
-    def __init__(self, error: RopewalkError) -> None:
-        super().__init__(str(error))
-        self.jupyterhub_message = f"{error.message} {error.hint}"
 
 
 class RopewalkSpawner(Spawner):  # type: ignore[misc]
@@ -131,7 +115,7 @@ class RopewalkSpawner(Spawner):  # type: ignore[misc]
         argv = sandbox.command(
             settings,
             paths,
-            [*self.cmd, *self.get_args(), *_ARGUMENTS],
+            [*self.cmd, *self.get_args(), *ARGUMENTS],
             inherit=True,
             cwd=folder,
             memory=placement.memory,
@@ -176,7 +160,7 @@ def variables(settings: Settings, account: str, placement: Placement) -> dict[st
         "JUPYTER_RUNTIME_DIR": "/tmp/jupyter" if sandbox.probe().works else f"/tmp/jupyter-{account}",  # noqa: S108
     }
     if placement.cpu:
-        found |= dict.fromkeys(_THREADS, str(math.ceil(placement.cpu)))
+        found |= dict.fromkeys(THREADS, str(math.ceil(placement.cpu)))
     return found
 
 

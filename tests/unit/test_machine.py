@@ -175,7 +175,7 @@ def test_up_says_which_ports_there_are(tmp_path: Path, capsys: pytest.CaptureFix
 def test_jupyterlab_links_to_the_dashboard() -> None:
     """The link is data that JupyterLab reads: what it names must exist in the JupyterLab that is locked."""
     folder = Path(spawner.__file__).with_name("lab")
-    assert f"--LabApp.app_settings_dir={folder}" in spawner._ARGUMENTS
+    assert f"--LabApp.app_settings_dir={folder}" in spawner.ARGUMENTS
     [(plugin, chosen)] = json.loads((folder / "overrides.json").read_text()).items()
     lab = Path(sys.prefix) / "share" / "jupyter" / "lab"
     package, name = plugin.split(":")

@@ -1,0 +1,98 @@
+"""The pod of a notebook: what we add to the one that KubeSpawner draws. Pure.
+
+Not here: sending it (``kube_spawner.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ropewalk_core.kube import volumes
+from ropewalk_core.kube.kinds import Object
+from ropewalk_core.kube.placement import Fragment
+from ropewalk_core.placement import Placement
+from ropewalk_core.settings import Cluster, Settings
+from ropewalk_hub.notebook_server import THREADS
+
+NOTEBOOK = "notebook"
+"""The name of a person's notebook pod and of its container; there is one in each namespace."""
+PORT = 8888
+_WORK = 1000
+_LOOPBACKS = ("localhost", ".localhost")
+_DROPPED: Object = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "privileged": False,
+}
+
+
+def variables(settings: Settings, account: str, placement: Placement) -> dict[str, str]:
+    """Return what a person's notebook must know of the platform; the same names as on one machine."""
+    door, space = settings.door, settings.cluster.namespace
+    found = {
+        "ROPEWALK_API": f"http://proxy.{space}:{door.port}",
+        "ROPEWALK_HOST": f"{door.host}:{door.port}",
+        "ROPEWALK_ACCOUNT": account,
+        "ROPEWALK_PEOPLE": f"{door.scheme}://%s.{door.people}:{door.people_port}",
+        "JUPYTER_RUNTIME_DIR": "/tmp/jupyter",  # noqa: S108 - sockets of kernels, in the container's own /tmp
+    }
+    if door.people.endswith(_LOOPBACKS):  # means the pod itself in there
+        found["ROPEWALK_GATEWAY"] = f"http://gateway.{space}:{door.people_port}"
+    if placement.cpu:
+        found |= dict.fromkeys(THREADS, str(math.ceil(placement.cpu)))
+    return found
+
+
+def finished(pod: Object, account: str, fragment: Fragment, settings: Settings) -> Object:
+    """Return a drawn pod with our placement, files, labels and limits, as every pod of an account has them."""
+    files = volumes.mount(settings)
+    spec = dict(pod["spec"])
+    containers = [_container(one, files.mount, fragment, settings.cluster) for one in spec.get("containers") or ()]
+    spec |= {
+        **fragment.pod,
+        "containers": containers,
+        "volumes": [*(spec.get("volumes") or ()), files.volume],
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsUser": _WORK,
+            "runAsGroup": _WORK,
+            "fsGroup": _WORK,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    if affinity := {**fragment.affinity, **files.affinity}:
+        spec["affinity"] = affinity
+    metadata = dict(pod["metadata"])
+    ours = {f"ropewalk.dev/{key}": value for key, value in _names(account).items()}
+    metadata["labels"] = {**(metadata.get("labels") or {}), **ours, **files.labels}
+    return {**pod, "metadata": metadata, "spec": spec}
+
+
+def _names(account: str) -> dict[str, str]:
+    return {"account": account, "kind": "notebook", "name": NOTEBOOK}
+
+
+def _container(one: Object, mount: Object, fragment: Fragment, cluster: Cluster) -> Object:
+    if one.get("name") != NOTEBOOK:
+        return one
+    probe: dict[str, Any] = {"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 600}
+    return {
+        **one,
+        "resources": resources(fragment, cluster),
+        "volumeMounts": [*(one.get("volumeMounts") or ()), mount],
+        "securityContext": dict(_DROPPED),
+        "startupProbe": probe,  # ready means that it listens, so nobody is sent to a server that is not there yet
+    }
+
+
+def resources(fragment: Fragment, cluster: Cluster) -> dict[str, dict[str, str]]:
+    """Return what was asked for, and what a container gets that did not ask; a quota refuses pods without."""
+    limits = {**cluster.container, **fragment.resources.get("limits", {})}
+    requests = {**cluster.container, **cluster.container_request, **fragment.resources.get("requests", {})}
+    return {"requests": requests, "limits": limits}
