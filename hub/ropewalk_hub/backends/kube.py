@@ -19,6 +19,8 @@ from ropewalk_core.kube.config import find
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import EVENT, POD, Object
 from ropewalk_core.kube.nodes import Site
+from ropewalk_core.kube.services import KubeServices
+from ropewalk_core.kube.storage import KubeStorage
 from ropewalk_core.kube.storage import KubeStorage
 from ropewalk_core.kube.tenancy import Tenant
 from ropewalk_core.kube.tenants import Tenants
@@ -30,11 +32,11 @@ from ropewalk_core.settings import Cluster, Settings
 from ropewalk_core.why import cluster as why_cluster
 from ropewalk_hub.backends import Backend, Ground
 from ropewalk_hub.issuer.accounts import Accounts
+from ropewalk_hub.kube_pod import NOTEBOOK
 from ropewalk_hub.notebooks import Seen
 from ropewalk_hub.secrets_store import Secret
+from ropewalk_hub.secrets_store import Secret
 
-NOTEBOOK = "notebook"
-"""The name of a person's notebook pod and of its container; there is one in each namespace."""
 SITE_AGE = 2.0
 _LOOK = 5.0
 log = logging.getLogger("ropewalk.kube")
@@ -174,7 +176,7 @@ class KubePreparing:
 class KubeTraffic:
     """Functions and services have addresses in the cluster."""
 
-    def __init__(self, functions: Any, services: Any) -> None:
+    def __init__(self, functions: Any, services: KubeServices) -> None:
         self._functions, self._services = functions, services
 
     def functions(self) -> tuple[FunctionRoute, ...]:
@@ -183,7 +185,7 @@ class KubeTraffic:
 
     def services(self) -> tuple[ServiceRoute, ...]:
         """Return where the gateway finds each service."""
-        return () if isinstance(self._services, Absent) else self._services.routes()
+        return self._services.routes()
 
     def gateway_asked(self, cursor: int) -> None:
         """Note that a gateway has everything up to this cursor."""
@@ -220,7 +222,16 @@ def build(ground: Ground) -> Backend:
     sites = Sites(api, cluster, clock)
     intents = Intents(journal, clock)
     berth = KubeBerth(settings, api, clock, space)
-    services: Any = Absent("Services")
+    services = KubeServices(
+        settings=settings,
+        journal=journal,
+        clock=clock,
+        api=api,
+        space=space,
+        site=sites,
+        intents=intents,
+        templates=ground.templates,
+    )
     functions: Any = Absent("Functions")
     workflows: Any = Absent("Workflows")
     key = ground.store.text(Secret.FILE_KEY).encode()
@@ -238,8 +249,12 @@ def build(ground: Ground) -> Backend:
         await storage.close()
         await api.close()
 
+    async def close() -> None:
+        await storage.close()
+        await api.close()
+
     return Backend(
-        services=cast(Services, services),
+        services=services,
         functions=cast(Functions, functions),
         workflows=cast(Workflows, workflows),
         storage=storage,
@@ -248,6 +263,13 @@ def build(ground: Ground) -> Backend:
         berth=berth,
         end_work=end_work,
         apart=lambda: True,
-        tasks=(sites.run, intents.run, KubePreparing(journal, berth).run, storage.run, *(one.run for one in ports)),
+        tasks=(
+            sites.run,
+            intents.run,
+            storage.run,
+            KubePreparing(journal, berth).run,
+            storage.run,
+            *(one.run for one in ports),
+        ),
         close=close,
     )
