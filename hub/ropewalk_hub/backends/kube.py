@@ -21,20 +21,18 @@ from ropewalk_core.kube.kinds import EVENT, POD, Object
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.services import KubeServices
 from ropewalk_core.kube.storage import KubeStorage
-from ropewalk_core.kube.storage import KubeStorage
 from ropewalk_core.kube.tenancy import Tenant
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.kube.volumes import ensure_files
 from ropewalk_core.model import Call, FunctionRoute, LogLine, ServiceRoute, State, Why
 from ropewalk_core.placement import Inventory
-from ropewalk_core.ports import Clock, Functions, Services, Workflows
+from ropewalk_core.ports import Clock, Functions, Workflows
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_core.why import cluster as why_cluster
 from ropewalk_hub.backends import Backend, Ground
 from ropewalk_hub.issuer.accounts import Accounts
 from ropewalk_hub.kube_pod import NOTEBOOK
 from ropewalk_hub.notebooks import Seen
-from ropewalk_hub.secrets_store import Secret
 from ropewalk_hub.secrets_store import Secret
 
 SITE_AGE = 2.0
@@ -244,10 +242,6 @@ def build(ground: Ground) -> Backend:
         for result in await asyncio.gather(*(one.stop_all(account, why) for one in ports), return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
-
-    async def close() -> None:
-        await storage.close()
-        await api.close()
 
     async def close() -> None:
         await storage.close()
