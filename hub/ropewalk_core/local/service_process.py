@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ropewalk_core import beneath, catalog, machine, names, why
+from ropewalk_core import beneath, catalog, machine, why
 from ropewalk_core.catalog import Catalog, Entry
 from ropewalk_core.errors import BadPath, BadValues, NotFound, RopewalkError, StorageFull
 from ropewalk_core.local import accounts, logs, sandbox
@@ -36,12 +36,6 @@ def socket_path(settings: Settings, owner: str, name: str) -> Path:
 def log_path(settings: Settings, owner: str, name: str) -> Path:
     """Return the log of a service."""
     return settings.logs / "services" / owner / f"{name}.log"
-
-
-def address(settings: Settings, owner: str, name: str) -> str:
-    """Return the stable address of a service."""
-    door = settings.door
-    return f"{door.scheme}://{names.service_host(name, owner, door.people)}:{door.people_port}/"
 
 
 def digest(spec: ServiceSpec) -> str:

@@ -23,24 +23,20 @@ from ropewalk_core.journal import Append, Journal, Put, Record, Remove
 from ropewalk_core.local import logs
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.local.service_plan import STEADY, Do, Have, pause_after, plan
-from ropewalk_core.local.service_process import Key, ServiceProcesses, address, log_path, socket_path
+from ropewalk_core.local.service_process import Key, ServiceProcesses, log_path, socket_path
 from ropewalk_core.model import Actor, LogLine, Page, Service, ServiceSpec, State, Status, Why
 from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.ports import Clock
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.reconcile import KeyedQueue
+from ropewalk_core.service_records import KIND, LAST, RESTING, address, found, other_template, service_of
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 
 __all__ = ["KIND", "LAST", "LocalServices", "log_path", "socket_path"]
 
-KIND = "service"
-LAST = "service-last"
-"""Records of this kind hold the values that a person used last with a template, for the form."""
 _PROBE = 0.25
 _LOOK = 60.0
-_RESTING = (State.FAILED, State.STOPPED)
-"""Wanted no more until somebody asks again."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +91,10 @@ class LocalServices:
         """See `Services.apply`."""
         spec = await asyncio.to_thread(self._checked, owner, spec)
         record = self._journal.get(KIND, owner, spec.name)
-        have = _service(record) if record else None
+        have = service_of(record) if record else None
         if have and have.spec.template != spec.template and have.status.state is not State.STOPPING:
-            raise _other_template(have, spec)
-        if have and have.spec == spec and have.status.state not in (*_RESTING, State.STOPPING):
+            raise other_template(have, spec)
+        if have and have.spec == spec and have.status.state not in (*RESTING, State.STOPPING):
             return have
         service = Service(
             owner=owner,
@@ -122,7 +118,7 @@ class LocalServices:
         """See `Services.remove`."""
         while True:
             try:
-                service = await self._show(self._found(owner, name), State.STOPPING)
+                service = await self._show(found(self._journal, owner, name), State.STOPPING)
             except Conflict:  # its state went on meanwhile; it is to go all the same
                 continue
             self._queue.add((owner, name))
@@ -130,20 +126,20 @@ class LocalServices:
 
     async def get(self, actor: Actor, owner: str, name: str) -> Service:
         """See `Services.get`."""
-        return _service(self._found(owner, name))
+        return service_of(found(self._journal, owner, name))
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Service]:
         """See `Services.list`."""
         limit = max(1, min(limit, 500))
         records = self._journal.page(KIND, owner, after=after, limit=limit + 1)
-        items = tuple(_service(one) for one in records[:limit])
+        items = tuple(service_of(one) for one in records[:limit])
         return Page(items=items, next=items[-1].spec.name if len(records) > limit else "")
 
     async def logs(
         self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False
     ) -> AsyncIterator[LogLine]:
         """See `Services.logs`."""
-        self._found(owner, name)
+        found(self._journal, owner, name)
         path = log_path(self._settings, owner, name)
         async for line in logs.follow(path, after=after, follow=follow, ended=lambda: self._gone(owner, name)):
             yield line
@@ -159,7 +155,7 @@ class LocalServices:
         """End every process of an account's services; what was asked for stays, and can be launched again."""
         for name in [one.name for one in self._journal.page(KIND, owner, limit=100_000)]:
             while (record := self._journal.get(KIND, owner, name)) is not None:
-                if _service(record).status.state in (*_RESTING, State.STOPPING):
+                if service_of(record).status.state in (*RESTING, State.STOPPING):
                     break
                 with contextlib.suppress(Conflict):  # it changed meanwhile: look again
                     await self._show(record, State.STOPPED, why)
@@ -179,7 +175,7 @@ class LocalServices:
         """Do the next act about one service; return when to look again."""
         living = await asyncio.to_thread(self._machine.living, key)
         record = self._journal.get(KIND, *key)
-        service = _service(record) if record else None
+        service = service_of(record) if record else None
         have = self._have(key, service, living)
         do = plan(service.status.state if service else None, have, self._patience(service))
         if do is Do.END:
@@ -231,7 +227,7 @@ class LocalServices:
         return _PROBE
 
     async def _end(self, key: Key, service: Service | None, have: Have) -> float:
-        if have.current and service and service.status.state not in (State.STOPPING, *_RESTING):
+        if have.current and service and service.status.state not in (State.STOPPING, *RESTING):
             self._failed(key, _slow(key[1], self._patience(service)))
         self._remember(key, running=None, ready_at=None)
         await asyncio.to_thread(self._machine.end, key)
@@ -241,7 +237,7 @@ class LocalServices:
         """Forget a service that was asked to go and has no process any more; not one that was asked for again."""
         if record:
             status = Status(state=State.STOPPED, since=self._clock.wall())
-            body = _service(record).model_copy(update={"status": status}).model_dump(mode="json")
+            body = service_of(record).model_copy(update={"status": status}).model_dump(mode="json")
             removal = Remove(KIND, *key, expect=record.version)
             await self._journal.write(removal, Append(KIND, *key, "removed", body))
         await asyncio.to_thread(self._machine.forget, key)
@@ -304,7 +300,7 @@ class LocalServices:
 
     async def _show(self, record: Record, state: State, cause: Why | None = None) -> Service:
         """Record a new state and tell those who watch; the same state again is not written."""
-        service = _service(record)
+        service = service_of(record)
         if service.status.state is state and service.status.why == cause:
             return service
         status = Status(state=state, since=self._clock.wall(), why=cause)
@@ -316,15 +312,9 @@ class LocalServices:
         )
         return service
 
-    def _found(self, owner: str, name: str) -> Record:
-        record = self._journal.get(KIND, owner, name)
-        if record is None:
-            raise NotFound.named("services", f"There is no service '{name[:60]}'.", field="name")
-        return record
-
     def _gone(self, owner: str, name: str) -> bool:
         record = self._journal.get(KIND, owner, name)
-        return record is None or _service(record).status.state in _RESTING
+        return record is None or service_of(record).status.state in RESTING
 
     def _remember(self, key: Key, **changes: Any) -> _Seen:
         self._seen[key] = replace(self._seen.get(key, _Seen()), **changes)
@@ -341,20 +331,8 @@ class LocalServices:
         return (service.spec.placement.memory or 0) if service else 0
 
 
-def _other_template(have: Service, spec: ServiceSpec) -> Conflict:
-    return Conflict(
-        f"The service '{spec.name}' is of the template '{have.spec.template}', not '{spec.template}'.",
-        field="template",
-        hint=f"Choose another name, or stop and remove it first: `ropewalk services remove {spec.name}`.",
-    )
-
-
 def _slow(name: str, patience: float) -> RopewalkError:
     return TimedOut(
         f"The service '{name}' did not answer within {patience:g} seconds of its start.",
         hint="Look at its log for the last lines, then launch it again.",
     )
-
-
-def _service(record: Record) -> Service:
-    return Service.model_validate(record.body)

@@ -1,0 +1,432 @@
+"""Services on a cluster: a Helm release per service in its account's namespace, installed as the tenant itself.
+
+The cluster is the truth of what is: after a wish was carried out, what happens to its Deployment is watched, recorded
+and respected, also what kubectl or Helm in other hands did. A wish is kept by `Intents` until the API server has it.
+Helm runs with a short-lived token of the namespace's account ``releases``, so that nothing a chart says can do more
+than the tenant may. What reaches a service is the gateway, and the account's own pods: the namespace's network
+policies keep everybody else out, as the unix socket does on one machine. Not here: what a chart may hold
+(``charts.py``), traffic (the gateway). Rejected: applying the rendered objects ourselves, which ``helm list`` and
+``helm uninstall`` would not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from ropewalk_core import names, why
+from ropewalk_core.catalog import Catalog, Entry
+from ropewalk_core.errors import Conflict, NotFound, RopewalkError, Unavailable
+from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
+from ropewalk_core.kube import charts, logs
+from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.helm import Helm, Reach
+from ropewalk_core.kube.intents import Intent, Intents
+from ropewalk_core.kube.kinds import DEPLOYMENT, EVENT, POD, SERVICE_ACCOUNT, Kind, Object
+from ropewalk_core.kube.nodes import Site
+from ropewalk_core.kube.placement import Fragment, place
+from ropewalk_core.kube.service_state import judge, newest
+from ropewalk_core.kube.service_values import KIND_LABEL as ALL
+from ropewalk_core.kube.service_values import WISH, labels_of, name_in, release_of, rules_of, values_of
+from ropewalk_core.kube.tenancy import RELEASES, namespace_of
+from ropewalk_core.kube.transient import passes
+from ropewalk_core.kube.view import Happened
+from ropewalk_core.kube.volumes import ensure_files, mount
+from ropewalk_core.model import Actor, LogLine, Page, Service, ServiceRoute, ServiceSpec, State, Status, Why
+from ropewalk_core.ports import Clock
+from ropewalk_core.reconcile import KeyedQueue
+from ropewalk_core.service_records import KIND, LAST, RESTING, address, found, other_template, service_of
+from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import Tasks
+
+Key = tuple[str, str]
+WHAT = "service"
+SEEN = "service-seen"
+"""Records of this kind hold which object a service is, and at which change of it by us."""
+GONE = Why(cause="It was removed with kubectl or another tool.", next="Launch it again if you still need it.")
+CHANGED = "It was changed with kubectl or another tool."
+_TOKEN_LIFE = 600  # the shortest that the API server gives
+_AGAIN = 3.0
+_APPLY, _REMOVE, _STOP = "apply", "remove", "stop"
+
+
+class KubeServices:
+    """The `Services` port with Helm releases; `run` watches them, `Intents.run` carries out what the port accepts.
+
+    Parameters
+    ----------
+    settings, journal, clock
+        The installation, its journal, time.
+    api
+        The API server, with the platform's rights.
+    space
+        Gives an account's namespace, made if it lacks and checked to be that account's.
+    site
+        Says what the cluster has.
+    intents
+        Keeps and carries out what is accepted.
+    templates
+        The catalogue.
+    helm
+        Runs Helm; made from the settings when omitted.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        journal: Journal,
+        clock: Clock,
+        api: Api,
+        space: Callable[[str], Awaitable[str]],
+        site: Callable[[], Awaitable[Site]],
+        intents: Intents,
+        templates: Catalog,
+        helm: Helm | None = None,
+    ) -> None:
+        self._settings, self._journal, self._clock, self._api = settings, journal, clock, api
+        self._ask_space, self._site, self._intents, self._templates = space, site, intents, templates
+        self._helm = helm or Helm(settings.run)
+        self._files = mount(settings)
+        self._spaces: dict[str, str] = {}
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._tasks = Tasks()
+        self._queue: KeyedQueue[Key] = KeyedQueue(self._look, clock)
+        self._watches = False
+        intents.carried_by(WHAT, self._carry, self._refused)
+
+    # The port
+
+    async def apply(self, actor: Actor, owner: str, spec: ServiceSpec, *, key: str = "") -> Service:
+        """See `Services.apply`."""
+        spec = await self._checked(owner, spec)
+        record = self._journal.get(KIND, owner, spec.name)
+        have = service_of(record) if record else None
+        if have and have.spec.template != spec.template and have.status.state is not State.STOPPING:
+            raise other_template(have, spec)
+        if have and have.spec == spec and have.status.state not in (*RESTING, State.STOPPING):
+            return have
+        service = self._wanted(owner, spec, created=have.created if have else None)
+        body = service.model_dump(mode="json")
+        await self._journal.write(
+            Put(KIND, owner, spec.name, body, expect=None if record else 0),
+            Put(LAST, owner, spec.template, spec.values),
+            Append(KIND, owner, spec.name, "asked", body),
+            self._intents.asked(WHAT, owner, spec.name, {"do": _APPLY, "id": names.new_id("wish")}),
+        )
+        self._intents.hurry(WHAT, owner, spec.name)
+        self._follow(owner)
+        return service
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Service:
+        """See `Services.remove`."""
+        return await self._end(owner, name, State.STOPPING, None, _REMOVE)
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Service:
+        """See `Services.get`."""
+        return service_of(found(self._journal, owner, name))
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Service]:
+        """See `Services.list`."""
+        limit = max(1, min(limit, 500))
+        records = self._journal.page(KIND, owner, after=after, limit=limit + 1)
+        items = tuple(service_of(one) for one in records[:limit])
+        return Page(items=items, next=items[-1].spec.name if len(records) > limit else "")
+
+    async def logs(
+        self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Services.logs`. Lines of a pod that took another's place follow those of the other one."""
+        found(self._journal, owner, name)
+        namespace, read, done = await self._space(owner), 0, set[str]()
+        while True:
+            pod = newest(await self._pods(namespace, owner, name))
+            if pod is not None and pod["metadata"]["uid"] not in done:
+                done.add(pod["metadata"]["uid"])
+                before, main = read, str(pod["spec"]["containers"][0]["name"])
+                lines = logs.read(
+                    self._api,
+                    self._clock,
+                    namespace,
+                    pod["metadata"]["name"],
+                    container=main,
+                    after=max(0, after - before),
+                    follow=follow,
+                )
+                with contextlib.suppress(NotFound, *(() if follow else (Unavailable,))):  # it went, or did not come yet
+                    async for line in lines:
+                        read = before + line.offset
+                        yield line.model_copy(update={"offset": read})
+            if not follow or self._gone(owner, name):
+                return
+            await self._clock.sleep(1.0)
+
+    async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Service, int]]:
+        """See `Services.watch`."""
+        async for event in self._journal.follow(KIND, after=after, owner=owner):
+            yield Service.model_validate(event.body), event.cursor
+
+    # For the platform
+
+    def routes(self) -> tuple[ServiceRoute, ...]:
+        """Return where the gateway finds each service."""
+        return tuple(
+            ServiceRoute(
+                owner=one.owner,
+                name=one.name,
+                socket="",
+                url=f"http://{release_of(one.name)}.{self._known_space(one.owner)}.svc:{charts.PORT}",
+                state=service_of(one).status.state,
+            )
+            for one in self._journal.page(KIND, limit=100_000)
+        )
+
+    async def stop_all(self, owner: str, cause: Why) -> None:
+        """End everything of an account's services; what was asked for stays, and can be launched again."""
+        for record in self._journal.page(KIND, owner, limit=100_000):
+            if service_of(record).status.state not in (State.STOPPED, State.STOPPING):
+                with contextlib.suppress(NotFound):
+                    await self._end(owner, record.name, State.STOPPED, cause, _STOP)
+
+    async def run(self) -> None:
+        """Watch what belongs to services, and record it, for ever."""
+        await asyncio.to_thread(self._helm.clear)
+        self._watches = True
+        for record in self._journal.page(KIND, limit=1_000_000):
+            self._follow(record.owner)
+            self._queue.add((record.owner, record.name))
+        try:
+            await self._queue.run()
+        finally:
+            self._watches = False
+            self._following.clear()
+            await self._tasks.end()
+
+    # What was accepted
+
+    async def _carry(self, intent: Intent) -> Iterable[Operation]:
+        key = (intent.owner, intent.name)
+        record = self._journal.get(KIND, *key)
+        try:
+            if intent.wish["do"] != _APPLY:
+                return await self._take_away(key, record, forget=intent.wish["do"] == _REMOVE)
+            return await self._install(key, record, str(intent.wish["id"])) if record else ()
+        except RopewalkError as error:
+            if passes(error) and record is not None and intent.wish["do"] == _APPLY:
+                await self._show(key, State.WAITING, why.from_error(error))
+            raise
+        finally:
+            self._queue.add(key, after=0.1)
+
+    def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
+        record = self._journal.get(KIND, intent.owner, intent.name)
+        return self._say(record, State.FAILED, why.from_error(error)) if record else ()
+
+    async def _install(self, key: Key, record: Record, wish: str) -> Iterable[Operation]:
+        service, release = service_of(record), release_of(key[1])
+        namespace = await self._space(key[0])
+        reach = await self._reach(namespace)
+        there = await self._deployment(namespace, key[1])
+        if _wish_of(there) != wish or await self._helm.state(reach, release) != "deployed":
+            if service.status.state is State.ASKED:
+                await self._show(key, State.STARTING, None)
+            entry = self._templates.get(service.spec.template)
+            if there is not None and _label(there, "app.kubernetes.io/name") not in ("", entry.template.name):
+                await self._helm.uninstall(reach, release)  # what it selects its pods by can never change
+            await ensure_files(self._api, namespace, self._settings)
+            fragment = place(service.spec.placement, await self._site())
+            values, objects = await self._rendered(service, entry, fragment, namespace, wish)
+            await self._helm.install(reach, entry.folder, release, objects, values)
+            there = await self._deployment(namespace, key[1])
+        now = self._journal.get(KIND, *key) or record
+        if there is None:  # somebody was quicker than we could look
+            return self._say(now, State.STOPPED, GONE, note=GONE.cause)
+        return (*self._say(now, State.STARTING, None, only=True), Put(SEEN, *key, _mark(there)))
+
+    async def _take_away(self, key: Key, record: Record | None, *, forget: bool) -> Iterable[Operation]:
+        await self._helm.uninstall(await self._reach(await self._space(key[0])), release_of(key[1]))
+        if not forget or record is None:
+            return (Remove(SEEN, *key),)
+        status = Status(state=State.STOPPED, since=self._clock.wall())
+        body = service_of(record).model_copy(update={"status": status}).model_dump(mode="json")
+        return Remove(KIND, *key), Remove(SEEN, *key), Append(KIND, *key, "removed", body)
+
+    async def _rendered(
+        self, service: Service, entry: Entry, fragment: Fragment, namespace: str, wish: str
+    ) -> tuple[dict[str, Any], Sequence[Object]]:
+        """Return the whole values of a service and the objects that its chart becomes; refuse what may not run."""
+        cluster = self._settings.cluster
+        values = values_of(service, entry, fragment, self._files, cluster, wish)
+        rules = rules_of(service, fragment, self._files, cluster, namespace)
+        objects = await self._helm.render(entry.folder, rules.release, namespace, values)
+        return values, charts.check(entry.template.name, objects, rules)
+
+    async def _reach(self, namespace: str) -> Reach:
+        body = {"spec": {"expirationSeconds": _TOKEN_LIFE}}
+        made = await self._api.create(SERVICE_ACCOUNT, body, namespace=namespace, name=RELEASES, sub="token")
+        return Reach(self._api.access, str(made["status"]["token"]), namespace)
+
+    # What is seen
+
+    def _follow(self, owner: str) -> None:
+        """Watch an account's namespace from now on, unless that is done already."""
+        if self._watches and owner not in self._following:
+            self._following[owner] = self._tasks.start(self._watch_space(owner))
+
+    async def _watch_space(self, owner: str) -> None:
+        failures = 0
+        while True:
+            try:
+                namespace = await self._space(owner)
+                break
+            except RopewalkError:
+                failures += 1
+                await self._clock.sleep(min(30.0, 2.0**failures))
+        async with asyncio.TaskGroup() as group:
+            for kind in (DEPLOYMENT, POD):
+                group.create_task(self._watch_kind(owner, namespace, kind))
+
+    async def _watch_kind(self, owner: str, namespace: str, kind: Kind) -> None:
+        async with contextlib.aclosing(self._api.watch(kind, namespace, labels=ALL)) as changes:
+            async for change in changes:
+                if change.happened is Happened.SYNCED:  # what went while nobody looked is not told by name
+                    for record in self._journal.page(KIND, owner, limit=100_000):
+                        self._queue.add((owner, record.name))
+                elif name := name_in(change.object["metadata"].get("labels") or {}):
+                    self._queue.add((owner, name))
+
+    async def _look(self, key: Key) -> float | None:
+        """Record what a service has become; return when to look again."""
+        record, mark = self._journal.get(KIND, *key), self._journal.get(SEEN, *key)
+        if record is None:
+            self._unfollow(key[0])
+            return None
+        if self._intents.open(WHAT, *key):  # whoever carries it out asks to look again
+            return None
+        if mark is None:
+            return None
+        namespace = await self._space(key[0])
+        deployment = await self._deployment(namespace, key[1])
+        if deployment is None:
+            await self._record(key, record, mark, State.STOPPED, GONE, Remove(SEEN, *key), note=GONE.cause)
+            return None
+        pods = await self._pods(namespace, *key)
+        state, cause = judge(key[1], deployment, pods)
+        if state not in (State.RUNNING, State.STOPPED) and (pod := newest(pods)) is not None:
+            about = {"involvedObject.uid": str(pod["metadata"]["uid"])}
+            events = _by_time((await self._api.list(EVENT, namespace, fields=about)).items)
+            state, cause = judge(key[1], deployment, pods, events)
+        note = CHANGED if _mark(deployment) != mark.body else ""
+        await self._record(key, record, mark, state, cause, note=note)
+        return None if state is State.RUNNING else _AGAIN
+
+    async def _record(
+        self, key: Key, record: Record, mark: Record, state: State, cause: Why | None, *more: Operation, note: str = ""
+    ) -> None:
+        """Write what was seen, unless something was asked or recorded since the look began."""
+        if self._intents.open(WHAT, *key) or self._journal.get(SEEN, *key) != mark:
+            return
+        told = [*self._say(record, state, cause, note=note, only=True), *more]
+        if told:
+            with contextlib.suppress(Conflict):
+                await self._journal.write(*told)
+
+    def _unfollow(self, owner: str) -> None:
+        if not self._journal.page(KIND, owner, limit=1) and (task := self._following.pop(owner, None)):
+            task.cancel()
+
+    async def _deployment(self, namespace: str, name: str) -> Object | None:
+        try:
+            there = await self._api.get(DEPLOYMENT, release_of(name), namespace)
+        except NotFound:
+            return None
+        return None if there["metadata"].get("deletionTimestamp") else there
+
+    async def _pods(self, namespace: str, owner: str, name: str) -> tuple[Object, ...]:
+        return (await self._api.list(POD, namespace, labels=labels_of(owner, name))).items
+
+    # Helpers
+
+    async def _checked(self, owner: str, spec: ServiceSpec) -> ServiceSpec:
+        """Return the spec with defaults, or refuse it while nothing has happened."""
+        names.check_name(spec.name)
+        names.check_pair(spec.name, owner)
+        entry = self._templates.get(spec.template)
+        spec = spec.model_copy(update={"values": self._templates.check(spec.template, spec.values)})
+        fragment = place(spec.placement, await self._site())
+        await self._rendered(self._wanted(owner, spec), entry, fragment, self._known_space(owner), "looked-at")
+        return spec
+
+    def _wanted(self, owner: str, spec: ServiceSpec, *, created: float | None = None) -> Service:
+        return Service(
+            owner=owner,
+            spec=spec,
+            status=Status(state=State.ASKED, since=self._clock.wall()),
+            address=address(self._settings, owner, spec.name),
+            created=created or self._clock.wall(),
+        )
+
+    async def _space(self, owner: str) -> str:
+        self._spaces[owner] = await self._ask_space(owner)
+        return self._spaces[owner]
+
+    def _known_space(self, owner: str) -> str:
+        return self._spaces.get(owner) or namespace_of(owner, self._settings.cluster)
+
+    async def _end(self, owner: str, name: str, state: State, cause: Why | None, do: str) -> Service:
+        while True:
+            record = found(self._journal, owner, name)
+            intent = self._intents.asked(WHAT, owner, name, {"do": do})
+            with contextlib.suppress(Conflict):  # its state went on meanwhile; it is to end all the same
+                await self._journal.write(*self._say(record, state, cause), intent)
+                self._intents.hurry(WHAT, owner, name)
+                return service_of(found(self._journal, owner, name))
+
+    async def _show(self, key: Key, state: State, cause: Why | None) -> None:
+        record = self._journal.get(KIND, *key)
+        told = self._say(record, state, cause, only=True) if record else ()
+        if told:
+            with contextlib.suppress(Conflict):
+                await self._journal.write(*told)
+
+    def _say(
+        self, record: Record, state: State, cause: Why | None, *, note: str = "", only: bool = False
+    ) -> tuple[Operation, ...]:
+        """Return what records a state and tells those who watch; nothing for the same state again with ``only``."""
+        service = service_of(record)
+        have = service.status
+        if only and (have.state, have.why, have.note) == (state, cause, note):
+            return ()
+        status = Status(state=state, since=self._clock.wall(), why=cause, note=note)
+        body = service.model_copy(update={"status": status}).model_dump(mode="json")
+        return (
+            Put(KIND, record.owner, record.name, body, expect=record.version),
+            Append(KIND, record.owner, record.name, state.value, body),
+        )
+
+    def _gone(self, owner: str, name: str) -> bool:
+        record = self._journal.get(KIND, owner, name)
+        return record is None or service_of(record).status.state in RESTING
+
+
+def _mark(deployment: Object) -> dict[str, Any]:
+    """Return what tells this object, as it is wanted now, from another one and from another wish for it."""
+    metadata = deployment["metadata"]
+    return {"uid": metadata["uid"], "generation": metadata.get("generation", 0)}
+
+
+def _wish_of(deployment: Object | None) -> str:
+    if deployment is None:
+        return ""
+    metadata = deployment["spec"]["template"]["metadata"]
+    return str((metadata.get("annotations") or {}).get(WISH) or "")
+
+
+def _label(one: Object, key: str) -> str:
+    return str((one["metadata"].get("labels") or {}).get(key) or "")
+
+
+def _by_time(events: Iterable[Object]) -> list[Object]:
+    return sorted(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))
