@@ -330,6 +330,7 @@ class ServiceRoute(Noun):
     name: str
     socket: str
     state: State
+    url: str = Field(default="", description="Where it is on a cluster; empty for a socket of this machine")
 
 
 class Snapshot(Noun):

@@ -16,7 +16,10 @@ from aiohttp import WSMsgType, web
 from ropewalk_core.model import ServiceRoute, State
 from ropewalk_hub.gateway.__main__ import listeners, serve
 from tests.function_rig import Rig, scratch_home
+from tests.ports import free_port
 
+BOTH = pytest.mark.parametrize("stage", ["socket", "address"], indirect=True)
+"""Where a service is: behind a socket of this machine, or at an address as on a cluster."""
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
 
 
@@ -66,19 +69,26 @@ class Stage(Rig):
     """A rig with a service and no host."""
 
     socket: Path
+    url = ""
 
-    async def serve_service(self) -> web.AppRunner:
+    async def serve_service(self, way: str) -> web.AppRunner:
         self.socket = self.settings.run / "service-test.sock"
         application = web.Application(client_max_size=2**30)
         application.router.add_route("*", "/{path:.*}", _echo)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.UnixSite(runner, str(self.socket)).start()
+        if way == "socket":
+            await web.UnixSite(runner, str(self.socket)).start()
+        else:
+            port = free_port()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            self.url = f"http://127.0.0.1:{port}"
         self.show(State.RUNNING)
         return runner
 
     def show(self, state: State, socket: Path | None = None) -> None:
-        self.services = (ServiceRoute(owner="ada", name="web", socket=str(socket or self.socket), state=state),)
+        socket, url = (socket, "") if socket else ("" if self.url else self.socket, self.url)
+        self.services = (ServiceRoute(owner="ada", name="web", socket=str(socket), state=state, url=url),)
         self.cursor += 1
 
     async def sign_in(self, account: str = "ada", label: str = "web--ada") -> dict[str, str]:
@@ -92,11 +102,11 @@ class Stage(Rig):
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     with scratch_home() as home:
         stage = Stage(home)
         async with stage.platform():
-            runner = await stage.serve_service()
+            runner = await stage.serve_service(getattr(request, "param", "socket"))
             stage._gateway = asyncio.create_task(serve(stage.settings, listeners(stage.settings), stage._stop))
             await stage._until(stage._gateway_answers)
             await stage.settled()
@@ -119,6 +129,7 @@ async def test_only_its_owner_passes(stage: Stage) -> None:
     assert (await stage.request("GET", "web--ada", headers=bearer)).status_code == 401
 
 
+@BOTH
 async def test_the_service_sees_who_asks_and_no_credential(stage: Stage) -> None:
     cookie = await stage.sign_in()
     headers = {
@@ -143,6 +154,7 @@ async def test_the_service_sees_who_asks_and_no_credential(stage: Stage) -> None
     assert not {"strict-transport-security", "x-hop"} & set(answer.headers)
 
 
+@BOTH
 async def test_bodies_stream_both_ways(stage: Stage) -> None:
     cookie = await stage.sign_in()
     origin = {"Origin": f"http://{stage.host_of('web--ada')}"}
@@ -158,6 +170,7 @@ async def test_bodies_stream_both_ways(stage: Stage) -> None:
     assert times[-1] - times[0] > 0.2  # they came one by one
 
 
+@BOTH
 async def test_half_an_answer_is_not_taken_as_whole(stage: Stage) -> None:
     import httpx
 
@@ -188,6 +201,7 @@ async def _socket(stage: Stage, client: aiohttp.ClientSession, cookie: dict[str,
     )
 
 
+@BOTH
 async def test_websockets_pass_and_end_with_the_sign_in(stage: Stage) -> None:
     cookie = await stage.sign_in()
     async with aiohttp.ClientSession() as client:
@@ -225,6 +239,7 @@ async def test_an_answer_that_streams_ends_with_the_sign_in(stage: Stage) -> Non
                 await answer.content.read()
 
 
+@BOTH
 async def test_a_packed_body_arrives_whole_and_as_one_request(stage: Stage) -> None:
     cookie = await stage.sign_in()
     headers = cookie | {"Origin": f"http://{stage.host_of('web--ada')}", "Content-Encoding": "gzip"}
@@ -254,6 +269,11 @@ async def test_a_service_that_is_not_there_says_so(stage: Stage) -> None:
     await stage.settled()
     answer = await stage.request("GET", "web--ada", headers=cookie)
     assert answer.status_code == 503 and answer.headers["retry-after"]
+    stage.url = f"http://127.0.0.1:{free_port()}"
+    stage.show(State.RUNNING)
+    await stage.settled()
+    page = await stage.request("GET", "web--ada", headers=cookie | PAGE)
+    assert page.status_code == 503 and "is starting" in page.text
     stage.show(State.RUNNING, stage.settings.home / "accounts" / "ada" / "service.sock")
     await stage.settled()
     assert (await stage.request("GET", "web--ada", headers=cookie)).status_code == 503

@@ -9,6 +9,7 @@ import asyncio
 import logging
 
 from aiohttp import web
+from aiohttp.abc import AbstractResolver
 
 from ropewalk_core.errors import (
     BadInput,
@@ -35,6 +36,7 @@ from ropewalk_hub.gateway.tokens import Caller, Verifier
 from ropewalk_hub.lasting import lasting
 
 log = logging.getLogger("ropewalk.gateway")
+READY = "/_ropewalk/ready"
 _STARTING = frozenset({State.ASKED, State.WAITING, State.STARTING})
 
 
@@ -47,9 +49,13 @@ class Gateway:
         The home's settings.
     host
         Starts workers; made from the settings when omitted.
+    resolver
+        Leads names of a cluster; the machine's own when omitted.
     """
 
-    def __init__(self, settings: Settings, host: HostClient | None = None) -> None:
+    def __init__(
+        self, settings: Settings, host: HostClient | None = None, *, resolver: AbstractResolver | None = None
+    ) -> None:
         self.settings = settings
         self.host = host or HostClient(settings.run / "host.sock")
         self.directory = Directory(settings)
@@ -58,7 +64,7 @@ class Gateway:
         self.pools = Pools(settings, self.directory, self.host)
         self.records = Records(self.directory)
         self.functions = Functions(self.directory, self.pools, self.records)
-        self.services = Services(settings, self.sessions)
+        self.services = Services(settings, self.sessions, resolver)
         self._tasks: list[asyncio.Task[None]] = []
 
     def application(self) -> web.Application:
@@ -71,6 +77,8 @@ class Gateway:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, whatever happens."""
         try:
+            if request.path == READY:
+                return self._ready()
             host = self._host(request)
             if request.path == CALLBACK:
                 return await self.sessions.from_door(request)
@@ -79,6 +87,10 @@ class Gateway:
             return await self._service(request, host)
         except RopewalkError as error:
             return self._refuse(request, error)
+
+    def _ready(self) -> web.Response:
+        """Tell a kubelet whether calls can be answered; that is the same for every host, and no secret."""
+        return web.Response(status=200 if self.directory.known else 503, headers={"Cache-Control": "no-store"})
 
     def _host(self, request: web.Request) -> PeopleHost:
         host = parse_host(request.host, self.settings.door.people)

@@ -1,7 +1,7 @@
-"""HTTP and websockets between a signed-in browser and a service's unix socket.
+"""HTTP and websockets between a signed-in browser and a service: its unix socket here, its address on a cluster.
 
 Bodies stream both ways. The service sees who asks in headers that only we can set, and never a credential of the
-platform. Not here: who may open it (``app``), starting services (``local/services.py``). Rejected: routing services
+platform. Not here: who may open it (``app``), starting services (the backends). Rejected: routing services
 through configurable-http-proxy, which asks nobody who they are.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import WSMsgType, web
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -55,11 +56,14 @@ class Services:
         The door, and where sockets lie.
     sessions
         Says when a browser's sign-in has ended.
+    resolver
+        Leads names of a cluster; the machine's own when omitted.
     """
 
-    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+    def __init__(self, settings: Settings, sessions: Sessions, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings
         self._sessions = sessions
+        self._resolver = resolver
 
     async def forward(self, request: web.Request, route: ServiceRoute, caller: Caller) -> web.StreamResponse:
         """Pass one request, or one websocket, to the service.
@@ -69,12 +73,10 @@ class Services:
         Unavailable
             If the service does not listen, or ended before it answered.
         """
-        socket = Path(route.socket)
-        if socket.parent != self._settings.run:  # an account could have put anything in the place of any other
-            raise Unavailable(f"The service '{route.name}' has no socket of the platform's.")
+        address = _address(request, route)
         headers = self._request_headers(request, caller)
         async with aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(path=str(socket), force_close=True),
+            connector=self._connector(route),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -82,20 +84,33 @@ class Services:
         ) as upstream:
             try:
                 if _is_websocket(request):
-                    return await self._websocket(request, upstream, headers, caller)
-                return await self._http(request, upstream, headers, caller)
+                    return await self._websocket(request, address, upstream, headers, caller)
+                return await self._http(request, address, upstream, headers, caller)
             except aiohttp.ClientConnectorError as error:
                 raise Unavailable(f"The service '{route.name}' does not listen yet.") from error
             except aiohttp.ClientError as error:
                 raise Unavailable(f"The service '{route.name}' ended before it answered.") from error
 
+    def _connector(self, route: ServiceRoute) -> aiohttp.BaseConnector:
+        if route.url:
+            return aiohttp.TCPConnector(resolver=self._resolver, force_close=True)
+        socket = Path(route.socket)
+        if socket.parent != self._settings.run:  # an account could have put anything in the place of any other
+            raise Unavailable(f"The service '{route.name}' has no socket of the platform's.")
+        return aiohttp.UnixConnector(path=str(socket), force_close=True)
+
     async def _http(
-        self, request: web.Request, upstream: aiohttp.ClientSession, headers: CIMultiDict[str], caller: Caller
+        self,
+        request: web.Request,
+        address: URL,
+        upstream: aiohttp.ClientSession,
+        headers: CIMultiDict[str],
+        caller: Caller,
     ) -> web.StreamResponse:
         body = request.content if request.body_exists else None
         async with upstream.request(
             request.method,
-            _address(request),
+            address,
             headers=headers,
             data=body,
             allow_redirects=False,
@@ -118,13 +133,18 @@ class Services:
             return response
 
     async def _websocket(
-        self, request: web.Request, upstream: aiohttp.ClientSession, headers: CIMultiDict[str], caller: Caller
+        self,
+        request: web.Request,
+        address: URL,
+        upstream: aiohttp.ClientSession,
+        headers: CIMultiDict[str],
+        caller: Caller,
     ) -> web.StreamResponse:
         protocols = _protocols(request)
         for name in [name for name in headers if name.lower().startswith("sec-websocket-")]:
             headers.popall(name, None)
         async with upstream.ws_connect(
-            _address(request), protocols=protocols, headers=headers, max_msg_size=_LARGEST_MESSAGE, autoping=False
+            address, protocols=protocols, headers=headers, max_msg_size=_LARGEST_MESSAGE, autoping=False
         ) as behind:
             front = web.WebSocketResponse(
                 protocols=[behind.protocol] if behind.protocol else (), max_msg_size=_LARGEST_MESSAGE, autoping=False
@@ -170,8 +190,9 @@ class Services:
         return headers
 
 
-def _address(request: web.Request) -> URL:
-    return URL(f"http://{request.host}{request.raw_path}", encoded=True)
+def _address(request: web.Request, route: ServiceRoute) -> URL:
+    """Return where the request goes; the browser's own Host header goes with it, as programs compare it with Origin."""
+    return URL(f"{route.url.rstrip('/') or f'http://{request.host}'}{request.raw_path}", encoded=True)
 
 
 def _is_websocket(request: web.Request) -> bool:
