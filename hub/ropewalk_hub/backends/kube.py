@@ -262,7 +262,6 @@ def build(ground: Ground) -> Backend:
             intents.run,
             storage.run,
             KubePreparing(journal, berth).run,
-            storage.run,
             *(one.run for one in ports),
         ),
         close=close,
