@@ -23,6 +23,7 @@ H = TypeVar("H")
 
 FIRST_WAIT = 0.005
 LONGEST_WAIT = 300.0
+LATEST_AGAIN = 1.0  # after a failure during which it was asked for again: what it failed at may have passed meanwhile
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class KeyedQueue(Generic[K]):
     def add(self, key: K, *, after: float = 0.0) -> None:
         """Ask for a key to be handled ``after`` some seconds; asking again merges, and the earlier time wins.
 
-        A key that is being handled is handled once more afterwards, because what is wanted may have changed meanwhile.
+        A key that is being handled is handled once more afterwards, because what is wanted may have changed meanwhile;
+        if it failed, within `LATEST_AGAIN` seconds.
         """
         due = self._clock.steady() + after
         entry = self._entries.get(key)
@@ -189,7 +191,7 @@ class KeyedQueue(Generic[K]):
             self._free.release()
         entry.running = False
         if entry.again:
-            entry.again, again = False, again if entry.failures else 0.0
+            entry.again, again = False, min(again or 0.0, LATEST_AGAIN) if entry.failures else 0.0
         if again is None:
             del self._entries[key]
             if not self._entries:

@@ -8,7 +8,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk_core.reconcile import Act, KeyedQueue, plan, wait_after
+from ropewalk_core.reconcile import LATEST_AGAIN, Act, KeyedQueue, plan, wait_after
 from ropewalk_core.testing import SimulatedClock
 
 things = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 2))
@@ -94,6 +94,26 @@ async def test_a_failing_key_waits_longer_each_time_and_others_go_on() -> None:
     assert [round(pause, 4) for pause in pauses] == [0.005, 0.01, 0.02, 0.04, 0.08]
     assert good == ["good"]
     assert queue.failures("bad") == (0, "")
+
+
+async def test_what_was_asked_for_while_it_failed_is_not_left_to_a_long_wait() -> None:
+    clock = SimulatedClock()
+    at: list[float] = []
+
+    async def handle(key: str) -> None:
+        at.append(clock.steady())
+        if len(at) < 20:
+            raise OSError("not yet")
+        if len(at) == 20:
+            queue.add(key)  # what it waited for came, and this try had looked before
+            raise OSError("not yet")
+
+    queue = KeyedQueue[str](handle, clock)
+    queue.add("a")
+    async with running(queue):
+        await queue.idle()
+    assert at[-2] - at[-3] > 60.0
+    assert at[-1] - at[-2] == LATEST_AGAIN
 
 
 async def test_a_handler_may_ask_to_look_again() -> None:

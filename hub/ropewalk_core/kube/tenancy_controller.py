@@ -38,6 +38,7 @@ from ropewalk_core.settings import Settings
 
 MANAGER = "ropewalk-tenancy"
 LOOK_AGAIN = 600.0
+_GOING = 2.0  # while a namespace is being removed, which may take minutes and is no failure; its end is seen at once
 _REST = 0.3  # after a change: what it stirs up is looked at once, and nobody who undoes it is fought at full speed
 _KINDS: Mapping[str, Kind] = {one.name: one for one in (NAMESPACE, *KINDS)}
 Key = tuple[str, str]  # kind and name
@@ -163,7 +164,11 @@ class TenancyController:
             changed = await self.bring(tenant)
             state, why = ("gone" if tenant.gone else "ready"), ""
         except RopewalkError as error:
-            if not isinstance(error, NameTaken | BadInput) or "status" in error.details:  # it may pass, or be mended
+            theirs = "status" in error.details  # the API server's, not ours
+            if isinstance(error, Conflict) and not isinstance(error, NameTaken) and not theirs:
+                await self._answer(asked, "waiting", error.message)
+                return _GOING
+            if not isinstance(error, NameTaken | BadInput) or theirs:  # it may pass, or be mended
                 await self._answer(asked, "waiting", error.message)
                 raise
             state, why = "refused", error.message
