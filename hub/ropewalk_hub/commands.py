@@ -46,7 +46,9 @@ def register(subparsers: Subparsers) -> None:
     down = _command(subparsers, "down", "stop the platform and everything it runs", _down, "ropewalk down")
     del down
     _command(subparsers, "status", "say what runs, and where", _status, "ropewalk status --json")
-    _command(subparsers, "doctor", "check this machine and say what to do", _doctor, "ropewalk doctor")
+    look = _command(subparsers, "doctor", "check this machine and say what to do", _doctor, "ropewalk doctor")
+    look.add_argument("--cluster", action="store_true", help="check the Kubernetes cluster of the settings instead")
+    look.add_argument("--kubeconfig", type=Path, metavar="FILE", help="how to reach it, outside a pod of the platform")
 
 
 def _command(subparsers: Subparsers, name: str, text: str, run: Any, example: str) -> argparse.ArgumentParser:
@@ -208,8 +210,11 @@ def format_mib(size: int) -> str:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    check_system()
-    lines = asyncio.run(doctor.examine(settings_module.load(arguments.home)))
+    if arguments.cluster:
+        lines = _cluster_lines(arguments)
+    else:
+        check_system()
+        lines = asyncio.run(doctor.examine(settings_module.load(arguments.home)))
     bad = [one for one in lines if one["state"] == "problem"]
     if arguments.json:
         echo(json.dumps(lines, indent=2))
@@ -217,6 +222,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
         echo("\n".join(doctor.written(one) for one in lines))
         echo("\nEverything is fine." if not bad else f"\n{len(bad)} to look at.")
     return 1 if bad else 0
+
+
+def _cluster_lines(arguments: argparse.Namespace) -> list[doctor.Line]:
+    from ropewalk_hub import cluster_doctor  # only who asks for a cluster waits for its client to load
+    from ropewalk_hub.platform import SystemClock
+
+    settings = settings_module.load(arguments.home, cluster_kubeconfig=arguments.kubeconfig)
+    return asyncio.run(cluster_doctor.examine(settings, SystemClock()))
 
 
 def _say(arguments: argparse.Namespace, facts: dict[str, Any], text: str) -> None:

@@ -50,20 +50,20 @@ def _examined(check: Callable[[Settings], Line], settings: Settings) -> Line:
     try:
         return check(settings)
     except RopewalkError as error:
-        return _problem(check.__name__.strip("_"), error.message, error.hint)
+        return problem(check.__name__.strip("_"), error.message, error.hint)
     except OSError as error:
         hint = f"Look whether you may read it: ls -ld {error.filename or settings.home}"
-        return _problem(check.__name__.strip("_"), f"cannot be checked: {error.strerror}", hint)
+        return problem(check.__name__.strip("_"), f"cannot be checked: {error.strerror}", hint)
 
 
 def _system(settings: Settings) -> Line:
     name = os.uname()
-    return _ok("system", f"{name.sysname} {name.release} {name.machine}, {os.cpu_count()} cores")
+    return ok("system", f"{name.sysname} {name.release} {name.machine}, {os.cpu_count()} cores")
 
 
 def _python(settings: Settings) -> Line:
     version = ".".join(map(str, sys.version_info[:3]))
-    return _ok("python", f"{version} in {sys.prefix}")
+    return ok("python", f"{version} in {sys.prefix}")
 
 
 def _base(settings: Settings) -> Line:
@@ -71,52 +71,52 @@ def _base(settings: Settings) -> Line:
     done = run([str(base / "bin" / "python"), "-c", "import ropewalk, ipykernel, hera"], timeout=60)
     if done.code:
         why = (done.err.strip().splitlines() or ["it does not run"])[-1]
-        return _problem(
+        return problem(
             "environment", f"The base of people's environments, {base}, is broken: {why}", "Run `make setup`."
         )
-    return _ok("environment", f"{base}, {len(environments.pins(base))} packages pinned for Ropewalk")
+    return ok("environment", f"{base}, {len(environments.pins(base))} packages pinned for Ropewalk")
 
 
 def _sandbox(settings: Settings) -> Line:
     report = sandbox.probe()
     if report.works:
-        return _ok("sandbox", f"{report.bwrap} works")
+        return ok("sandbox", f"{report.bwrap} works")
     hint = "Install bubblewrap (Debian: apt-get install bubblewrap). If the kernel forbids user namespaces, ask for: "
     hint += "sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0. "
-    return _problem("sandbox", f"No sandbox works: {report.why}.", f"{hint}Until then only one account is let in.")
+    return problem("sandbox", f"No sandbox works: {report.why}.", f"{hint}Until then only one account is let in.")
 
 
 def _accounts(settings: Settings) -> Line:
     if os.geteuid() == 0:
-        return _ok("accounts", f"each has a numeric user of its own, from {settings.accounts.first_uid}")
-    return _note("accounts", "all share your user; the sandbox alone keeps them apart", "")
+        return ok("accounts", f"each has a numeric user of its own, from {settings.accounts.first_uid}")
+    return note("accounts", "all share your user; the sandbox alone keeps them apart", "")
 
 
 def _node(settings: Settings) -> Line:
     folder = node.find()
     if folder is None:
-        return _problem("node", f"Node.js {node.OLDEST} or newer is missing.", "Run `make setup`.")
-    return _ok("node", f"{folder / 'node'} {node.version(folder / 'node')}")
+        return problem("node", f"Node.js {node.OLDEST} or newer is missing.", "Run `make setup`.")
+    return ok("node", f"{folder / 'node'} {node.version(folder / 'node')}")
 
 
 def _proxy(settings: Settings) -> Line:
-    return _ok("proxy", str(json.loads((node.proxy_script() / "package.json").read_text())["version"]))
+    return ok("proxy", str(json.loads((node.proxy_script() / "package.json").read_text())["version"]))
 
 
 def _home(settings: Settings) -> Line:
     home.check_length(settings.home)
     if not settings.home.exists():
-        return _note("home", f"{settings.home} is not there yet", "`ropewalk up` makes it.")
+        return note("home", f"{settings.home} is not there yet", "`ropewalk up` makes it.")
     home.prepare(settings)
     held = home.holder(settings.home)
-    return _ok("home", f"{settings.home}" + (f", held by process {held.get('pid')}" if held else ", free"))
+    return ok("home", f"{settings.home}" + (f", held by process {held.get('pid')}" if held else ", free"))
 
 
 def _disk(settings: Settings) -> Line:
     folder = next(one for one in (settings.home, *settings.home.parents) if one.exists())
     free = shutil.disk_usage(folder).free
     text = f"{free / 2**30:.1f} GiB free at {folder}"
-    return _ok("disk", text) if free > _ROOM else _problem("disk", text, "Make room, or choose another --home.")
+    return ok("disk", text) if free > _ROOM else problem("disk", text, "Make room, or choose another --home.")
 
 
 def _secrets(settings: Settings) -> Line:
@@ -127,28 +127,26 @@ def _secrets(settings: Settings) -> Line:
     ]
     if open_ones:
         names = ", ".join(str(one) for one in open_ones)
-        return _problem("secrets", f"Others may read {names}.", f"Run: chmod go= {' '.join(map(str, open_ones))}")
-    return _ok("secrets", f"{settings.secrets} is yours alone")
+        return problem("secrets", f"Others may read {names}.", f"Run: chmod go= {' '.join(map(str, open_ones))}")
+    return ok("secrets", f"{settings.secrets} is yours alone")
 
 
 def _ports(settings: Settings) -> Line:
     door = settings.door
     if home.holder(settings.home) is not None:
-        return _ok("ports", "held by the running platform")
+        return ok("ports", "held by the running platform")
     sockets.listen(settings).close()
-    return _ok("ports", f"{door.port} and {door.people_port} are free")
+    return ok("ports", f"{door.port} and {door.people_port} are free")
 
 
 def _clock(settings: Settings) -> Line:
     now = time.time()
     if now < _EPOCH:
-        return _problem("clock", f"The clock says {time.ctime(now)}.", "Set the clock; sign-in depends on it.")
+        return problem("clock", f"The clock says {time.ctime(now)}.", "Set the clock; sign-in depends on it.")
     newest = settings.home / "journal.db"
     if newest.exists() and newest.stat().st_mtime > now + 60:
-        return _problem(
-            "clock", "The clock is behind what was written before.", "Set the clock; sign-in depends on it."
-        )
-    return _ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+        return problem("clock", "The clock is behind what was written before.", "Set the clock; sign-in depends on it.")
+    return ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
 
 
 def _browser(settings: Settings) -> Line:
@@ -156,17 +154,20 @@ def _browser(settings: Settings) -> Line:
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
     )
     if found is None:
-        return _note("browser", "no Chromium here; only `make tour` needs one", "Debian: apt-get install chromium")
-    return _ok("browser", str(Path(found)))
+        return note("browser", "no Chromium here; only `make tour` needs one", "Debian: apt-get install chromium")
+    return ok("browser", str(Path(found)))
 
 
-def _ok(check: str, text: str) -> Line:
+def ok(check: str, text: str) -> Line:
+    """Return the line of a check that found nothing wrong."""
     return {"check": check, "state": "ok", "text": text, "hint": ""}
 
 
-def _note(check: str, text: str, hint: str) -> Line:
+def note(check: str, text: str, hint: str) -> Line:
+    """Return the line of a check that found something worth knowing."""
     return {"check": check, "state": "note", "text": text, "hint": hint}
 
 
-def _problem(check: str, text: str, hint: str) -> Line:
+def problem(check: str, text: str, hint: str) -> Line:
+    """Return the line of a check that found something wrong, with the next step."""
     return {"check": check, "state": "problem", "text": text, "hint": hint}

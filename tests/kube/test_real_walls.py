@@ -112,10 +112,10 @@ async def street(at: Layout) -> AsyncIterator[Street]:
         one.pod("ada-database", ada),
         one.pod("ada-step", ada, **{"workflows.argoproj.io/workflow": "run"}),
         one.pod("bob", bob),
-        one.pod("gateway", cluster.namespace, **part, **{"app.kubernetes.io/component": "gateway"}),
+        one.pod("gateway", cluster.namespace, **part, **{"app.kubernetes.io/component": "platform"}),
         one.pod("hub", cluster.namespace, **part, **{"app.kubernetes.io/component": "hub"}),
         one.pod("unnamed", cluster.namespace),
-        one.pod("impostor", scene.namespace, **part, **{"app.kubernetes.io/component": "gateway"}),
+        one.pod("impostor", scene.namespace, **part, **{"app.kubernetes.io/component": "platform"}),
     )
     yield one
     policy_enforcer.off(inside)
