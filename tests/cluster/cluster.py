@@ -32,7 +32,7 @@ from tests.cluster.inside import Inside, alive, environment, started_at
 from tests.cluster.kube import Kube, deployed, wait
 from tests.cluster.layout import API_PORT, CONTROL, PROFILES, REGISTRY_PORT, ROOT, ClusterError, Layout, nodes, say
 
-_PACKAGES = {
+PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
     f"{node.PLUGINS}/ptp": "containernetworking-plugins",
@@ -246,7 +246,7 @@ def check(profile: str, layout: Layout) -> None:
         raise ClusterError(f"there is no profile {profile}; take one of {', '.join(PROFILES)}")
     if os.geteuid() != 0:
         raise ClusterError("the test cluster needs to be the superuser: it makes namespaces and mounts")
-    missing = lacking(_PACKAGES)
+    missing = lacking(PACKAGES)
     if missing:
         raise ClusterError(
             f"missing from this machine: {', '.join(missing)}. On Debian: apt-get install --no-install-recommends "

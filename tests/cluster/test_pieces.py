@@ -16,9 +16,10 @@ from tests.cluster import builder as builder_module
 from tests.cluster import layout as layout_module
 from tests.cluster import leftovers, policy_enforcer, volumes
 from tests.cluster.builder import PROGRAMS, Builder, lacking, parts
+from tests.cluster.cluster import PACKAGES
 from tests.cluster.images import Image, layer
 from tests.cluster.inside import started_at
-from tests.cluster.layout import TOOLS, ClusterError, Layout
+from tests.cluster.layout import ROOT, TOOLS, ClusterError, Layout
 from tests.cluster.policy_enforcer import Pod
 
 
@@ -70,6 +71,11 @@ def test_a_profile_is_the_core_and_more() -> None:
 def test_what_lacks_is_named(tmp_path: Path) -> None:
     wanted = {"sh": "dash", "no-such-command": "something", str(tmp_path / "no"): "files"}
     assert lacking(wanted) == ["files", "something"]
+
+
+def test_ci_installs_every_package_that_the_cluster_asks_for() -> None:
+    text = (ROOT / ".ci" / "run").read_text()
+    assert [one for one in PACKAGES.values() if not re.search(rf"\b{one}\b", text)] == []
 
 
 def test_the_same_files_make_the_same_layer(tmp_path: Path) -> None:
