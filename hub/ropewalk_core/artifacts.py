@@ -7,11 +7,12 @@ it again, because a person can write into their own folder.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -155,3 +156,10 @@ def _chunks(content: bytes | BinaryIO | Iterable[bytes]) -> Iterator[bytes]:
             yield chunk
     else:
         yield from content
+
+
+async def streamed(file: BinaryIO) -> AsyncIterator[bytes]:
+    """Yield an open file's content and close it."""
+    with file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk

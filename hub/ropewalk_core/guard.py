@@ -236,6 +236,11 @@ class GuardedWorkflows:
         """See `Workflows.watch`."""
         return _watched(check(actor, "watch", "run", owner), self._inner.watch(actor, owner, run=run, after=after))
 
+    async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
+        """See `Workflows.artifact`."""
+        check(actor, "logs", "run", owner)  # content, of which policy gives outlines to nobody
+        return await self._inner.artifact(actor, owner, run, digest)
+
 
 class GuardedIdentity:
     """`Identity` behind policy."""

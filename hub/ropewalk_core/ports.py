@@ -144,6 +144,9 @@ class Workflows(Protocol):
     def watch(self, actor: Actor, owner: str, *, run: str = "", after: int = 0) -> AsyncIterator[tuple[Run, int]]:
         """Yield each change after the cursor, of one run or of all."""
 
+    async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
+        """Return the content of a file that a step of the run wrote, checked against its digest."""
+
 
 class Identity(Protocol):
     """Accounts, and tokens for them. One implementation, our issuer, on every backend."""

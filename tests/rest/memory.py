@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import NotFound, UserCodeFailed
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.model import (
@@ -97,6 +98,7 @@ class MemoryFunctions(Memory):
 class MemoryWorkflows(Memory):
     kind, model = "run", Run
     artifacts: tuple[Artifact, ...] = ()
+    store: ArtifactStore
 
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         name = f"run-{key[:20].lower()}" if key.isalnum() else new_id("run")
@@ -108,6 +110,12 @@ class MemoryWorkflows(Memory):
         return found
 
     retry = cancel
+
+    async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
+        if all(one.digest != digest for one in self.artifacts):
+            raise NotFound("There is no such artifact in this run.", field="digest")
+        self.store.verify(digest)
+        return streamed(self.store.open(digest))
 
     def logs(self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False) -> Any:
         return self.lines(after)

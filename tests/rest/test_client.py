@@ -72,7 +72,8 @@ async def test_functions(client_of: Make) -> None:
 
 async def test_runs(client_of: Make, platform: Platform) -> None:
     paths = AccountPaths(platform.settings.home, "ada")
-    digest, size = ArtifactStore(paths.artifacts, anchor=paths.root).put(b"model")
+    MemoryWorkflows.store = store = ArtifactStore(paths.artifacts, anchor=paths.root)
+    digest, size = store.put(b"model")
     MemoryWorkflows.artifacts = (Artifact(name="model.bin", digest=digest, size=size),)
     ada = client_of()
     spec = RunSpec(name="train", manifest={})

@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk_runtime import bundle, values
-from ropewalk_runtime.exec import MEMORY_EXIT
+from ropewalk_runtime.exec import MEMORY_EXIT, enter
 
 MOUNT = Path("/ropewalk")
+FACTS = "ropewalk-facts.json"
 _LONGEST_TEXT = 256 * 1024
+_LONGEST_FACT = 4096
 
 
 @dataclass(frozen=True)
@@ -258,14 +260,18 @@ def _mounted(mount: Path) -> dict[str, Any]:
             arguments[path.name] = {"list": [{"file": str(one)} for one in parts]}
         else:
             arguments[path.name] = {"file": str(path)}
-    store = str(mount / "store")
-    return {"bundle": str(mount / "bundle"), "arguments": arguments, "store": store, "wants": called["wants"]}
+    inputs = {"bundle": str(mount / "bundle"), "arguments": arguments, "store": str(mount / "store")}
+    return {**inputs, "wants": called["wants"], "folder": called.get("folder", "")}
 
 
 def in_image(mount: Path = MOUNT) -> int:
-    """Run a step from mounted files, and leave its outputs where the manifest says they are."""
-    write_whole(mount / "inputs.json", json.dumps(_mounted(mount)))
-    code = main(mount)
+    """Run a step from mounted files, and leave its outputs where the manifest says they are.
+
+    Beside them lie the facts that an engine on one machine would read itself: digests, sizes, the traceback.
+    """
+    inputs = _mounted(mount)
+    write_whole(mount / "inputs.json", json.dumps(inputs))
+    code = main(mount, enter(inputs["folder"]) if inputs["folder"] else "")
     outputs = json.loads((mount / "outputs.json").read_text(encoding="utf-8"))
     target = mount / "outputs"
     target.mkdir(exist_ok=True)
@@ -273,9 +279,22 @@ def in_image(mount: Path = MOUNT) -> int:
         shutil.copyfile(mount / "store" / facts["digest"][:2] / facts["digest"], target / name)
     for name, text in outputs.get("parameters", {}).items():
         (target / f"{name}.json").write_text(text, encoding="utf-8")
+    (target / FACTS).write_text(json.dumps(_facts(outputs)), encoding="utf-8")
     if not outputs["ok"]:
         print(outputs.get("traceback") or outputs["error"], file=sys.stderr)  # noqa: T201 - the container's log
     return code
+
+
+def _facts(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of the outputs; short, because a cluster keeps the facts of all steps in one object."""
+    artifacts = {
+        name: {key: one for key, one in facts.items() if key != "json" or len(one) <= _LONGEST_FACT}
+        for name, facts in outputs.get("artifacts", {}).items()
+    }
+    told = {key: outputs[key] for key in ("ok", "problem", "peak_memory") if key in outputs}
+    told |= {"error": outputs["error"][:_LONGEST_FACT]} if outputs.get("error") else {}
+    told |= {"traceback": outputs["traceback"][-4 * _LONGEST_FACT :]} if outputs.get("traceback") else {}
+    return {**told, "artifacts": artifacts}
 
 
 if __name__ == "__main__":

@@ -97,6 +97,10 @@ def digest_of(spec: RunSpec, environment: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _nothing() -> Operations:
+    return []
+
+
 class Accepted:
     """The half of the `Workflows` port that reads and writes nothing but the journal.
 
@@ -198,7 +202,7 @@ class Accepted:
 
     # Asking for an end, or for more
 
-    async def _stopping(self, owner: str, run: str, cause: str, also: Callable[[], Operations] = lambda: []) -> bool:
+    async def _stopping(self, owner: str, run: str, cause: str, also: Callable[[], Operations] = _nothing) -> bool:
         """Note that the run is to end, with what the backend adds; say whether that is news."""
         async with self._records.lock(f"{owner}/{run}"):
             record = self._records.run(owner, run)
@@ -214,7 +218,7 @@ class Accepted:
             )
             return True
 
-    async def _again(self, owner: str, run: str, also: Callable[[], Operations] = lambda: []) -> bool:
+    async def _again(self, owner: str, run: str, also: Callable[[], Operations] = _nothing) -> bool:
         """Note that failed steps are to run again, with what the backend adds; say whether that is news.
 
         Raises

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from ropewalk_core import beneath
+from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import NotFound
 from ropewalk_core.journal import Journal
 from ropewalk_core.local.layout import AccountPaths
@@ -103,6 +104,16 @@ class LocalWorkflows(Accepted):
         paths = AccountPaths(self._settings.home, owner)
         async for line in follow_log(paths, run, step, attempt, after=after, follow=follow):
             yield line
+
+    async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
+        """See `Workflows.artifact`."""
+        found = await self.get(actor, owner, run)
+        if not any(one.digest == digest for step in found.steps for one in step.artifacts):
+            raise NotFound("There is no such artifact in this run.", field="digest")
+        paths = AccountPaths(self._settings.home, owner)
+        store = ArtifactStore(paths.artifacts, anchor=paths.root)
+        await asyncio.to_thread(store.verify, digest)
+        return streamed(await asyncio.to_thread(store.open, digest))
 
     async def cancel_all(self, owner: str, cause: str) -> None:
         """Stop every run of an account that has not ended."""

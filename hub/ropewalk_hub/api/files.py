@@ -11,11 +11,11 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
+from ropewalk_core.artifacts import streamed
 from ropewalk_core.errors import BadInput, Unauthenticated
 from ropewalk_core.model import Actor, FileEntry, Page, Usage
 from ropewalk_core.signed import read_signed
 from ropewalk_hub.api.common import After, ApiRoute, Its, Limit, UploadRoute, download, problems
-from ropewalk_hub.api.runs import chunks
 from ropewalk_hub.secrets_store import Secret, SecretsStore
 from ropewalk_hub.security import Public, Signed
 
@@ -61,7 +61,7 @@ async def get_file(
     """Return a folder's entries by name, or a file's content."""
     if path == "" or path.endswith("/"):
         return await its.storage.list(actor, owner, path, after=after, limit=limit)
-    return download(chunks(await its.storage.open(actor, owner, path)), path.rsplit("/", 1)[-1])
+    return download(streamed(await its.storage.open(actor, owner, path)), path.rsplit("/", 1)[-1])
 
 
 @uploads.put("/files/{owner}/{path:path}", operation_id="write_file", responses=problems(404, 413, 422, 507))
@@ -94,4 +94,4 @@ async def open_signed(its: Its, token: str) -> StreamingResponse:
     if account is None or account.state != "active":
         raise Unauthenticated("This address is not valid any more.", hint="Ask for a fresh one.")
     file = await its.storage.open(Actor(account=owner, audience="signed-file"), owner, path)
-    return download(chunks(file), path.rsplit("/", 1)[-1])
+    return download(streamed(file), path.rsplit("/", 1)[-1])

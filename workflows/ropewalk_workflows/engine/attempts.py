@@ -99,23 +99,23 @@ def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended
         problem = str(said.get("problem") or "RW-USER-CODE")
         hint = ""
         if problem == "RW-OUT-OF-MEMORY":
-            return _memory(settings, state, node, peak, _text(said.get("traceback")))
+            return _memory(settings, state, node, peak, text_told(said.get("traceback")))
         return Outcome(
             False,
-            error=_text(said.get("error"))[:4000] or "It failed.",
+            error=text_told(said.get("error"))[:4000] or "It failed.",
             problem=_sound(problem[:100]),
-            traceback=_text(said.get("traceback")),
+            traceback=text_told(said.get("traceback")),
             hint=hint,
             peak=peak,
         )
-    return Outcome(True, parameters=_parameters(said), artifacts=_artifacts(said), peak=peak)
+    return Outcome(True, parameters=_parameters(said), artifacts=artifacts_told(said), peak=peak)
 
 
 def _killed(
     settings: Settings, state: RunState, node: Node, ended: StepExit, peak: int, said: dict[str, Any]
 ) -> Outcome:
     if ended.reason == "memory":
-        return _memory(settings, state, node, peak, _text(said.get("traceback")))
+        return _memory(settings, state, node, peak, text_told(said.get("traceback")))
     if ended.reason == "time":
         limit = node.template.active_deadline_seconds or node.template.timeout if node.template else None
         error = f"It took longer than its limit of {duration(limit or '0'):g} seconds and was ended."
@@ -252,7 +252,8 @@ def _read(paths: AccountPaths, path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _text(value: Any) -> str:
+def text_told(value: Any) -> str:
+    """Return the end of a text that a sandbox told; nothing for anything else."""
     return _sound(value[-_LARGEST_TEXT:]) if isinstance(value, str) else ""
 
 
@@ -271,7 +272,7 @@ def _parameters(said: Mapping[str, Any]) -> dict[str, str]:
     return {_sound(key): _sound(one) for key, one in pairs if isinstance(one, str)}
 
 
-def _artifacts(said: Mapping[str, Any]) -> dict[str, Reference]:
+def artifacts_told(said: Mapping[str, Any]) -> dict[str, Reference]:
     """Keep of each artifact only the known facts in the known types: this came from a sandbox."""
     found = said.get("artifacts")
     kept: dict[str, Reference] = {}

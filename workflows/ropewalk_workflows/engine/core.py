@@ -339,7 +339,8 @@ class _Step:
         assert parent is not None and call is not None
         if node.ended:
             return
-        if self.state.stopping or parent.doomed or not calls.wanted(parent, call):
+        over = (self.state.stopping or parent.doomed) and node.id not in self.state.begun
+        if over or not calls.wanted(parent, call):
             self._finish(node, "Omitted", note="stopped" if self.state.stopping else "")
             return
         node.since = self.now

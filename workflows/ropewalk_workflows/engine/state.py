@@ -239,6 +239,8 @@ class RunState:
     cause: str = ""
     running: int = 0
     changed: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
+    """What another engine began, by identifier: that is not left out here, however soon something else failed."""
     held: list[str] = field(default_factory=list)
     """Leaves that wait because the workflow's own parallelism is used up."""
 

@@ -1,0 +1,166 @@
+"""Brings what was accepted to the API server: a Workflow is created at most once, stopped, and made to go on.
+
+Each of the three may be carried out twice after a kill and then changes nothing: a name is taken once, an order has a
+number that the Workflow carries. What becomes of the run is seen by ``observer``; here only what can never be is
+written down. Not here: which wish is open (``kube.intents``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import Awaitable, Callable
+
+from ropewalk_core import why
+from ropewalk_core.errors import Conflict, NameTaken, NotFound, RopewalkError
+from ropewalk_core.journal import Append, Operation, Put, Remove
+from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.intents import Intent, Intents
+from ropewalk_core.kube.kinds import POD, WORKFLOW, Object
+from ropewalk_core.kube.nodes import Site
+from ropewalk_core.model import Run, RunSpec, State, Status, Step, Why
+from ropewalk_core.ports import Clock
+from ropewalk_core.settings import Settings
+from ropewalk_workflows.accepted import Operations
+from ropewalk_workflows.argo.nodes import generation
+from ropewalk_workflows.argo.render import AnyImage, Where, workflow
+from ropewalk_workflows.argo.retrying import retried
+from ropewalk_workflows.manifest import read
+from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
+
+WHAT = "run"
+CREATE, STOP, RETRY = "create", "stop", "retry"
+_NODE, _OF_RUN = "workflows.argoproj.io/node-id", "workflows.argoproj.io/workflow"
+_PATIENCE, _BETWEEN = 20.0, 0.1
+
+
+class Carrier:
+    """Carries out the open wishes about runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        records: Records,
+        clock: Clock,
+        api: Api,
+        space: Callable[[str], Awaitable[str]],
+        site: Callable[[], Awaitable[Site]],
+        intents: Intents,
+    ) -> None:
+        self._settings, self._records, self._journal = settings, records, records.journal
+        self._clock, self._api, self._space, self._site, self._intents = clock, api, space, site, intents
+        intents.carried_by(WHAT, self._carry, self._refused)
+
+    def wish(self, owner: str, run: str, what: str) -> Put:
+        """Return the operation that keeps a wish about a run."""
+        return self._intents.asked(WHAT, owner, run, {"do": what})
+
+    def open(self, owner: str, run: str) -> bool:
+        """Whether the cluster may not know yet what is wanted of a run."""
+        return self._intents.open(WHAT, owner, run)
+
+    def hurry(self, owner: str, run: str) -> None:
+        """Carry out what is wanted of a run now."""
+        self._intents.hurry(WHAT, owner, run)
+
+    async def _carry(self, intent: Intent) -> Operations:
+        owner, run, what = intent.owner, intent.name, str(intent.wish.get("do"))
+        async with self._records.lock(f"{owner}/{run}"):
+            record = self._journal.get(RUN, owner, run)
+            if record is None or Run.model_validate(record.body["run"]).status.state.terminal:
+                return []
+            space = await self._space(owner)
+            if what == CREATE and not record.body["cancel"]:
+                await self._create(owner, run, space, int(record.body["generation"]))
+                await self._journal.write(Put(RUN, owner, run, {**record.body, "made": True}))
+            elif what == RETRY and not record.body["cancel"]:
+                await self._retry(run, space, int(record.body["generation"]))
+            elif not await self._stop(run, space) and not record.body.get("made"):
+                never = Status(state=State.STOPPED, note="stopped")
+                await self._journal.write(*over(self._records, owner, run, never, self._clock.wall()))
+        return []
+
+    async def _create(self, owner: str, run: str, space: str, number: int) -> None:
+        kept = self._journal.get(SPEC, owner, run)
+        if kept is None:
+            raise NotFound("What this run is to do is not in the journal any more.", field="run")
+        spec = RunSpec.model_validate(kept.body)
+        site = await self._site()
+        body = await asyncio.to_thread(self._rendered, spec, Where(owner, run, space, number), site)
+        with contextlib.suppress(NameTaken):  # an earlier try came through
+            await self._api.create(WORKFLOW, body)
+
+    def _rendered(self, spec: RunSpec, where: Where, site: Site) -> Object:
+        manifest = read(spec.manifest, AnyImage())
+        return workflow(spec, manifest, where, self._settings, site)
+
+    async def _stop(self, run: str, space: str) -> bool:
+        """Ask Argo to end a workflow; say whether it is there."""
+        try:
+            await self._api.patch(WORKFLOW, run, {"spec": {"shutdown": "Terminate"}}, namespace=space)
+        except NotFound:
+            return False
+        return True
+
+    async def _retry(self, run: str, space: str, number: int) -> None:
+        end = self._clock.steady() + _PATIENCE
+        while True:
+            there = await self._api.get(WORKFLOW, run, space)
+            if generation(there) >= number:
+                return
+            patch, nodes = retried(there, number, _now(self._clock.wall()))
+            await self._without_pods(run, space, set(nodes))
+            try:
+                await self._api.patch(WORKFLOW, run, patch, namespace=space)
+            except Conflict:  # Argo wrote meanwhile
+                if self._clock.steady() > end:
+                    raise
+                await self._clock.sleep(_BETWEEN)
+            else:
+                return
+
+    async def _without_pods(self, run: str, space: str, nodes: set[str]) -> None:
+        """Remove the pods of nodes, and wait until they are gone: Argo takes one that is there for the new one."""
+        end = self._clock.steady() + _PATIENCE
+        while True:
+            pods = (await self._api.list(POD, space, labels={_OF_RUN: run})).items
+            mine = [one for one in pods if (one["metadata"].get("annotations") or {}).get(_NODE) in nodes]
+            if not mine or self._clock.steady() > end:
+                return
+            for one in mine:
+                await self._api.delete(POD, one["metadata"]["name"], space, uid=one["metadata"]["uid"], grace=0)
+            await self._clock.sleep(_BETWEEN)
+
+    def _refused(self, intent: Intent, error: RopewalkError) -> list[Operation]:
+        """Return the end of a run of which the cluster will hear nothing."""
+        status = Status(state=State.FAILED, why=why.from_error(error))
+        return over(self._records, intent.owner, intent.name, status, self._clock.wall())
+
+
+def over(records: Records, owner: str, run: str, status: Status, now: float) -> Operations:
+    """Return the operations that end a run, and with it every step that has not ended."""
+    record = records.journal.get(RUN, owner, run)
+    if record is None:
+        return []
+    found = Run.model_validate(record.body["run"])
+    if found.status.state.terminal:
+        return []
+    found = found.model_copy(update={"status": status, "ended": now})
+    operations: Operations = [
+        Put(RUN, owner, run, {**record.body, "run": dump(found)}),
+        Remove(OPEN, owner, run),
+    ]
+    ended: list[Step] = []
+    for one in records.steps(owner, run):
+        step = Step.model_validate(one.body["step"])
+        if not step.status.state.terminal:
+            stopped = Status(state=State.STOPPED, since=now, note="stopped", why=Why(cause="The run has ended."))
+            ended.append(step.model_copy(update={"status": stopped, "ended": now}))
+            operations.append(Put(STEP, owner, one.name, {**one.body, "step": dump(ended[-1])}))
+    told = found.model_copy(update={"steps": tuple(ended)})
+    return [*operations, Append(RUN, owner, run, status.state.value, dump(told))]
+
+
+def _now(wall: float) -> str:
+    return datetime.datetime.fromtimestamp(wall, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,186 @@
+"""The Workflow that Argo gets: of the work what a person's manifest says, of everything else what the platform says.
+
+Only fields that our own engine knows are taken over; accounts, rights, volumes, images, places and how long things are
+kept are ours. Pure. Not here: sending it (``backend``). Rejected: sending a person's manifest as it came with a few
+fields replaced; one that nobody thought of would be theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ropewalk_core import names as core_names
+from ropewalk_core.kube.buckets import CONFIG_KEY, CONFIG_NAME
+from ropewalk_core.kube.kinds import WORKFLOW, Object
+from ropewalk_core.kube.nodes import Site
+from ropewalk_core.kube.placement import Fragment, place
+from ropewalk_core.kube.tenancy import ACCOUNT, REPORTS, WORK
+from ropewalk_core.kube.volumes import HOME, mount
+from ropewalk_core.model import RunSpec
+from ropewalk_core.settings import Settings
+from ropewalk_runtime.step import FACTS as FACTS_FILE
+from ropewalk_workflows import names
+from ropewalk_workflows.manifest import meaning, placement_of
+from ropewalk_workflows.manifest.model import Manifest, Template
+
+FACTS = "ropewalk-facts"
+"""Output parameter in which a step of ours tells what an engine on one machine would read itself."""
+RUN, GENERATION = "ropewalk.dev/run", "ropewalk.dev/generation"
+KEPT, POD_KEPT = 86400, "600s"
+"""How long an ended workflow stays in the cluster, and an ended step's pod; its log is in the bucket from its end."""
+_WORKSPACE = {"name": "ropewalk", "mountPath": names.MOUNT}
+_USER = 1000
+_GROUPS = {"runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER}
+_POD = {"runAsNonRoot": True, **_GROUPS, "seccompProfile": {"type": "RuntimeDefault"}}
+_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+_RESERVED = {"cpu": "10m", "memory": "64Mi", "ephemeral-storage": "64Mi"}
+_MOST = {"memory": "256Mi", "ephemeral-storage": "2Gi"}
+_OF_A_TEMPLATE = ("dag", "steps", "suspend", "inputs", "activeDeadlineSeconds", "timeout")
+_OF_A_PROGRAM = ("command", "args", "env", "source", "workingDir", "resources")
+_OF_A_SPEC = ("entrypoint", "arguments", "parallelism", "activeDeadlineSeconds", "onExit")
+
+
+class AnyImage(dict[str, str]):
+    """What images mean on a cluster: each is itself. For checks that were written for machines without images."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> str:
+        return "shell"
+
+
+@dataclass(frozen=True)
+class Where:
+    """Whose run this is and where it goes."""
+
+    owner: str
+    run: str
+    space: str
+    generation: int = 1
+
+
+def workflow(spec: RunSpec, manifest: Manifest, where: Where, settings: Settings, site: Site) -> Object:
+    """Return the Workflow.
+
+    Parameters
+    ----------
+    spec, manifest
+        What was asked for, and its manifest as it was checked.
+    where, settings, site
+        Whose it is, how this installation is set up, and what the cluster has.
+
+    Raises
+    ------
+    Unsatisfiable
+        If no node can ever satisfy a step's placement.
+    """
+    labels = {RUN: where.run, ACCOUNT: core_names.slug(where.owner), "ropewalk.dev/kind": "run"}
+    returns = manifest.metadata.annotations.get(names.RETURNS)
+    told = {GENERATION: str(where.generation), **({names.RETURNS: returns} if returns else {})}
+    given = spec.manifest["spec"]
+    templates = zip(given["templates"], manifest.spec.templates, strict=True)
+    files = mount(settings)
+    body = {name: given[name] for name in _OF_A_SPEC if given.get(name) is not None}
+    body |= {
+        "templates": [_template(one, read, manifest, spec, settings, site) for one, read in templates],
+        "serviceAccountName": WORK,
+        "automountServiceAccountToken": False,
+        "executor": {"serviceAccountName": REPORTS},
+        "securityContext": _POD,
+        "podMetadata": {"labels": {**labels, "ropewalk.dev/kind": "step", **files.labels}},
+        "podSpecPatch": json.dumps(_every_pod()),
+        "volumes": [files.volume, {"name": _WORKSPACE["name"], "emptyDir": {}}],
+        "artifactRepositoryRef": {"configMap": CONFIG_NAME, "key": CONFIG_KEY},
+        "archiveLogs": True,
+        "podGC": {"strategy": "OnPodCompletion", "deleteDelayDuration": POD_KEPT},
+        "ttlStrategy": {"secondsAfterCompletion": KEPT},
+    }
+    metadata = {"name": where.run, "namespace": where.space, "labels": labels, "annotations": told}
+    return WORKFLOW.of({"metadata": metadata, "spec": body})
+
+
+def _every_pod() -> Object:
+    """Return what each step's pod gets whatever its template says; Argo's own containers need bounds as well."""
+
+    def ours(name: str, cpu: str) -> Object:
+        limits = {"cpu": cpu, **_MOST}
+        return {"name": name, "securityContext": _CONTAINER, "resources": {"requests": _RESERVED, "limits": limits}}
+
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "initContainers": [ours("init", "1")],  # not added up by a quota, unlike what runs beside the step
+        "containers": [ours("wait", "250m")],
+    }
+
+
+def _template(
+    given: Mapping[str, Any], read: Template, manifest: Manifest, spec: RunSpec, settings: Settings, site: Site
+) -> Object:
+    kept: Object = {"name": read.name, **{name: given[name] for name in _OF_A_TEMPLATE if given.get(name) is not None}}
+    if read.program is None:
+        return {**kept, **({"outputs": given["outputs"]} if given.get("outputs") else {})}
+    ours = meaning(read.program, AnyImage(), read.name) == "step"
+    fragment = place(placement_of(read, manifest, f"spec.templates[{read.name}]"), site)
+    kept["outputs"] = _outputs(given.get("outputs") or {}, ours)
+    if ours:
+        kept["inputs"] = _inputs(given.get("inputs") or {}, spec.folder)
+    if given.get("retryStrategy"):
+        kept["retryStrategy"] = {name: one for name, one in given["retryStrategy"].items() if name != "affinity"}
+    annotations = read.metadata.annotations
+    kept["metadata"] = {"annotations": {key: annotations[key] for key in (names.STEP,) if key in annotations}}
+    kept |= _placed(fragment, mount(settings).affinity)
+    kept[read.kind] = _program(given[read.kind], fragment, ours, spec.folder, settings)
+    return kept
+
+
+def _placed(fragment: Fragment, together: Object) -> Object:
+    pod = dict(fragment.pod)
+    runtime = pod.pop("runtimeClassName", "")
+    if together:
+        pod["affinity"] = {**pod.get("affinity", {}), **together}
+    return {**pod, **({"podSpecPatch": json.dumps({"runtimeClassName": runtime})} if runtime else {})}
+
+
+def _program(given: Mapping[str, Any], fragment: Fragment, ours: bool, folder: str, settings: Settings) -> Object:
+    program: Object = {name: given[name] for name in _OF_A_PROGRAM if given.get(name) is not None}
+    program.pop("resources", None)
+    image = settings.cluster.images.get("runner", names.RUNNER_IMAGE) if ours else given["image"]
+    inside = HOME if ours else f"{HOME}/{folder}".rstrip("/")
+    own = program.get("workingDir") or ""
+    return {
+        **program,
+        "image": image,
+        "workingDir": own if own.startswith("/") else f"{inside}/{own}".rstrip("/"),
+        "env": [*(program.get("env") or ()), {"name": "ROPEWALK_RUN", "value": "{{workflow.name}}"}],
+        "securityContext": _CONTAINER,
+        "volumeMounts": [mount(settings).mount, _WORKSPACE],
+        **({"resources": fragment.resources} if fragment.resources else {}),
+    }
+
+
+def _inputs(given: Mapping[str, Any], folder: str) -> Object:
+    """Return a step's inputs; the file that tells how it is called also names the folder that it runs in."""
+    artifacts = [
+        {**one, "raw": {"data": json.dumps({**json.loads(one["raw"]["data"]), "folder": f"{HOME}/{folder}"})}}
+        if one.get("name") == "ropewalk-call"
+        else one
+        for one in given.get("artifacts") or ()
+    ]
+    return {**given, "artifacts": artifacts}
+
+
+def _outputs(given: Mapping[str, Any], ours: bool) -> Object:
+    """Return a program's outputs: each artifact as it is, not packed, so that its digest is that of its content."""
+    none: Object = {"archive": {"none": {}}}
+    artifacts = [{**one, **none, **({"optional": True} if ours else {})} for one in given.get("artifacts") or ()]
+    parameters = list(given.get("parameters") or ())
+    if ours:
+        source = {"path": f"{names.MOUNT}/outputs/{FACTS_FILE}", "default": ""}
+        parameters.append({"name": FACTS, "valueFrom": source})
+    outputs: Object = {"artifacts": artifacts} if artifacts else {}
+    return outputs | ({"parameters": parameters} if parameters else {})

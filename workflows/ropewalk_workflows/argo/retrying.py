@@ -1,0 +1,148 @@
+"""Which nodes of an ended workflow run again: what ``argo retry`` does to them, as a patch. Pure.
+
+A failed step goes away with everything after it; the composites around it are set to running again; all else stays as
+it is. Then Argo makes what is missing. Not here: sending the patch, and removing pods (``carrying``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ropewalk_core.kube.kinds import Object
+from ropewalk_workflows.argo.nodes import hydrated
+from ropewalk_workflows.argo.render import GENERATION
+
+_GROUPS = ("DAG", "TaskGroup", "StepGroup", "Steps")
+_RUNS = ("Pod", "Container", "HTTP", "Plugin")
+_FAILED = ("Failed", "Error")
+Nodes = Mapping[str, Mapping[str, Any]]
+
+
+def retried(workflow: Object, generation: int, now: str) -> tuple[Object, list[str]]:
+    """Return the patch that makes a workflow go on, and the nodes whose pods must be gone before.
+
+    Parameters
+    ----------
+    workflow
+        As it is, ended.
+    generation
+        The number of our order, which the workflow carries from then on.
+    now
+        The time, as Kubernetes writes it.
+    """
+    nodes = hydrated(workflow)
+    metadata, status = workflow["metadata"], workflow["status"]
+    gone, reset = _chosen(nodes, str(metadata["name"]))
+    changed: dict[str, Any] = dict.fromkeys(gone)
+    for name, node in nodes.items():
+        if name in gone:
+            continue
+        body = dict(node) | {
+            key: [one for one in node[key] if one not in gone] for key in ("children", "outboundNodes") if key in node
+        }
+        if name in reset:
+            phase = node.get("phase") if node.get("phase") == "Skipped" else "Running"
+            body |= {"phase": phase, "message": None, "startedAt": now, "finishedAt": None}
+        if body != node:
+            changed[name] = body
+    if status.get("compressedNodes"):
+        changed = {name: changed.get(name, node) for name, node in nodes.items() if name not in gone}
+    patch: Object = {
+        "metadata": {
+            "resourceVersion": metadata["resourceVersion"],
+            "annotations": {GENERATION: str(generation)},
+            "labels": {
+                "workflows.argoproj.io/completed": None,
+                "workflows.argoproj.io/workflow-archiving-status": None,
+                "workflows.argoproj.io/phase": "Running",
+            },
+        },
+        "spec": {"shutdown": None},
+        "status": {
+            "phase": "Running",
+            "message": None,
+            "startedAt": now,
+            "finishedAt": None,
+            "nodes": changed,
+            "compressedNodes": None,
+            "persistentVolumeClaims": None,
+            "conditions": [
+                {**one, "status": "False"} if one.get("type") == "Completed" else one
+                for one in status.get("conditions") or ()
+            ],
+        },
+    }
+    if status.get("storedWorkflowTemplateSpec"):
+        patch["status"]["storedWorkflowTemplateSpec"] = {"shutdown": None}
+    return patch, sorted(one for one in gone if nodes[one].get("type") == "Pod")
+
+
+def _chosen(nodes: Nodes, root: str) -> tuple[set[str], set[str]]:
+    """Return the nodes that go away, and those that are set to running."""
+    parents: dict[str, str] = {}
+    for name in sorted(nodes):
+        for child in nodes[name].get("children") or ():
+            parents[child] = name
+    retries = {child: name for name, one in nodes.items() if one.get("type") == "Retry" for child in _children(one)}
+    gone = {
+        name for name, one in nodes.items() if str(one.get("name") or "").startswith(f"{root}.onExit")
+    }  # exit handlers run again
+    reset: set[str] = set()
+    for name in _from_the_top(nodes, root):
+        node = nodes[name]
+        if name in gone or node.get("phase") not in _FAILED or node.get("type") not in _RUNS:
+            continue
+        whole = retries.get(name, name)
+        if _succeeded_below(nodes, whole):
+            continue
+        gone |= {name, *_below(nodes, name)}
+        _back_to_the_top(nodes, parents, name, reset)
+    return gone, reset - gone
+
+
+def _back_to_the_top(nodes: Nodes, parents: Mapping[str, str], start: str, reset: set[str]) -> None:
+    """Set to running what holds a failed step: its retries, its group, and the composites around it."""
+    at: str | None = start
+    while at is not None and at in nodes:
+        node = nodes[at]
+        if node.get("type") in _GROUPS or (node.get("type") == "Retry" and node.get("phase") in _FAILED):
+            reset.add(at)
+        parent = parents.get(at)
+        if node.get("type") in _GROUPS and (around := node.get("boundaryID")) and around in nodes:
+            if parent is not None and nodes[parent].get("type") in ("Retry", "StepGroup", "TaskGroup"):
+                reset.add(parent)
+            reset.add(str(around))
+            at = str(around)
+            continue
+        at = parent
+
+
+def _from_the_top(nodes: Nodes, root: str) -> list[str]:
+    order, seen = [root] if root in nodes else [], {root}
+    for name in order:  # grows while it is read
+        for child in _children(nodes[name]):
+            if child in nodes and child not in seen:
+                seen.add(child)
+                order.append(child)
+    return order
+
+
+def _below(nodes: Nodes, name: str) -> set[str]:
+    found: set[str] = set()
+    waiting = list(_children(nodes[name]))
+    while waiting:
+        one = waiting.pop()
+        if one in nodes and one not in found:
+            found.add(one)
+            waiting += _children(nodes[one])
+    return found
+
+
+def _succeeded_below(nodes: Nodes, name: str) -> bool:
+    """Say whether anything after this one succeeded: then its failure was no hindrance."""
+    return any(nodes[one].get("phase") == "Succeeded" for one in _below(nodes, name))
+
+
+def _children(node: Mapping[str, Any]) -> Iterable[str]:
+    return node.get("children") or ()

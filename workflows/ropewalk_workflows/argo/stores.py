@@ -1,0 +1,107 @@
+"""What a run reads and writes in its owner's bucket: code and values before it starts, files and logs after.
+
+Code and values lie under their digests, so putting them again changes nothing. Not here: S3 (``ropewalk_core.objects``)
+and whose bucket it is (``kube.buckets``). Rejected: values as parameters of the manifest (a megabyte is all it holds).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from ropewalk_core.errors import Conflict
+from ropewalk_core.kube.buckets import Bucket, Buckets
+from ropewalk_core.model import Bundle, RunSpec
+from ropewalk_runtime import bundle as bundles
+from ropewalk_workflows import names
+from ropewalk_workflows.accepted import given_values
+from ropewalk_workflows.engine.state import Reference
+
+_AT_ONCE = 8
+_IN_MEMORY = 8 * 2**20
+_CHUNK = 1 << 18
+
+
+async def put_inputs(buckets: Buckets, bucket: Bucket, spec: RunSpec, most: int) -> None:
+    """Put the code and values that came with a run where its steps read them.
+
+    Raises
+    ------
+    BadWorkflow, TooLarge
+        If a value is not what its digest says, or has more than ``most`` bytes.
+    """
+    contents = {f"{names.VALUES}{digest}": content for digest, content in given_values(spec, most)}
+    for digest, bundle in spec.bundles.items():
+        contents[f"{names.BUNDLES}{digest}"] = await asyncio.to_thread(packed, bundle)
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def put(key: str, content: bytes) -> None:
+        async with free:
+            await buckets.objects.put(bucket.keys, bucket.name, key, content)
+
+    await asyncio.gather(*(put(key, content) for key, content in contents.items()))
+
+
+def packed(bundle: Bundle) -> bytes:
+    """Return a bundle as Argo unpacks it into a folder; the same bundle gives the same bytes."""
+    facts = bundle.model_dump(mode="json", exclude={"files"})
+    contents = {**bundle.files, bundles.FILE: json.dumps(facts)}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, text in sorted(contents.items()):
+            content = text.encode()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+async def measured(buckets: Buckets, bucket: Bucket, key: str) -> Reference:
+    """Return the digest and size of a file that a step wrote without telling them."""
+    seen, size = hashlib.sha256(), 0
+    async with buckets.objects.open(bucket.keys, bucket.name, key) as chunks:
+        async for chunk in chunks:
+            seen.update(chunk)
+            size += len(chunk)
+    return {"digest": seen.hexdigest(), "size": size, "media_type": "application/octet-stream", "type": "file"}
+
+
+async def verified(buckets: Buckets, bucket: Bucket, key: str, digest: str) -> AsyncIterator[bytes]:
+    """Return the content of a file, which was read whole and has this digest.
+
+    Raises
+    ------
+    Conflict
+        If somebody changed it: people hold the keys of their own bucket.
+    """
+    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - it is read after this returns
+    try:
+        seen = hashlib.sha256()
+        async with buckets.objects.open(bucket.keys, bucket.name, key) as chunks:
+            async for chunk in chunks:
+                seen.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        if seen.hexdigest() != digest:
+            raise Conflict(
+                "The artifact was changed and cannot be used.",
+                field="digest",
+                hint="Run the step that made it again.",
+            )
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return _content(file)
+
+
+async def _content(file: tempfile.SpooledTemporaryFile[bytes] | BinaryIO) -> AsyncIterator[bytes]:
+    with file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK):
+            yield chunk
