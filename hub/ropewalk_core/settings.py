@@ -177,6 +177,8 @@ class Cluster:
     """Folder where the Secret with what the platform's pods share is mounted; empty means that each makes its own."""
     start_timeout: float = 900.0
     """Seconds after which a notebook that waits for a machine, an image or a volume has failed to start."""
+    functions: str = "auto"
+    """What functions run on: knative, deployment (one pod each, always on), or auto: Knative where it is."""
     objects: str = ""
     """Address of the versitygw that keeps workflows' values and logs; empty means the chart's own, in `namespace`."""
     dns: str = "kube-system/k8s-app=kube-dns"
@@ -210,6 +212,9 @@ class Settings:
     """Folder with all state: journal, secrets (mode 0600), accounts' files, logs. Deleting it is a clean uninstall."""
     folder: Path | None = None
     """Folder that the first administrator's notebook opens; None means the account's own folder in the home."""
+    journal: str = ""
+    """Where the journal is kept: empty for a file in the home (one platform, on a disk of its own), or the address of
+    a PostgreSQL database, postgresql://user:password@host/database, without a pooler between."""
     backend: str = "local"
     """Backend of the six ports, found by the entry point `ropewalk.backends`."""
     door: Door = field(default_factory=Door)

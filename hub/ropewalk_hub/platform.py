@@ -122,7 +122,7 @@ def build(
     clock = clock or SystemClock()
     store = SecretsStore(settings)
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    journal = Journal(settings.home / "journal.db", now=clock.wall)
+    journal = Journal(settings.journal or settings.home / "journal.db", now=clock.wall)
     issuer = Issuer(
         journal,
         settings,

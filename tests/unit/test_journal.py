@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from ropewalk_core.errors import BadInput, Conflict, Internal, StorageFull, Unavailable
 from ropewalk_core.journal import Append, Journal, Put, Remove
+from tests import postgres
 
 kinds = st.sampled_from(["service", "run"])
 owners = st.sampled_from(["ada", "bob"])
@@ -29,15 +30,45 @@ names = st.sampled_from(["a", "b", "c"])
 bodies = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5) | st.none(), max_size=3)
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Postgres]:
+    with postgres.running() as one:
+        yield one
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Return where a journal is kept, in each of the two ways."""
+    if request.param == "sqlite":
+        return tmp_path / "journal.db"
+    one: postgres.Postgres = request.getfixturevalue("server")
+    return one.database()
+
+
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    one = Journal(tmp_path / "journal.db")
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def journal(where: Path | str) -> Iterator[Journal]:
+    one = Journal(where)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def file_journal(path: Path) -> Iterator[Journal]:
+    one = Journal(path)
     yield one
     one.close()
 
 
 class AgainstADictionary(RuleBasedStateMachine):
     """Every sequence of batches, time steps and restarts leaves what a dictionary and a list would hold."""
+
+    def where(self) -> Path | str:
+        return Path(self.folder.name) / "journal.db"
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +79,7 @@ class AgainstADictionary(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.journal = Journal(Path(self.folder.name) / "journal.db", now=lambda: self.time)
+        self.journal = Journal(self.where(), now=lambda: self.time)
 
     def teardown(self) -> None:
         self.journal.close()
@@ -123,6 +154,23 @@ AgainstADictionary.TestCase.settings = settings(max_examples=25, stateful_step_c
 TestAgainstADictionary = AgainstADictionary.TestCase
 
 
+class AgainstADictionaryOnPostgres(AgainstADictionary):
+    """The same on PostgreSQL."""
+
+    server: postgres.Postgres
+
+    def where(self) -> Path | str:
+        if not hasattr(self, "address"):
+            self.address = self.server.database()
+        return self.address
+
+
+def test_against_a_dictionary_on_postgres(server: postgres.Postgres) -> None:
+    AgainstADictionaryOnPostgres.server = server
+    few = settings(max_examples=8, stateful_step_count=20, deadline=None)
+    run_state_machine_as_test(AgainstADictionaryOnPostgres, settings=few)
+
+
 def test_pages_follow_each_other(journal: Journal) -> None:
     journal.write_now(*(Put("service", "ada", f"s{number:02}", {}) for number in range(25)))
     journal.write_now(Put("service", "bob", "s05", {}))
@@ -148,9 +196,9 @@ async def test_batches_that_wait_together_fail_alone(journal: Journal) -> None:
     assert len(journal.events()) == 1
 
 
-def test_history_is_swept_and_the_newest_state_of_everything_stays(tmp_path: Path) -> None:
+def test_history_is_swept_and_the_newest_state_of_everything_stays(where: Path | str) -> None:
     time = 0.0
-    journal = Journal(tmp_path / "journal.db", now=lambda: time)
+    journal = Journal(where, now=lambda: time)
     for name in ("a", "b"):
         for number in range(5):
             journal.write_now(Append("run", "ada", name, "running", {"n": number}))
@@ -160,7 +208,7 @@ def test_history_is_swept_and_the_newest_state_of_everything_stays(tmp_path: Pat
     assert [(one.name, one.body["n"]) for one in journal.events()] == [("a", 4), ("b", 5)]
     cursor = journal.cursor
     journal.close()
-    again = Journal(tmp_path / "journal.db", now=lambda: time)
+    again = Journal(where, now=lambda: time)
     assert again.cursor == cursor == 11
     assert again.write_now(Append("run", "ada", "c", "asked")) == 12
     again.close()
@@ -182,9 +230,15 @@ async def test_a_cancelled_writer_leaves_the_others(journal: Journal) -> None:
     await journal.write(Put("run", "ada", "s", {}))
 
 
-def test_one_process_alone_writes(journal: Journal) -> None:
-    with pytest.raises(Unavailable, match="Another process"):
-        Journal(journal.path)
+def test_one_process_alone_writes(where: Path | str) -> None:
+    journal = Journal(where)
+    try:
+        with pytest.raises(Unavailable, match="Another p"):
+            Journal(where)
+        journal.write_now(Put("run", "ada", "r", {}))
+    finally:
+        journal.close()
+    Journal(where).close()
 
 
 def test_a_closed_journal_refuses(journal: Journal) -> None:
@@ -194,9 +248,9 @@ def test_a_closed_journal_refuses(journal: Journal) -> None:
         journal.write_now(Put("run", "ada", "r", {}))
 
 
-def test_the_file_is_private(journal: Journal) -> None:
-    journal.write_now(Put("run", "ada", "r", {}))
-    modes = {one.name: one.stat().st_mode & 0o077 for one in journal.path.parent.iterdir()}
+def test_the_file_is_private(path: Path, file_journal: Journal) -> None:
+    file_journal.write_now(Put("run", "ada", "r", {}))
+    modes = {one.name: one.stat().st_mode & 0o077 for one in path.parent.iterdir()}
     assert set(modes.values()) == {0}, modes
 
 
@@ -244,10 +298,11 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
         Journal(path)
 
 
-def test_a_full_disk_refuses_writes_and_heals(journal: Journal) -> None:
+def test_a_full_disk_refuses_writes_and_heals(path: Path, file_journal: Journal) -> None:
     """A limit on file sizes stands for the disk; tests/faults fill a real one."""
+    journal = file_journal
     journal.write_now(Put("run", "ada", "kept", {"text": "x" * 1000}))
-    size = max(one.stat().st_size for one in journal.path.parent.iterdir())
+    size = max(one.stat().st_size for one in path.parent.iterdir())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, before[1]))
@@ -266,7 +321,7 @@ _WRITER = """
     import sys
     from pathlib import Path
     from ropewalk_core.journal import Append, Journal, Put
-    journal = Journal(Path(sys.argv[1]))
+    journal = Journal(sys.argv[1] if "://" in sys.argv[1] else Path(sys.argv[1]))
     number = len(journal.events(limit=1_000_000))
     while True:
         number += 1
@@ -276,11 +331,11 @@ _WRITER = """
 """
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    path, acknowledged = tmp_path / "journal.db", 0
+def test_what_was_acknowledged_survives_kill_9(where: Path | str) -> None:
+    acknowledged = 0
     for _ in range(4):
         process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(_WRITER), str(path)],
+            [sys.executable, "-c", textwrap.dedent(_WRITER), str(where)],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             text=True,
@@ -292,7 +347,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate()
         acknowledged = max([acknowledged, *(int(line) for line in rest.splitlines()[:-1] if line)])
-        journal = Journal(path)
+        journal = Journal(where)
         events = journal.events(limit=1_000_000)
         journal.close()
         assert [one.cursor for one in events] == list(range(1, len(events) + 1))
