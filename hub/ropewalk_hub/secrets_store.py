@@ -28,9 +28,19 @@ class Secret(StrEnum):
     ISSUER_KEYS = "issuer-keys.json"
     PAGE_KEY = "page-key"
     FILE_KEY = "file-key"
+    OBJECTS = "objects-key"
 
 
-SHARED = frozenset({Secret.PROXY_TOKEN, Secret.HUB_COOKIE, Secret.HUB_CRYPT, Secret.HUB_CLIENT, Secret.PLATFORM_TOKEN})
+SHARED = frozenset(
+    {
+        Secret.PROXY_TOKEN,
+        Secret.HUB_COOKIE,
+        Secret.HUB_CRYPT,
+        Secret.HUB_CLIENT,
+        Secret.PLATFORM_TOKEN,
+        Secret.OBJECTS,
+    }
+)
 """What more than one pod needs on a cluster, or must be the same after one moved to another node."""
 
 

@@ -15,6 +15,7 @@ from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube import census, logs
 from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.buckets import Buckets, address
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import EVENT, POD, Object
@@ -25,8 +26,9 @@ from ropewalk_core.kube.tenancy import Tenant
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.kube.volumes import ensure_files
 from ropewalk_core.model import Call, FunctionRoute, LogLine, ServiceRoute, State, Why
+from ropewalk_core.objects import Objects
 from ropewalk_core.placement import Inventory
-from ropewalk_core.ports import Clock, Functions, Workflows
+from ropewalk_core.ports import Clock, Functions
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_core.why import cluster as why_cluster
 from ropewalk_hub.backends import Backend, Ground
@@ -34,6 +36,7 @@ from ropewalk_hub.issuer.accounts import Accounts
 from ropewalk_hub.kube_pod import NOTEBOOK
 from ropewalk_hub.notebooks import Seen
 from ropewalk_hub.secrets_store import Secret
+from ropewalk_workflows.argo import ArgoWorkflows
 
 SITE_AGE = 2.0
 _LOOK = 5.0
@@ -231,7 +234,17 @@ def build(ground: Ground) -> Backend:
         templates=ground.templates,
     )
     functions: Any = Absent("Functions")
-    workflows: Any = Absent("Workflows")
+    objects = Objects(address(cluster), clock)
+    workflows = ArgoWorkflows(
+        settings=settings,
+        journal=journal,
+        clock=clock,
+        api=api,
+        space=space,
+        site=sites,
+        intents=intents,
+        buckets=Buckets(api, objects, ground.store.text(Secret.OBJECTS)),
+    )
     key = ground.store.text(Secret.FILE_KEY).encode()
     storage = KubeStorage(settings=settings, journal=journal, clock=clock, api=api, space=space, key=key)
     ports = [one for one in (functions, workflows, services) if not isinstance(one, Absent)]
@@ -245,12 +258,13 @@ def build(ground: Ground) -> Backend:
 
     async def close() -> None:
         await storage.close()
+        await objects.close()
         await api.close()
 
     return Backend(
         services=services,
         functions=cast(Functions, functions),
-        workflows=cast(Workflows, workflows),
+        workflows=workflows,
         storage=storage,
         inventory=sites.inventory,
         traffic=KubeTraffic(functions, services),
