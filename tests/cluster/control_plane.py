@@ -6,7 +6,7 @@ import json
 
 from tests.cluster.builder import Builder
 from tests.cluster.inside import Inside
-from tests.cluster.layout import API_PORT, CONTROL, PODS, SERVICES, Layout
+from tests.cluster.layout import API_PORT, CONTROL, PODS, SERVICES, Layout, lost_after
 
 _ETCD = "http://127.0.0.1:2379"
 
@@ -31,7 +31,7 @@ def start_etcd(inside: Inside, builder: Builder) -> None:
 
 def start_api_server(inside: Inside, builder: Builder) -> None:
     """Start the API server."""
-    pki, layout = inside.layout.pki, inside.layout
+    pki, layout, seconds = inside.layout.pki, inside.layout, lost_after()
     inside.start(
         "kube-apiserver",
         [
@@ -64,6 +64,7 @@ def start_api_server(inside: Inside, builder: Builder) -> None:
             "--profiling=false",
             f"--audit-log-path={layout.logs / 'audit.log'}",
             f"--audit-policy-file={_audit(layout)}",
+            *(f"--default-{one}-toleration-seconds={seconds}" for one in ("not-ready", "unreachable") if seconds),
         ],
     )
 
@@ -82,6 +83,7 @@ def start_rest(inside: Inside, builder: Builder) -> None:
             f"--cluster-signing-key-file={pki / 'ca.key'}",
             f"--root-ca-file={pki / 'ca.crt'}",
             f"--service-account-private-key-file={pki / 'sa.key'}",
+            *([f"--node-monitor-grace-period={lost_after()}s"] if lost_after() else []),
         ],
     )
     inside.start("kube-scheduler", [builder.binary("kube-scheduler"), *_client(configs / "scheduler")])

@@ -63,6 +63,11 @@ def nodes() -> tuple[Node, Node]:
     )
 
 
+def lost_after() -> int:
+    """Return the seconds after which a silent node, and then its pods, count as lost; 0 means Kubernetes' own."""
+    return int(os.environ.get("ROPEWALK_CLUSTER_LOST_AFTER", "0"))
+
+
 def machine() -> str:
     """Return this machine's architecture in Kubernetes' words."""
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)

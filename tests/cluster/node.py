@@ -17,7 +17,7 @@ from tests.cluster import certificates
 from tests.cluster.builder import Builder
 from tests.cluster.inside import Inside
 from tests.cluster.kube import Kube
-from tests.cluster.layout import CONTROL, PODS, REGISTRY, REGISTRY_PORT, Node, machine
+from tests.cluster.layout import CONTROL, PODS, REGISTRY, REGISTRY_PORT, Node, lost_after, machine
 
 PLUGINS = "/usr/lib/cni"
 _CRI = "io.containerd.grpc.v1.cri"
@@ -114,6 +114,7 @@ def _kubelet(inside: Inside, builder: Builder, folder: Path, node: Node, socket:
         "registryPullQPS": 0,
         "syncFrequency": "10s",
         "nodeStatusUpdateFrequency": "5s",
+        "nodeLeaseDurationSeconds": lost_after() or 40,
         "runtimeRequestTimeout": "1m",
     }
     path = folder / "kubelet.yaml"

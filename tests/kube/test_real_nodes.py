@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ropewalk_core.errors import Conflict, NotFound, Unsatisfiable
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
-from ropewalk_core.kube.kinds import EVENT, NODE, POD, RUNTIME_CLASS, Object
+from ropewalk_core.kube.kinds import NODE, POD, RUNTIME_CLASS, Object
 from ropewalk_core.kube.logs import read
 from ropewalk_core.kube.nodes import Site, free, survey
 from ropewalk_core.kube.placement import Fragment, busy, place
 from ropewalk_core.kube.tenancy import Tenant, namespace_of
 from ropewalk_core.kube.tenancy_controller import TenancyController
-from ropewalk_core.model import Why
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Cluster, Settings
-from ropewalk_core.why import cluster as why
 from ropewalk_hub.platform import SystemClock
 from tests.cluster.layout import REGISTRY, Layout, machine, nodes
+from tests.kube.place import SMALL, Place
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(240)]
 
 SETTINGS = Settings(home=Path("/home"), cluster=Cluster(quota={**Cluster().quota, "requests.nvidia.com/gpu": "8"}))
 CLOCK = SystemClock()
 SECOND = nodes()[1]
-SMALL = {"memory": "32Mi", "cpu": 0.05, "scratch": "16Mi"}
 
 
 @pytest.fixture
@@ -40,55 +36,6 @@ async def api(at: Layout) -> AsyncIterator[Api]:
     one = Api(find(at.kubeconfig), CLOCK)
     yield one
     await one.close()
-
-
-class Place:
-    """The namespace of a tenant, and pods in it."""
-
-    def __init__(self, api: Api, space: str) -> None:
-        self.api, self.space = api, space
-
-    async def pod(self, name: str, script: str, fragment: Fragment, **more: Any) -> None:
-        secure = {
-            "allowPrivilegeEscalation": False,
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }
-        container = {"name": "main", "image": f"{REGISTRY}/busybox:1", "command": ["sh", "-c", script]}
-        spec: Object = {
-            "serviceAccountName": "work",
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{**container, "securityContext": secure, **more}],
-        }
-        body = {"metadata": {"name": name, "namespace": self.space}, "spec": fragment.onto(spec, container="main")}
-        await self.api.create(POD, body)
-
-    async def until(self, name: str, true: Callable[[Object], Any]) -> Object:
-        async with asyncio.timeout(120):
-            while not true(found := await self.api.get(POD, name, self.space)):  # noqa: ASYNC110  # another's event
-                await asyncio.sleep(0.2)
-        return found
-
-    async def why(self, name: str, words: str) -> Why:
-        """Wait until the reason that we give holds these words."""
-        told: list[Why | None] = [None]
-
-        async def look() -> bool:
-            events = await self.api.list(EVENT, self.space, fields={"involvedObject.name": name})
-            told[0] = why.from_pod(await self.api.get(POD, name, self.space), events.items)
-            return told[0] is not None and words in told[0].cause
-
-        try:
-            async with asyncio.timeout(120):
-                while not await look():  # noqa: ASYNC110  # what is waited for is another program's
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            raise AssertionError(f"{name}: {told[0]}") from None
-        assert told[0] is not None
-        return told[0]
 
 
 @pytest.fixture
