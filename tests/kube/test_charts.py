@@ -101,7 +101,7 @@ async def test_a_chart_runs_what_runs_on_one_machine(helm: Helm, template: str, 
     }
     builtins["origin"] = "http://one--ada.localhost:8001"
     words = [word.replace("127.0.0.1", "0.0.0.0") for word in argv(local, placed, builtins)]
-    command = container["command"]
+    command = container["args"]
     if local.folders:
         assert command[:3] == ["/bin/sh", "-c", 'mkdir -p -- "$0" && exec "$@"']
         assert command[3] == placed[local.folders[0]]

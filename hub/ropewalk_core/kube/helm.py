@@ -14,6 +14,7 @@ import asyncio
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from ropewalk_core.why import cluster as why
 
 _PREFIX = "helm-"
 _LONGEST = 60.0
+_AT_ONCE = 3  # a cluster that does not answer must not take every thread
 _HISTORY = "3"
 _MISSING = ("release: not found", "release not found")
 _LEFT = ("another operation (install/upgrade/rollback) is in progress", "has no deployed releases")
@@ -76,11 +78,8 @@ class Helm:
 
     def __init__(self, folder: Path, *, program: str = "helm") -> None:
         self._folder, self._program = folder, program
-
-    def clear(self) -> None:
-        """Remove what a killed platform left."""
-        for one in self._folder.glob(f"{_PREFIX}*"):
-            shutil.rmtree(one, ignore_errors=True)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._first, self._begun = threading.Lock(), False
 
     async def render(self, chart: Path, release: str, namespace: str, values: Mapping[str, Any]) -> list[Object]:
         """Return the objects that a chart becomes with these values.
@@ -101,15 +100,18 @@ class Helm:
 
         A release that a kill left half-way is brought back to what it was before, or taken away if it never was.
         """
-        await asyncio.to_thread(self._install, reach, chart, release, objects, values)
+        async with self._turns:
+            await asyncio.to_thread(self._install, reach, chart, release, objects, values)
 
     async def uninstall(self, reach: Reach, release: str) -> None:
         """Take a release away; one that is not there is done already."""
-        await asyncio.to_thread(self._uninstall, reach, release)
+        async with self._turns:
+            await asyncio.to_thread(self._uninstall, reach, release)
 
     async def state(self, reach: Reach, release: str) -> str:
         """Return the state of a release in Helm's words, such as ``deployed``; empty if there is none."""
-        return await asyncio.to_thread(self._state, reach, release)
+        async with self._turns:
+            return await asyncio.to_thread(self._state, reach, release)
 
     # What runs in a thread
 
@@ -148,9 +150,11 @@ class Helm:
         """Bring a release that was left in the middle back to its last good revision, or take it away."""
         done = self._run(place, ["history", release, "--output", "json"], reach)
         _raise(done, release)
-        good = [int(one["revision"]) for one in json.loads(done.out) if one["status"] == "deployed"]
-        argv = ["rollback", release, str(max(good)), "--server-side=true", "--force-conflicts"]
-        argv = argv if good else ["uninstall", release, "--ignore-not-found"]
+        revisions = {str(one["status"]): int(one["revision"]) for one in json.loads(done.out)}  # the latest of each
+        good = revisions.get("deployed") or revisions.get("superseded")
+        argv = ["uninstall", release, "--ignore-not-found"]
+        if good:
+            argv = ["rollback", release, str(good), "--server-side=true", "--force-conflicts"]
         _raise(self._run(place, argv, reach), release)
 
     def _uninstall(self, reach: Reach, release: str) -> None:
@@ -170,7 +174,7 @@ class Helm:
     @contextmanager
     def _place(self, reach: Reach | None = None) -> Iterator[Path]:
         """Give a folder that only we may read, with a kubeconfig if Helm is to reach the cluster."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._begin()
         place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._folder))
         try:
             if reach is not None:
@@ -180,6 +184,15 @@ class Helm:
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
+
+    def _begin(self) -> None:
+        """Before the first use, remove what a killed platform left."""
+        with self._first:
+            if not self._begun:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for one in self._folder.glob(f"{_PREFIX}*"):
+                    shutil.rmtree(one, ignore_errors=True)
+                self._begun = True
 
     def _run(self, place: Path, argv: Sequence[str], reach: Reach | None = None) -> processes.Finished:
         own = {"HOME": str(place), "TMPDIR": str(place)}

@@ -49,6 +49,7 @@ GONE = Why(cause="It was removed with kubectl or another tool.", next="Launch it
 CHANGED = "It was changed with kubectl or another tool."
 _TOKEN_LIFE = 600  # the shortest that the API server gives
 _AGAIN = 3.0
+_SOON = 0.5
 _APPLY, _REMOVE, _STOP = "apply", "remove", "stop"
 
 
@@ -192,7 +193,6 @@ class KubeServices:
 
     async def run(self) -> None:
         """Watch what belongs to services, and record it, for ever."""
-        await asyncio.to_thread(self._helm.clear)
         self._watches = True
         for record in self._journal.page(KIND, limit=1_000_000):
             self._follow(record.owner)
@@ -218,7 +218,7 @@ class KubeServices:
                 await self._show(key, State.WAITING, why.from_error(error))
             raise
         finally:
-            self._queue.add(key, after=0.1)
+            self._queue.add(key, after=_SOON)
 
     def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
         record = self._journal.get(KIND, intent.owner, intent.name)
@@ -303,8 +303,8 @@ class KubeServices:
         if record is None:
             self._unfollow(key[0])
             return None
-        if self._intents.open(WHAT, *key):  # whoever carries it out asks to look again
-            return None
+        if self._intents.open(WHAT, *key):
+            return _SOON
         if mark is None:
             return None
         namespace = await self._space(key[0])
