@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ropewalk_core.kube.kinds import ROLE
-from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES
+from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES, placing_rules
 from ropewalk_core.kube.tenancy import INSTALLATION, cluster_roles
 from ropewalk_core.settings import Cluster, Settings
 from tests.reference import words
@@ -55,7 +55,7 @@ This page is written by `python -m tests.chart` from `charts/ropewalk/values.sch
 
 def roles() -> str:
     """Return the file of roles."""
-    own = {"tenancy": REQUEST_RULES, "platform": ASKING_RULES, "hub": ASKING_RULES}
+    own = {"tenancy": REQUEST_RULES, "platform": ASKING_RULES, "hub": placing_rules(PREFIX)}
     labels = {INSTALLATION: PREFIX, "app.kubernetes.io/name": "ropewalk"}
     made = [
         {**one, "metadata": {**one["metadata"], "labels": labels}}

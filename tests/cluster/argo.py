@@ -35,7 +35,7 @@ def push(registry: Registry, builder: Builder) -> None:
 
 def install(kube: Kube, builder: Builder) -> None:
     """Bring Argo and its S3 server into the cluster and wait until they serve."""
-    found = _manifests(builder)
+    found = manifests(builder)
     definitions = [one for one in found if one["kind"] == "CustomResourceDefinition"]
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     kube.apply(namespace, *definitions)
@@ -56,7 +56,8 @@ def keys(kube: Kube) -> dict[str, str]:
     return dict(secret["data"])
 
 
-def _manifests(builder: Builder) -> list[Manifest]:
+def manifests(builder: Builder) -> list[Manifest]:
+    """Return Argo's manifests as its project wrote them."""
     folder = builder.module("argo", MODULE) / "manifests" / "cluster-install"
     argv = [str(builder.binary("kubectl")), "kustomize", str(folder)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -59,7 +59,7 @@ def push(registry: Registry, builder: Builder) -> None:
 
 def install(kube: Kube, builder: Builder) -> None:
     """Bring Knative into the cluster and wait until it serves."""
-    found = [_own(one, builder) for one in _manifests(builder) if one["kind"] not in _LEFT_OUT]
+    found = [_own(one, builder) for one in manifests(builder) if one["kind"] not in _LEFT_OUT]
     definitions = [one for one in found if one["kind"] == "CustomResourceDefinition"]
     spaces = [one for one in found if one["kind"] == "Namespace"]
     kube.apply(*spaces, *definitions)
@@ -85,7 +85,7 @@ def _deployments(manifests: list[Manifest]) -> Iterator[tuple[str, str]]:
             yield one["metadata"]["namespace"], one["metadata"]["name"]
 
 
-def _manifests(builder: Builder) -> list[Manifest]:
+def manifests(builder: Builder) -> list[Manifest]:
     """Return everything to apply; archives leave out links, so what upstream links to is read where it is."""
     serving = builder.module("knative", SERVING) / "config" / "core"
     kourier = builder.module("knative", "knative.dev/net-kourier") / "config"
