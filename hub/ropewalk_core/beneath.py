@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEAVES = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial-"
+_LEFT = re.compile(re.escape(PARTIAL) + r"[0-9a-f]{16}")
 LONGEST = 1024
 DEEPEST = 100
+_being_written: set[str] = set()  # by this process
 
 
 def split(path: str) -> tuple[str, ...]:
@@ -94,8 +97,14 @@ class Replacement:
         self._parent = parent
         self.name = name
         self._partial = f"{PARTIAL}{secrets.token_hex(8)}"
+        _being_written.add(self._partial)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file: int | None = _translated(lambda: os.open(self._partial, flags, 0o644, dir_fd=parent))
+        self._file: int | None = None
+        try:
+            self._file = _translated(lambda: os.open(self._partial, flags, 0o644, dir_fd=parent))
+        finally:
+            if self._file is None:
+                _being_written.discard(self._partial)
         _give(self._file, parent)
 
     def write(self, chunk: bytes) -> None:
@@ -130,6 +139,7 @@ class Replacement:
         return self._file
 
     def _close(self) -> None:
+        _being_written.discard(self._partial)
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -169,6 +179,29 @@ def usage(root: Path, parts: Sequence[str] = ()) -> int:
                     elif entry.is_file(follow_symlinks=False):
                         total += entry.stat(follow_symlinks=False).st_size
     return total
+
+
+def sweep(root: Path, parts: Sequence[str] = ()) -> int:
+    """Remove what writers that were killed left half-written below the folder, and return how many files that were.
+
+    Only for who knows that no other process writes there.
+    """
+    removed, stack = 0, [tuple(parts)]
+    while stack:
+        inside = stack.pop()
+        with contextlib.suppress(OSError, NotFound, BadPath), folder(root, inside) as place, os.scandir(place) as found:
+            for entry in found:
+                with contextlib.suppress(OSError):  # it may vanish while we look
+                    if entry.is_dir(follow_symlinks=False) and len(inside) < DEEPEST:
+                        stack.append((*inside, entry.name))
+                    elif _left(entry.name) and entry.is_file(follow_symlinks=False):
+                        os.unlink(entry.name, dir_fd=place)
+                        removed += 1
+    return removed
+
+
+def _left(name: str) -> bool:
+    return _LEFT.fullmatch(name) is not None and name not in _being_written
 
 
 def _remove(parent: int, name: str, depth: int = 0) -> None:

@@ -15,12 +15,14 @@ import hmac
 import logging
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from aiohttp import web
 
+from ropewalk_core import beneath
 from ropewalk_core.errors import BadInput, Internal, NotFound, RopewalkError, Unauthenticated, Unavailable
 from ropewalk_core.local.storage import LocalStorage
 from ropewalk_core.model import Actor
@@ -168,11 +170,13 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     key = chosen.key.read_text().strip()
     files = LocalStorage(Settings(home=chosen.folder, limits=Limits(files=chosen.limit)), key=b"", volume=chosen.folder)
-    asyncio.run(_run(FileServer(files, key).application(), chosen.port))
+    asyncio.run(_run(FileServer(files, key).application(), chosen.port, chosen.folder))
 
 
-async def _run(app: web.Application, port: int) -> None:
+async def _run(app: web.Application, port: int, folder: Path) -> None:
     stop = asyncio.Event()
+    # There is one server at a time for a volume, so what another left half-written was left by one that was killed.
+    threading.Thread(target=beneath.sweep, args=[folder], name="sweep", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ropewalk_core import settings
+from ropewalk_core import beneath, settings
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, StorageFull, Unauthenticated
 from ropewalk_core.local.storage import LocalStorage
 from ropewalk_core.signed import read_signed
@@ -196,3 +196,19 @@ async def test_usage_counts_below_the_files_alone(port: LocalStorage, home: Path
     files.symlink_to(home / "accounts" / "bob" / "files")
     fresh = LocalStorage(settings.load(home, environ={}), key=KEY)
     assert (await fresh.usage(ADA, "ada")).used == 0
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    left, kept = ".partial-0123456789abcdef", (".partial-mine", "x.partial-0123456789abcdef")
+    for folder in ("a", "a/b", "out"):
+        for name in (left, *kept):
+            (tmp_path / folder / name).write_text("x")
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "out")
+    with beneath.replacing(tmp_path / "a", ["now"]) as file:
+        file.write(b"x")
+        assert beneath.sweep(tmp_path / "a") == 2
+        file.settle()
+    assert sorted(one.name for one in (tmp_path / "a" / "b").iterdir()) == sorted(kept)
+    assert (tmp_path / "out" / left).exists()
