@@ -41,6 +41,8 @@ up: setup ## set everything up and start the platform (FOLDER=path opens that fo
 lock: .venv/bin/uv ## refresh the locks from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra hub --extra kernel --group dev pyproject.toml -o locks/platform.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra kernel pyproject.toml locks/user.in -c locks/platform.txt -o locks/user.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra hub pyproject.toml -c locks/platform.txt -o locks/hub.txt
+	@echo hatchling | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -c locks/platform.txt -o locks/build.txt
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o locks/uv.txt
 	@npm --prefix locks/proxy install --package-lock-only --silent --ignore-scripts
 
@@ -72,6 +74,9 @@ cluster-down: setup ## end it and leave nothing behind
 test-cluster: setup ## the tests of and against that cluster (as root)
 	@$(BIN)/pytest -m cluster -q
 
+images: setup ## build images/ with buildah and push them to the test cluster that runs (as root; ONLY="runner hub" for some)
+	@$(BIN)/python -m tests.cluster images $(ONLY)
+
 bench: setup ## print the figures of docs/benchmarks.md
 	@$(BIN)/python -m bench.embedded
 
@@ -81,4 +86,4 @@ tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster bench tour clean
+.PHONY: help setup up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster images bench tour clean

@@ -82,6 +82,12 @@ def install(root: Path) -> Path:
     return folder / "bin"
 
 
+def packages(root: Path = CHECKOUT) -> Path:
+    """Return the folder of the locked packages: the checkout's, or in an image the one beside its environments."""
+    folders = [root / ".cache" / "proxy", Path(sys.prefix).with_name("proxy")]
+    return next((one for one in folders if one.is_dir()), folders[0]) / "node_modules"
+
+
 def proxy_script(root: Path = CHECKOUT) -> Path:
     """Return the folder of the installed configurable-http-proxy.
 

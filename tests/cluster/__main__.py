@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 
-from tests.cluster import policy_enforcer
+from tests.cluster import dockerfiles, policy_enforcer
 from tests.cluster.builder import Builder
 from tests.cluster.cluster import Cluster
 from tests.cluster.inside import Inside, alive
@@ -27,6 +28,8 @@ def main() -> int:
     run.add_argument("command", nargs=argparse.REMAINDER)
     for name in ("start", "stop", "kill"):
         verbs.add_parser(name, help=f"{name} one part, like node2-kubelet").add_argument("part")
+    own = verbs.add_parser("images", help="build our own images and push them to the registry of the cluster that runs")
+    own.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(dockerfiles.NAMES)}; else all")
     asked = parser.parse_args()
     try:
         _do(asked, layout())
@@ -55,6 +58,8 @@ def _do(asked: argparse.Namespace, at: Layout) -> None:
             say(_running(at).run(*asked.command, network=network).rstrip())
         case "start":
             _running(at).start(asked.part)
+        case "images":
+            _images(at, asked.names)
         case verb:
             _running(at).stop(asked.part, kill=verb == "kill")
 
@@ -64,6 +69,16 @@ def _running(at: Layout) -> Inside:
     if inside is None:
         raise ClusterError(f"no cluster runs in {at.run}; start one with: make cluster")
     return inside
+
+
+def _images(at: Layout, names: list[str]) -> None:
+    _running(at)
+    address = f"127.0.0.1:{json.loads(at.state.read_text())['doors']['registry']}"
+    ours = dockerfiles.Dockerfiles(at)
+    ours.build(*names)
+    ours.push(address, *names)
+    if not names:
+        ours.push_peoples(address)
 
 
 def _tell(at: Layout) -> None:

@@ -134,6 +134,13 @@ def test_node(tmp_path: Path) -> None:
         node.install(tmp_path)
 
 
+def test_packages_lie_beside_an_image_s_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node.packages(tmp_path) == tmp_path / ".cache" / "proxy" / "node_modules"  # what `make setup` makes
+    (tmp_path / "proxy").mkdir()
+    monkeypatch.setattr(node.sys, "prefix", str(tmp_path / "platform"))
+    assert node.packages(tmp_path / "no-checkout") == tmp_path / "proxy" / "node_modules"
+
+
 def test_a_home_that_nobody_holds(tmp_path: Path) -> None:
     assert home_module.holder(tmp_path) is None
     (tmp_path / "lock").write_text('{"pid": 1}')

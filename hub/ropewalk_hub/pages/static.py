@@ -9,30 +9,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from ropewalk_core.errors import NotFound
+from ropewalk_hub import node
 from ropewalk_hub.security import Public
 
 router = APIRouter(include_in_schema=False)
 _HERE = Path(__file__).with_name("static")
-
-
-def packages() -> Path:
-    """Return the folder with the locked browser and proxy packages; `make setup` builds it beside the environment."""
-    return Path(sys.prefix).with_name(".cache") / "proxy" / "node_modules"
-
-
 _FILES: dict[str, tuple[str, Path]] = {
     "style.css": ("text/css; charset=utf-8", _HERE / "style.css"),
     "app.js": ("text/javascript; charset=utf-8", _HERE / "app.js"),
     "starting.js": ("text/javascript; charset=utf-8", _HERE / "starting.js"),
     "icon.svg": ("image/svg+xml", _HERE / "icon.svg"),
-    "htmx.js": ("text/javascript; charset=utf-8", packages() / "htmx.org" / "dist" / "htmx.min.js"),
+    "htmx.js": ("text/javascript; charset=utf-8", node.packages() / "htmx.org" / "dist" / "htmx.min.js"),
 }
 
 
