@@ -15,9 +15,13 @@ from tests.cluster.inside import Inside
 from tests.cluster.layout import CONTROL, REGISTRY_PORT, machine, other_machine
 
 BUSYBOX = Path("/bin/busybox")
+# Names that people's own manifests use. Alpine's commands are busybox's too.
+_SMALL = ("busybox:1", "busybox:latest", "alpine:3", "alpine:latest")
 _APPLETS = [
+    "awk",
     "cat",
     "chmod",
+    "cut",
     "date",
     "dd",
     "echo",
@@ -32,16 +36,22 @@ _APPLETS = [
     "mkdir",
     "nc",
     "nslookup",
+    "printf",
     "rm",
     "sed",
     "seq",
     "sh",
     "sleep",
+    "sort",
     "stat",
     "tail",
+    "tar",
     "test",
     "touch",
+    "tr",
     "true",
+    "wc",
+    "wget",
 ]
 
 
@@ -72,7 +82,7 @@ def fill(registry: Registry, builder: Builder) -> None:
     registry.push(Image("pause:1", {"pause": pause}, ("/pause",), user="65535", arch=arch))
     registry.push(Image("coredns:1", {"coredns": coredns}, ("/coredns",), arch=arch))
     registry.push(Image("probe:1", {"probe": builder.binary("probe")}, ("/probe",), user="65532", arch=arch))
-    for name in ("busybox:1", "library/busybox:1"):
+    for name in ("busybox:1", *(f"library/{one}" for one in _SMALL)):
         registry.push(busybox(name, arch))
     elsewhere = Image("elsewhere:1", {"pause": builder.binary("pause-elsewhere")}, ("/pause",), arch=other_machine())
     registry.push(elsewhere)  # a program of another architecture, which says so
