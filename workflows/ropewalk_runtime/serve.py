@@ -98,6 +98,9 @@ class Worker:
             hello, _ = await _frame(reader)
         except (FrameError, EOFError, ConnectionError):
             code = await self.ended
+            if code in (execution.MEMORY_EXIT, -signal.SIGKILL):
+                said = "The function needs more memory to load than its placement allows."
+                return {"op": "failed", "error": problem("RW-BAD-CODE", said, field="placement.memory")}
             said = f"The function's code ended Python while it was loaded (exit code {code})."
             return {"op": "failed", "error": problem("RW-BAD-CODE", said, field="code")}
         self._reading = asyncio.create_task(self._read(reader))

@@ -69,6 +69,7 @@ CLUSTER_ROLE_BINDING = Kind(
 RUNTIME_CLASS = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 WORKFLOW = Kind("argoproj.io", "v1alpha1", "workflows", "Workflow")
 KNATIVE_SERVICE = Kind("serving.knative.dev", "v1", "services", "Service")
+KNATIVE_REVISION = Kind("serving.knative.dev", "v1", "revisions", "Revision")
 
 
 def selector(labels: dict[str, str]) -> str:

@@ -38,7 +38,7 @@ TENANT_RULES: dict[str, list[Rule]] = {
         _rule("", ["serviceaccounts/token"], ["create"], ["releases"]),
         _rule("apps", ["deployments"], _READ + _WRITE),
         _rule("serving.knative.dev", ["services"], _READ + _WRITE),
-        _rule("serving.knative.dev", ["revisions"], _READ),
+        _rule("serving.knative.dev", ["revisions"], [*_READ, "delete"]),
         _rule("argoproj.io", ["workflows"], _READ + _WRITE),
         _rule("argoproj.io", ["workflowtaskresults"], _READ),
     ],

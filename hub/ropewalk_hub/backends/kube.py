@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any
 
 from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal
@@ -17,6 +17,7 @@ from ropewalk_core.kube import census, logs
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.buckets import Buckets, address
 from ropewalk_core.kube.config import find
+from ropewalk_core.kube.functions import KubeFunctions
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import EVENT, POD, Object
 from ropewalk_core.kube.nodes import Site
@@ -28,7 +29,7 @@ from ropewalk_core.kube.volumes import ensure_files
 from ropewalk_core.model import Call, FunctionRoute, LogLine, ServiceRoute, State, Why
 from ropewalk_core.objects import Objects
 from ropewalk_core.placement import Inventory
-from ropewalk_core.ports import Clock, Functions
+from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_core.why import cluster as why_cluster
 from ropewalk_hub.backends import Backend, Ground
@@ -177,12 +178,12 @@ class KubePreparing:
 class KubeTraffic:
     """Functions and services have addresses in the cluster."""
 
-    def __init__(self, functions: Any, services: KubeServices) -> None:
+    def __init__(self, functions: KubeFunctions, services: KubeServices) -> None:
         self._functions, self._services = functions, services
 
     def functions(self) -> tuple[FunctionRoute, ...]:
         """Return where the gateway finds each function."""
-        return () if isinstance(self._functions, Absent) else self._functions.routes()
+        return self._functions.routes()
 
     def services(self) -> tuple[ServiceRoute, ...]:
         """Return where the gateway finds each service."""
@@ -190,28 +191,11 @@ class KubeTraffic:
 
     def gateway_asked(self, cursor: int) -> None:
         """Note that a gateway has everything up to this cursor."""
-        if not isinstance(self._functions, Absent):
-            self._functions.gateway_asked(cursor)
+        self._functions.gateway_asked(cursor)
 
     def record_calls(self, calls: Sequence[Call]) -> None:
         """Remember calls that the gateway reports."""
-        if not isinstance(self._functions, Absent):
-            self._functions.record_calls(calls)
-
-
-class Absent:
-    """A port that this platform does not have yet: whatever is asked of it is refused."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self._refuse
-
-    def _refuse(self, *given: Any, **named: Any) -> NoReturn:
-        raise Unavailable(f"{self._what} are not on this platform yet.")
+        self._functions.record_calls(calls)
 
 
 def build(ground: Ground) -> Backend:
@@ -233,7 +217,16 @@ def build(ground: Ground) -> Backend:
         intents=intents,
         templates=ground.templates,
     )
-    functions: Any = Absent("Functions")
+    functions = KubeFunctions(
+        settings=settings,
+        journal=journal,
+        clock=clock,
+        api=api,
+        space=space,
+        site=sites,
+        intents=intents,
+        token=ground.token,
+    )
     objects = Objects(address(cluster), clock)
     workflows = ArgoWorkflows(
         settings=settings,
@@ -247,7 +240,7 @@ def build(ground: Ground) -> Backend:
     )
     key = ground.store.text(Secret.FILE_KEY).encode()
     storage = KubeStorage(settings=settings, journal=journal, clock=clock, api=api, space=space, key=key)
-    ports = [one for one in (functions, workflows, services) if not isinstance(one, Absent)]
+    ports = (functions, workflows, services)
 
     async def end_work(account: str) -> None:
         why = Why(cause="The account was deactivated.", next="Start it again when the account is active.")
@@ -263,7 +256,7 @@ def build(ground: Ground) -> Backend:
 
     return Backend(
         services=services,
-        functions=cast(Functions, functions),
+        functions=functions,
         workflows=workflows,
         storage=storage,
         inventory=sites.inventory,

@@ -30,6 +30,7 @@ from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.functions import Functions, refuse_anonymous, refuse_cookie_writes
 from ropewalk_hub.gateway.pool import Pools
 from ropewalk_hub.gateway.records import Records
+from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.services import Services
 from ropewalk_hub.gateway.sessions import CALLBACK, Sessions, check_origin, own_origin, wants_page
 from ropewalk_hub.gateway.tokens import Caller, Verifier
@@ -63,7 +64,8 @@ class Gateway:
         self.sessions = Sessions(settings, self.directory)
         self.pools = Pools(settings, self.directory, self.host)
         self.records = Records(self.directory)
-        self.functions = Functions(self.directory, self.pools, self.records)
+        self.remote = Remote(settings, resolver)
+        self.functions = Functions(self.directory, self.pools, self.remote, self.records)
         self.services = Services(settings, self.sessions, resolver)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -117,7 +119,7 @@ class Gateway:
                 return pages.confirm_call(host.name, request.path_qs)
         payload = await self._payload(request)
         reply = await self.functions.call(
-            route, caller, payload, request.headers.get("Content-Type", ""), request.query_string
+            route, caller, payload, request.headers.get("Content-Type", ""), request.rel_url.raw_query_string
         )
         return web.Response(
             body=reply.body,
@@ -209,5 +211,6 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.records.flush()
         self.pools.close()
+        await self.remote.close()
         await self.host.close()
         await self.directory.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated
 from ropewalk_core.model import Call, FunctionRoute, State
@@ -16,6 +17,7 @@ from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.link import LONGEST_LOG, worker_error
 from ropewalk_hub.gateway.pool import Outcome, Pools
 from ropewalk_hub.gateway.records import Records
+from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime.handler import CALL_TYPE
 
@@ -39,13 +41,14 @@ class Functions:
 
     Parameters
     ----------
-    directory, pools, records
+    directory, pools, remote, records
         The other parts of the gateway.
     """
 
-    def __init__(self, directory: Directory, pools: Pools, records: Records) -> None:
+    def __init__(self, directory: Directory, pools: Pools, remote: Remote, records: Records) -> None:
         self._directory = directory
         self._pools = pools
+        self._remote = remote
         self._records = records
 
     def route(self, owner: str, name: str, caller: Caller) -> FunctionRoute:
@@ -81,9 +84,8 @@ class Functions:
             state=State.RUNNING,
         )
         try:
-            pool = self._pools.get(route)
-            outcome = await pool.call(header, payload)
-            if (error := worker_error(outcome.header, pool.memory)) is not None:
+            outcome, error = await self._run(route, header, payload)
+            if error is not None:
                 self._record_failure(record, error, outcome)
                 raise hide_traceback(error, caller.account, route.owner)
         except RopewalkError as error:
@@ -111,6 +113,17 @@ class Functions:
             cold=outcome.cold,
             took=time.time() - started,
         )
+
+    async def _run(
+        self, route: FunctionRoute, header: dict[str, Any], payload: bytes
+    ) -> tuple[Outcome, RopewalkError | None]:
+        """Run a call where the function is, and return the answer and the failure that it reports."""
+        if route.url:
+            outcome = await self._remote.call(route, header, payload)
+            return outcome, worker_error(outcome.header, self._remote.memory(route), 0)
+        pool = self._pools.get(route)
+        outcome = await pool.call(header, payload)
+        return outcome, worker_error(outcome.header, pool.memory)
 
     def _record_failure(self, record: Call, error: RopewalkError, outcome: Outcome | None) -> None:
         error.details["call"] = record.id

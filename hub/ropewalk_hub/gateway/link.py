@@ -109,10 +109,11 @@ class Link(asyncio.Protocol):
             future.set_result((header, body))
 
 
-def worker_error(header: Mapping[str, Any], memory: int) -> RopewalkError | None:
+def worker_error(header: Mapping[str, Any], memory: int, most: int | None = None) -> RopewalkError | None:
     """Return the failure that a worker reported. The worker is user code: only known codes and plain text count.
 
-    ``memory`` is its limit, from which the advice goes on when that was not enough.
+    ``memory`` is its limit, from which the advice goes on when that was not enough; ``most`` is what its machine has,
+    0 if nobody knows, and this machine's when it is left out.
     """
     facts = header.get("error")
     if not isinstance(facts, dict):
@@ -123,7 +124,7 @@ def worker_error(header: Mapping[str, Any], memory: int) -> RopewalkError | None
     hint = str(facts["hint"])[:500] if facts.get("hint") else None
     return kind(
         str(facts.get("message", "The function failed."))[:2000],
-        hint=more_memory(memory, machine.memory()) if kind is OutOfMemory else hint,
+        hint=more_memory(memory, machine.memory() if most is None else most) if kind is OutOfMemory else hint,
         field=str(facts["field"])[:100] if facts.get("field") else None,
         details={key: str(known[key])[:LONGEST_LOG] for key in ("traceback", "error") if known.get(key)},
     )
