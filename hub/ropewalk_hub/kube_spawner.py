@@ -182,7 +182,7 @@ class KubeNotebook(KubeSpawner):  # type: ignore[misc]
         try:
             while not start.done():
                 await asyncio.wait([start], timeout=_LOOK)
-                if (why := await self._failed()) is not None:
+                if (why := await self._cause_of_end()) is not None:
                     raise Unavailable(f"The notebook server did not start: {why.cause}", hint=why.next)
             return str(start.result())
         except TimeoutError as error:
@@ -193,7 +193,7 @@ class KubeNotebook(KubeSpawner):  # type: ignore[misc]
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await start
 
-    async def _failed(self) -> Why | None:
+    async def _cause_of_end(self) -> Why | None:
         """Return why the pod has ended, if it has; it is not started again by itself."""
         pod = next(iter(self._pods.values()), None)
         if pod is None or (pod.get("status") or {}).get("phase") not in ("Failed", "Succeeded"):
@@ -293,5 +293,6 @@ def configure(config: Any, settings: Settings) -> None:
     ours.delete_pvc = False
     ours.delete_stopped_pods = False  # its last state and its log say why it ended; the next start removes it
     ours.delete_grace_period = 5
+    ours.http_timeout = 120  # the pod listens by then; what is left is a busy machine
     # Nothing is written into the routes of the proxy but the pod's address, so no service is made for it.
     ours.services_enabled = False

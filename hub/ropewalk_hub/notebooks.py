@@ -47,8 +47,8 @@ class Berth(Protocol):
     async def prepare(self, owner: str) -> dict[str, Any]:
         """Make what a server needs beforehand, and return what its spawner must be told."""
 
-    async def look(self, owner: str) -> Seen | None:
-        """Return what a server that is on its way does, if anything is known beside the hub's word."""
+    async def look(self, owner: str, *, gone: bool = False) -> Seen | None:
+        """Return what a server on its way does, or why one ended that is ``gone``, if the hub cannot know."""
 
     async def ended_with_us(self, owner: str) -> bool:
         """Whether a server that ran before this platform started is gone because the platform was stopped."""
@@ -210,7 +210,7 @@ async def _seen(
     if before not in (*_ON_ITS_WAY, State.RUNNING):
         return None
     why = await _failure(hub, owner) if before in _ON_ITS_WAY else None
-    found = None if why else await berth.look(owner)
+    found = None if why else await berth.look(owner, gone=True)
     why = why or (found.why if found else None)
     return Seen(State.FAILED, why) if why else None
 

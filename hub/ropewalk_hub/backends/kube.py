@@ -122,15 +122,16 @@ class KubeBerth:
         await ensure_files(self._api, await self._spaces(owner), self._settings)
         return {"subject": self._spaces.tenant(owner).subject}
 
-    async def look(self, owner: str) -> Seen | None:
-        """Return what the pod waits for, from its own words and the events about it."""
+    async def look(self, owner: str, *, gone: bool = False) -> Seen | None:
+        """Return what the pod waits for, or why it has ended, from its own words and the events about it."""
         try:
             space = await self._spaces(owner)
             pod = await self._api.get(POD, NOTEBOOK, space)
             events = await self._api.list(EVENT, space, fields={"involvedObject.name": NOTEBOOK})
         except RopewalkError:
             return Seen()
-        return seen(pod, events.items)
+        ended = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+        return seen(pod, events.items) if ended == gone else Seen()  # while it starts, an ended one is the one before
 
     async def ended_with_us(self, owner: str) -> bool:
         """Say no: the hub knows what runs."""
@@ -149,7 +150,9 @@ class KubeBerth:
 
 def seen(pod: Object, events: Sequence[Object]) -> Seen:
     """Return what a pod on its way does: it waits for something that has a name, or it starts. Pure."""
-    mine = [one for one in events if (one.get("involvedObject") or {}).get("uid") in (None, pod["metadata"].get("uid"))]
+    uid = pod["metadata"].get("uid")
+    about = [one for one in events if (one.get("involvedObject") or {}).get("uid") in (None, uid)]
+    mine = [one for one in about if one.get("reason") != "Unhealthy"]  # that it does not listen yet is no news
     cause = why_cluster.from_pod(pod, sorted(mine, key=_when))
     placed = bool((pod.get("spec") or {}).get("nodeName"))
     return Seen(State.STARTING if placed or cause is None else State.WAITING, cause)

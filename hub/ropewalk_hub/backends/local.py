@@ -39,7 +39,7 @@ class LocalBerth:
         """Do nothing; the spawner makes the account's folders."""
         return {}
 
-    async def look(self, owner: str) -> Seen | None:
+    async def look(self, owner: str, *, gone: bool = False) -> Seen | None:
         """Return nothing; the hub knows all there is to know."""
         return None
 
