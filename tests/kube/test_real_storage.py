@@ -12,6 +12,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,8 +24,12 @@ from ropewalk_core.kube.file_pod import LABELS, PORT, host_of
 from ropewalk_core.kube.file_servers import KIND
 from ropewalk_core.kube.kinds import CLAIM, DEPLOYMENT, POD, SECRET, Object
 from ropewalk_core.kube.storage import KubeStorage
+from ropewalk_core.kube.volumes import mount
+from ropewalk_core.settings import Settings
 from ropewalk_core.testing import ADA, StorageContract
+from ropewalk_core.why import cluster as why
 from ropewalk_hub.platform import SystemClock
+from tests.cluster.layout import nodes
 from tests.kube.stage import ADMINISTRATOR, Stage, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(240)]
@@ -52,13 +57,18 @@ class Scene:
 
 
 def built(
-    stage: Stage, journal: Journal, space: Callable[[str], Awaitable[str]], idle: float = 600, **chosen: object
+    stage: Stage,
+    journal: Journal,
+    space: Callable[[str], Awaitable[str]],
+    idle: float = 600,
+    patience: float = 150,
+    **chosen: Any,
 ) -> KubeStorage:
     async def address(host: str, port: int) -> str:
         return f"http://127.0.0.1:{await stage.names.door(host, port)}"
 
     chosen = {"images": {"hub": HUB}, **chosen}
-    settings = replace(stage.settings, cluster=replace(stage.cluster, **chosen))  # type: ignore[arg-type]
+    settings = replace(stage.settings, cluster=replace(stage.cluster, **chosen))
     return KubeStorage(
         settings=settings,
         journal=journal,
@@ -68,6 +78,7 @@ def built(
         key=KEY,
         address=address,
         idle=idle,
+        patience=patience,
     )
 
 
@@ -165,7 +176,7 @@ async def test_what_cannot_start_says_why(stage: Stage, journal: Journal) -> Non
         ("bad-image", {"images": {"hub": "registry.local:5000/nothing:1"}}, "image"),
         ("bad-class", {"storage_class": "none-such"}, "none-such|volume"),
     ):
-        port = built(stage, journal, stage.spaces(key), **chosen)
+        port = built(stage, journal, stage.spaces(key), patience=30, **chosen)
         with pytest.raises(Unavailable, match=said) as caught:
             await port.list(ADA, "ada")
         assert caught.value.hint
@@ -184,6 +195,58 @@ async def test_only_the_platform_is_heard_and_nobody_else_has_the_secret(scene: 
     (pod,) = await scene.pods()
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert (await scene.api.get(CLAIM, "files", scene.space))["status"]["phase"] == "Bound"
+
+
+async def test_files_for_one_machine_keep_everything_of_an_account_on_it(stage: Stage, journal: Journal) -> None:
+    one: dict[str, Any] = {"files_access": "ReadWriteOnce"}
+    space, api = stage.spaces("one-machine"), stage.api(ADMINISTRATOR)
+    port = built(stage, journal, space, **one)
+    await port.write(ADA, "ada", "x", chunks(b"x"))
+    name, settings = await space("ada"), replace(stage.settings, cluster=replace(stage.cluster, **one))
+    assert (await api.get(CLAIM, "files", name))["spec"]["accessModes"] == ["ReadWriteOnce"]
+    (pod,) = (await api.list(POD, name, labels=LABELS)).items
+    here = pod["spec"]["nodeName"]
+    elsewhere = next(one.name for one in nodes() if one.name != here)
+    for where, at in (("beside", ""), ("away", elsewhere)):
+        await api.create(POD, other(where, name, settings, at))
+
+    async def placed() -> bool:
+        return bool((await api.get(POD, "beside", name))["spec"].get("nodeName") == here)
+
+    async def refused() -> bool:
+        told = why.from_pod(await api.get(POD, "away", name))
+        return told is not None and "only one machine at a time" in told.cause
+
+    await until("it lands where the files are", placed)
+    await until("it waits and says so", refused)
+    await port.close()
+
+
+def other(name: str, space: str, settings: Settings, node: str) -> Object:
+    """Return a pod that mounts the account's files, on a machine of that name if one is given."""
+    files = mount(settings)
+    most = {"cpu": "10m", "memory": "16Mi", "ephemeral-storage": "16Mi"}
+    container = {
+        "name": "main",
+        "image": HUB,
+        "command": ["sleep", "600"],
+        "resources": {"requests": most, "limits": most},
+        "volumeMounts": [files.mount],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    return {
+        "metadata": {"name": name, "namespace": space, "labels": dict(files.labels)},
+        "spec": {
+            "serviceAccountName": "work",
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "nodeSelector": {"kubernetes.io/hostname": node} if node else {},
+            "affinity": files.affinity,
+            "containers": [container],
+            "volumes": [files.volume],
+        },
+    }
 
 
 async def gone(api: Api, space: str) -> bool:

@@ -121,7 +121,8 @@ def _container(limit: int, files: Object, settings: Settings) -> Object:
             "requests": {"cpu": "10m", "memory": "96Mi", "ephemeral-storage": "16Mi"},
             "limits": {"cpu": "1", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         },
-        "readinessProbe": {**probe, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 5},
+        "startupProbe": {**probe, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 120},
+        "readinessProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 5},
         "livenessProbe": {**probe, "periodSeconds": 20, "timeoutSeconds": 10},
         "volumeMounts": [files, {"name": "key", "mountPath": _KEYS, "readOnly": True}],
     }

@@ -32,10 +32,10 @@ KIND = "file-server"
 IDLE = 600.0
 """Seconds without use after which a server is ended: longer than people think between two clicks, and a start takes
 some seconds."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that one request waits for a start; who asks again goes on waiting for the same start."""
 _FRESH = 5.0  # seconds for which a server that answered is believed to be there
-_BETWEEN, _TURN = 0.25, 30.0
+_BETWEEN, _TURN = 0.4, 30.0
 _BY_ITSELF = "Do the same again in a moment; it is being started."
 _log = logging.getLogger(__name__)
 Address = Callable[[str, int], Awaitable[str]]
@@ -73,6 +73,8 @@ class FileServers:
         Speaks to the servers.
     address
         Returns the address of a service of the cluster; for tests, which are outside of it.
+    idle, patience
+        Seconds without use after which a server is ended, and for which one request waits for a start.
     """
 
     def __init__(
@@ -87,9 +89,11 @@ class FileServers:
         client: FileClient,
         address: Address = by_name,
         idle: float = IDLE,
+        patience: float = PATIENCE,
     ) -> None:
         self._settings, self._journal, self._clock, self._api = settings, journal, clock, api
-        self._space, self._key, self._client, self._address, self._idle = space, key, client, address, idle
+        self._space, self._key, self._client, self._address = space, key, client, address
+        self._idle, self._patience = idle, patience
         self._courses: dict[str, _Course] = {}
         self._counts = threading.Lock()  # files are closed in threads
 
@@ -173,7 +177,7 @@ class FileServers:
         await self._journal.write(j.Put(KIND, owner, NAME, {"namespace": namespace}))
         for kind, body in render(owner, namespace, claim, key, self._settings):
             await self._api.apply(kind, body, force=True)  # nobody else has a say in how our own server runs
-        end = self._clock.steady() + PATIENCE
+        end = self._clock.steady() + self._patience
         while True:
             deployment = await self._deployment(namespace)
             if deployment is not None and settled(deployment):
@@ -206,6 +210,7 @@ class FileServers:
         for pod in reversed((await self._api.list(POD, namespace, labels=LABELS)).items):
             fields = {"involvedObject.name": str(pod["metadata"]["name"])}
             events = (await self._api.list(EVENT, namespace, fields=fields)).items
-            if (told := why.from_pod(pod, events)) is not None:
+            # Until it listens its probe fails, which is no reason for anything.
+            if (told := why.from_pod(pod, [one for one in events if one.get("reason") != "Unhealthy"])) is not None:
                 return told
         return None

@@ -16,7 +16,7 @@ from ropewalk_core.errors import BadInput, NotFound, Unavailable
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.file_client import FileClient, Server, broke, unreached
-from ropewalk_core.kube.file_servers import IDLE, Address, FileServers, by_name
+from ropewalk_core.kube.file_servers import IDLE, PATIENCE, Address, FileServers, by_name
 from ropewalk_core.model import Actor, FileEntry, Page, Usage
 from ropewalk_core.names import is_name
 from ropewalk_core.ports import Clock
@@ -39,8 +39,8 @@ class KubeStorage:
         Secret that signed addresses and the file servers' own secrets are made with.
     address
         Returns the address of a service of the cluster; for tests, which are outside of it.
-    idle
-        Seconds without use after which a file server is ended.
+    idle, patience
+        Seconds without use after which a file server is ended, and for which one request waits for its start.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class KubeStorage:
         key: bytes,
         address: Address = by_name,
         idle: float = IDLE,
+        patience: float = PATIENCE,
     ) -> None:
         self._settings, self._clock, self._key = settings, clock, key
         self._client = FileClient()
@@ -67,6 +68,7 @@ class KubeStorage:
             client=self._client,
             address=address,
             idle=idle,
+            patience=patience,
         )
 
     async def run(self) -> None:
