@@ -7,6 +7,7 @@ wrote it. Not here: the run as a whole (``runs``) and how a step is opened (``de
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from ropewalk_core.errors import NotFound, UserCodeFailed
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Run, State, Step
 from ropewalk_kernel import debug, look
+from ropewalk_runtime import bundle
 from ropewalk_runtime.step import load_attempt
 from ropewalk_runtime.values import decode
 
 RESULT = "result"
+_opened: list[tempfile.TemporaryDirectory[str]] = []
 _KEPT = 200
 _ASKED_AT_ONCE = 4
 _LAST = 16 * 1024
@@ -137,13 +140,7 @@ class StepHandle:
         """
         step = self.info()
         folder = attempt_folder(self._run, step)
-        if not (folder / "inputs.json").is_file():
-            raise NotFound(
-                f"The inputs of step {step.name} are not on this machine.",
-                field=f"step {step.name}",
-                hint="Only a step that started has inputs; those of old runs may have been removed.",
-            )
-        attempt = load_attempt(folder)
+        attempt = load_attempt(folder if (folder / "inputs.json").is_file() else _fetched(self._run, step))
         return debug.open_step(attempt.function, attempt.arguments, shell=get_ipython())
 
     def __repr__(self) -> str:
@@ -185,6 +182,41 @@ class StepGroup:
 
     def __repr__(self) -> str:
         return f"<{len(self)} steps of {self.name}>"
+
+
+def _fetched(run: str, step: Step) -> Path:
+    """Return a folder that holds what a step was called with, asked of the platform.
+
+    Raises
+    ------
+    NotFound
+        If the platform has no such inputs.
+    """
+    try:
+        given = sync.wait(sync.client().workflows.inputs(run, step.id))
+    except NotFound as error:
+        raise NotFound(
+            f"The inputs of step {step.name} are not on this machine.",
+            field=f"step {step.name}",
+            hint="Only a step that started has inputs; those of old runs may have been removed.",
+        ) from error
+    folder = tempfile.TemporaryDirectory(prefix="ropewalk-step-")
+    _opened.append(folder)  # its code is read again for as long as somebody looks at it
+    root = Path(folder.name)
+
+    def placed(reference: dict[str, Any]) -> dict[str, Any]:
+        if "list" in reference:
+            return {"list": [placed(one) for one in reference["list"]]}
+        if "digest" not in reference:
+            return reference
+        path = root / str(reference["digest"])
+        path.write_bytes(b"".join(sync.iterate(sync.client().workflows.artifact(run, path.name))))
+        return {"file": str(path)}
+
+    code = bundle.write(root / "code", given.bundle.model_dump(mode="json"))
+    arguments = {name: placed(one) for name, one in given.arguments.items()}
+    (root / "inputs.json").write_text(json.dumps({"bundle": str(code), "arguments": arguments}), encoding="utf-8")
+    return root
 
 
 def opening(run: str, step: str) -> str:

@@ -28,6 +28,7 @@ from ropewalk_core.model import (
     Service,
     ServiceSpec,
     Status,
+    StepInputs,
     Usage,
     Why,
 )
@@ -240,6 +241,11 @@ class GuardedWorkflows:
         """See `Workflows.artifact`."""
         check(actor, "logs", "run", owner)  # content, of which policy gives outlines to nobody
         return await self._inner.artifact(actor, owner, run, digest)
+
+    async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
+        """See `Workflows.inputs`."""
+        check(actor, "logs", "run", owner)  # code and values, as above
+        return await self._inner.inputs(actor, owner, run, step)
 
 
 class GuardedIdentity:

@@ -261,6 +261,17 @@ class Run(Noun):
     unchanged: bool = False
 
 
+class StepInputs(Noun):
+    """What a step of a run was called with: its code, and each argument by reference.
+
+    A reference is ``{"json": text}``, ``{"digest": SHA-256}`` of one of the run's artifacts or of a value that came
+    with the run, or ``{"list": [reference, ...]}``.
+    """
+
+    bundle: Bundle
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
 class FileEntry(Noun):
     """A file or a folder in an account's files."""
 

@@ -25,6 +25,7 @@ from ropewalk_core.model import (
     RunSpec,
     Service,
     ServiceSpec,
+    StepInputs,
     Usage,
 )
 from ropewalk_core.placement import Placement
@@ -145,7 +146,10 @@ class Workflows(Protocol):
         """Yield each change after the cursor, of one run or of all."""
 
     async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
-        """Return the content of a file that a step of the run wrote, checked against its digest."""
+        """Return the content of a file that a step of the run wrote, or that came with it, checked by its digest."""
+
+    async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
+        """Return what a step that may start was called with, for a debugger elsewhere."""
 
 
 class Identity(Protocol):

@@ -26,6 +26,7 @@ from ropewalk_core.model import (
     State,
     Status,
     Step,
+    StepInputs,
 )
 from ropewalk_core.placement import Inventory, Node, fit
 from ropewalk_runtime import values
@@ -42,6 +43,7 @@ class FakePlatform:
         self.runs: dict[str, Run] = {}
         self.scripts: dict[str, list[Run]] = {}
         self.artifacts: dict[str, bytes] = {}
+        self.inputs: dict[str, StepInputs] = {}
         self.logs: dict[str, list[str]] = {}
         self.calls: list[Call] = []
         self.submitted: list[RunSpec] = []
@@ -59,6 +61,7 @@ class FakePlatform:
                 Route(f"{route}/workflows/ada/{{run}}", self.run),
                 Route(f"{route}/workflows/ada/{{run}}/steps/{{step}}/logs", self.log),
                 Route(f"{route}/workflows/ada/{{run}}/artifacts/{{digest}}", self.artifact),
+                Route(f"{route}/workflows/ada/{{run}}/steps/{{step}}/inputs", self.step_inputs),
             ],
             exception_handlers={RopewalkError: refuse},
         )
@@ -135,6 +138,11 @@ class FakePlatform:
 
     async def artifact(self, request: Request) -> Response:
         return Response(self.artifacts[request.path_params["digest"]])
+
+    async def step_inputs(self, request: Request) -> Response:
+        if request.path_params["step"] not in self.inputs:
+            raise NotFound("The inputs of the step are not there.")
+        return model(self.inputs[request.path_params["step"]])
 
     def keep(self, name: str, value: Any) -> Artifact:
         """Keep a step's value and return its artifact."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
-from ropewalk_core.model import Run, State, Status
+from ropewalk_core.model import Bundle, Run, State, Status, StepInputs
 from ropewalk_kernel.runs import RunHandle, runs
 from ropewalk_kernel.steps import StepGroup, StepHandle, Tail
 from ropewalk_runtime import bundle
@@ -186,6 +186,23 @@ def test_debug_opens_the_step_with_its_own_inputs(
     assert "load_attempt" not in opened.traceback
     assert opened.again(rows=[1, 2]) == 0.25
     assert "rate = 0.5" in repr(opened)
+
+
+def test_debug_asks_the_platform_where_the_machine_has_no_inputs(platform: FakePlatform, notebook: Notebook) -> None:
+    source = "def train(rate, rows):\n    scaled = rate / len(rows)\n    return scaled\n"
+    code = Bundle(files={"ropewalk_cells.py": source}, entry="ropewalk_cells:train", digest="d")
+    rows, first = platform.keep("rows", []), platform.keep("first", (1,))
+    arguments = {"rate": {"json": "0.5"}, "rows": {"list": []}}
+    platform.inputs["train"] = StepInputs(bundle=code, arguments=arguments)
+    platform.inputs["more"] = StepInputs(
+        bundle=code, arguments={"rate": {"digest": rows.digest}, "rows": {"list": [{"digest": first.digest}]}}
+    )
+    platform.runs["run-0"] = run_of(State.FAILED, step("train", State.FAILED), step("more", State.FAILED))
+    opened = runs.last()["train"].debug()
+    assert opened.inputs == {"rate": 0.5, "rows": []}
+    assert isinstance(opened.exception, ZeroDivisionError)
+    assert opened.again(rows=[1, 2]) == 0.25
+    assert runs.last()["more"].debug().inputs == {"rate": [], "rows": [(1,)]}
 
 
 def test_debug_says_when_there_are_no_inputs(platform: FakePlatform, notebook: Notebook) -> None:

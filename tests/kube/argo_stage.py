@@ -167,7 +167,8 @@ class ArgoRig:
         return found
 
     async def submit(self, spec: RunSpec, **given: Any) -> Run:
-        """Submit as ada."""
+        """Submit as ada, in the folder of the files."""
+        spec = spec.model_copy(update={"folder": ""})
         return await self.workflows.submit(Actor(account="ada"), "ada", spec, **given)
 
     async def content(self, run: Run, digest: str) -> bytes:

@@ -184,6 +184,32 @@ def test_the_same_step_in_an_image(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert values.load(tmp_path / "outputs" / "result") == ["x", [1, 2], []]
     assert len(json.loads((tmp_path / "outputs" / "items.json").read_text())) == 3
+    facts = json.loads((tmp_path / "outputs" / runtime.FACTS).read_text())
+    assert facts["ok"] and len(facts["artifacts"]["result"]["digest"]) == 64 and facts["peak_memory"] > 0
+
+
+def test_a_step_in_an_image_tells_how_it_failed_and_where_it_ran(tmp_path: Path) -> None:
+    source = "import os\ndef f(text):\n    print(os.getcwd())\n    raise ValueError(text)\n"
+    bundle.write(tmp_path / "bundle", {"files": {"cell.py": source}, "entry": "cell:f", "digest": "d"})
+    (tmp_path / "work").mkdir()
+    call = {"wants": [], "lists": [], "members": ["text"], "folder": str(tmp_path / "work")}
+    (tmp_path / "call.json").write_text(json.dumps(call))
+    (tmp_path / "parameters").mkdir()
+    (tmp_path / "parameters" / "text").write_text(json.dumps(json.dumps('a "quoted" \\ text'))[1:-1])
+    child = os.fork()
+    if not child:
+        os._exit(runtime.in_image(tmp_path))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    facts = json.loads((tmp_path / "outputs" / runtime.FACTS).read_text())
+    assert facts["error"] == 'ValueError: a "quoted" \\ text'
+    assert "raise ValueError(text)" in facts["traceback"] and "ropewalk_runtime" not in facts["traceback"]
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)))
+def test_a_member_of_a_loop_comes_back_whether_it_was_escaped_or_not(value: Any) -> None:
+    text = values.text_of(value)
+    assert json.loads(runtime._member(text)) == value
+    assert json.loads(runtime._member(json.dumps(text)[1:-1])) == value
 
 
 _VALUES = st.recursive(

@@ -16,6 +16,7 @@ from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Event, RunSpec, State
 from ropewalk_core.placement import Placement
 from ropewalk_runtime import step as runtime
+from ropewalk_runtime import values
 from ropewalk_workflows import accepted, desk
 from ropewalk_workflows.compile import from_object
 from ropewalk_workflows.dag import step, workflow
@@ -130,6 +131,29 @@ async def test_values_never_become_source_or_tags(rig: Rig) -> None:
 
     run = await rig.wait((await rig.submit(hostile_flow.spec(text=hostile))).id)
     assert rig.result(run) == hostile
+    given = await rig.workflows.inputs(ALICE, "alice", run.id, run.steps[0].id)
+    assert json.loads(given.arguments["text"]["json"]) == hostile
+
+
+async def test_a_value_that_came_along_is_read_back_and_checked(rig: Rig) -> None:
+    @step
+    def count(text: object) -> int:
+        return 5
+
+    @workflow
+    def flow(value: object) -> object:
+        return count(value)
+
+    run = await rig.wait((await rig.submit(flow.spec(value=(1, 2)))).id)
+    given = await rig.workflows.inputs(ALICE, "alice", run.id, run.steps[0].id)
+    digest = given.arguments["text"]["digest"]
+    content = await rig.workflows.artifact(ALICE, "alice", run.id, digest)
+    assert values.decode(b"".join([one async for one in content])) == (1, 2)
+    with pytest.raises(NotFound):
+        await rig.workflows.inputs(ALICE, "alice", run.id, "other")
+    (AccountPaths(rig.settings.home, "alice").root / "runs" / run.id / "values" / digest).write_bytes(b"changed")
+    with pytest.raises(Conflict):
+        await rig.workflows.artifact(ALICE, "alice", run.id, digest)
 
 
 def lambda_free_echo(text: str) -> str:
@@ -148,6 +172,9 @@ async def test_a_failure_names_the_step_and_leaves_out_what_follows(rig: Rig) ->
     folder = AccountPaths(rig.settings.home, "alice").attempt(run.id, failed.id, 1)
     attempt = runtime.load_attempt(folder)
     assert attempt.arguments == {"value": 7}
+    given = await rig.workflows.inputs(ALICE, "alice", run.id, failed.id)
+    assert given.arguments == {"value": {"json": "7"}}
+    assert given.bundle.entry.endswith(":fail")
     with pytest.raises(ZeroDivisionError):
         attempt()
 

@@ -253,7 +253,8 @@ def _mounted(mount: Path) -> dict[str, Any]:
     for name in called["lists"]:
         arguments[name] = {"list": []}
     for path in sorted((mount / "parameters").glob("*")):
-        arguments[path.name] = {"json": path.read_text(encoding="utf-8")}
+        text = path.read_text(encoding="utf-8")
+        arguments[path.name] = {"json": _member(text) if path.name in called.get("members", ()) else text}
     for path in sorted((mount / "inputs").glob("*")):
         if path.is_dir():
             parts = sorted(path.iterdir(), key=lambda one: int(one.name))
@@ -262,6 +263,17 @@ def _mounted(mount: Path) -> dict[str, Any]:
             arguments[path.name] = {"file": str(path)}
     inputs = {"bundle": str(mount / "bundle"), "arguments": arguments, "store": str(mount / "store")}
     return {**inputs, "wants": called["wants"], "folder": called.get("folder", "")}
+
+
+def _member(text: str) -> str:
+    """Return a loop's member as it was written: Argo puts text from a list's object in as its escaped form.
+
+    JSON that nobody escaped either has quotes, and is then no text between quotes, or is the same in both forms.
+    """
+    try:
+        return str(json.loads(f'"{text}"'))
+    except ValueError:
+        return text
 
 
 def in_image(mount: Path = MOUNT) -> int:
@@ -291,7 +303,7 @@ def _facts(outputs: dict[str, Any]) -> dict[str, Any]:
         name: {key: one for key, one in facts.items() if key != "json" or len(one) <= _LONGEST_FACT}
         for name, facts in outputs.get("artifacts", {}).items()
     }
-    told = {key: outputs[key] for key in ("ok", "problem", "peak_memory") if key in outputs}
+    told: dict[str, Any] = {key: outputs[key] for key in ("ok", "problem", "peak_memory") if key in outputs}
     told |= {"error": outputs["error"][:_LONGEST_FACT]} if outputs.get("error") else {}
     told |= {"traceback": outputs["traceback"][-4 * _LONGEST_FACT :]} if outputs.get("traceback") else {}
     return {**told, "artifacts": artifacts}

@@ -20,6 +20,7 @@ from ropewalk_core.journal import Append, Journal, Operation, Put
 from ropewalk_core.model import Actor, Page, Run, RunSpec, State, Status, Step, Why
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
+from ropewalk_workflows.inputs import values_of
 from ropewalk_workflows.manifest import check_supplied, placement_of, read
 from ropewalk_workflows.manifest.model import Manifest
 from ropewalk_workflows.records import OPEN, RUN, SPEC, Records, dump
@@ -141,6 +142,11 @@ class Accepted:
                 yield await self.get(actor, owner, name), place
             if not events:
                 await self._journal.wait(seen, timeout=_POLL)
+
+    def values(self, owner: str, run: str) -> set[str]:
+        """Return the digests of the values that came with a run. Blocks."""
+        record = self._journal.get(SPEC, owner, run)
+        return values_of(RunSpec.model_validate(record.body)) if record is not None else set()
 
     # Submitting
 

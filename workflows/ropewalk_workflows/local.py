@@ -9,22 +9,25 @@ would write the whole run again).
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable
 
 from ropewalk_core import beneath
 from ropewalk_core.artifacts import ArtifactStore, streamed
-from ropewalk_core.errors import NotFound
+from ropewalk_core.errors import Conflict, NotFound
 from ropewalk_core.journal import Journal
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Actor, LogLine, Run, RunSpec, Step
+from ropewalk_core.model import Actor, LogLine, Run, RunSpec, Step, StepInputs
 from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.settings import Settings
 from ropewalk_runtime import bundle as bundles
 from ropewalk_workflows.accepted import Accepted, check, digest_of, given_values
 from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.wire import Batch, WantedPage
+from ropewalk_workflows.inputs import step_inputs
 from ropewalk_workflows.logs import follow_log
 from ropewalk_workflows.records import OPEN, STEP
 
@@ -108,12 +111,20 @@ class LocalWorkflows(Accepted):
     async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
         """See `Workflows.artifact`."""
         found = await self.get(actor, owner, run)
-        if not any(one.digest == digest for step in found.steps for one in step.artifacts):
-            raise NotFound("There is no such artifact in this run.", field="digest")
         paths = AccountPaths(self._settings.home, owner)
-        store = ArtifactStore(paths.artifacts, anchor=paths.root)
+        if any(one.digest == digest for step in found.steps for one in step.artifacts):
+            store = ArtifactStore(paths.artifacts, anchor=paths.root)
+        elif digest in await asyncio.to_thread(self.values, owner, run):
+            return await asyncio.to_thread(self._value, paths, run, digest)
+        else:
+            raise NotFound("There is no such artifact in this run.", field="digest")
         await asyncio.to_thread(store.verify, digest)
         return streamed(await asyncio.to_thread(store.open, digest))
+
+    async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
+        """See `Workflows.inputs`."""
+        images = self._settings.environments.images
+        return await asyncio.to_thread(step_inputs, self._records, images, owner, run, step)
 
     async def cancel_all(self, owner: str, cause: str) -> None:
         """Stop every run of an account that has not ended."""
@@ -127,6 +138,14 @@ class LocalWorkflows(Accepted):
     async def record_events(self, batch: Batch) -> int:
         """See `Desk.record`."""
         return await self.desk.record(batch)
+
+    def _value(self, paths: AccountPaths, run: str, digest: str) -> AsyncIterator[bytes]:
+        """Return a value that came with a run, unless somebody changed it since."""
+        with beneath.read(paths.root, ("runs", run, "values", digest)) as file:
+            content = file.read(self._settings.limits.payload + 1)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise Conflict("The value was changed on disk and cannot be used.", field="digest")
+        return streamed(io.BytesIO(content))
 
     # Submitting
 

@@ -29,6 +29,7 @@ from ropewalk_core.model import (
     RunSpec,
     Service,
     ServiceSpec,
+    StepInputs,
     Usage,
 )
 from ropewalk_core.placement import Placement
@@ -234,10 +235,14 @@ class WorkflowsClient(Resource):
             yield line
 
     async def artifact(self, run: str, digest: str, *, owner: str = "") -> AsyncIterator[bytes]:
-        """Yield the content of one of the run's artifacts."""
+        """Yield the content of one of the run's artifacts, or of a value that came with it."""
         async with self._wire.stream(await self._path(owner, run, "artifacts", digest)) as response:
             async for chunk in response.aiter_bytes():
                 yield chunk
+
+    async def inputs(self, run: str, step: str, *, owner: str = "") -> StepInputs:
+        """Return what a step was called with; ``step`` is its identifier."""
+        return await self._get(StepInputs, await self._path(owner, run, "steps", step, "inputs"))
 
 
 class FilesClient(Resource):

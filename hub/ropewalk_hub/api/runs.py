@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.model import Artifact, Page, Run, RunSpec
+from ropewalk_core.model import Page, Run, RunSpec, StepInputs
 from ropewalk_hub.api.common import After, ApiRoute, Follow, Its, Key, Limit, download, ndjson, problems
 from ropewalk_hub.security import Signed
 
@@ -79,13 +79,16 @@ async def get_step_logs(
 async def get_artifact(actor: Signed, its: Its, owner: str, run: str, digest: str) -> StreamingResponse:
     """Return the content of one of a run's artifacts, checked against its digest."""
     content = await its.workflows.artifact(actor, owner, run, digest)
-    named = _named(await its.workflows.get(actor, owner, run), digest)
-    return download(content, named.name)
+    return download(content, _named(await its.workflows.get(actor, owner, run), digest))
 
 
-def _named(run: Run, digest: str) -> Artifact:
-    for step in run.steps:
-        for artifact in step.artifacts:
-            if artifact.digest == digest:
-                return artifact
-    raise NotFound("There is no such artifact in this run.", field="digest")
+@router.get("/workflows/{owner}/{run}/steps/{step}/inputs", operation_id="get_step_inputs", responses=problems(404))
+async def get_step_inputs(actor: Signed, its: Its, owner: str, run: str, step: str) -> StepInputs:
+    """Return what a step was called with: its code, and each argument by reference."""
+    return await its.workflows.inputs(actor, owner, run, step)
+
+
+def _named(run: Run, digest: str) -> str:
+    """Return what a step calls the file; one that came with the run has no name."""
+    files = (one for step in run.steps for one in step.artifacts)
+    return next((one.name for one in files if one.digest == digest), f"value-{digest[:12]}")

@@ -19,15 +19,17 @@ from ropewalk_core.kube.kinds import WORKFLOW
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import ensure_files
-from ropewalk_core.model import Actor, LogLine, Run, RunSpec, State, Step, Why
+from ropewalk_core.model import Actor, LogLine, Run, RunSpec, State, Step, StepInputs, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
+from ropewalk_workflows import names
 from ropewalk_workflows.accepted import Accepted, check, digest_of
 from ropewalk_workflows.argo import stores
 from ropewalk_workflows.argo.carrying import CREATE, RETRY, STOP, Carrier
 from ropewalk_workflows.argo.observer import Observer
 from ropewalk_workflows.argo.render import AnyImage
 from ropewalk_workflows.argo.step_logs import Place, StepLogs
+from ropewalk_workflows.inputs import step_inputs
 from ropewalk_workflows.records import OPEN, STEP
 
 
@@ -142,7 +144,14 @@ class ArgoWorkflows(Accepted):
                 if one.digest == digest and key:
                     bucket = self._buckets.of(await self._space(owner))
                     return await stores.verified(self._buckets, bucket, str(key), digest)
+        if digest in await asyncio.to_thread(self.values, owner, run):
+            bucket = self._buckets.of(await self._space(owner))
+            return await stores.verified(self._buckets, bucket, f"{names.VALUES}{digest}", digest)
         raise NotFound("There is no such artifact in this run.", field="digest")
+
+    async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
+        """See `Workflows.inputs`."""
+        return await asyncio.to_thread(step_inputs, self._records, AnyImage(), owner, run, step)
 
     async def stop_all(self, account: str, why: Why) -> None:
         """Stop every run of an account that has not ended."""

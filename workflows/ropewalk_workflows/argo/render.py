@@ -24,6 +24,7 @@ from ropewalk_core.settings import Settings
 from ropewalk_runtime.step import FACTS as FACTS_FILE
 from ropewalk_workflows import names
 from ropewalk_workflows.manifest import meaning, placement_of
+from ropewalk_workflows.manifest.check import calls_of
 from ropewalk_workflows.manifest.model import Manifest, Template
 
 FACTS = "ropewalk-facts"
@@ -128,7 +129,7 @@ def _template(
     fragment = place(placement_of(read, manifest, f"spec.templates[{read.name}]"), site)
     kept["outputs"] = _outputs(given.get("outputs") or {}, ours)
     if ours:
-        kept["inputs"] = _inputs(given.get("inputs") or {}, spec.folder)
+        kept["inputs"] = _inputs(given.get("inputs") or {}, spec.folder, _members(manifest, read.name))
     if given.get("retryStrategy"):
         kept["retryStrategy"] = {name: one for name, one in given["retryStrategy"].items() if name != "affinity"}
     annotations = read.metadata.annotations
@@ -150,7 +151,7 @@ def _program(given: Mapping[str, Any], fragment: Fragment, ours: bool, folder: s
     program: Object = {name: given[name] for name in _OF_A_PROGRAM if given.get(name) is not None}
     program.pop("resources", None)
     image = settings.cluster.images.get("runner", names.RUNNER_IMAGE) if ours else given["image"]
-    inside = HOME if ours else f"{HOME}/{folder}".rstrip("/")
+    inside = HOME if ours else _absolute(folder)
     own = program.get("workingDir") or ""
     return {
         **program,
@@ -163,15 +164,27 @@ def _program(given: Mapping[str, Any], fragment: Fragment, ours: bool, folder: s
     }
 
 
-def _inputs(given: Mapping[str, Any], folder: str) -> Object:
+def _inputs(given: Mapping[str, Any], folder: str, members: list[str]) -> Object:
     """Return a step's inputs; the file that tells how it is called also names the folder that it runs in."""
+    more = {"folder": _absolute(folder), "members": members}
     artifacts = [
-        {**one, "raw": {"data": json.dumps({**json.loads(one["raw"]["data"]), "folder": f"{HOME}/{folder}"})}}
+        {**one, "raw": {"data": json.dumps({**json.loads(one["raw"]["data"]), **more})}}
         if one.get("name") == "ropewalk-call"
         else one
         for one in given.get("artifacts") or ()
     ]
     return {**given, "artifacts": artifacts}
+
+
+def _members(manifest: Manifest, template: str) -> list[str]:
+    """Return the parameters of a template that are members of a loop's list: Argo escapes what is text in them."""
+    calls = (call for one in manifest.spec.templates for call in calls_of(one) if call.template == template)
+    return sorted({one.name for call in calls for one in call.arguments.parameters if one.value == "{{item.value}}"})
+
+
+def _absolute(folder: str) -> str:
+    """Return a folder as a container sees it; one outside of the files is there only if the image has it."""
+    return folder if folder.startswith("/") else f"{HOME}/{folder}".rstrip("/")
 
 
 def _outputs(given: Mapping[str, Any], ours: bool) -> Object:

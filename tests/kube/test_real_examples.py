@@ -1,0 +1,93 @@
+"""Every example gives the same on Argo as on this machine's engine: how it ends, its outputs, its files, its graph."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ropewalk_core.model import Run, RunSpec, State, Step
+from ropewalk_workflows.compile import from_object
+from tests.cluster.layout import ROOT
+from tests.engine_rig import EngineRig
+from tests.kube.argo_stage import ArgoRig, argo, public, registry_door
+from tests.kube.stage import Stage
+
+pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(300)]
+FOLDER = ROOT / "workflows" / "examples"
+NAMES = [
+    *sorted(one.stem for one in FOLDER.glob("*.py") if one.stem != "__init__"),
+    *sorted(one.name for one in FOLDER.glob("argo_*.yaml")),
+]
+_OF_THE_RUN = ("preview", "json", "type")
+
+
+@pytest.fixture
+async def rig(stage: Stage, tmp_path: Path) -> AsyncIterator[ArgoRig]:
+    stage.needs("argo")
+    public(registry_door(stage))
+    async with argo(stage, tmp_path, "examples") as one:
+        yield one
+
+
+def example(name: str) -> tuple[RunSpec, Any]:
+    if name.endswith(".yaml"):
+        return from_object((FOLDER / name).read_text()), None
+    module = importlib.import_module(f"examples.{name}")
+    return from_object(module.EXAMPLE, **module.ARGUMENTS), module.RESULT
+
+
+async def here(spec: RunSpec) -> Run:
+    """Return the run as this machine's own engine carries it out."""
+    with tempfile.TemporaryDirectory(prefix="rw-") as folder:  # short: a socket's path has at most 107 bytes
+        local = EngineRig(Path(folder) / "home")
+        try:
+            await local.start()
+            return await local.wait((await local.submit(spec)).id, seconds=120)
+        finally:
+            await local.close()
+
+
+def shape(run: Run) -> dict[str, Any]:
+    """Return what must not depend on where a run was carried out."""
+    return {
+        "state": run.status.state,
+        "outputs": _bare(run.outputs),
+        "steps": {one.id: _step(one) for one in run.steps},
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    outputs = _bare(step.outputs)
+    if step.template not in ("toss",) and not any(one.name == "result" for one in step.artifacts):
+        outputs.pop("result", None)  # Argo keeps what a script prints only where something reads it
+    return {
+        "name": step.name,
+        "kind": step.kind,
+        "needs": sorted(step.needs),
+        "state": (step.status.state, step.status.note),
+        "attempt": step.attempt,
+        "inputs": step.inputs,
+        "outputs": outputs,
+        "artifacts": sorted((one.name, one.digest, one.size, one.media_type) for one in step.artifacts),
+    }
+
+
+def _bare(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _bare(one) for key, one in value.items() if key not in _OF_THE_RUN}
+    return [_bare(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_an_example_is_the_same(name: str, rig: ArgoRig) -> None:
+    spec, expected = example(name)
+    there = await rig.wait((await rig.submit(spec)).id, seconds=200)
+    assert there.status.state is State.DONE, [(one.name, one.status, one.error, one.traceback) for one in there.steps]
+    if expected is not None:
+        assert await rig.result(there) == expected
+    assert shape(there) == shape(await here(spec))
