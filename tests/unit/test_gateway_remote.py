@@ -1,0 +1,162 @@
+"""Calls that the gateway sends into the cluster: what goes along, what comes back, and what is never sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from ropewalk_core.errors import (
+    Limited,
+    OutOfMemory,
+    RopewalkError,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    UserCodeFailed,
+)
+from ropewalk_core.model import Bundle, FunctionRoute, FunctionSpec
+from ropewalk_core.settings import Limits, Settings
+from ropewalk_hub.gateway.link import worker_error
+from ropewalk_hub.gateway.remote import Remote
+from ropewalk_runtime.frames import pack
+from ropewalk_runtime.serve import FRAME
+
+HEADER = {"type": "application/json", "query": "a=%26&b=1", "caller": "ada", "call": "call-1"}
+Handle = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class There(AbstractResolver):
+    """Leads every name to this machine."""
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=2, proto=6, flags=0)]
+
+    async def close(self) -> None: ...
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.seen: list[web.Request] = []
+        self.bodies: list[bytes] = []
+        self.answer: Handle = framed({"status": 200, "type": "application/json", "age": 100.0}, b"42")
+        self.port = 0
+        self.remote = Remote(Settings(home=Path("/home"), limits=Limits(payload=1000)), There())
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append(request)
+        self.bodies.append(await request.read())
+        return await self.answer(request)
+
+    async def call(self, body: bytes = b"21", **changes: Any) -> Any:
+        spec = FunctionSpec(name="f", bundle=Bundle(files={}, entry="c:h"), **changes)
+        url = f"http://fn--f.space.svc:{self.port}"
+        route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
+        return await self.remote.call(route, HEADER, body)
+
+
+def framed(header: dict[str, Any], body: bytes = b"") -> Handle:
+    return plain(200, pack(header, body), FRAME)
+
+
+def plain(status: int, body: bytes = b"", kind: str = "text/plain") -> Handle:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, body=body, content_type=kind)
+
+    return answer
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    one = Stage()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", one.handle)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    one.port = runner.addresses[0][1]
+    yield one
+    await one.remote.close()
+    await runner.cleanup()
+
+
+async def test_a_call_goes_with_its_headers_and_nobodys_credentials(stage: Stage) -> None:
+    outcome = await stage.call()
+    [request] = stage.seen
+    assert (outcome.body, outcome.cold, stage.bodies) == (b"42", False, [b"21"])
+    assert (request.method, request.raw_path) == ("POST", "/?a=%26&b=1")
+    known = {"Host", "Accept", "Content-Type", "Content-Length", "X-Ropewalk-Account", "X-Ropewalk-Call"}
+    assert set(request.headers) <= known | {"Accept-Encoding"}
+    assert (request.headers["X-Ropewalk-Account"], request.headers["X-Ropewalk-Call"]) == ("ada", "call-1")
+
+
+async def test_a_server_younger_than_the_call_was_started_for_it(stage: Stage) -> None:
+    stage.answer = framed({"status": 200, "age": 0.0}, b"1")
+    assert (await stage.call()).cold
+
+
+async def test_a_handlers_failure_comes_with_its_lines(stage: Stage) -> None:
+    facts = {"code": "RW-USER-CODE", "message": "The function raised ValueError.", "details": {"traceback": "line 1"}}
+    stage.answer = framed({"error": facts, "logs": "x"})
+    outcome = await stage.call()
+    error = worker_error(outcome.header, 0, 0)
+    assert isinstance(error, UserCodeFailed) and error.details["traceback"] == "line 1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (framed({"error": {"code": "RW-LIMITED", "message": "100 calls wait already."}}), Limited),
+        (framed({"error": {"code": "RW-UNAVAILABLE", "message": "gone"}}), Unavailable),
+        (plain(503, b"pending request queue full"), Limited),
+        (plain(503, b"upstream connect error"), Unavailable),
+        (plain(504), TimedOut),
+        (plain(502), Unavailable),
+        (plain(404), Unavailable),
+        (plain(413), TooLarge),
+        (plain(200, b"not a frame", FRAME), UserCodeFailed),
+        (plain(200, pack({}, b"x" * 1001), FRAME), UserCodeFailed),
+        (plain(200, b"x" * (5 * 2**20), FRAME), TooLarge),
+    ],
+)
+async def test_what_comes_from_between_is_told_in_our_words(
+    stage: Stage, answer: Handle, kind: type[RopewalkError]
+) -> None:
+    stage.answer = answer
+    with pytest.raises(kind) as caught:
+        await stage.call()
+    assert not isinstance(caught.value, OutOfMemory) and len(stage.seen) == 1
+
+
+async def test_only_what_was_not_sent_is_sent_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    stage.answer = broken
+    with pytest.raises(Unavailable) as caught:
+        await stage.call()
+    assert "may have run" in caught.value.hint and len(stage.seen) == 1
+
+    monkeypatch.setattr("ropewalk_hub.gateway.remote._BETWEEN", 0.05)
+    stage.port = 1  # nobody listens there
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await stage.call()
+
+
+async def test_a_function_that_never_answers_times_out(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(_: web.Request) -> web.Response:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    monkeypatch.setattr("ropewalk_hub.gateway.remote._START_PATIENCE", 0.1)
+    stage.answer = silent
+    with pytest.raises(TimedOut):
+        await stage.call(timeout=0.2)
