@@ -77,13 +77,19 @@ test-cluster: setup ## the tests of and against that cluster (as root)
 images: setup ## build images/ with buildah and push them to the test cluster that runs (as root; ONLY="runner hub" for some)
 	@$(BIN)/python -m tests.cluster images $(ONLY)
 
+kube: setup ## install Ropewalk on a test cluster and print its address and first link (PORT=n takes another port; as root)
+	@$(BIN)/python -m tests.cluster.installed up $(if $(PORT),--port $(PORT))
+
+kube-down: setup ## remove it from the cluster, all but the volumes
+	@$(BIN)/python -m tests.cluster.installed down
+
 bench: setup ## print the figures of docs/benchmarks.md
 	@$(BIN)/python -m bench.embedded
 
-tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform
-	@$(BIN)/python -m tests.tour
+tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform (BACKEND=kube: on a test cluster; as root)
+	@$(BIN)/python -m tests.tour $(BACKEND)
 
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster images bench tour clean
+.PHONY: help setup up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster images kube kube-down bench tour clean

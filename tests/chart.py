@@ -31,6 +31,7 @@ FIXED = {
     "backend",
     "home",
     "folder",
+    "journal",
     "door.bind",
     "cluster.context",
     "cluster.images",
