@@ -1,0 +1,23 @@
+"""Tenants on the test cluster, whose network policies are enforced when a test says so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.cluster import policy_enforcer
+from tests.kube.conftest import at, installation, stage
+from tests.kube.stage import Stage
+from tests.security.tenant.street import Street, push_tools, settle
+
+__all__ = ["at", "installation", "stage"]
+
+
+@pytest.fixture
+async def street(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[Street]:
+    """Return two tenants and an open namespace; network policies are written but not enforced."""
+    policy_enforcer.off(stage.inside)
+    push_tools(stage.installation.at)
+    yield await settle(stage, request.node.name)
+    policy_enforcer.off(stage.inside)
