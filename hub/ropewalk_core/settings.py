@@ -105,6 +105,8 @@ class Environments:
     base: Path = field(default_factory=lambda: Path(sys.prefix).with_name(Path(sys.prefix).name + "-user"))
     """Read-only lower layer of every account's environment: the user side of Ropewalk and the usual libraries.
     `make setup` builds it beside the platform's own environment."""
+    index: str = ""
+    """Package index that pip and uv ask in notebooks on a cluster, such as a mirror; empty means their own."""
     preload: tuple[str, ...] = ()
     """Modules that a zygote imports before it forks. Empty: a zygote preloads what the bundle imports."""
     images: dict[str, str] = field(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from urllib.parse import urlsplit
 
 from ropewalk_core.kube import volumes
 from ropewalk_core.kube.kinds import Object
@@ -40,6 +41,10 @@ def variables(settings: Settings, account: str, placement: Placement) -> dict[st
     }
     if door.people.endswith(_LOOPBACKS):  # means the pod itself in there
         found["ROPEWALK_GATEWAY"] = f"http://gateway.{space}:{door.people_port}"
+    if index := settings.environments.index:
+        found |= {"PIP_INDEX_URL": index, "UV_DEFAULT_INDEX": index}
+        if index.startswith("http:"):
+            found["PIP_TRUSTED_HOST"] = str(urlsplit(index).hostname)
     if placement.cpu:
         found |= dict.fromkeys(THREADS, str(math.ceil(placement.cpu)))
     return found

@@ -11,7 +11,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import AbstractContextManager
 
 import nbformat
 from playwright.sync_api import BrowserContext, Error, Page
@@ -60,6 +60,7 @@ class Tour:
         if "/sign-in" in landed:
             landed = visits.sign_in(self.desk, self.platform)
         see("administrator", landed.rstrip("/") == self.platform.origin, landed)
+        self.platform.settle(self.desk)
 
     def enter(self) -> None:
         visits.sign_out(self.desk, self.platform)
@@ -77,7 +78,8 @@ class Tour:
     def cell(self, one: str) -> None:
         index = self.ids.index(one)
         cell = self.source.cells[index]
-        took = self.lab.run(index, seconds=LONG.get(one, 60), typed=TYPED.get(one, ()), watch=self._watcher(one))
+        seconds = LONG.get(one, 60) * self.platform.patience
+        took = self.lab.run(index, seconds=seconds, typed=TYPED.get(one, ()), watch=self._watcher(one))
         if took > 2:
             self.ledger.seconds[f"cell {one}"] = took
             say(f"{took:7.1f} s    cell {one}")
@@ -175,12 +177,12 @@ class Tour:
         self.ledger.see("dashboard-function", bool(re.search(r'"digit":\s*7', said)), said)
 
     def terminal(self) -> None:
-        functions = stage.ropewalk("functions", "list", "--json", home=self.platform.home)
-        runs = stage.ropewalk("workflows", "list", "--json", home=self.platform.home)
+        functions = self.platform.command("functions", "list", "--json")
+        runs = self.platform.command("workflows", "list", "--json")
         both = '"digits"' in functions.stdout and '"search"' in runs.stdout
         self.ledger.see("terminal", both, functions.stdout[:200] + functions.stderr + runs.stdout[:200] + runs.stderr)
         found = re.findall(r"run-[0-9a-z]+", runs.stdout)
-        one = stage.ropewalk("workflows", "get", found[-1], "--json", home=self.platform.home) if found else runs
+        one = self.platform.command("workflows", "get", found[-1], "--json") if found else runs
         (BUILD / "run.json").write_text(one.stdout or one.stderr)
         page = visits.run_page(self.desk, self.platform, found[-1] if found else "none")
         self.ledger.see("dashboard-run", "train" in page or "near" in page, page[:300])
@@ -234,17 +236,15 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def left_behind(home: Path) -> list[str]:
-    """Return the command lines of processes that still belong to the home."""
-    found = []
-    for one in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = one.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(home) in command:
-            found.append(command[:200])
-    return found
+def _stage() -> AbstractContextManager[Platform]:
+    """Return the stage that was asked for: one machine, or a test cluster."""
+    if sys.argv[1:] in ([], ["local"]):
+        return stage.platform(NOTEBOOK)
+    if sys.argv[1:] == ["kube"]:
+        from tests.tour import kube  # the cluster's clients, which one machine does not need
+
+        return kube.platform(NOTEBOOK)
+    raise Missing(f"there is no backend {' '.join(sys.argv[1:])}; take local or kube")
 
 
 def main() -> int:
@@ -254,13 +254,13 @@ def main() -> int:
     ledger, problems = Ledger(say=say), []
     try:
         stage.chromium()
-        with ledger.part("platform"), stage.platform(NOTEBOOK) as platform, stage.browser() as browser:
+        with ledger.part("platform"), _stage() as platform, stage.browser() as browser:
             context = browser.new_context(viewport={"width": 1440, "height": 1000})
             context.set_default_timeout(20_000)
             tour = Tour(platform, context, ledger)
             tour.all()
             problems = tour.problems
-        left = left_behind(platform.home)
+        left = platform.left()
         ledger.see("down", not left, "; ".join(left))
     except Missing as error:
         sys.stderr.write(f"{error}\n")

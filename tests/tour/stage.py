@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.ports import free_port
 
@@ -42,16 +43,38 @@ class Missing(Exception):
     """Something that the machine must have is not there."""
 
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
 @dataclass(frozen=True)
 class Platform:
-    """A running platform: its address, the one-time link, and its folders."""
+    """A running platform, on this machine or on a cluster.
+
+    Parameters
+    ----------
+    origin, first, port
+        Its address, the one-time link, and the port of both.
+    folder
+        The first administrator's files, as this machine sees them.
+    command
+        Runs the command line outside the notebook.
+    settle
+        Is called with the first administrator's page, once there is one: brings the files where there was no place
+        for them before.
+    left
+        Says what is there of the platform after its end.
+    patience
+        By how much longer than on one machine each cell may take.
+    """
 
     origin: str
     first: str
     port: int
-    home: Path
     folder: Path
-    log: Path
+    command: Command
+    left: Callable[[], list[str]]
+    settle: Callable[[Page], None] = lambda page: None
+    patience: float = 1
 
 
 def ropewalk(*arguments: str, home: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -77,12 +100,26 @@ def platform(*files: Path, options: tuple[str, ...] = ()) -> Iterator[Platform]:
         )
     try:
         first = _await_link(process, log)
-        yield Platform(first.split("/first/")[0], first, port, home, folder, log)
+        origin = first.split("/first/")[0]
+        yield Platform(origin, first, port, folder, partial(ropewalk, home=home), partial(left_behind, home))
     finally:
         _end(process)
         _keep_logs(home, log)
         ropewalk("down", home=home)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def left_behind(home: Path) -> list[str]:
+    """Return the command lines of processes that still belong to the home."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = one.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(home) in command:
+            found.append(command[:200])
+    return found
 
 
 def _environment() -> dict[str, str]:

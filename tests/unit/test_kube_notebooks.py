@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ def settings_of(home: Path, **cluster: Any) -> Settings:
 
 
 # The pod
+
+
+def test_a_sites_package_index_reaches_pip_and_uv(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    assert not {"PIP_INDEX_URL", "UV_DEFAULT_INDEX"} & variables(settings, "ada", Placement()).keys()
+    mirror = replace(settings, environments=replace(settings.environments, index="http://mirror.test:8/simple"))
+    found = variables(mirror, "ada", Placement())
+    assert found["PIP_INDEX_URL"] == found["UV_DEFAULT_INDEX"] == "http://mirror.test:8/simple"
+    assert found["PIP_TRUSTED_HOST"] == "mirror.test"
 
 
 def test_the_pod_is_restricted_and_has_the_files_and_no_token(tmp_path: Path) -> None:
