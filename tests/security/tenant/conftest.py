@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.cluster import policy_enforcer
-from tests.kube.conftest import at, installation, stage
-from tests.kube.stage import Stage
+from tests.cluster.layout import Layout
+from tests.kube.conftest import at, stage
+from tests.kube.stage import Installation, Stage, installed
 from tests.security.tenant.street import Street, push_tools, settle
 
-__all__ = ["at", "installation", "stage"]
+__all__ = ["at", "stage"]
+
+
+@pytest.fixture(scope="session")
+def installation(at: Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with installed(at, tmp_path_factory.mktemp("installation")) as one:
+        yield one
 
 
 @pytest.fixture
