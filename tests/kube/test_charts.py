@@ -41,7 +41,7 @@ PLACED = Fragment(
     runtime_class="gvisor",
     resources={"requests": {"cpu": "2", "memory": "3Gi"}, "limits": {"cpu": "2", "memory": "3Gi"}},
 )
-WORDS = "a b; $(touch /tmp/x) '\" {port} {{ .Values.ropewalk }} \u00e9\U0001f600 && exit"
+WORDS = "a b; $(touch /tmp/x) '\" {port} {{ .Values.ropewalk }} \u00e9\U0001f600\u2028 && exit"
 
 
 @pytest.fixture

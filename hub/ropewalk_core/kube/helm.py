@@ -11,12 +11,12 @@ which starts Helm through a shell with the platform's whole environment, without
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ropewalk_core.errors import BadValues, Conflict, Denied, Internal, Ropewalk
 from ropewalk_core.kube.charts import refuse
 from ropewalk_core.kube.config import Access, kubeconfig
 from ropewalk_core.kube.kinds import Object
+from ropewalk_core.kube.transient import passes
 from ropewalk_core.settings import child_environment
 from ropewalk_core.why import cluster as why
 
@@ -98,7 +99,8 @@ class Helm:
     ) -> None:
         """Install these objects as a release of the chart, or change the release to them; once more changes nothing.
 
-        A release that a kill left half-way is brought back to what it was before, or taken away if it never was.
+        A release that a kill left half-way, or that the cluster did not take whole, is brought back to what it was
+        before, or taken away if it never was.
         """
         async with self._turns:
             await asyncio.to_thread(self._install, reach, chart, release, objects, values)
@@ -117,8 +119,8 @@ class Helm:
 
     def _render(self, chart: Path, release: str, namespace: str, values: Mapping[str, Any]) -> list[Object]:
         with self._place() as place:
-            _write(place / "values.json", values)
-            argv = ["template", release, str(chart), "--namespace", namespace, "--values", str(place / "values.json")]
+            (place / "values.yaml").write_text(yaml.safe_dump(dict(values)))
+            argv = ["template", release, str(chart), "--namespace", namespace, "--values", str(place / "values.yaml")]
             done = self._run(place, [*argv, "--include-crds"])
         if done.code == 0:
             try:
@@ -137,14 +139,20 @@ class Helm:
     ) -> None:
         with self._place(reach) as place:
             frozen = _frozen(place, chart, objects)
-            _write(place / "values.json", values)
-            argv = ["upgrade", release, str(frozen), "--install", "--values", str(place / "values.json")]
+            (place / "values.yaml").write_text(yaml.safe_dump(dict(values)))
+            argv = ["upgrade", release, str(frozen), "--install", "--values", str(place / "values.yaml")]
             argv += ["--server-side=true", "--force-conflicts", "--history-max", _HISTORY]
             done = self._run(place, argv, reach)
             if done.code and any(one in done.err for one in _LEFT):
                 self._recover(place, reach, release)
                 done = self._run(place, argv, reach)
-        _raise(done, chart.name)
+            try:
+                _raise(done, chart.name)
+            except RopewalkError as error:
+                if not passes(error):  # the cluster took some of it and not all
+                    with contextlib.suppress(RopewalkError):
+                        self._recover(place, reach, release)
+                raise
 
     def _recover(self, place: Path, reach: Reach, release: str) -> None:
         """Bring a release that was left in the middle back to its last good revision, or take it away."""
@@ -171,7 +179,7 @@ class Helm:
         _raise(done, release)
         return str(json.loads(done.out)["info"]["status"])
 
-    @contextmanager
+    @contextlib.contextmanager
     def _place(self, reach: Reach | None = None) -> Iterator[Path]:
         """Give a folder that only we may read, with a kubeconfig if Helm is to reach the cluster."""
         self._begin()
@@ -214,11 +222,6 @@ def _frozen(place: Path, chart: Path, objects: Sequence[Object]) -> Path:
     (frozen / "objects.yaml").write_text(yaml.safe_dump_all(objects))
     (frozen / "templates" / "objects.yaml").write_text('{{ .Files.Get "objects.yaml" }}')
     return frozen
-
-
-def _write(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as JSON that a reader of YAML takes too: it knows no pairs of surrogates."""
-    path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
 
 
 def _raise(done: processes.Finished, about: str) -> None:

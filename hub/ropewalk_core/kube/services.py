@@ -222,7 +222,10 @@ class KubeServices:
 
     def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
         record = self._journal.get(KIND, intent.owner, intent.name)
-        return self._say(record, State.FAILED, why.from_error(error)) if record else ()
+        if record is None:
+            return ()
+        # What runs now, if anything, is not what was asked for: it says nothing about this service.
+        return (*self._say(record, State.FAILED, why.from_error(error)), Remove(SEEN, intent.owner, intent.name))
 
     async def _install(self, key: Key, record: Record, wish: str) -> Iterable[Operation]:
         service, release = service_of(record), release_of(key[1])

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Request, Response
 
 from ropewalk_core import names
 from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound, RopewalkError
-from ropewalk_core.local.services import LAST
 from ropewalk_core.model import Actor, Service, ServiceSpec, State, Template
 from ropewalk_core.placement import Placement, fit, parse_placement
+from ropewalk_core.service_records import LAST
 from ropewalk_hub.pages import forms
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see, some
 from ropewalk_hub.pages.render import render
