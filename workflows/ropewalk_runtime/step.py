@@ -17,6 +17,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,7 +263,8 @@ def _mounted(mount: Path) -> dict[str, Any]:
         else:
             arguments[path.name] = {"file": str(path)}
     inputs = {"bundle": str(mount / "bundle"), "arguments": arguments, "store": str(mount / "store")}
-    return {**inputs, "wants": called["wants"], "folder": called.get("folder", "")}
+    more = {"folder": called.get("folder", ""), "timeout": float(called.get("timeout") or 0.0)}
+    return {**inputs, **more, "wants": called["wants"]}
 
 
 def _member(text: str) -> str:
@@ -282,6 +284,10 @@ def in_image(mount: Path = MOUNT) -> int:
     Beside them lie the facts that an engine on one machine would read itself: digests, sizes, the traceback.
     """
     inputs = _mounted(mount)
+    if inputs["timeout"]:
+        watch = threading.Timer(inputs["timeout"], _too_late, (mount, inputs["timeout"]))
+        watch.daemon = True
+        watch.start()
     write_whole(mount / "inputs.json", json.dumps(inputs))
     code = main(mount, enter(inputs["folder"]) if inputs["folder"] else "")
     outputs = json.loads((mount / "outputs.json").read_text(encoding="utf-8"))
@@ -291,10 +297,23 @@ def in_image(mount: Path = MOUNT) -> int:
         shutil.copyfile(mount / "store" / facts["digest"][:2] / facts["digest"], target / name)
     for name, text in outputs.get("parameters", {}).items():
         (target / f"{name}.json").write_text(text, encoding="utf-8")
-    (target / FACTS).write_text(json.dumps(_facts(outputs)), encoding="utf-8")
+    _tell(mount, outputs)
     if not outputs["ok"]:
         print(outputs.get("traceback") or outputs["error"], file=sys.stderr)  # noqa: T201 - the container's log
     return code
+
+
+def _too_late(mount: Path, limit: float) -> None:
+    """End the step, whatever it does; a pod's own limit would also count the time to fetch its image."""
+    error = f"It took longer than its limit of {limit:g} seconds and was ended."
+    _tell(mount, {"ok": False, "problem": "RW-TIMED-OUT", "error": error})
+    print(error, file=sys.stderr, flush=True)  # noqa: T201 - the container's log
+    os._exit(1)
+
+
+def _tell(mount: Path, outputs: dict[str, Any]) -> None:
+    (mount / "outputs").mkdir(exist_ok=True)
+    write_whole(mount / "outputs" / FACTS, json.dumps(_facts(outputs)))
 
 
 def _facts(outputs: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ fields replaced; one that nobody thought of would be theirs.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from ropewalk_workflows import names
 from ropewalk_workflows.manifest import meaning, placement_of
 from ropewalk_workflows.manifest.check import calls_of
 from ropewalk_workflows.manifest.model import Manifest, Template
+from ropewalk_workflows.manifest.text import duration
 
 FACTS = "ropewalk-facts"
 """Output parameter in which a step of ours tells what an engine on one machine would read itself."""
@@ -129,7 +131,10 @@ def _template(
     fragment = place(placement_of(read, manifest, f"spec.templates[{read.name}]"), site)
     kept["outputs"] = _outputs(given.get("outputs") or {}, ours)
     if ours:
-        kept["inputs"] = _inputs(given.get("inputs") or {}, spec.folder, _members(manifest, read.name))
+        kept["inputs"] = _inputs(given.get("inputs") or {}, _call(read, manifest, spec.folder))
+        if "activeDeadlineSeconds" in kept:  # it looks at the clock itself once it runs; this is for one that cannot
+            wait = math.ceil(settings.cluster.start_timeout)
+            kept["activeDeadlineSeconds"] = math.ceil(duration(read.active_deadline_seconds or "0")) + wait
     if given.get("retryStrategy"):
         kept["retryStrategy"] = {name: one for name, one in given["retryStrategy"].items() if name != "affinity"}
     annotations = read.metadata.annotations
@@ -164,16 +169,22 @@ def _program(given: Mapping[str, Any], fragment: Fragment, ours: bool, folder: s
     }
 
 
-def _inputs(given: Mapping[str, Any], folder: str, members: list[str]) -> Object:
-    """Return a step's inputs; the file that tells how it is called also names the folder that it runs in."""
-    more = {"folder": _absolute(folder), "members": members}
+def _inputs(given: Mapping[str, Any], call: Mapping[str, Any]) -> Object:
+    """Return a step's inputs; the file that says how it is called gets more to say."""
     artifacts = [
-        {**one, "raw": {"data": json.dumps({**json.loads(one["raw"]["data"]), **more})}}
+        {**one, "raw": {"data": json.dumps({**json.loads(one["raw"]["data"]), **call})}}
         if one.get("name") == "ropewalk-call"
         else one
         for one in given.get("artifacts") or ()
     ]
     return {**given, "artifacts": artifacts}
+
+
+def _call(template: Template, manifest: Manifest, folder: str) -> Object:
+    """Return what a step in an image must know besides its inputs: where it runs, and how long it may."""
+    call: Object = {"folder": _absolute(folder), "members": _members(manifest, template.name)}
+    limit = template.active_deadline_seconds
+    return call | ({"timeout": duration(limit)} if limit is not None else {})
 
 
 def _members(manifest: Manifest, template: str) -> list[str]:

@@ -24,6 +24,7 @@ _NODE, _OF_RUN = "workflows.argoproj.io/node-id", "workflows.argoproj.io/workflo
 _MAIN = "main"
 _OF_ARGO = re.compile(r'^time="[^"]*" level=.* argo=true|^\{.*"argo":true')
 _PAUSE = 0.5
+_OVER = re.compile(r'^time="[^"]*" level=.* msg="sub-process exited" argo=true')
 _LONGEST_LINE = 64 * 1024
 
 
@@ -82,11 +83,12 @@ class StepLogs:
         mine = [one for one in pods if (one["metadata"].get("annotations") or {}).get(_NODE) == place.node]
         if not mine:
             return
-        name, offset, before = str(mine[0]["metadata"]["name"]), 0, 0
+        name, offset, before, over = str(mine[0]["metadata"]["name"]), 0, 0, False
         try:
             async for line in logs.read(self._api, self._clock, self._space, name, container=_MAIN, follow=follow):
                 size, before = line.offset - before, line.offset
-                if _OF_ARGO.search(line.text):  # the bucket's copy has none of its own lines
+                over = over or bool(_OVER.search(line.text))
+                if over or _OF_ARGO.search(line.text):  # the bucket's copy has none of its own lines
                     continue
                 offset += size
                 if offset > after:
