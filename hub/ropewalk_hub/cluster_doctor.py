@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, Unavailable
@@ -37,8 +37,9 @@ from ropewalk_core.why import cluster as why_cluster
 from ropewalk_hub.addresses import PROXY_API_PORT
 from ropewalk_hub.doctor import Line, note, ok, problem
 
-ACCOUNT = "system"
-"""A reserved name, so nobody's account; its namespace has a name with a digest."""
+_TENANT = Tenant("system", "ropewalk-doctor")
+"""A reserved name, so nobody's account; its namespace has a name with a digest. What a killed examination left is ours
+again."""
 _PATIENCE = 120.0
 _ROUNDS = 6
 _PROBE = """
@@ -111,23 +112,20 @@ async def examine(settings: Settings, clock: Clock) -> list[Line]:
 
 async def _inside(api: Api, settings: Settings, clock: Clock) -> list[Line]:
     """Do what needs a namespace of an account."""
-    tenant = Tenant(ACCOUNT, secrets.token_hex(16))
     try:
-        space = await Tenants(api, settings.cluster, clock).ensure(tenant)
-    except RopewalkError as error:
-        hint = "Look at the log of the tenancy pod; wait and try again if the last examination has just ended."
-        return [problem("tenancy", error.message, hint)]
-    try:
+        space = await Tenants(api, settings.cluster, clock).ensure(_TENANT, patience=_PATIENCE)
         return [
             ok("tenancy", f"made the namespace {space}"),
             await _looked("functions", lambda: _knative(api, space)),
             await _looked("workflows", lambda: _argo(api, space)),
             *await _probed(api, settings, clock, space),
         ]
+    except RopewalkError as error:
+        hint = "Look at the log of the tenancy pod; wait and try again if the last examination has just ended."
+        return [problem("tenancy", error.message, hint)]
     finally:
-        gone = request(Tenant(ACCOUNT, tenant.subject, gone=True), settings.cluster)
         with contextlib.suppress(RopewalkError):
-            await api.apply(CONFIG_MAP, gone)
+            await api.apply(CONFIG_MAP, request(replace(_TENANT, gone=True), settings.cluster))
 
 
 async def _looked(check: str, look: Callable[[], Awaitable[Line]]) -> Line:
