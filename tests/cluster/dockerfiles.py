@@ -32,7 +32,7 @@ DEBIAN = "docker.io/library/debian:bookworm-slim"
 # Names that people's own manifests use, for what is made here instead: Debian's Python, and Debian itself.
 _PEOPLES = {"docker.io/library/debian:bookworm-slim": ("debian:bookworm-slim", "debian:bookworm", "debian:latest")}
 _PYTHON = ("python:3.11", "python:3.11-slim", "python:3.11-slim-bookworm")
-_PACKAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+PACKAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 _SUITE = "bookworm"
 _LEFT_OUT = ("man", "locale", "doc", "info", "lintian")
 _BOOTSTRAP = (
@@ -58,7 +58,7 @@ class Dockerfiles:
 
     def build(self, *names: str) -> None:
         """Build the images named, or all three."""
-        missing = lacking(_PACKAGES)
+        missing = lacking(PACKAGES)
         if missing:
             raise ClusterError(
                 "missing from this machine: "
