@@ -35,6 +35,7 @@ from ropewalk_core.model import (
 from ropewalk_core.placement import Placement
 from ropewalk_core.wrong import wrong
 
+_DEPLOY = 150.0
 N = TypeVar("N", bound=Noun)
 
 
@@ -67,8 +68,10 @@ class Resource:
     async def _get(self, kind: type[N], path: str, params: Mapping[str, Any] | None = None) -> N:
         return _read(kind, (await self._wire.request("GET", path, params=params)).content)
 
-    async def _send(self, kind: type[N], method: str, path: str, body: Any = None, *, key: str = "") -> N:
-        answer = await self._wire.request(method, path, body=body, key=key or secrets.token_hex(16))
+    async def _send(
+        self, kind: type[N], method: str, path: str, body: Any = None, *, key: str = "", timeout: float = 30.0
+    ) -> N:
+        answer = await self._wire.request(method, path, body=body, key=key or secrets.token_hex(16), timeout=timeout)
         return _read(kind, answer.content)
 
     async def _page(self, kind: type[N], path: str, *, after: str = "", limit: int | None = None) -> Page[N]:
@@ -166,7 +169,8 @@ class FunctionsClient(Resource):
     async def deploy(self, spec: FunctionSpec, *, key: str = "", owner: str = "") -> Function:
         """Deploy a revision; the same content again comes back as ``unchanged``."""
         path = await self._path(owner, spec.name)
-        return await self._send(Function, "PUT", path, spec.model_dump(mode="json"), key=key)
+        # It is tried before it is accepted, which on a cluster may bring an image first.
+        return await self._send(Function, "PUT", path, spec.model_dump(mode="json"), key=key, timeout=_DEPLOY)
 
     async def remove(self, name: str, *, owner: str = "") -> Function:
         """Remove it and end its workers."""

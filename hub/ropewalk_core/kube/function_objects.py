@@ -179,11 +179,15 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
         f"{_QUEUE}/ephemeral-storage-resource-request": "16Mi",
         f"{_QUEUE}/ephemeral-storage-resource-limit": "64Mi",
     }
+    [container] = pod["containers"]
+    # What Knative would add by itself; left out it would count as a change when the same is applied again.
+    container = {**container, "readinessProbe": {"successThreshold": 1, "tcpSocket": {"port": 0}}}
     seconds = int(spec.timeout) + 5  # our own server ends calls; this is for when it does not
     template = {
         "metadata": {"name": place.object, "labels": dict(labels), "annotations": annotations},
         "spec": {
             **pod,
+            "containers": [container],
             "containerConcurrency": spec.concurrency,
             "timeoutSeconds": seconds,
             "responseStartTimeoutSeconds": seconds,
@@ -241,6 +245,7 @@ class Verdict:
     gone: bool = False
     error: RopewalkError | None = None
     why: Why | None = None
+    placed: bool = False
     started: bool = False
     generation: int = 0
 
@@ -264,7 +269,8 @@ def judge(
     why = next((told for pod in mine if (told := why_cluster.from_pod(pod, events)) is not None), None)
     if why is not None and why.code in _FINAL:
         return Verdict(error=from_problem({"code": why.code, "message": why.cause, "hint": why.next}))
-    return Verdict(why=why, started=any(_runs(one) for one in mine))
+    placed = any((one.get("spec") or {}).get("nodeName") for one in mine)
+    return Verdict(why=why, placed=placed, started=any(_runs(one) for one in mine))
 
 
 def _knative_says(place: Place, served: Object) -> tuple[bool, str]:
@@ -323,7 +329,8 @@ def _error(message: str) -> RopewalkError:
         return _told(message[start : message.rfind("}") + 1])
     told = why_cluster.from_message(message)
     if not told.code:
-        return Unavailable(told.cause or "The cluster did not start the function.", hint=told.next or None)
+        said = told.cause or "The cluster did not start the function."
+        return Unavailable(said, hint=told.next or None, details={"wait": False})  # asking again does not help
     return from_problem({"code": told.code, "message": told.cause, "hint": told.next})
 
 

@@ -124,4 +124,4 @@ def _too_slow() -> TimedOut:
 
 def _never(seconds: float, verdict: Verdict) -> Unavailable:
     cause = f" {verdict.why.cause}" if verdict.why else ""
-    return Unavailable(f"The function did not start within {seconds:g} seconds.{cause}")
+    return Unavailable(f"The function did not start within {seconds:g} seconds.{cause}", details={"wait": False})

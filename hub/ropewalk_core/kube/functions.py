@@ -50,9 +50,8 @@ NEXT, AT = "function-next", "function-at"
 WHAT = "function"
 FOREIGN_END = "It was removed with kubectl or another tool."
 FOREIGN_CHANGE = "It was changed with kubectl or another tool."
-_PATIENCE = LOAD_PATIENCE + 15.0
-_SHORT = 30.0
-"""Seconds after which a deploy that waits for something with a name answers what it waits for."""
+_PATIENCE, _SHORT = LOAD_PATIENCE + 40.0, 20.0
+"""Seconds after which a deploy answers although its revision has not started; the shorter one if no machine is free."""
 _log = logging.getLogger(__name__)
 Key = tuple[str, str]
 
@@ -117,6 +116,7 @@ class KubeFunctions(FunctionBook):
         self._trials: dict[Key, asyncio.Task[None]] = {}
         self._minded: set[tuple[str, str]] = set()
         self._tasks = Tasks()
+        self._placed: set[Key] = set()
         self._knative: set[str] = set()
         intents.carried_by(WHAT, self._carry, self._refused)
 
@@ -324,6 +324,7 @@ class KubeFunctions(FunctionBook):
             await self._journal.write(gone, *self._failed(tried, verdict.error))
             self._intents.hurry(WHAT, owner, name)
         elif verdict.why is not None:
+            (self._placed.add if verdict.placed else self._placed.discard)((owner, name))
             await self._waits_for(tried, verdict.why)
 
     async def _ready(self, tried: Next, verdict: Verdict) -> None:
@@ -510,7 +511,7 @@ class KubeFunctions(FunctionBook):
                 return await asyncio.wait_for(asyncio.shield(future), seconds)
             except TimeoutError:
                 function = function_of(self._found(owner, name))
-                if function.status.why or function.status.note:
+                if (function.status.why or function.status.note) and (owner, name) not in self._placed:
                     break
             except RopewalkError:
                 until = self._clock.steady() + 2.0  # what is told was decided, and is about to be in the journal
