@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,18 @@ def test_nobody_may_do_everything() -> None:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
             assert "escalate" not in rule["verbs"]
             assert "impersonate" not in rule["verbs"]
+
+
+def test_the_parts_of_others_have_the_versions_that_are_tested_here() -> None:
+    tools, charts = chart.CHART.parents[1] / "tests" / "cluster" / "tools", chart.CHART.parent
+    pinned = {
+        name: re.search(rf"^\s*(?:require )?{re.escape(path)} v(\S+)", (tools / name / "go.mod").read_text(), re.M)
+        for name, path in (("argo", "github.com/argoproj/argo-workflows/v3"), ("knative", "knative.dev/serving"))
+    }
+    argo, knative = pinned["argo"], pinned["knative"]
+    assert argo is not None and knative is not None
+    minor, patch = (int(one) for one in knative[1].split(".")[1:])
+    fetch = (charts / "parts" / "fetch").read_text()
+    assert f"argo=v{argo[1]} knative=knative-v1.{minor - 27}.{patch}" in fetch  # its releases count from 1.0 = 0.27
+    images = re.findall(r"argo/[a-z-]+:v([\d.]+)", (charts / "environments" / "test.yaml").read_text())
+    assert images and set(images) == {argo[1]}
