@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ropewalk_core.kube import volumes
+from ropewalk_core.kube.buckets import ENVIRONMENT
 from ropewalk_core.kube.kinds import Object
 from ropewalk_core.kube.placement import Fragment
 from ropewalk_core.placement import Placement
@@ -91,6 +92,7 @@ def _container(one: Object, mount: Object, fragment: Fragment, cluster: Cluster)
         **one,
         "resources": resources(fragment, cluster),
         "volumeMounts": [*(one.get("volumeMounts") or ()), mount],
+        "envFrom": [{"secretRef": {"name": ENVIRONMENT, "optional": True}}],
         "securityContext": dict(_DROPPED),
         "startupProbe": probe,  # ready means that it listens, so nobody is sent to a server that is not there yet
     }

@@ -56,6 +56,7 @@ def test_the_pod_is_restricted_and_has_the_files_and_no_token(tmp_path: Path) ->
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert spec["nodeSelector"] == {"kubernetes.io/arch": "amd64"} and spec["restartPolicy"] == "Never"
     [container] = spec["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "objects-environment", "optional": True}}]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "2Gi"}
     assert {"name": "files", "mountPath": "/home/work"} in container["volumeMounts"]

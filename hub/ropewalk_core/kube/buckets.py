@@ -23,6 +23,8 @@ from ropewalk_core.objects import REGION, Keys, Objects
 from ropewalk_core.settings import Cluster
 
 SECRET_NAME, CONFIG_NAME, CONFIG_KEY = "objects", "artifact-repositories", "ropewalk"
+ENVIRONMENT = "objects-environment"
+"""Secret with the same keys under the names that S3 clients look for; a notebook has it in its environment."""
 ROOT = "ropewalk"
 """Access key of the store's root."""
 
@@ -94,7 +96,15 @@ def inside(space: str, bucket: Bucket, store: str) -> list[tuple[Kind, Object]]:
         **{f"{one}Secret": {"name": SECRET_NAME, "key": one} for one in keys},
     }
     account = {"kubernetes.io/service-account.name": REPORTS}
+    known = {
+        "AWS_ACCESS_KEY_ID": bucket.keys.access,
+        "AWS_SECRET_ACCESS_KEY": bucket.keys.secret,
+        "AWS_ENDPOINT_URL": store,
+        "AWS_DEFAULT_REGION": REGION,
+        "ROPEWALK_BUCKET": bucket.name,
+    }
     return [
+        (SECRET, {"metadata": {"name": ENVIRONMENT, "namespace": space}, "stringData": known}),
         (SECRET, {"metadata": {"name": SECRET_NAME, "namespace": space}, "stringData": keys}),
         (
             CONFIG_MAP,

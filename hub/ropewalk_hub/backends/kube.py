@@ -41,6 +41,7 @@ from ropewalk_workflows.argo import ArgoWorkflows
 
 SITE_AGE = 2.0
 _LOOK = 5.0
+_BUCKET = 5.0
 log = logging.getLogger("ropewalk.kube")
 
 
@@ -114,12 +115,21 @@ class Sites:
 class KubeBerth:
     """Notebook servers are pods, one in each person's namespace, and outlive the platform and the hub."""
 
-    def __init__(self, settings: Settings, api: Api, clock: Clock, spaces: Spaces) -> None:
+    def __init__(
+        self, settings: Settings, api: Api, clock: Clock, spaces: Spaces, buckets: Buckets | None = None
+    ) -> None:
         self._settings, self._api, self._clock, self._spaces = settings, api, clock, spaces
+        self._buckets = buckets
 
     async def prepare(self, owner: str) -> dict[str, Any]:
-        """Make the namespace and the claim of the files; the spawner is told whose namespace it must be."""
-        await ensure_files(self._api, await self._spaces(owner), self._settings)
+        """Make the namespace, the claim of the files and the bucket; the spawner is told whose namespace it must be."""
+        space = await self._spaces(owner)
+        await ensure_files(self._api, space, self._settings)
+        try:
+            if self._buckets is not None:
+                await asyncio.wait_for(self._buckets.ensure(space), _BUCKET)
+        except (RopewalkError, TimeoutError) as error:  # a notebook is of use without it
+            log.warning("The bucket of %s is not made yet: %s", owner, error)
         return {"subject": self._spaces.tenant(owner).subject}
 
     async def look(self, owner: str, *, gone: bool = False) -> Seen | None:
@@ -209,7 +219,9 @@ def build(ground: Ground) -> Backend:
     space = Spaces(Tenants(api, cluster, clock), ground.issuer.accounts)
     sites = Sites(api, cluster, clock)
     intents = Intents(journal, clock)
-    berth = KubeBerth(settings, api, clock, space)
+    objects = Objects(address(cluster), clock)
+    buckets = Buckets(api, objects, ground.store.text(Secret.OBJECTS))
+    berth = KubeBerth(settings, api, clock, space, buckets)
     services = KubeServices(
         settings=settings,
         journal=journal,
@@ -230,7 +242,6 @@ def build(ground: Ground) -> Backend:
         intents=intents,
         token=ground.token,
     )
-    objects = Objects(address(cluster), clock)
     workflows = ArgoWorkflows(
         settings=settings,
         journal=journal,
@@ -239,7 +250,7 @@ def build(ground: Ground) -> Backend:
         space=space,
         site=sites,
         intents=intents,
-        buckets=Buckets(api, objects, ground.store.text(Secret.OBJECTS)),
+        buckets=buckets,
     )
     key = ground.store.text(Secret.FILE_KEY).encode()
     storage = KubeStorage(settings=settings, journal=journal, clock=clock, api=api, space=space, key=key)
