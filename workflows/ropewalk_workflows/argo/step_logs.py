@@ -68,12 +68,13 @@ class StepLogs:
             async for line in lines:
                 yield line
             return
-        last = deque[LogLine]()
+        last, end = deque[tuple[int, LogLine]](), 0
         async for line in lines:
-            last.append(line)
-            while last and line.offset - last[0].offset >= -after:
+            last.append((end, line))
+            end = line.offset
+            while last and last[0][0] < end + after:
                 last.popleft()
-        for line in last:
+        for _, line in last:
             yield line
 
     async def _live(self, run: str, place: Place, after: int, follow: bool) -> AsyncIterator[LogLine]:
