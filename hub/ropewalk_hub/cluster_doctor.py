@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from ropewalk_core.errors import BadInput, NotFound, RopewalkError, Unavailable
+from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
 from ropewalk_core.kube import census, logs, volumes
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
@@ -31,6 +31,7 @@ from ropewalk_core.kube.kinds import (
 )
 from ropewalk_core.kube.tenancy import WORK, Tenant, request
 from ropewalk_core.kube.tenants import Tenants
+from ropewalk_core.kube.transient import passes
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import cluster as why_cluster
@@ -169,10 +170,11 @@ async def _knative(api: Api, space: str) -> Line:
 async def _accepted(api: Api, space: str, pod: Object, container: Object) -> bool:
     try:
         await _dry(api, KNATIVE_SERVICE, _revision(pod, container), space)
-    except BadInput as error:
-        if "must not set the field" in str(error.details.get("raw") or error.message):
-            return False
-        raise
+    except RopewalkError as error:
+        if passes(error):
+            raise
+        # Whatever else is wrong with it (there is no such runtime class) is said only of a field that may be there.
+        return "must not set the field" not in str(error.details.get("raw") or error.message)
     return True
 
 

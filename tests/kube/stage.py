@@ -37,7 +37,7 @@ from ropewalk_core.kube.kinds import (
     Object,
 )
 from ropewalk_core.kube.nodes import Site
-from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES
+from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES, placing_rules
 from ropewalk_core.kube.tenancy import INSTALLATION, Tenant, cluster_roles, namespace_of, request
 from ropewalk_core.kube.tenancy_controller import TenancyController
 from ropewalk_core.kube.tenants import Tenants
@@ -81,7 +81,12 @@ async def install(api: Api, cluster: Cluster) -> None:
     for account in _PROGRAMS:
         await made(api, SERVICE_ACCOUNT, {"metadata": {"name": account, "namespace": space}})
     await made(api, CLUSTER_ROLE_BINDING, bound(CLUSTER_ROLE_BINDING, tenancy, CLUSTER_ROLE, "tenancy", space))
-    for name, rules, account in ((tenancy, REQUEST_RULES, "tenancy"), (tenants, ASKING_RULES, "platform")):
+    own = (
+        (tenancy, REQUEST_RULES, "tenancy"),
+        (tenants, ASKING_RULES, "platform"),
+        (f"{cluster.prefix}-placing", placing_rules(cluster.prefix), "hub"),
+    )
+    for name, rules, account in own:
         await made(api, ROLE, {"metadata": {"name": name, "namespace": space}, "rules": rules})
         await made(api, ROLE_BINDING, bound(ROLE_BINDING, name, ROLE, account, space, space))
 

@@ -1,0 +1,126 @@
+"""Notebooks on the real cluster: the real JupyterHub in its pod, with its own service account's rights alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ropewalk_core.errors import Denied
+from ropewalk_core.kube.kinds import NAMESPACE, POD
+from ropewalk_core.kube.tenancy import namespace_of
+from ropewalk_core.model import Actor, Notebook, State
+from ropewalk_core.placement import Placement
+from ropewalk_core.testing import NotebooksContract
+from ropewalk_hub.kube_pod import NOTEBOOK
+from ropewalk_hub.notebooks import HubNotebooks
+from tests.kube.hub_rig import Notebooks, installed_hub, notebooks, started
+from tests.kube.stage import ADMINISTRATOR, Stage, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+async def rig(stage: Stage, tmp_path: Path) -> AsyncIterator[Notebooks]:
+    await installed_hub(stage)
+    async with notebooks(stage, tmp_path) as one:
+        yield one
+
+
+class TestKubeNotebooks(NotebooksContract):
+    seconds = 400.0
+
+    @pytest.fixture
+    def port(self, rig: Notebooks) -> HubNotebooks:
+        return rig.port
+
+
+def person(name: str) -> Actor:
+    return Actor(account=name, subject=name, session="s", audience="api")
+
+
+async def running(rig: Notebooks, owner: str) -> Notebook:
+    await rig.port.start(person(owner), owner)
+    return await reached(rig, owner, State.RUNNING)
+
+
+async def reached(rig: Notebooks, owner: str, state: State, seconds: float = 400) -> Notebook:
+    async def there() -> Notebook | None:
+        seen = await rig.port.get(person(owner), owner)
+        assert state is State.FAILED or seen.status.state is not State.FAILED, seen.status.why
+        return seen if seen.status.state is state else None
+
+    found = await until(f"{owner}'s notebook is {state}", there, seconds)
+    assert found is not None
+    return found
+
+
+async def test_a_notebook_works_outlives_the_hub_and_stops(rig: Notebooks) -> None:
+    await running(rig, "nina")
+    pod = await rig.pod("nina")
+    [container] = pod["spec"]["containers"]
+    assert pod["spec"]["serviceAccountName"] == "work" and not pod["spec"]["automountServiceAccountToken"]
+    assert container["resources"]["limits"]["cpu"] and not any(
+        "serviceaccount" in one["mountPath"] for one in container["volumeMounts"]
+    )
+
+    # The kernel is the account's own Python, over the image's, and knows where it is.
+    said = await rig.run(
+        "nina",
+        "import os, sys, ropewalk; print(sys.prefix, os.getcwd(), os.environ['ROPEWALK_API']);"
+        "print(os.path.exists('/var/run/secrets/kubernetes.io'))",
+    )
+    space = rig.stage.cluster.namespace
+    assert said.split() == ["/home/work/.ropewalk/environment", "/home/work", f"http://proxy.{space}:8000", "False"]
+
+    # A new hub finds it as it was.
+    await rig.stage.api(ADMINISTRATOR).delete(POD, "hub", space, grace=0)
+
+    async def gone() -> bool:
+        left = (await rig.stage.api(ADMINISTRATOR).list(POD, space)).items
+        return not any(one["metadata"]["name"] == "hub" for one in left)
+
+    await until("the old hub is gone", gone)
+    await started(rig.stage, "hub")
+    await reached(rig, "nina", State.RUNNING)
+    after = await rig.pod("nina")
+    assert after["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+    lines = [one.text async for one in rig.port.logs(person("nina"), "nina")]
+    assert any("Jupyter Server" in one for one in lines)
+
+    await rig.port.stop(person("nina"), "nina")
+    await reached(rig, "nina", State.STOPPED)
+
+
+async def test_what_is_busy_waits_and_says_so_and_can_be_stopped(rig: Notebooks) -> None:
+    nodes = (await rig.stage.site()).inventory.nodes
+    whole = min(8.0, max(one.cpu for one in nodes))  # fits an empty machine; the platform's own pods are there
+    await rig.port.start(person("wim"), "wim", placement=Placement(cpu=whole))
+    waits = await reached(rig, "wim", State.WAITING, 120)
+    assert waits.status.why and "cores" in waits.status.why.cause
+    await rig.port.stop(person("wim"), "wim")
+    await reached(rig, "wim", State.STOPPED, 120)
+
+
+async def test_a_namespace_that_somebody_planted_is_refused(rig: Notebooks) -> None:
+    api, name = rig.stage.api(ADMINISTRATOR), namespace_of("eve", rig.stage.cluster)
+    await api.create(NAMESPACE, {"metadata": {"name": name}})
+    try:
+        await rig.hub.ensure_user("eve")
+        await rig.hub.start("eve", {"subject": rig.stage.tenant("eve").subject})  # past the platform, at the hub itself
+
+        async def failed() -> str:
+            async for event in rig.hub.progress("eve"):
+                if event.get("failed"):
+                    return str(event["message"])
+            return ""
+
+        said = await until("the start has failed", failed)
+        assert "Spawn failed" in said
+        assert not (await api.list(POD, name)).items
+        with pytest.raises(Denied):
+            await rig.stage.api("hub").get(POD, NOTEBOOK, name)
+    finally:
+        await api.delete(NAMESPACE, name)
