@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from playwright.sync_api import Page
 from tests.cluster.inside import Inside, alive
 from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import Kube
-from tests.cluster.layout import CONTROL, ClusterError, Layout, layout, nodes
+from tests.cluster.layout import CONTROL, ClusterError, Layout, layout, machine, nodes
 from tests.ports import free_port
 from tests.tour.stage import BUILD, Missing, Platform
 
@@ -34,6 +35,8 @@ PREFIX = "ropewalk"
 def platform(*files: Path) -> Iterator[Platform]:
     """Install the platform on the test cluster that runs, or on one of the tour's own; remove it on the way out."""
     at, port = layout(), free_port()
+    if alive(at) is None:  # one cell wants an architecture that no node has
+        os.environ.setdefault("ROPEWALK_CLUSTER_ARCH", machine())
     left: list[str] = []
     index = {"environments": {"index": f"http://{_INDEX}:{_INDEX_PORT}/simple"}}
     one = Installed(at, port, settings={"door": {"port": port}, **index})
