@@ -12,7 +12,7 @@ from ropewalk_core.errors import Conflict, NotFound
 from ropewalk_core.model import State
 from ropewalk_workflows.again import spec_again
 from ropewalk_workflows.dag import step, workflow
-from tests.workflow_rig import Rig
+from tests.workflow_rig import ALICE, Rig
 
 
 @step
@@ -36,7 +36,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 async def test_a_run_goes_again_with_the_same_code_and_values(rig: Rig) -> None:
     spec = sizes.spec(data={1: "not", 2: "json"}, more=3)
     first = await rig.wait((await rig.submit(spec)).id)
-    again = spec_again(rig.settings, rig.journal, "alice", first.id)
+    again = await spec_again(rig.workflows, rig.journal, ALICE, "alice", first.id)
     assert (again.values, again.bundles, again.manifest) == (spec.values, spec.bundles, spec.manifest)
     second = await rig.wait((await rig.submit(again)).id)
     assert second.id != first.id and second.status.state == State.DONE
@@ -46,13 +46,13 @@ async def test_a_run_goes_again_with_the_same_code_and_values(rig: Rig) -> None:
 async def test_what_is_gone_or_was_changed_is_said(rig: Rig) -> None:
     run = await rig.wait((await rig.submit(sizes.spec(data={1: 2}))).id)
     with pytest.raises(NotFound):
-        spec_again(rig.settings, rig.journal, "alice", "run-none")
+        await spec_again(rig.workflows, rig.journal, ALICE, "alice", "run-none")
     with pytest.raises(NotFound):
-        spec_again(rig.settings, rig.journal, "bob", run.id)
+        await spec_again(rig.workflows, rig.journal, ALICE, "bob", run.id)
     (value,) = rig.settings.home.glob(f"accounts/alice/runs/{run.id}/values/*")
     value.write_bytes(b"something else")
     with pytest.raises(Conflict, match="not there any more"):
-        spec_again(rig.settings, rig.journal, "alice", run.id)
+        await spec_again(rig.workflows, rig.journal, ALICE, "alice", run.id)
     value.unlink()
     with pytest.raises(Conflict):
-        spec_again(rig.settings, rig.journal, "alice", run.id)
+        await spec_again(rig.workflows, rig.journal, ALICE, "alice", run.id)

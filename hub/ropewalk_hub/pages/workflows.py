@@ -5,7 +5,6 @@ Not here: running (the engine). Rejected: a page per step; the graph must stay i
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -95,7 +94,7 @@ async def retry(actor: Signed, its: Its, run: str) -> Response:
 async def again(actor: Signed, its: Its, run: str) -> Response:
     """Run the whole workflow afresh, with the code and the values that this run had."""
     one = await its.workflows.get(actor, actor.account, run)
-    spec = await asyncio.to_thread(spec_again, its.settings, its.journal, actor.account, one.id)
+    spec = await spec_again(its.workflows, its.journal, actor, actor.account, one.id)
     return see(f"/workflows/{(await its.workflows.submit(actor, actor.account, spec)).id}")
 
 
