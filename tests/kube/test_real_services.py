@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ from ropewalk_hub.gateway.services import Services
 from ropewalk_hub.gateway.sessions import Sessions
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_hub.platform import SystemClock
+from tests.cluster.layout import ROOT
 from tests.kube.stage import ADMINISTRATOR, Stage, until
 from tests.ports import free_port
 
@@ -424,6 +426,53 @@ async def test_helm_killed_in_the_middle_is_recovered(scene: Scene, tmp_path: Pa
         seen = await scene.reach(port, "one", State.RUNNING, State.FAILED)
         assert seen.status.state is State.RUNNING, seen.status.why
         assert await scene.helm.state(await port._reach(scene.space), release_of("one")) == "deployed"
+
+
+@pytest.mark.parametrize("moment", ["accepted", "begun", "taken", "a little later"])
+async def test_a_platform_killed_at_any_moment_does_what_it_accepted_once(
+    scene: Scene, tmp_path: Path, moment: str
+) -> None:
+    async with scene.port() as port:
+        await port.apply(ADA, "ada", site())
+        await scene.reach(port, "one", State.RUNNING)
+    scene.journal.close()
+    cluster = scene.settings.cluster
+    order = {
+        "cluster": {"prefix": cluster.prefix, "namespace": cluster.namespace, "images": cluster.images},
+        "home": str(tmp_path),
+        "kubeconfig": str(scene.stage.installation.kubeconfig("platform")),
+        "space": scene.space,
+        "templates": str(shipped()),
+        "helm": scene.helm._program,
+        "wish": site(values={"folder": "other"}).model_dump(mode="json"),
+    }
+    begun = asyncio.create_task(pending(scene, release_of("one")))
+    platform = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.kube.service_platform", json.dumps(order), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        assert platform.stdout is not None and await platform.stdout.readline() == b"accepted\n"
+        if moment == "begun":
+            await asyncio.wait_for(begun, 60)
+        if moment == "taken":
+            await until("the cluster has it", lambda: serves(scene, "/home/work/other"))
+        if moment == "a little later":
+            await asyncio.sleep(0.7)
+    finally:
+        platform.kill()
+        await platform.wait()
+        begun.cancel()
+    scene.journal = Journal(tmp_path / "journal.db")
+    scene.helm = Helm(scene.settings.run, program=scene.helm._program)
+    async with scene.port() as port:
+        await until("the intent is done", lambda: settled(scene))
+        seen = await scene.reach(port, "one", State.RUNNING, State.FAILED)
+        assert seen.status.state is State.RUNNING and seen.spec.values["folder"] == "other", seen.status.why
+        assert await serves(scene, "/home/work/other")
+        assert await scene.helm.state(await port._reach(scene.space), release_of("one")) == "deployed"
+        pods = await scene.pods("one")
+        assert len(pods) == 1 and "/home/work/other" in pods[0]["spec"]["containers"][0]["args"]
+        assert not [one for one in scene.settings.run.iterdir() if one.name.startswith("helm-")]
 
 
 async def test_what_the_cluster_takes_in_part_is_taken_back(scene: Scene, tmp_path: Path) -> None:

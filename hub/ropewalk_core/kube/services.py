@@ -48,7 +48,7 @@ SEEN = "service-seen"
 GONE = Why(cause="It was removed with kubectl or another tool.", next="Launch it again if you still need it.")
 CHANGED = "It was changed with kubectl or another tool."
 _TOKEN_LIFE = 600  # the shortest that the API server gives
-_AGAIN = 3.0
+_AGAIN, _LONGEST_PAUSE = 3.0, 60.0
 _SOON = 0.5
 _APPLY, _REMOVE, _STOP = "apply", "remove", "stop"
 
@@ -276,7 +276,14 @@ class KubeServices:
     def _follow(self, owner: str) -> None:
         """Watch an account's namespace from now on, unless that is done already."""
         if self._watches and owner not in self._following:
-            self._following[owner] = self._tasks.start(self._watch_space(owner))
+            task = self._tasks.start(self._watch_space(owner), failed=lambda _: self._lost(owner))
+            self._following[owner] = task
+
+    def _lost(self, owner: str) -> None:
+        """Watch again, a little later: whatever ended a watch must not make us blind."""
+        self._following.pop(owner, None)
+        for record in self._journal.page(KIND, owner, limit=100_000):
+            self._queue.add((owner, record.name), after=_AGAIN)
 
     async def _watch_space(self, owner: str) -> None:
         failures = 0
@@ -297,6 +304,7 @@ class KubeServices:
                 if change.happened is Happened.SYNCED:  # what went while nobody looked is not told by name
                     for record in self._journal.page(KIND, owner, limit=100_000):
                         self._queue.add((owner, record.name))
+                        self._intents.hurry(WHAT, owner, record.name)  # the API server answers again
                 elif name := name_in(change.object["metadata"].get("labels") or {}):
                     self._queue.add((owner, name))
 
@@ -306,6 +314,7 @@ class KubeServices:
         if record is None:
             self._unfollow(key[0])
             return None
+        self._follow(key[0])
         if self._intents.open(WHAT, *key):
             return _SOON
         if mark is None:
@@ -323,7 +332,7 @@ class KubeServices:
             state, cause = judge(key[1], deployment, pods, events)
         note = CHANGED if _mark(deployment) != mark.body else ""
         await self._record(key, record, mark, state, cause, note=note)
-        return None if state is State.RUNNING else _AGAIN
+        return None if state is State.RUNNING else self._patience(service_of(record))
 
     async def _record(
         self, key: Key, record: Record, mark: Record, state: State, cause: Why | None, *more: Operation, note: str = ""
@@ -335,6 +344,10 @@ class KubeServices:
         if told:
             with contextlib.suppress(Conflict):
                 await self._journal.write(*told)
+
+    def _patience(self, service: Service) -> float:
+        """Return when to look again at what does not run: changes tell themselves, only what is said of it does not."""
+        return min(_LONGEST_PAUSE, max(_AGAIN, (self._clock.wall() - service.status.since) / 4))
 
     def _unfollow(self, owner: str) -> None:
         if not self._journal.page(KIND, owner, limit=1) and (task := self._following.pop(owner, None)):
