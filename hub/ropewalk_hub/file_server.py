@@ -29,6 +29,8 @@ from ropewalk_core.model import Actor
 from ropewalk_core.settings import Limits, Settings
 
 CHUNK = 256 * 1024
+LINE = 64 * 1024
+"""Bytes of a request's first line: a path of 1024 characters may be twelve times as long when it is quoted."""
 _OWNER = "work"
 _ACTOR = Actor(account=_OWNER, audience="file-server")
 _log = logging.getLogger("ropewalk.files")
@@ -150,7 +152,9 @@ def _problem(error: RopewalkError, status: int = 0) -> web.Response:
 
 async def serve(app: web.Application, port: int, stop: asyncio.Event) -> None:
     """Serve on every address until told to stop; what is under way has a moment to end."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=20.0)
+    runner = web.AppRunner(
+        app, access_log=None, handle_signals=False, shutdown_timeout=20.0, max_line_size=LINE, max_field_size=LINE
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, port=port).start()

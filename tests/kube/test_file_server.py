@@ -11,11 +11,12 @@ import httpx
 import pytest
 from aiohttp import web
 
+from ropewalk_core.beneath import LONGEST
 from ropewalk_core.errors import BadPath, Internal, NotFound, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.kube.file_client import FileClient, Server, broke, unreached
 from ropewalk_core.local.storage import LocalStorage
 from ropewalk_core.settings import Limits, Settings
-from ropewalk_hub.file_server import CHUNK, FileServer
+from ropewalk_hub.file_server import CHUNK, FileServer, serve
 from tests.ports import free_port
 
 LIMIT = 64 * 2**20
@@ -44,13 +45,18 @@ def files(tmp_path: Path) -> Path:
 @pytest.fixture
 async def server(files: Path) -> AsyncIterator[Server]:
     storage = LocalStorage(Settings(home=files, limits=Limits(files=LIMIT)), key=b"", volume=files)
-    runner = web.AppRunner(FileServer(storage, "secret").application(), shutdown_timeout=1.0)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    yield Server(f"http://127.0.0.1:{port}", "secret")
-    await runner.cleanup()
+    port, stop = free_port(), asyncio.Event()
+    serving = asyncio.create_task(serve(FileServer(storage, "secret").application(), port, stop))
+    one = Server(f"http://127.0.0.1:{port}", "secret")
+    asking = FileClient()
+    for _ in range(500):
+        if await asking.ready(one):
+            break
+        await asyncio.sleep(0.01)
+    await asking.close()
+    yield one
+    stop.set()
+    await serving
 
 
 @pytest.fixture
@@ -75,6 +81,13 @@ async def test_content_streams_both_ways(client: FileClient, server: Server, fil
     assert await asyncio.to_thread(read_all) == (block * 80)[10:]
     assert closed == [None]
     assert (await client.usage(server)).used == 80 * CHUNK
+
+
+async def test_the_longest_path_is_carried(client: FileClient, server: Server) -> None:
+    path = "/".join(["\N{LION FACE}" * 60] * 16)
+    assert 900 < len(path) <= LONGEST
+    assert (await client.write(server, path, chunks(b"x"))).path == path
+    assert len((await client.list(server, path.rpartition("/")[0], after="", limit=10)).items) == 1
 
 
 async def test_an_empty_file_is_a_file(client: FileClient, server: Server) -> None:

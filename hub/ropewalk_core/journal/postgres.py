@@ -26,7 +26,7 @@ from ropewalk_core.journal.statements import SCHEMA_VERSION, Batch, Lost, Result
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 _LOCK = 0x526F7065
 _PATIENCE = 5.0  # for the lock of a platform that was killed a moment ago
-_AGAIN = 1.0  # seconds between tries of readers while the database is away; they must not wait each
+_LONGEST_PAUSE = 2.0
 _KEPT = 8  # connections for reading that are kept open
 _GOING = ("57P01", "57P02", "57P03", "57P05", "25006")  # shut down, crashed, starting, idle too long, read-only now
 _SCHEMA = """
@@ -94,7 +94,7 @@ class PostgresStore(Statements):
         self._where = f"{self._parameters.get('host', 'the local socket')}/{self._parameters.get('dbname', '')}"
         self._guard = threading.Lock()
         self._idle: list[Connection] = []
-        self._away, self._closed = 0.0, False
+        self._away, self._closed = False, threading.Event()
         self._writer: Connection | None = None
         try:
             self._prepare(self._ready(_PATIENCE))
@@ -109,11 +109,8 @@ class PostgresStore(Statements):
 
     def close(self) -> None:
         """Close every connection; the lock goes with its own."""
-        with self._guard:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        self._closed.set()
+        self._drop_idle()
         if self._writer is not None:
             self._writer.close()
 
@@ -210,42 +207,59 @@ class PostgresStore(Statements):
             except psycopg.Error as error:
                 gone = _is_gone(error, connection)
                 connection.close()
-                if gone and not fresh:
-                    self._drop_idle()
-                    continue
-                raise self._no_answer(_first_line(error)) if gone else _translate(error) from error
+                if not gone:
+                    raise _translate(error) from error
+                self._drop_idle()
+                if fresh:
+                    raise self._went_away(_first_line(error)) from error
+                continue
             self._give_back(connection)
             return rows
 
     def _borrow(self) -> tuple[Connection, bool]:
         with self._guard:
-            if self._closed:
+            if self._closed.is_set():
                 raise Unavailable("The journal is closed.")
+            if self._away:
+                raise _no_answer("asked a moment ago")
             if self._idle:
                 return self._idle.pop(), False
-            if time.monotonic() < self._away:
-                raise self._no_answer("asked a moment ago")
         try:
             return self._connect(), True
         except Lost as lost:
-            self._away = time.monotonic() + _AGAIN
-            raise self._no_answer(str(lost)) from lost
+            raise self._went_away(str(lost)) from lost
 
     def _give_back(self, connection: Connection) -> None:
         with self._guard:
-            if not self._closed and not connection.closed and len(self._idle) < _KEPT:
+            if not self._closed.is_set() and not connection.closed and len(self._idle) < _KEPT:
                 self._idle.append(connection)
                 return
         connection.close()
+
+    def _went_away(self, why: str) -> Unavailable:
+        """Let a thread of its own wait for the database, so that readers need not, and return what they are told."""
+        with self._guard:
+            if not self._away:
+                self._away = True
+                threading.Thread(target=self._wait_for_it, name="journal-away", daemon=True).start()
+        return _no_answer(why)
+
+    def _wait_for_it(self) -> None:
+        pause = 0.1
+        while not self._closed.wait(pause):
+            pause = min(_LONGEST_PAUSE, 2 * pause)
+            try:
+                self._give_back(self._connect())
+            except Lost:
+                continue
+            self._away = False
+            return
 
     def _drop_idle(self) -> None:
         with self._guard:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
-
-    def _no_answer(self, why: str) -> Unavailable:
-        return Unavailable("The journal's database does not answer.", details={"raw": why})
 
     # Connections
 
@@ -294,11 +308,11 @@ def _parameters(address: str, name: str) -> dict[str, Any]:
             "The journal's address cannot be read.", field="journal", hint="Write postgresql://user@host/database."
         ) from error
     ours = {
-        "connect_timeout": 5,
+        "connect_timeout": 3,
         "keepalives_idle": 15,
         "keepalives_interval": 5,
         "keepalives_count": 3,
-        "tcp_user_timeout": 15000,
+        "tcp_user_timeout": 5000,
         "target_session_attrs": "read-write",
     }
     return ours | given | {"application_name": name, "client_encoding": "UTF8"}
@@ -332,6 +346,10 @@ def _translate(error: psycopg.Error) -> RopewalkError:
             hint="Let the role own its database, or a schema named ropewalk in it.",
         )
     return Internal(f"The journal failed: {_first_line(error)} ({state}).")
+
+
+def _no_answer(why: str) -> Unavailable:
+    return Unavailable("The journal's database does not answer.", details={"raw": why})
 
 
 def _first_line(error: Exception) -> str:
