@@ -183,7 +183,7 @@ class KubeFunctions(FunctionBook):
                 Remove(KIND, owner, name, expect=record.version),
                 Remove(NEXT, owner, name),
                 Remove(AT, owner, name),
-                self._intents.asked(WHAT, owner, name, {"do": "remove"}),
+                self._clearing(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
             self._forget_calls(owner, name)
@@ -229,8 +229,7 @@ class KubeFunctions(FunctionBook):
     async def _withdraw(self, tried: Next) -> None:
         """Give up what is being tried, because what serves is wished again."""
         owner, name = tried.function.owner, tried.function.name
-        undo = self._intents.asked(WHAT, owner, name, {"do": "undo"})
-        await self._journal.write(Remove(NEXT, owner, name), undo)
+        await self._journal.write(Remove(NEXT, owner, name), self._clearing(owner, name))
         self._give_up(owner, name)
         self._intents.hurry(WHAT, owner, name)
 
@@ -252,7 +251,7 @@ class KubeFunctions(FunctionBook):
                 await self._apply(tried)
                 self._follow(key)
             return ()
-        namespace = await self._space(intent.owner)
+        namespace = intent.wish["namespace"] or await self._space(intent.owner)
         at = self._journal.get(AT, *key)
         if at is None:
             await self._delete(KNATIVE_SERVICE, Place(*key, "", namespace).service, namespace)
@@ -261,6 +260,12 @@ class KubeFunctions(FunctionBook):
             at.body["generation"] = int(applied[0]["metadata"]["generation"])
         await self._tidy(key, namespace)
         return [Put(AT, *key, at.body, expect=at.version)] if at is not None else ()
+
+    def _clearing(self, owner: str, name: str) -> Put:
+        """Return the wish that nothing is left in the cluster but what serves, if anything does."""
+        found = self._journal.get(AT, owner, name) or self._journal.get(NEXT, owner, name)
+        namespace = found.body["namespace"] if found else ""
+        return self._intents.asked(WHAT, owner, name, {"do": "clear", "namespace": namespace})
 
     def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
         """Say what becomes of a wish that the API server will never take."""
@@ -279,19 +284,24 @@ class KubeFunctions(FunctionBook):
 
     async def _tidy(self, key: Key, namespace: str) -> None:
         """Remove what belongs to revisions that neither serve nor are tried."""
+        found: list[tuple[Kind, Object]] = []
+        for kind in (KNATIVE_REVISION, DEPLOYMENT, SERVICE, CONFIG_MAP):
+            with contextlib.suppress(NotFound):  # no Knative here
+                listing = await self._api.list(kind, namespace, labels=labels_of(key[1]))
+                owned = () if kind is KNATIVE_REVISION else ("ownerReferences",)
+                found += [
+                    (kind, one) for one in listing.items if not any(one["metadata"].get(field) for field in owned)
+                ]
+        async with self._locks[key]:  # whatever is wished now was written down before it was made, so nothing new goes
+            kept = self._kept_revisions(key)
+            for kind, one in found:
+                if (one["metadata"].get("labels") or {}).get(REVISION) not in kept:
+                    await self._delete(kind, one["metadata"]["name"], namespace)
+
+    def _kept_revisions(self, key: Key) -> set[str]:
         record, tried = self._journal.get(KIND, *key), self._next(*key)
         kept = {function_of(record).revision.id} if record and self._journal.get(AT, *key) else set()
-        kept |= {tried.function.revision.id} if tried else set()
-        for kind in (KNATIVE_REVISION, DEPLOYMENT, SERVICE, CONFIG_MAP):
-            try:
-                listing = await self._api.list(kind, namespace, labels=labels_of(key[1]))
-            except NotFound:  # no Knative here
-                continue
-            for one in listing.items:
-                metadata = one["metadata"]
-                owned = metadata.get("ownerReferences") and kind is not KNATIVE_REVISION
-                if not owned and (metadata.get("labels") or {}).get(REVISION) not in kept:
-                    await self._delete(kind, metadata["name"], namespace)
+        return kept | ({tried.function.revision.id} if tried else set())
 
     async def _delete(self, kind: Kind, name: str, namespace: str) -> None:
         with contextlib.suppress(NotFound):
@@ -355,7 +365,7 @@ class KubeFunctions(FunctionBook):
         function, key = tried.function, (tried.function.owner, tried.function.name)
         operations: list[Operation] = [
             Remove(NEXT, *key),
-            self._intents.asked(WHAT, *key, {"do": "undo"}),
+            self._clearing(*key),
         ]
         status = Status(state=State.FAILED, since=self._clock.wall(), why=whys.from_error(error))
         failed = function.model_copy(update={"status": status})
@@ -460,7 +470,7 @@ class KubeFunctions(FunctionBook):
         record = self._found(owner, name)
         status = Status(state=State.STOPPED, since=self._clock.wall(), note=note, why=why)
         function = function_of(record).model_copy(update={"status": status})
-        asked = [self._intents.asked(WHAT, owner, name, {"do": "remove"})] if remove else []
+        asked = [self._clearing(owner, name)] if remove else []
         await self._journal.write(
             Put(KIND, owner, name, function.model_dump(mode="json"), expect=record.version),
             Remove(NEXT, owner, name),
