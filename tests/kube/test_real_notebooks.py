@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,13 @@ from ropewalk_core.kube.tenancy import namespace_of
 from ropewalk_core.model import Actor, Notebook, State
 from ropewalk_core.placement import Placement
 from ropewalk_core.testing import NotebooksContract
+from ropewalk_hub import cluster_doctor
 from ropewalk_hub.kube_pod import NOTEBOOK
 from ropewalk_hub.notebooks import HubNotebooks
+from ropewalk_hub.platform import SystemClock
+from tests.cluster import policy_enforcer
 from tests.kube.hub_rig import Notebooks, installed_hub, notebooks, started
+from tests.kube.runner import fresh
 from tests.kube.stage import ADMINISTRATOR, Stage, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(900)]
@@ -124,3 +131,32 @@ async def test_a_namespace_that_somebody_planted_is_refused(rig: Notebooks) -> N
             await rig.stage.api("hub").get(POD, NOTEBOOK, name)
     finally:
         await api.delete(NAMESPACE, name)
+
+
+async def test_the_doctor_finds_out_whether_policies_are_enforced(rig: Notebooks) -> None:
+    runner = await asyncio.to_thread(fresh, rig.stage.installation.at, "runner")
+    cluster = replace(rig.stage.cluster, images={**rig.stage.cluster.images, "runner": runner})
+    settings = replace(rig.stage.settings, cluster=cluster)  # whose kubeconfig has the platform's rights and no more
+
+    async def examined() -> dict[str, dict[str, str]]:
+        found = await cluster_doctor.examine(settings, SystemClock())
+        return {one["check"]: one for one in found}
+
+    policy_enforcer.off(rig.stage.inside)
+    found = await examined()
+    assert "Network policies are not enforced here" in found["network"]["text"], found
+    assert {name: one["state"] for name, one in found.items() if name != "network"} == dict.fromkeys(
+        ("nodes", "tenancy", "functions", "workflows", "files"), "ok"
+    ), found
+    await until("its namespace is gone", partial(_gone, rig, namespace_of("system", cluster)), 120)
+    policy_enforcer.on(rig.stage.inside)
+    try:
+        found = await examined()
+    finally:
+        policy_enforcer.off(rig.stage.inside)
+    assert found["network"]["state"] == "ok" and "policies are enforced" in found["network"]["text"], found
+
+
+async def _gone(rig: Notebooks, name: str) -> bool:
+    left = (await rig.stage.api(ADMINISTRATOR).list(NAMESPACE)).items
+    return not any(one["metadata"]["name"] == name for one in left)
