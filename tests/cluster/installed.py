@@ -25,7 +25,7 @@ from tests.cluster.dockerfiles import Dockerfiles
 from tests.cluster.images import Registry
 from tests.cluster.inside import alive
 from tests.cluster.kube import Kube
-from tests.cluster.layout import REGISTRY, ROOT, ClusterError, Layout, layout, say
+from tests.cluster.layout import ROOT, ClusterError, Layout, layout, say
 
 SPACE = "ropewalk"
 PORT = 8000
@@ -52,9 +52,8 @@ class Installed:
             parts.push(self.at, Registry(registry))
         ours = Dockerfiles(self.at)
         ours.build()
-        digests = ours.push(registry)
+        images = ours.push(registry)
         ours.push_peoples(registry)
-        images = {name: f"{REGISTRY}/ropewalk/{name}@{digest}" for name, digest in digests.items()}
         self._file("images").write_text(yaml.safe_dump(images))
 
     def sync(self) -> float:
