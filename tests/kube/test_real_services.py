@@ -565,6 +565,16 @@ async def test_why_it_does_not_run_is_said(scene: Scene) -> None:
         await port.remove(ADA, "ada", "one")
         await gone(lambda: port.get(ADA, "ada", "one"))
     scene.settings = good
+    async with scene.port() as port:
+        await port.apply(ADA, "ada", site())
+        await scene.reach(port, "one", State.RUNNING)
+        await scene.put("a-file", "text")
+        await port.apply(ADA, "ada", site(values={"folder": "a-file/in"}))
+        seen = await scene.reach(port, "one", State.WAITING)
+        assert seen.status.why is not None and "exit code 1" in seen.status.why.cause, seen.status.why
+        await until("its log says more", lambda: says(port, "one", "cannot create directory"))
+        await port.remove(ADA, "ada", "one")
+        await gone(lambda: port.get(ADA, "ada", "one"))
     hard = {"spec": {"hard": {"pods": "0"}}}
     await scene.api.create(QUOTA, {"metadata": {"name": "none", "namespace": scene.space}, **hard})
     try:
@@ -575,6 +585,10 @@ async def test_why_it_does_not_run_is_said(scene: Scene) -> None:
             assert seen.status.why is not None and "pods" in seen.status.why.cause, seen.status.why
     finally:
         await scene.api.delete(QUOTA, "none", scene.space)
+
+
+async def says(port: KubeServices, name: str, words: str) -> bool:
+    return any([words in line.text async for line in port.logs(ADA, "ada", name)])
 
 
 async def test_all_of_an_account_stops_and_can_be_launched_again(scene: Scene) -> None:
@@ -602,12 +616,20 @@ async def test_logs_come_from_the_pod(scene: Scene) -> None:
         lines = [line async for line in port.logs(ADA, "ada", "one")]
         assert any("a-page-that-is-asked-for" in line.text for line in lines)
         rest = asyncio.ensure_future(
-            take(port.logs(ADA, "ada", "one", after=lines[-1].offset, follow=True), 50, seconds=30)
+            take(port.logs(ADA, "ada", "one", after=lines[-1].offset, follow=True), 200, seconds=90)
         )
         await scene.ask(port, "one", "/another-page")
-        await asyncio.sleep(1.0)
+        await port.apply(ADA, "ada", site(values={"folder": "other"}))
+        await scene.reach(port, "one", State.RUNNING)
+        await scene.ask(port, "one", "/a-page-of-the-next-pod")
+        later = [line async for line in port.logs(ADA, "ada", "one", after=lines[-1].offset)]
+        assert any("a-page-of-the-next-pod" in line.text for line in later)
+        await asyncio.sleep(2.0)
         await port.remove(ADA, "ada", "one")
-        assert any("another-page" in line.text for line in await rest)
+        told = await rest
+        assert [line.offset for line in told] == sorted(line.offset for line in told)
+        for words in ("another-page", "a-page-of-the-next-pod"):
+            assert any(words in line.text for line in told)
 
 
 async def test_a_hostile_chart_leaves_nothing(scene: Scene, tmp_path: Path) -> None:

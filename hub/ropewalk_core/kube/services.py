@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -140,13 +141,13 @@ class KubeServices:
         self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False
     ) -> AsyncIterator[LogLine]:
         """See `Services.logs`. Lines of a pod that took another's place follow those of the other one."""
-        found(self._journal, owner, name)
-        namespace, read, done = await self._space(owner), 0, set[str]()
+        service = service_of(found(self._journal, owner, name))
+        namespace, done = await self._space(owner), set[str]()
         while True:
             pod = newest(await self._pods(namespace, owner, name))
             if pod is not None and pod["metadata"]["uid"] not in done:
                 done.add(pod["metadata"]["uid"])
-                before, main = read, str(pod["spec"]["containers"][0]["name"])
+                before, main = _offset(pod, service.created), str(pod["spec"]["containers"][0]["name"])
                 lines = logs.read(
                     self._api,
                     self._clock,
@@ -158,8 +159,7 @@ class KubeServices:
                 )
                 with contextlib.suppress(NotFound, *(() if follow else (Unavailable,))):  # it went, or did not come yet
                     async for line in lines:
-                        read = before + line.offset
-                        yield line.model_copy(update={"offset": read})
+                        yield line.model_copy(update={"offset": before + line.offset})
             if not follow or self._gone(owner, name):
                 return
             await self._clock.sleep(1.0)
@@ -431,6 +431,12 @@ def _mark(deployment: Object) -> dict[str, Any]:
     """Return what tells this object, as it is wanted now, from another one and from another wish for it."""
     metadata = deployment["metadata"]
     return {"uid": metadata["uid"], "generation": metadata.get("generation", 0)}
+
+
+def _offset(pod: Object, created: float) -> int:
+    """Return where a pod's log begins: behind those of all earlier pods, whoever asks and however often we began."""
+    made = datetime.datetime.fromisoformat(str(pod["metadata"]["creationTimestamp"]))
+    return max(0, int(made.timestamp() - created)) << 20
 
 
 def _wish_of(deployment: Object | None) -> str:
