@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -38,7 +37,7 @@ class KubeRig(Rig):
         self._site: web.AppRunner | None = None
         self.functions: Any = self.port()
 
-    def port(self, **changes: Any) -> KubeFunctions:
+    def port(self, *, kind: type[KubeFunctions] = KubeFunctions) -> KubeFunctions:
         """Return the port on this rig's journal; the next one is what a platform that starts again has."""
         self.intents = Intents(self.journal, SystemClock())
         given: dict[str, Any] = {
@@ -51,7 +50,7 @@ class KubeRig(Rig):
             "intents": self.intents,
             "token": self._token_of,
         }
-        return KubeFunctions(**given | changes)
+        return kind(**given)
 
     def begin(self) -> None:
         """Run what the platform runs in the background."""
@@ -64,12 +63,12 @@ class KubeRig(Rig):
         await asyncio.gather(*self._work, return_exceptions=True)
         self._work = []
 
-    async def again(self, **changes: Any) -> None:
+    async def again(self) -> None:
         """Start the platform again on the same journal, as after a kill."""
         await self.die()
         self.journal.close()
         self.journal = Journal(self.settings.home / "journal.db")
-        self.functions = self.port(**changes)
+        self.functions = self.port()
         self.begin()
 
     async def start_gateway(self, *, apart: bool = False) -> None:
@@ -110,8 +109,6 @@ async def clear(rig: KubeRig) -> None:
     for record in rig.journal.page("function", limit=1000):
         await rig.functions.remove(_ANY, record.owner, record.name)
         await rig.intents.settled("function", record.owner, record.name, patience=20)
-    with contextlib.suppress(KeyError):
-        rig.doors.clear()
 
 
 _ANY: Any = None

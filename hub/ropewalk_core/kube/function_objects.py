@@ -170,6 +170,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     annotations = {
         f"{_AUTOSCALING}/min-scale": "0",
         f"{_AUTOSCALING}/max-scale": str(spec.max_workers),
+        f"{_AUTOSCALING}/target-utilization-percentage": "100",  # less would start two workers for one call
         f"{_AUTOSCALING}/window": f"{window}s",
         f"{_AUTOSCALING}/scale-to-zero-pod-retention-period": f"{kept}s",
         f"{_QUEUE}/cpu-resource-request": "10m",

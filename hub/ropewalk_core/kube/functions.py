@@ -116,7 +116,7 @@ class KubeFunctions(FunctionBook):
         self._trials: dict[Key, asyncio.Task[None]] = {}
         self._minded: set[tuple[str, str]] = set()
         self._tasks = Tasks()
-        self._placed: set[Key] = set()
+        self._unplaced: set[Key] = set()
         self._knative: set[str] = set()
         intents.carried_by(WHAT, self._carry, self._refused)
 
@@ -318,6 +318,7 @@ class KubeFunctions(FunctionBook):
         self._trials[key] = self._tasks.start(self._try(tried))
 
     async def _try(self, tried: Next) -> None:
+        self._unplaced.discard((tried.function.owner, tried.function.name))
         trial = Trial(tried.how, tried.place, self._settings.cluster.start_timeout)
         async for verdict in follow(self._api, self._clock, trial):
             with contextlib.suppress(Conflict):  # something newer was asked meanwhile
@@ -334,7 +335,7 @@ class KubeFunctions(FunctionBook):
             await self._journal.write(gone, *self._failed(tried, verdict.error))
             self._intents.hurry(WHAT, owner, name)
         elif verdict.why is not None:
-            (self._placed.add if verdict.placed else self._placed.discard)((owner, name))
+            (self._unplaced.discard if verdict.placed else self._unplaced.add)((owner, name))
             await self._waits_for(tried, verdict.why)
 
     async def _ready(self, tried: Next, verdict: Verdict) -> None:
@@ -521,7 +522,7 @@ class KubeFunctions(FunctionBook):
                 return await asyncio.wait_for(asyncio.shield(future), seconds)
             except TimeoutError:
                 function = function_of(self._found(owner, name))
-                if (function.status.why or function.status.note) and (owner, name) not in self._placed:
+                if (owner, name) in self._unplaced:
                     break
             except RopewalkError:
                 until = self._clock.steady() + 2.0  # what is told was decided, and is about to be in the journal
