@@ -95,6 +95,7 @@ class ArgoWorkflows(Accepted):
             run = self.new(owner, spec, digest)
             await self._journal.write(*self.kept(run, spec, key), self._carrier.wish(owner, run.id, CREATE))
         self._carrier.hurry(owner, run.id)
+        self._observer.attend(owner)  # again: what came before may have taken long
         return run
 
     async def cancel(self, actor: Actor, owner: str, run: str, *, cause: str = "You stopped it.") -> Run:

@@ -92,7 +92,7 @@ class Observer:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._queue.run())
-                group.create_task(self._leave())
+                group.create_task(self._tend())
         finally:
             self._running = False
             self._watches.clear()
@@ -108,10 +108,14 @@ class Observer:
         else:
             known.idle = 0.0
 
-    async def _leave(self) -> None:
-        """End watches of accounts that had no run under way for a while."""
+    async def _tend(self) -> None:
+        """See to it that every open run is watched and looked at now and then, and end watches that nobody needs."""
         while True:
             await self._clock.sleep(_LOOK)
+            for run in self._journal.page(OPEN, limit=100_000):
+                self.attend(run.owner)
+                self._objects.pop((run.owner, run.name), None)  # asked for anew, whatever a watch has not said
+                self._queue.add((run.owner, run.name))
             for owner, one in list(self._watches.items()):
                 one.idle = 0.0 if self._journal.page(OPEN, owner, limit=1) else one.idle + _LOOK
                 if one.idle >= _IDLE:
