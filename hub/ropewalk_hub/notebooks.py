@@ -50,6 +50,9 @@ class Berth(Protocol):
     async def look(self, owner: str, *, gone: bool = False) -> Seen | None:
         """Return what a server on its way does, or why one ended that is ``gone``, if the hub cannot know."""
 
+    async def forget(self, owner: str) -> None:
+        """Remove what a start left behind that failed, or that a killed hub knows nothing of."""
+
     async def ended_with_us(self, owner: str) -> bool:
         """Whether a server that ran before this platform started is gone because the platform was stopped."""
 
@@ -212,6 +215,8 @@ async def _seen(
     why = await _failure(hub, owner) if before in _ON_ITS_WAY else None
     found = None if why else await berth.look(owner, gone=True)
     why = why or (found.why if found else None)
+    if before in _ON_ITS_WAY:
+        await berth.forget(owner)
     return Seen(State.FAILED, why) if why else None
 
 

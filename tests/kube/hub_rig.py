@@ -105,6 +105,8 @@ async def installed_hub(stage: Stage) -> None:
     """Put the hub and its proxy into the stage's platform, unless they are there."""
     api, cluster = stage.api(ADMINISTRATOR), stage.cluster
     space, at = cluster.namespace, stage.installation.at
+    if any(one["metadata"]["name"] == "hub" for one in (await api.list(POD, space)).items):
+        return
     image, notebook = await asyncio.to_thread(fresh, at, "hub"), await asyncio.to_thread(fresh, at, "notebook")
     settings = "\n".join(
         [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk_core.errors import Denied
+from ropewalk_core.errors import Denied, NotFound
 from ropewalk_core.kube.kinds import NAMESPACE, POD
 from ropewalk_core.kube.tenancy import namespace_of
 from ropewalk_core.model import Actor, Notebook, State
@@ -82,13 +82,7 @@ async def test_a_notebook_works_outlives_the_hub_and_stops(rig: Notebooks) -> No
     assert said.split() == ["/home/work/.ropewalk/environment", "/home/work", f"http://proxy.{space}:8000", "False"]
 
     # A new hub finds it as it was.
-    await rig.stage.api(ADMINISTRATOR).delete(POD, "hub", space, grace=0)
-
-    async def gone() -> bool:
-        left = (await rig.stage.api(ADMINISTRATOR).list(POD, space)).items
-        return not any(one["metadata"]["name"] == "hub" for one in left)
-
-    await until("the old hub is gone", gone)
+    await killed(rig.stage)
     await started(rig.stage, "hub")
     await reached(rig, "nina", State.RUNNING)
     after = await rig.pod("nina")
@@ -99,6 +93,39 @@ async def test_a_notebook_works_outlives_the_hub_and_stops(rig: Notebooks) -> No
 
     await rig.port.stop(person("nina"), "nina")
     await reached(rig, "nina", State.STOPPED)
+
+
+async def killed(stage: Stage) -> None:
+    """Kill the hub's pod and wait until it is gone."""
+    api, space = stage.api(ADMINISTRATOR), stage.cluster.namespace
+    await api.delete(POD, "hub", space, grace=0)
+
+    async def gone() -> bool:
+        return not any(one["metadata"]["name"] == "hub" for one in (await api.list(POD, space)).items)
+
+    await until("the old hub is gone", gone)
+
+
+async def test_a_start_that_loses_its_hub_fails_and_leaves_nothing_running(rig: Notebooks) -> None:
+    await rig.port.start(person("olaf"), "olaf")
+    await until("there is a pod", partial(_pod_runs, rig, "olaf"), 120)
+    await killed(rig.stage)
+    await asyncio.sleep(20)  # a pod that is younger may be that of another start
+    await started(rig.stage, "hub")
+    failed = await reached(rig, "olaf", State.FAILED, 120)
+    assert failed.status.why
+    await until("nothing runs", partial(_nothing_runs, rig, "olaf"), 60)
+
+
+async def _pod_runs(rig: Notebooks, owner: str) -> bool:
+    try:
+        return (await rig.pod(owner))["status"]["phase"] in ("Pending", "Running")
+    except NotFound:
+        return False
+
+
+async def _nothing_runs(rig: Notebooks, owner: str) -> bool:
+    return not await _pod_runs(rig, owner)
 
 
 async def test_what_is_busy_waits_and_says_so_and_can_be_stopped(rig: Notebooks) -> None:
@@ -134,6 +161,7 @@ async def test_a_namespace_that_somebody_planted_is_refused(rig: Notebooks) -> N
 
 
 async def test_the_doctor_finds_out_whether_policies_are_enforced(rig: Notebooks) -> None:
+    await asyncio.to_thread(rig.stage.needs, "all")
     runner = await asyncio.to_thread(fresh, rig.stage.installation.at, "runner")
     cluster = replace(rig.stage.cluster, images={**rig.stage.cluster.images, "runner": runner})
     settings = replace(rig.stage.settings, cluster=cluster)  # whose kubeconfig has the platform's rights and no more

@@ -7,6 +7,7 @@ the cluster (``tenancy.py``), which runs in a pod of its own.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ from ropewalk_workflows.argo import ArgoWorkflows
 
 SITE_AGE = 2.0
 _LOOK = 5.0
+_ORPHAN = 20.0
 _BUCKET = 5.0
 log = logging.getLogger("ropewalk.kube")
 
@@ -143,6 +145,17 @@ class KubeBerth:
         ended = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
         return seen(pod, events.items) if ended == gone else Seen()  # while it starts, an ended one is the one before
 
+    async def forget(self, owner: str) -> None:
+        """Remove the pod of a start that nobody waits for any more; one that has ended stays, with its log."""
+        try:
+            space = await self._spaces(owner)
+            pod = await self._api.get(POD, NOTEBOOK, space)
+            ended = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+            if not ended and self._clock.wall() - _made(pod) > _ORPHAN:  # a younger one may be that of a new start
+                await self._api.delete(POD, NOTEBOOK, space, uid=pod["metadata"]["uid"])
+        except RopewalkError as error:
+            log.info("Nothing was cleared away for %s: %s", owner, error.message)
+
     async def ended_with_us(self, owner: str) -> bool:
         """Say no: the hub knows what runs."""
         return False
@@ -166,6 +179,11 @@ def seen(pod: Object, events: Sequence[Object]) -> Seen:
     cause = why_cluster.from_pod(pod, sorted(mine, key=_when))
     placed = bool((pod.get("spec") or {}).get("nodeName"))
     return Seen(State.STARTING if placed or cause is None else State.WAITING, cause)
+
+
+def _made(pod: Object) -> float:
+    stamp = str(pod["metadata"].get("creationTimestamp") or "").replace("Z", "+00:00")
+    return datetime.datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
 
 
 def _when(event: Mapping[str, Any]) -> str:

@@ -43,6 +43,9 @@ class LocalBerth:
         """Return nothing; the hub knows all there is to know."""
         return None
 
+    async def forget(self, owner: str) -> None:
+        """Do nothing; the next start ends a server that an earlier hub forgot."""
+
     async def ended_with_us(self, owner: str) -> bool:
         """Whether its server ended when the platform was stopped."""
         return not await asyncio.to_thread(self._processes.alive, f"notebook.{owner}")
