@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 from ropewalk_core.errors import BadInput, Internal, StorageFull, Unavailable
 from ropewalk_core.journal import Append, Journal, Put
 from ropewalk_core.journal.postgres import _translate
+from ropewalk_core.model import Event
 from tests import postgres
 from tests.ports import free_port
 
@@ -180,6 +182,28 @@ def test_patience_ends_and_the_journal_heals(server: postgres.Postgres, address:
         assert [one.name for one in journal.page("run")] == ["after", "kept"]
     finally:
         journal.close()
+
+
+async def test_who_follows_goes_on_when_the_database_is_back(server: postgres.Postgres, address: str) -> None:
+    journal = Journal(address)
+
+    async def following(after: int) -> Event:
+        async for event in journal.follow("run", after=after):
+            return event
+        raise AssertionError("it ended")
+
+    await journal.write(Append("run", "ada", "r", "asked"))
+    assert (await following(0)).type == "asked"
+    waiting = asyncio.create_task(following(1))  # it has read, and waits
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(server.stop)
+    journal.submit([Append("run", "ada", "r", "done")])
+    other = asyncio.create_task(following(1))
+    await asyncio.sleep(0.3)
+    assert not waiting.done() and not other.done()
+    await asyncio.to_thread(server.start)
+    assert (await asyncio.wait_for(waiting, 30)).type == (await asyncio.wait_for(other, 30)).type == "done"
+    await asyncio.to_thread(journal.close)
 
 
 def test_closing_does_not_wait_for_a_database_that_is_away(server: postgres.Postgres, address: str) -> None:

@@ -133,10 +133,16 @@ class Journal:
         return self._cursor
 
     async def follow(self, kind: str, *, after: int = 0, owner: str | None = None) -> AsyncIterator[Event]:
-        """Yield the events of a kind after a cursor as they come, for ever."""
+        """Yield the events of a kind after a cursor as they come, for ever, also across a database that is away."""
         while True:
             newest = self._cursor
-            events = self.events(after=after, kind=kind, owner=owner)
+            try:
+                events = self.events(after=after, kind=kind, owner=owner)
+            except Unavailable:
+                if self._closed:
+                    raise
+                await asyncio.sleep(_LONGEST_PAUSE / 2)
+                continue
             for event in events:
                 after = event.cursor
                 yield event
