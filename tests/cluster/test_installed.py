@@ -176,7 +176,7 @@ def test_draining_the_hubs_node_moves_it(installed: Installed, person: httpx.Cli
             installed.kubectl("--namespace", SPACE, "rollout", "status", f"deploy/{name}", "--timeout=240s")
         assert pod(installed, "hub")["spec"]["nodeName"] != node
         wait("the hub", lambda: answers(installed), 60)
-        assert person.get(f"{installed.origin}/api/v1/me").json()["account"] == "ann"
+        assert person.get(f"{installed.origin}/api/v1/me").json()["name"] == "ann"
     finally:
         installed.kubectl("uncordon", node)
 

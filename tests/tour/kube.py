@@ -89,7 +89,7 @@ def left_behind(at: Layout) -> list[str]:
 
 def _settle(page: Page, one: Installed, files: tuple[Path, ...], link: Path) -> None:
     """Put the tour's files among the person's, through the platform, and find where this machine sees them."""
-    account = page.request.get(f"{one.origin}/api/v1/me").json()["account"]
+    account = page.request.get(f"{one.origin}/api/v1/me").json()["name"]
     for file in files:
         answer = page.request.put(
             f"{one.origin}/api/v1/files/{account}/{file.name}",
