@@ -1,13 +1,11 @@
-"""What workflows need around them on the test cluster: an artifact store, and a runner image with our runtime of now.
+"""What workflows need around them on the test cluster: an artifact store, and a platform's side of them.
 
-The store is the server of the chart, in the installation's own namespace. The image is the one that was built from the
-Dockerfile, with one more layer.
+The store is the server of the chart, in the installation's own namespace.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,40 +25,16 @@ from ropewalk_core.settings import Settings
 from ropewalk_hub.platform import SystemClock
 from ropewalk_runtime import values
 from ropewalk_workflows.argo import ArgoWorkflows
-from tests.cluster.images import Image, Registry, layer
+from tests.cluster.images import Registry
 from tests.cluster.layout import REGISTRY
-from tests.cluster.layout import ROOT as CHECKOUT
+from tests.kube.runner import runner
 from tests.kube.stage import ADMINISTRATOR, Stage, made, until
 
 RUNNER = "ropewalk/runner"
 _CLOCK = SystemClock()
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_PACKAGES = "opt/ropewalk/user/lib/python3.11/site-packages"
 _SERVES = ("--port", ":7070", "--health", "/health", "--quiet")
 _KEY = "0123456789abcdef" * 4
-
-
-def runner(door: int, base: str = "0.1") -> str:
-    """Return the reference of the runner image with this checkout's runtime on top; it is pushed when it lacks."""
-    registry = Registry(f"127.0.0.1:{door}")
-    sources = CHECKOUT / "workflows" / "ropewalk_runtime"
-    files = {f"{_PACKAGES}/{one.relative_to(sources.parent)}": one for one in sources.glob("*.py")}
-    files[f"{_PACKAGES}/ropewalk_runtime/.wh.__pycache__"] = Path("/dev/null")  # else the compiled form of then counts
-    content = layer(Image("", files))
-    manifest = (
-        registry.http.get(f"/v2/{RUNNER}/manifests/{base}", headers={"Accept": _MANIFEST}).raise_for_status().json()
-    )
-    digest = hashlib.sha256(json.dumps(manifest).encode() + content).hexdigest()
-    tag = f"checkout-{digest[:12]}"
-    if registry.http.head(f"/v2/{RUNNER}/manifests/{tag}", headers={"Accept": _MANIFEST}).status_code != 200:
-        config = registry.http.get(f"/v2/{RUNNER}/blobs/{manifest['config']['digest']}").raise_for_status().json()
-        config["rootfs"]["diff_ids"].append(f"sha256:{hashlib.sha256(content).hexdigest()}")
-        config.pop("history", None)
-        layers = [*manifest["layers"], registry._blob(RUNNER, "application/vnd.oci.image.layer.v1.tar", content)]
-        kept = registry._blob(RUNNER, manifest["config"]["mediaType"], json.dumps(config).encode())
-        body = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": kept, "layers": layers}
-        registry._manifest(RUNNER, tag, _MANIFEST, body)
-    return f"{REGISTRY}/{RUNNER}:{tag}"
 
 
 def public(door: int) -> None:
@@ -117,7 +91,7 @@ async def store(stage: Stage) -> str:
 
 def settings_of(stage: Stage) -> Settings:
     """Return the installation's settings with this checkout's runner image."""
-    images = {**stage.cluster.images, "runner": runner(registry_door(stage))}
+    images = {**stage.cluster.images, "runner": runner(stage.installation.at)}
     return replace(stage.settings, cluster=replace(stage.cluster, images=images))
 
 

@@ -22,7 +22,7 @@ from tests.cluster.scene import BUSYBOX
 from tests.kube.argo_stage import ArgoRig, argo
 from tests.kube.stage import ADMINISTRATOR, Stage, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(400)]
 
 
 def manifest(script: str) -> dict[str, Any]:

@@ -209,12 +209,16 @@ class Observer:
             if leaf.phase != "Succeeded" or not (keys := leaf.files()):
                 continue
             told = {file: one for file, one in artifacts(leaf).items() if file in keys}
-            before = attended.steps.get(name, {})
+            before = attended.steps.get(name) or {"fact": {}, "keys": {}}
+            measured = before["fact"].get("artifacts") or {}
             for file, key in keys.items():
-                if file not in told and (before.get("keys") or {}).get(file) == key:
-                    told[file] = before["fact"]["artifacts"][file]
-                elif file not in told:
-                    bucket = self._buckets.of(await self._space(owner))
+                if file in told:
+                    continue
+                if file in measured and (before.get("keys") or {}).get(file) == key:
+                    told[file] = measured[file]
+                    continue
+                bucket = self._buckets.of(await self._space(owner))
+                with contextlib.suppress(NotFound):  # a folder is many objects, and no artifact here
                     told[file] = await stores.measured(self._buckets, bucket, key)
             found[name] = told
         return found
