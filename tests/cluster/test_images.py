@@ -53,7 +53,7 @@ _DATA = """
 from ropewalk_core import catalog
 from ropewalk_hub import node
 from ropewalk_hub.pages import static
-assert len(catalog.shipped()) >= 4, catalog.shipped()
+assert len(list(catalog.shipped().glob("*/Chart.yaml"))) >= 4, catalog.shipped()
 assert node.proxy_script().is_dir()
 assert node.find() is not None
 assert all(path.is_file() for _, path in static._FILES.values()), static._FILES
@@ -154,7 +154,7 @@ def test_a_digest_is_pulled_as_it_is_and_an_unknown_one_is_a_plain_sentence(scen
     pinned = f"{REGISTRY}/ropewalk/runner@{head.headers['Docker-Content-Digest']}"
     assert run(scene, pinned, "python", "-c", "print('here')") == "here\n"
     path = scene.pod("unknown", "true", image=f"{REGISTRY}/ropewalk/runner@sha256:{'0' * 64}")
-    _told(scene, path, "The image", "does not exist")
+    _told(scene, path, "There is no image", "runner@sha256:000")
 
 
 def test_an_image_of_another_architecture_is_a_plain_sentence(scene: Scene, registry: Registry) -> None:
@@ -185,4 +185,5 @@ def _files(layer: bytes, small: int) -> Iterator[tuple[str, bytes]]:
         for one in tar:
             if one.isfile() and not one.name.rpartition("/")[2].startswith(".wh."):
                 content: Any = tar.extractfile(one) if one.size < small else None
-                yield one.name, content.read() if content else b""
+                if one.size:  # builders leave empty files where they mounted something
+                    yield one.name, content.read() if content else b""
