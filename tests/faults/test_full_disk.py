@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from ropewalk_core import settings
@@ -16,6 +18,7 @@ from ropewalk_core.errors import StorageFull
 from ropewalk_core.journal import Append, Journal, Put
 from ropewalk_core.local.storage import LocalStorage
 from ropewalk_core.testing import ADA
+from tests import postgres
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="only the superuser can mount a small disk"
@@ -71,6 +74,42 @@ def test_the_journal(disk: Path) -> None:
     again = Journal(disk / "journal.db")
     assert len(again.page("run")) == kept + 1
     again.close()
+
+
+def test_the_journal_on_postgres() -> None:
+    with postgres.running() as server:
+        disk = server.folder / "small"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=False).returncode:
+            pytest.skip("this machine lets nobody mount")
+        try:
+            shutil.chown(disk, postgres.user())
+            fill(server, disk)
+        finally:
+            server.stop()
+            subprocess.run(["umount", disk], check=True)
+
+
+def fill(server: postgres.Postgres, disk: Path) -> None:
+    address = server.database()
+    journal = Journal(address)
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
+        connection.execute("ALTER TABLE ropewalk.records SET TABLESPACE small")
+    try:
+        journal.write_now(Put("run", "ada", "kept", {"n": 1}), Append("run", "ada", "kept", "asked"))
+        refused = 0
+        for number in range(40):
+            put = Put("run", "ada", f"r{number}", {"text": secrets.token_hex(100_000)})
+            try:
+                journal.write_now(Append("run", "ada", "r", "x"), put)
+            except StorageFull:
+                refused += 1
+        assert refused and journal.get("run", "ada", "kept") is not None
+        assert len(journal.events()) == len(journal.page("run")) == 41 - refused
+        journal.write_now(Put("run", "ada", "kept", {"n": 2}))
+    finally:
+        journal.close()
 
 
 def test_artifacts(disk: Path) -> None:
