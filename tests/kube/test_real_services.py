@@ -43,12 +43,13 @@ from ropewalk_hub.gateway.services import Services
 from ropewalk_hub.gateway.sessions import Sessions
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_hub.platform import SystemClock
-from tests.cluster.layout import ROOT
+from tests.cluster.layout import ROOT, nodes
 from tests.kube.stage import ADMINISTRATOR, Stage, until
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(240)]
 RUNNER = "registry.local:5000/ropewalk/runner:0.1"
+PULLED: set[str] = set()
 NOTEBOOK = {
     "cells": [
         {
@@ -147,17 +148,16 @@ class Scene:
         command = f'mkdir -p "$(dirname "$0")" && cat > "$0" <<"END"\n{text}\nEND'
         await self.once("put", ["/bin/sh", "-c", command, f"/home/work/{path}"])
 
-    async def once(self, name: str, command: list[str]) -> None:
-        """Run a command with the person's files, to its end."""
-        container = {
+    async def once(self, name: str, command: list[str], *, node: str = "") -> None:
+        """Run a command with the person's files, or without them on a node that is named, to its end."""
+        container: Object = {
             "name": "one",
             "image": RUNNER,
             "command": command,
-            "volumeMounts": [{"name": "files", "mountPath": "/home/work"}],
             "resources": {"limits": {"memory": "64Mi"}},
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
-        spec = {
+        spec: Object = {
             "restartPolicy": "Never",
             "securityContext": {
                 "runAsNonRoot": True,
@@ -166,14 +166,18 @@ class Scene:
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container],
-            "volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": "files"}}],
         }
+        if node:
+            spec["nodeName"] = node
+        else:
+            container["volumeMounts"] = [{"name": "files", "mountPath": "/home/work"}]
+            spec["volumes"] = [{"name": "files", "persistentVolumeClaim": {"claimName": "files"}}]
         await self.api.create(POD, {"metadata": {"name": name, "namespace": self.space}, "spec": spec})
 
         async def ended() -> bool:
             return (await self.api.get(POD, name, self.space))["status"].get("phase") in ("Succeeded", "Failed")
 
-        await until(f"{name} has ended", ended)
+        await until(f"{name} has ended", ended, 180)
         await self.api.delete(POD, name, self.space, grace=0)
 
 
@@ -189,9 +193,19 @@ async def scene(stage: Stage, tmp_path: Path) -> AsyncIterator[Scene]:
     space = stage.spaces("services")
     one = built(stage, tmp_path, space)
     one.space = await space("ada")
+    await pulled(one)
     yield one
     await cleared(one)
     one.journal.close()
+
+
+async def pulled(scene: Scene) -> None:
+    """Have Helm, and the image on every node, so that no test waits for them."""
+    if scene.stage.cluster.prefix not in PULLED:
+        await asyncio.to_thread(scene.stage.needs, "helm")
+        for node in nodes():
+            await scene.once(f"pull-{node.name}", ["true"], node=node.name)
+        PULLED.add(scene.stage.cluster.prefix)
 
 
 async def cleared(scene: Scene) -> None:
@@ -212,6 +226,7 @@ class TestKubeServices(ServicesContract):
         space = stage.spaces("contract of services")
         scene = built(stage, tmp_path, space)
         scene.space = await space("ada")
+        await pulled(scene)
         async with scene.port() as port:
             yield port
         await cleared(scene)
@@ -382,7 +397,7 @@ async def test_a_release_that_a_kill_left_half_way_is_recovered(scene: Scene, st
         await port.apply(ADA, "ada", site(values={"folder": "third"}))
         seen = await scene.reach(port, "one", State.RUNNING, State.FAILED)
         assert seen.status.state is State.RUNNING, seen.status.why
-        assert await scene.helm.state(await port._reach(scene.space), release_of("one")) == "deployed"
+        assert await scene.helm.state(await port._releases.reach(scene.space), release_of("one")) == "deployed"
         command = (await scene.deployment("one"))["spec"]["template"]["spec"]["containers"][0]["args"]
         assert "/home/work/third" in command
 
@@ -425,7 +440,7 @@ async def test_helm_killed_in_the_middle_is_recovered(scene: Scene, tmp_path: Pa
         await until("it serves the other folder", lambda: serves(scene, "/home/work/other"))
         seen = await scene.reach(port, "one", State.RUNNING, State.FAILED)
         assert seen.status.state is State.RUNNING, seen.status.why
-        assert await scene.helm.state(await port._reach(scene.space), release_of("one")) == "deployed"
+        assert await scene.helm.state(await port._releases.reach(scene.space), release_of("one")) == "deployed"
 
 
 @pytest.mark.parametrize("moment", ["accepted", "begun", "taken", "a little later"])
@@ -469,7 +484,7 @@ async def test_a_platform_killed_at_any_moment_does_what_it_accepted_once(
         seen = await scene.reach(port, "one", State.RUNNING, State.FAILED)
         assert seen.status.state is State.RUNNING and seen.spec.values["folder"] == "other", seen.status.why
         assert await serves(scene, "/home/work/other")
-        assert await scene.helm.state(await port._reach(scene.space), release_of("one")) == "deployed"
+        assert await scene.helm.state(await port._releases.reach(scene.space), release_of("one")) == "deployed"
         pods = await scene.pods("one")
         assert len(pods) == 1 and "/home/work/other" in pods[0]["spec"]["containers"][0]["args"]
         assert not [one for one in scene.settings.run.iterdir() if one.name.startswith("helm-")]
@@ -484,13 +499,13 @@ async def test_what_the_cluster_takes_in_part_is_taken_back(scene: Scene, tmp_pa
         await port.apply(ADA, "ada", site("two", values={"folder": "not/a/key"}))
         seen = await scene.reach(port, "two", State.FAILED)
         assert seen.status.why is not None and "not/a/key" in seen.status.why.cause
-        assert await scene.helm.state(await port._reach(scene.space), release_of("two")) == ""
+        assert await scene.helm.state(await port._releases.reach(scene.space), release_of("two")) == ""
         await port.apply(ADA, "ada", site())
         await scene.reach(port, "one", State.RUNNING)
         await port.apply(ADA, "ada", site(values={"folder": "not/a/key"}))
         await scene.reach(port, "one", State.FAILED)
         assert await serves(scene, "/home/work/pages")
-        assert await scene.helm.state(await port._reach(scene.space), release_of("one")) == "deployed"
+        assert await scene.helm.state(await port._releases.reach(scene.space), release_of("one")) == "deployed"
         await port.apply(ADA, "ada", site(values={"folder": "good"}))
         await scene.reach(port, "one", State.RUNNING)
         assert await serves(scene, "/home/work/good")

@@ -14,27 +14,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from ropewalk_core import names, why
-from ropewalk_core.catalog import Catalog, Entry
+from ropewalk_core.catalog import Catalog
 from ropewalk_core.errors import Conflict, NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
 from ropewalk_core.kube import charts, logs
 from ropewalk_core.kube.api import Api
-from ropewalk_core.kube.helm import Helm, Reach
+from ropewalk_core.kube.helm import Helm
 from ropewalk_core.kube.intents import Intent, Intents
-from ropewalk_core.kube.kinds import DEPLOYMENT, EVENT, POD, SERVICE_ACCOUNT, Kind, Object
+from ropewalk_core.kube.kinds import DEPLOYMENT, EVENT, POD, Kind, Object
 from ropewalk_core.kube.nodes import Site
-from ropewalk_core.kube.placement import Fragment, place
+from ropewalk_core.kube.service_release import Releases
 from ropewalk_core.kube.service_state import judge, newest
 from ropewalk_core.kube.service_values import KIND_LABEL as ALL
-from ropewalk_core.kube.service_values import WISH, labels_of, name_in, release_of, rules_of, values_of
-from ropewalk_core.kube.tenancy import RELEASES, namespace_of
+from ropewalk_core.kube.service_values import labels_of, name_in, release_of
+from ropewalk_core.kube.tenancy import namespace_of
 from ropewalk_core.kube.transient import passes
 from ropewalk_core.kube.view import Happened
-from ropewalk_core.kube.volumes import ensure_files, mount
+from ropewalk_core.kube.volumes import mount
 from ropewalk_core.model import Actor, LogLine, Page, Service, ServiceRoute, ServiceSpec, State, Status, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.reconcile import KeyedQueue
@@ -48,7 +48,6 @@ SEEN = "service-seen"
 """Records of this kind hold which object a service is, and at which change of it by us."""
 GONE = Why(cause="It was removed with kubectl or another tool.", next="Launch it again if you still need it.")
 CHANGED = "It was changed with kubectl or another tool."
-_TOKEN_LIFE = 600  # the shortest that the API server gives
 _AGAIN, _LONGEST_PAUSE = 3.0, 60.0
 _SOON = 0.5
 _APPLY, _REMOVE, _STOP = "apply", "remove", "stop"
@@ -89,9 +88,8 @@ class KubeServices:
         helm: Helm | None = None,
     ) -> None:
         self._settings, self._journal, self._clock, self._api = settings, journal, clock, api
-        self._ask_space, self._site, self._intents, self._templates = space, site, intents, templates
-        self._helm = helm or Helm(settings.run)
-        self._files = mount(settings)
+        self._ask_space, self._intents, self._templates = space, intents, templates
+        self._releases = Releases(settings, api, helm or Helm(settings.run), templates, site, mount(settings))
         self._spaces: dict[str, str] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._tasks = Tasks()
@@ -228,48 +226,22 @@ class KubeServices:
         return (*self._say(record, State.FAILED, why.from_error(error)), Remove(SEEN, intent.owner, intent.name))
 
     async def _install(self, key: Key, record: Record, wish: str) -> Iterable[Operation]:
-        service, release = service_of(record), release_of(key[1])
-        namespace = await self._space(key[0])
-        reach = await self._reach(namespace)
-        there = await self._deployment(namespace, key[1])
-        if _wish_of(there) != wish or await self._helm.state(reach, release) != "deployed":
-            if service.status.state is State.ASKED:
-                await self._show(key, State.STARTING, None)
-            entry = self._templates.get(service.spec.template)
-            if there is not None and _label(there, "app.kubernetes.io/name") not in ("", entry.template.name):
-                await self._helm.uninstall(reach, release)  # what it selects its pods by can never change
-            await ensure_files(self._api, namespace, self._settings)
-            fragment = place(service.spec.placement, await self._site())
-            values, objects = await self._rendered(service, entry, fragment, namespace, wish)
-            await self._helm.install(reach, entry.folder, release, objects, values)
-            there = await self._deployment(namespace, key[1])
+        service = service_of(record)
+        if service.status.state is State.ASKED:
+            await self._show(key, State.STARTING, None)
+        there = await self._releases.install(service, await self._space(key[0]), wish)
         now = self._journal.get(KIND, *key) or record
         if there is None:  # somebody was quicker than we could look
             return self._say(now, State.STOPPED, GONE, note=GONE.cause)
         return (*self._say(now, State.STARTING, None, only=True), Put(SEEN, *key, _mark(there)))
 
     async def _take_away(self, key: Key, record: Record | None, *, forget: bool) -> Iterable[Operation]:
-        await self._helm.uninstall(await self._reach(await self._space(key[0])), release_of(key[1]))
+        await self._releases.uninstall(await self._space(key[0]), key[1])
         if not forget or record is None:
             return (Remove(SEEN, *key),)
         status = Status(state=State.STOPPED, since=self._clock.wall())
         body = service_of(record).model_copy(update={"status": status}).model_dump(mode="json")
         return Remove(KIND, *key), Remove(SEEN, *key), Append(KIND, *key, "removed", body)
-
-    async def _rendered(
-        self, service: Service, entry: Entry, fragment: Fragment, namespace: str, wish: str
-    ) -> tuple[dict[str, Any], Sequence[Object]]:
-        """Return the whole values of a service and the objects that its chart becomes; refuse what may not run."""
-        cluster = self._settings.cluster
-        values = values_of(service, entry, fragment, self._files, cluster, wish)
-        rules = rules_of(service, fragment, self._files, cluster, namespace)
-        objects = await self._helm.render(entry.folder, rules.release, namespace, values)
-        return values, charts.check(entry.template.name, objects, rules)
-
-    async def _reach(self, namespace: str) -> Reach:
-        body = {"spec": {"expirationSeconds": _TOKEN_LIFE}}
-        made = await self._api.create(SERVICE_ACCOUNT, body, namespace=namespace, name=RELEASES, sub="token")
-        return Reach(self._api.access, str(made["status"]["token"]), namespace)
 
     # What is seen
 
@@ -320,7 +292,7 @@ class KubeServices:
         if mark is None:
             return None
         namespace = await self._space(key[0])
-        deployment = await self._deployment(namespace, key[1])
+        deployment = await self._releases.deployment(namespace, key[1])
         if deployment is None:
             await self._record(key, record, mark, State.STOPPED, GONE, Remove(SEEN, *key), note=GONE.cause)
             return None
@@ -353,13 +325,6 @@ class KubeServices:
         if not self._journal.page(KIND, owner, limit=1) and (task := self._following.pop(owner, None)):
             task.cancel()
 
-    async def _deployment(self, namespace: str, name: str) -> Object | None:
-        try:
-            there = await self._api.get(DEPLOYMENT, release_of(name), namespace)
-        except NotFound:
-            return None
-        return None if there["metadata"].get("deletionTimestamp") else there
-
     async def _pods(self, namespace: str, owner: str, name: str) -> tuple[Object, ...]:
         return (await self._api.list(POD, namespace, labels=labels_of(owner, name))).items
 
@@ -369,10 +334,8 @@ class KubeServices:
         """Return the spec with defaults, or refuse it while nothing has happened."""
         names.check_name(spec.name)
         names.check_pair(spec.name, owner)
-        entry = self._templates.get(spec.template)
         spec = spec.model_copy(update={"values": self._templates.check(spec.template, spec.values)})
-        fragment = place(spec.placement, await self._site())
-        await self._rendered(self._wanted(owner, spec), entry, fragment, self._known_space(owner), "looked-at")
+        await self._releases.look(self._wanted(owner, spec), self._known_space(owner), "looked-at")
         return spec
 
     def _wanted(self, owner: str, spec: ServiceSpec, *, created: float | None = None) -> Service:
@@ -437,17 +400,6 @@ def _offset(pod: Object, created: float) -> int:
     """Return where a pod's log begins: behind those of all earlier pods, whoever asks and however often we began."""
     made = datetime.datetime.fromisoformat(str(pod["metadata"]["creationTimestamp"]))
     return max(0, int(made.timestamp() - created)) << 20
-
-
-def _wish_of(deployment: Object | None) -> str:
-    if deployment is None:
-        return ""
-    metadata = deployment["spec"]["template"]["metadata"]
-    return str((metadata.get("annotations") or {}).get(WISH) or "")
-
-
-def _label(one: Object, key: str) -> str:
-    return str((one["metadata"].get("labels") or {}).get(key) or "")
 
 
 def _by_time(events: Iterable[Object]) -> list[Object]:
