@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ropewalk_core.errors import Conflict, NotFound, RopewalkError, Unavailable
+from ropewalk_core.errors import BadInput, Conflict, NotFound, RopewalkError, Unavailable
 from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, labels_of
 from ropewalk_core.kube.function_trial import watched
 from ropewalk_core.kube.functions import FOREIGN_CHANGE, FOREIGN_END, NEXT, KubeFunctions, Next
@@ -266,3 +266,10 @@ async def test_an_image_that_does_not_exist_is_said_so(knative: KubeRig) -> None
         return not found.items
 
     await until("it leaves nothing in the cluster", gone, 30)
+
+
+async def test_a_time_that_the_cluster_does_not_allow_is_refused_by_field(knative: KubeRig) -> None:
+    with pytest.raises(BadInput) as caught:
+        await knative.functions.deploy(ADA, "ada", knative.spec(DOUBLE, timeout=900))
+    assert caught.value.field == "timeout" and "595 seconds" in caught.value.message
+    assert (await knative.functions.list(ADA, "ada")).items == ()

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from ropewalk_core.errors import BadCode, Denied, TooLarge, Unavailable, UserCodeFailed
+from ropewalk_core.errors import BadCode, BadInput, Denied, TooLarge, Unavailable, UserCodeFailed
 from ropewalk_core.kube.function_objects import (
     CONTAINER,
     KNATIVE,
     PLAIN,
     Place,
+    clearer,
     code,
     fingerprint,
     judge,
@@ -162,6 +163,14 @@ def test_what_the_cluster_refuses_is_said_in_plain_words() -> None:
     assert isinstance(judge(KNATIVE, WHERE, ksvc("False", says=image), []).error, Unavailable)
     crash = container(state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed"}})
     assert isinstance(judge(PLAIN, WHERE, deployment(), [pod(**crash)]).error, UserCodeFailed)
+
+
+def test_a_time_that_knative_does_not_allow_is_told_as_ours() -> None:
+    raw = "validation failed: expected 0 <= 905 <= 600: spec.template.spec.timeoutSeconds"
+    error = clearer(Denied("A rule refused it.", details={"raw": raw}))
+    assert isinstance(error, BadInput) and error.field == "timeout" and "595 seconds" in error.message
+    other = Denied("no")
+    assert clearer(other) is other
 
 
 def test_what_only_takes_time_waits_and_says_so() -> None:

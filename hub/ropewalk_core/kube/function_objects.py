@@ -14,12 +14,13 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ropewalk_core import names
-from ropewalk_core.errors import BadCode, RopewalkError, TooLarge, Unavailable, from_problem
+from ropewalk_core.errors import BadCode, BadInput, RopewalkError, TooLarge, Unavailable, from_problem
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_SERVICE, SERVICE, Object
 from ropewalk_core.kube.placement import Fragment
 from ropewalk_core.kube.volumes import Files
@@ -34,7 +35,7 @@ CONTAINER, PORT = "function", 8080
 NAME, REVISION, KIND_LABEL, ACCOUNT = (f"ropewalk.dev/{one}" for one in ("name", "revision", "kind", "account"))
 MOST_CODE = 1_000_000
 """Bytes of compressed code that a config map holds beside its own fields."""
-_GRACE = 30
+_GRACE, _SPARE = 30, 5
 _AUTOSCALING, _QUEUE = "autoscaling.knative.dev", "queue.sidecar.serving.knative.dev"
 _FINAL = ("RW-USER-CODE", "RW-OUT-OF-MEMORY", "RW-DENIED", "RW-BAD-INPUT")
 _SHORTEST, _LONGEST, _WINDOW = 6, 3600, 60  # Knative's bounds in seconds, and its usual window
@@ -183,7 +184,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     [container] = pod["containers"]
     # What Knative would add by itself; left out it would count as a change when the same is applied again.
     container = {**container, "readinessProbe": {"successThreshold": 1, "tcpSocket": {"port": 0}}}
-    seconds = int(spec.timeout) + 5  # our own server ends calls; this is for when it does not
+    seconds = int(spec.timeout) + _SPARE  # our own server ends calls; this is for when it does not
     template = {
         "metadata": {"name": place.object, "labels": dict(labels), "annotations": annotations},
         "spec": {
@@ -233,6 +234,18 @@ def _service(place: Place) -> Object:
     chosen = {NAME: place.name, REVISION: place.revision}
     ports = [{"name": "http", "port": 80, "targetPort": PORT}]
     return SERVICE.of({"metadata": metadata, "spec": {"selector": chosen, "ports": ports}})
+
+
+def clearer(error: RopewalkError) -> RopewalkError:
+    """Return Knative's refusal in words of what was asked for, where it is about that."""
+    found = re.search(r"expected 0 <= \d+ <= (\d+): \S*[tT]imeoutSeconds", str(error.details.get("raw", "")))
+    if found is None:
+        return error
+    return BadInput(
+        f"A call may take {int(found[1]) - _SPARE} seconds at most on this cluster.",
+        field="timeout",
+        hint="Ask for less, or ask your administrator to raise Knative's max-revision-timeout-seconds.",
+    )
 
 
 # What became of it

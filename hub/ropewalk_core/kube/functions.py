@@ -27,6 +27,7 @@ from ropewalk_core.kube.function_objects import (
     REVISION,
     Place,
     Verdict,
+    clearer,
     code,
     fingerprint,
     labels_of,
@@ -38,7 +39,7 @@ from ropewalk_core.kube.intents import Intent, Intents
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, KNATIVE_SERVICE, SERVICE, Kind, Object
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import place
-from ropewalk_core.kube.view import Happened
+from ropewalk_core.kube.view import Change, Happened
 from ropewalk_core.kube.volumes import ensure_files, mount
 from ropewalk_core.model import Actor, Function, FunctionRoute, FunctionSpec, Revision, State, Status, Why
 from ropewalk_core.ports import Clock
@@ -52,6 +53,7 @@ FOREIGN_END = "It was removed with kubectl or another tool."
 FOREIGN_CHANGE = "It was changed with kubectl or another tool."
 _PATIENCE, _SHORT = LOAD_PATIENCE + 40.0, 20.0
 """Seconds after which a deploy answers although its revision has not started; the shorter one if no machine is free."""
+_AGAIN = 1.0
 _log = logging.getLogger(__name__)
 Key = tuple[str, str]
 
@@ -273,7 +275,7 @@ class KubeFunctions(FunctionBook):
         if intent.wish["do"] != "deploy" or tried is None:
             return ()
         self._intents.hurry(WHAT, intent.owner, intent.name)
-        return self._failed(tried, error)
+        return self._failed(tried, clearer(error))
 
     async def _apply(self, tried: Next) -> None:
         spec = tried.function.revision.spec
@@ -321,8 +323,16 @@ class KubeFunctions(FunctionBook):
         self._unplaced.discard((tried.function.owner, tried.function.name))
         trial = Trial(tried.how, tried.place, self._settings.cluster.start_timeout)
         async for verdict in follow(self._api, self._clock, trial):
-            with contextlib.suppress(Conflict):  # something newer was asked meanwhile
-                await self._judged(tried, verdict)
+            while True:
+                try:
+                    await self._judged(tried, verdict)
+                except (Conflict, NotFound):  # something newer was asked meanwhile
+                    pass
+                except RopewalkError as error:  # the journal is away; what the cluster said stays true
+                    _log.warning("what became of %s is not written down yet: %s", tried.place.object, error)
+                    await self._clock.sleep(_AGAIN)
+                    continue
+                break
 
     async def _judged(self, tried: Next, verdict: Verdict) -> None:
         owner, name = tried.function.owner, tried.function.name
@@ -411,19 +421,23 @@ class KubeFunctions(FunctionBook):
         there: set[str] = set()
         async with contextlib.aclosing(self._api.watch(watched(how), namespace, labels=labels_of())) as changes:
             async for change in changes:
-                name = str((change.object.get("metadata") or {}).get("name"))
-                if change.happened is Happened.SYNCED:
-                    for at in self._journal.page(AT, owner, limit=100_000):
-                        if at.body["how"] == how and self._object(at) not in there:
-                            await self._missed(at.owner, at.name)
-                elif change.happened is Happened.REMOVED:
-                    there.discard(name)
-                    for at in self._journal.page(AT, owner, limit=100_000):
-                        if at.body["how"] == how and self._object(at) == name:
-                            await self._missed(at.owner, at.name)
-                else:
-                    there.add(name)
-                    await self._changed(owner, how, change.object)
+                try:
+                    await self._noticed(owner, how, change, there)
+                except RopewalkError as error:  # the next list tells it again
+                    _log.warning("functions of %s in %s: %s", owner, namespace, error)
+
+    async def _noticed(self, owner: str, how: str, change: Change, there: set[str]) -> None:
+        """Compare what the cluster shows with what is known; ``there`` are the objects that it showed."""
+        name = change.key[1]
+        if change.happened in (Happened.ADDED, Happened.CHANGED):
+            there.add(name)
+            await self._changed(owner, how, change.object)
+            return
+        there.discard(name)
+        for at in self._journal.page(AT, owner, limit=100_000):
+            thing = self._object(at)
+            if at.body["how"] == how and thing not in there and (thing == name or not name):
+                await self._missed(at.owner, at.name)
 
     def _object(self, at: Record) -> str:
         """Return the name of what serves a function."""

@@ -1,0 +1,314 @@
+"""The functions port on a cluster that plays along: wishes that are refused, replaced, given up or found after a kill.
+
+The real cluster is in tests/kube; here is what it cannot be made to do at the right moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ropewalk_core.errors import BadCode, Conflict, Denied, NotFound, Unavailable
+from ropewalk_core.journal import Journal
+from ropewalk_core.kube.function_objects import CONTAINER, KNATIVE, PLAIN
+from ropewalk_core.kube.functions import AT, FOREIGN_END, NEXT, KubeFunctions
+from ropewalk_core.kube.intents import Intents
+from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, KNATIVE_SERVICE, POD, Kind, Object
+from ropewalk_core.kube.nodes import Site
+from ropewalk_core.kube.view import Change, Happened
+from ropewalk_core.model import Actor, Bundle, FunctionSpec, State, Why
+from ropewalk_core.placement import Inventory, Node
+from ropewalk_core.settings import Cluster, Settings
+from ropewalk_hub.platform import SystemClock
+from ropewalk_runtime.serve import DOES_NOT_LOAD
+
+ADA = Actor(account="ada")
+SPACE = "ropewalk--ada"
+Key = tuple[str, str]
+
+
+class Playing:
+    """An API server that keeps objects, and does at once what controllers would do; ``loads`` says of what."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Key, Object] = {}
+        self.refuses: dict[Kind, Exception] = {}
+        self.loads, self.slow = True, asyncio.Event()
+        self.slow.set()
+        self._watching: list[tuple[Kind, asyncio.Queue[Change]]] = []
+
+    def names(self, kind: Kind) -> list[str]:
+        return sorted(name for plural, name in self.objects if plural == f"{kind.group}/{kind.plural}")
+
+    async def apply(self, kind: Kind, body: Object, *, force: bool = False) -> Object:
+        if kind in self.refuses:
+            raise self.refuses[kind]
+        key = (f"{kind.group}/{kind.plural}", body["metadata"]["name"])
+        one, old = copy.deepcopy(body), self.objects.get(key)
+        before = old["metadata"]["generation"] if old else 0
+        same = old is not None and old.get("spec") == one.get("spec")
+        one["metadata"]["generation"] = before if same else before + 1
+        one["status"] = old["status"] if old and same else {}
+        self.objects[key] = one
+        self.tell(kind, one, Happened.CHANGED if old else Happened.ADDED)
+        if kind in (KNATIVE_SERVICE, DEPLOYMENT) and not same:
+            asyncio.get_running_loop().call_soon(self._start, kind, one)
+        return one
+
+    def _start(self, kind: Kind, one: Object) -> None:
+        labels = one["spec"]["template"]["metadata"]["labels"]
+        ended = {"state": {"terminated": {"exitCode": DOES_NOT_LOAD, "message": '{"message": "no", "details": {}}'}}}
+        state: Object = {"state": {"running": {}}} if self.loads else ended
+        status = {"containerStatuses": [{"name": CONTAINER, **state}]}
+        pod = {"metadata": {"name": "pod", "labels": labels}, "spec": {"nodeName": "n"}, "status": status}
+        self.objects["/pods", "pod"] = pod
+        self.tell(POD, pod, Happened.ADDED)
+        if self.loads and self.slow.is_set():
+            self.ready(kind, one)
+
+    def ready(self, kind: Kind, one: Object) -> None:
+        revision = one["spec"]["template"]["metadata"].get("name")
+        conditions = [{"type": "Ready", "status": "True"}]
+        named = {"latestCreatedRevisionName": revision, "latestReadyRevisionName": revision}
+        one["status"] = {"observedGeneration": one["metadata"]["generation"], "readyReplicas": 1}
+        one["status"] |= {"conditions": conditions, **named} if kind is KNATIVE_SERVICE else {}
+        if kind is KNATIVE_SERVICE:
+            meta = {"name": revision, "labels": one["spec"]["template"]["metadata"]["labels"]}
+            self.objects["serving.knative.dev/revisions", revision] = {"metadata": meta}
+        self.tell(kind, one, Happened.CHANGED)
+
+    async def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
+        found = self.objects.get((f"{kind.group}/{kind.plural}", name))
+        if found is None:
+            raise NotFound("no")
+        return found
+
+    async def create(self, kind: Kind, body: Object) -> Object:
+        return await self.apply(kind, body)
+
+    async def list(
+        self, kind: Kind, namespace: str = "", *, labels: Any = None, fields: Any = None, page: int = 0
+    ) -> Any:
+        prefix = f"{kind.group}/{kind.plural}"
+        items = [one for (plural, _), one in self.objects.items() if plural == prefix and _has(one, labels)]
+        return type("Listing", (), {"items": tuple(items)})()
+
+    async def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:
+        one = self.objects.pop((f"{kind.group}/{kind.plural}", name), None)
+        if one is not None:
+            self.tell(kind, one, Happened.REMOVED)
+        return one is not None
+
+    def tell(self, kind: Kind, one: Object, happened: Happened) -> None:
+        for watched, queue in self._watching:
+            if watched is kind:
+                queue.put_nowait(Change(happened, copy.deepcopy(one)))
+
+    async def watch(self, kind: Kind, namespace: str = "", *, labels: Any = None, fields: Any = None) -> Any:
+        queue: asyncio.Queue[Change] = asyncio.Queue()
+        for one in (await self.list(kind, labels=labels)).items:
+            queue.put_nowait(Change(Happened.ADDED, copy.deepcopy(one)))
+        queue.put_nowait(Change(Happened.SYNCED))
+        self._watching.append((kind, queue))
+        wanted = (fields or {}).get("metadata.name")
+        while True:
+            change = await queue.get()
+            if change.happened is Happened.SYNCED or (
+                _has(change.object, labels) and wanted in (None, change.object["metadata"]["name"])
+            ):
+                yield change
+
+
+def _has(one: Object, labels: Any) -> bool:
+    have = one["metadata"].get("labels") or {}
+    return all(have.get(key) == value for key, value in (labels or {}).items())
+
+
+class Stage:
+    def __init__(self, folder: Path, how: str) -> None:
+        self.settings = Settings(home=folder, backend="kube", cluster=Cluster(functions=how))
+        self.journal, self.api = Journal(folder / "journal.db"), Playing()
+        self.kind = KNATIVE_SERVICE if how == KNATIVE else DEPLOYMENT
+        self.begin()
+
+    def begin(self) -> None:
+        clock = SystemClock()
+        self.intents = Intents(self.journal, clock)
+        inventory = Inventory(nodes=(Node(name="n", arch="amd64", cpu=8, memory=2**34),))
+
+        async def space(owner: str) -> str:
+            return SPACE
+
+        async def site() -> Site:
+            return Site(inventory, {}, frozenset())
+
+        async def token(actor: Actor) -> str:
+            return ""
+
+        self.functions = KubeFunctions(
+            settings=self.settings,
+            journal=self.journal,
+            clock=clock,
+            api=self.api,  # type: ignore[arg-type]
+            space=space,
+            site=site,
+            intents=self.intents,
+            token=token,
+        )
+        self.tasks = [asyncio.create_task(one()) for one in (self.intents.run, self.functions.run)]
+
+    async def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def deploy(self, factor: int = 2, **changes: Any) -> Any:
+        source = f"def handler(value):\n    return {factor} * value\n"
+        spec = FunctionSpec(name="double", bundle=Bundle(files={"cell.py": source}, entry="cell:handler"), **changes)
+        return await self.functions.deploy(ADA, "ada", spec)
+
+    async def known(self) -> Any:
+        return await self.functions.get(ADA, "ada", "double")
+
+    async def until(self, look: Any) -> None:
+        async with asyncio.timeout(10):
+            while not look():  # noqa: ASYNC110 - another task's doing
+                await asyncio.sleep(0.01)
+
+    def served(self) -> Object:
+        [name] = self.api.names(self.kind)
+        return self.api.objects[f"{self.kind.group}/{self.kind.plural}", name]
+
+
+@asynccontextmanager
+async def staged(folder: Path, how: str) -> AsyncIterator[Stage]:
+    one = Stage(folder, how)
+    try:
+        yield one
+    finally:
+        await one.end()
+        one.journal.close()
+
+
+@pytest.fixture(params=[KNATIVE, PLAIN])
+async def stage(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    async with staged(tmp_path, request.param) as one:
+        yield one
+
+
+async def test_a_deploy_ends_with_one_of_each(stage: Stage) -> None:
+    for factor in (2, 3, 4):
+        assert (await stage.deploy(factor)).status.state is State.RUNNING
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 1)
+    [route] = stage.functions.routes()
+    name = "fn--double" if stage.kind is KNATIVE_SERVICE else f"fn--double-{route.revision}"
+    assert route.url == f"http://{name}.{SPACE}.svc"
+    assert stage.api.names(stage.kind) == [name]
+    assert not stage.journal.page(NEXT) and not stage.journal.page("intent")
+    assert (await stage.deploy(4)).unchanged
+
+
+async def test_code_that_does_not_load_leaves_what_was(stage: Stage) -> None:
+    stage.api.loads = False
+    with pytest.raises(BadCode):
+        await stage.deploy()
+    assert (await stage.functions.list(ADA, "ada")).items == ()
+    await stage.until(lambda: not stage.api.names(stage.kind) and not stage.api.names(CONFIG_MAP))
+    stage.api.loads = True
+    first = await stage.deploy(2)
+    before = copy.deepcopy(stage.served()["spec"])
+    stage.api.loads = False
+    with pytest.raises(BadCode):
+        await stage.deploy(3)
+    assert (await stage.known()).revision.id == first.revision.id
+    await stage.until(lambda: not stage.journal.page("intent"))
+    assert stage.served()["spec"] == before and len(stage.api.names(CONFIG_MAP)) == 1
+
+
+async def test_what_the_api_server_refuses_is_not_accepted(stage: Stage) -> None:
+    stage.api.refuses[stage.kind] = Denied("You use 50 of 50 pods.")
+    with pytest.raises(Denied):
+        await stage.deploy()
+    assert (await stage.functions.list(ADA, "ada")).items == () and not stage.journal.page(NEXT)
+    await stage.until(lambda: not stage.api.names(CONFIG_MAP))
+
+
+async def test_what_passes_by_itself_is_tried_again(stage: Stage) -> None:
+    stage.api.refuses[stage.kind] = Unavailable("The webhook does not answer.")
+    deploying = asyncio.create_task(stage.deploy())
+    await stage.until(lambda: stage.api.names(CONFIG_MAP))
+    stage.api.refuses.clear()
+    assert (await deploying).status.state is State.RUNNING
+
+
+async def test_a_newer_wish_takes_the_place_of_one_that_is_tried(stage: Stage) -> None:
+    stage.api.slow.clear()
+    first = asyncio.create_task(stage.deploy(2))
+    await stage.until(lambda: stage.api.names(stage.kind))
+    stage.api.slow.set()
+    assert (await stage.deploy(3)).revision.number == 2
+    with pytest.raises(Conflict):
+        await first
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 1)
+
+
+async def test_wishing_what_serves_gives_up_what_is_tried(stage: Stage) -> None:
+    serves = await stage.deploy(2)
+    stage.api.slow.clear()
+    tried = asyncio.create_task(stage.deploy(3))
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2)
+    again = await stage.deploy(2)
+    assert again.unchanged and again.revision.id == serves.revision.id
+    with pytest.raises(Conflict):
+        await tried
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 1 and not stage.journal.page("intent"))
+    assert stage.served()["spec"]["template"]["metadata"]["labels"]["ropewalk.dev/revision"] == serves.revision.id
+
+
+async def test_a_start_goes_on_with_what_was_tried(stage: Stage) -> None:
+    stage.api.slow.clear()
+    deploying = asyncio.create_task(stage.deploy())
+    await stage.until(lambda: stage.api.names(stage.kind) and not stage.journal.page("intent"))
+    await stage.end()
+    deploying.cancel()
+    await asyncio.gather(deploying, return_exceptions=True)
+    stage.api.ready(stage.kind, stage.served())
+    stage.begin()
+    await stage.until(lambda: stage.journal.page(AT))
+    assert (await stage.known()).status.state is State.RUNNING
+
+
+async def test_a_removal_while_nobody_looked_is_seen_at_the_next_start(stage: Stage) -> None:
+    await stage.deploy()
+    await stage.end()
+    await stage.api.delete(stage.kind, stage.api.names(stage.kind)[0])
+    stage.begin()
+    await stage.until(lambda: not stage.journal.page(AT))
+    assert (await stage.known()).status.note == FOREIGN_END
+    assert stage.functions.routes() == () and not stage.api.names(stage.kind)
+
+
+async def test_an_account_that_ends_takes_its_functions_out(stage: Stage) -> None:
+    await stage.deploy()
+    await stage.functions.stop_all("ada", Why(cause="The account was deactivated."))
+    await stage.until(lambda: not stage.journal.page("intent"))
+    function = await stage.known()
+    assert function.status.state is State.STOPPED and function.status.why is not None
+    assert not stage.api.names(stage.kind) and not stage.api.names(CONFIG_MAP)
+    with pytest.raises(Unavailable, match="deactivated"):
+        await stage.functions.call(ADA, "ada", "double", b"1")
+    assert (await stage.deploy()).status.state is State.RUNNING
+
+
+async def test_what_is_removed_leaves_nothing(stage: Stage) -> None:
+    await stage.deploy()
+    await stage.functions.remove(ADA, "ada", "double")
+    await stage.until(lambda: not stage.journal.page("intent"))
+    assert not stage.api.names(stage.kind) and not stage.api.names(CONFIG_MAP)
+    assert not stage.api.names(KNATIVE_REVISION) and not stage.journal.page(AT)
