@@ -83,8 +83,8 @@ kube: setup ## install Ropewalk on a test cluster and print its address and firs
 kube-down: setup ## remove it from the cluster, all but the volumes
 	@$(BIN)/python -m tests.cluster.installed down
 
-bench: setup ## print the figures of docs/benchmarks.md
-	@$(BIN)/python -m bench.embedded
+bench: setup ## print the figures of docs/benchmarks.md (BENCH=cluster: on a test cluster; as root)
+	@$(BIN)/python -m bench.$(or $(BENCH),embedded)
 
 tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform (BACKEND=kube: on a test cluster; as root)
 	@$(BIN)/python -m tests.tour $(BACKEND)

@@ -67,7 +67,7 @@ def platform(folder: Path) -> Iterator[Platform]:
         try:
             peers.wait_for(port, "/sign-in", (200,), host=f"localhost:{port}")
             running = Platform(home, port, time.perf_counter() - begin)
-            make_administrator(running, first_link(folder / "up.log"))
+            make_administrator(port, first_link(folder / "up.log"), running.account)
             yield running
         finally:
             process.terminate()
@@ -84,16 +84,16 @@ def first_link(log: Path) -> str:
     raise TimeoutError("no one-time link was printed")
 
 
-def make_administrator(running: Platform, link: str) -> None:
+def make_administrator(port: int, link: str, account: str) -> None:
     """Post the form behind the one-time link, as a browser would."""
-    form = {"account": running.account, "full_name": "", "password": PASSWORD, "again": PASSWORD}
-    origin = f"http://localhost:{running.port}"
+    form = {"account": account, "full_name": "", "password": PASSWORD, "again": PASSWORD}
+    origin = f"http://localhost:{port}"
     headers = {
-        "Host": f"localhost:{running.port}",
+        "Host": f"localhost:{port}",
         "Origin": origin,
         "Content-Type": "application/x-www-form-urlencoded",
     }
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("POST", link, body=urllib.parse.urlencode(form), headers=headers)
     status = connection.getresponse().status
     connection.close()
