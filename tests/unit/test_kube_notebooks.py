@@ -161,6 +161,17 @@ def test_events_of_an_earlier_pod_of_that_name_do_not_count() -> None:
     assert kube.seen(pod(phase="Pending"), [mine]).state is State.WAITING
 
 
+def test_a_step_forward_outdates_what_was_complained_of_before_it() -> None:
+    about = {"involvedObject": {"name": "notebook", "uid": "1"}, "metadata": {}}
+    mount = about | {"type": "Warning", "reason": "FailedMount", "lastTimestamp": "2026-11-21T19:00:01Z"}
+    mount["message"] = 'MountVolume.SetUp failed for volume "x" : not found'
+    pulling = about | {"type": "Normal", "reason": "Pulling", "lastTimestamp": "2026-11-21T19:00:05Z", "message": "x"}
+    probe = about | {"type": "Warning", "reason": "Unhealthy", "lastTimestamp": "2026-11-21T19:00:09Z"}
+    probe["message"] = "Startup probe failed: dial tcp 10.0.0.1:8888: connect: connection refused"
+    assert kube.seen(pod(phase="Pending"), [mount]).why is not None
+    assert kube.seen(pod(phase="Pending"), [probe, mount, pulling]).why is None
+
+
 def of_hub(**server: Any) -> dict[str, Any]:
     return {"name": "ada", "servers": {"": server} if server else {}}
 

@@ -175,10 +175,23 @@ def seen(pod: Object, events: Sequence[Object]) -> Seen:
     """Return what a pod on its way does: it waits for something that has a name, or it starts. Pure."""
     uid = pod["metadata"].get("uid")
     about = [one for one in events if (one.get("involvedObject") or {}).get("uid") in (None, uid)]
-    mine = [one for one in about if one.get("reason") != "Unhealthy"]  # that it does not listen yet is no news
-    cause = why_cluster.from_pod(pod, sorted(mine, key=_when))
+    cause = why_cluster.from_pod(pod, _standing(sorted(about, key=_when)))
     placed = bool((pod.get("spec") or {}).get("nodeName"))
     return Seen(State.STARTING if placed or cause is None else State.WAITING, cause)
+
+
+def _standing(events: Sequence[Object]) -> list[Object]:
+    """Return the events that still count: a step forward outdates complaints before it.
+
+    That it does not listen yet is no complaint.
+    """
+    stand: list[Object] = []
+    for one in events:
+        if one.get("type") != "Warning" and one.get("reason") != "BackOff":
+            stand = []
+        elif one.get("reason") != "Unhealthy":
+            stand.append(one)
+    return stand
 
 
 def _made(pod: Object) -> float:
