@@ -111,7 +111,7 @@ async def test_a_chart_runs_what_runs_on_one_machine(helm: Helm, template: str, 
     assert container["ports"] == [{"name": "http", "containerPort": local.port}]
     probe = container["startupProbe"]
     assert probe["httpGet"] == container["readinessProbe"]["httpGet"] == {"path": local.readiness.path, "port": "http"}
-    assert probe["periodSeconds"] * probe["failureThreshold"] == local.readiness.seconds
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 3 * local.readiness.seconds
     assert container["resources"]["limits"] == {"memory": format_size(local.memory)}
     assert pod["volumes"] == [FILES.volume] and container["volumeMounts"] == [FILES.mount]
     assert container["workingDir"] == HOME and container["image"] == SETTINGS.cluster.images["runner"]

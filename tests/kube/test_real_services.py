@@ -47,7 +47,7 @@ from tests.cluster.layout import ROOT, nodes
 from tests.kube.stage import ADMINISTRATOR, Stage, until
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(600)]
 RUNNER = "registry.local:5000/ropewalk/runner:0.1"
 PULLED: set[str] = set()
 NOTEBOOK = {
@@ -106,7 +106,7 @@ class Scene:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def reach(self, port: KubeServices, name: str, *states: State, seconds: float = 90) -> Service:
+    async def reach(self, port: KubeServices, name: str, *states: State, seconds: float = 180) -> Service:
         async def is_so() -> Service | None:
             seen = await port.get(ADA, "ada", name)
             return seen if seen.status.state in states else None
@@ -125,7 +125,7 @@ class Scene:
     async def ask(self, port: KubeServices, name: str, path: str) -> httpx.Response:
         """Ask a service where the gateway would."""
         [route] = [one for one in port.routes() if one.name == name]
-        async with httpx.AsyncClient(transport=self.stage.transport(), timeout=30) as client:
+        async with httpx.AsyncClient(transport=self.stage.transport(), timeout=120) as client:
             host = (await port.get(ADA, "ada", name)).address.split("/")[2]
             return await client.get(f"{route.url}{path}", headers={"Host": host})
 
@@ -249,7 +249,7 @@ async def test_each_template_really_runs(
         asked = await port.apply(ADA, "ada", ServiceSpec(name="app", template=template, values=values))
         await until("the claim is there", lambda: is_there(scene, "files"))
         await scene.put("page.ipynb", json.dumps(NOTEBOOK))
-        seen = await scene.reach(port, "app", State.RUNNING, State.FAILED, seconds=150)
+        seen = await scene.reach(port, "app", State.RUNNING, State.FAILED)
         assert seen.status.state is State.RUNNING, seen.status.why
         assert seen.address == asked.address
         answer = await scene.ask(port, "app", path)
