@@ -44,7 +44,9 @@ def closed():
         socket.create_connection(("proxy", 8001), 3).close()
     except OSError:
         return
-    sys.stdout.write("note   the proxy's API can be reached from here: this cluster does not enforce network policies\n")
+    sys.stdout.write(
+        "note   the proxy's API can be reached from here: this cluster does not enforce network policies\n"
+    )
 
 
 def main():
