@@ -15,7 +15,7 @@ import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from ropewalk_core.errors import RopewalkError
+from ropewalk_core.errors import RopewalkError, Unavailable
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.kinds import SERVICE, Kind
 from tests.cluster.inside import Inside
@@ -45,6 +45,7 @@ class Names:
 
     def __init__(self, api: Api, doors: Doors) -> None:
         self._api, self._doors = api, doors
+        self._known: dict[str, tuple[str, int]] = {}
 
     async def door(self, host: str, port: int) -> int | None:
         """Return the loopback port that leads where a name of the cluster leads; None if it is no name of it.
@@ -61,6 +62,19 @@ class Names:
             raise OSError(f"{host}: {error}") from error
 
     async def _address(self, host: str, port: int) -> tuple[str, int] | None:
+        """Return where a name leads; what was known goes on while the API server is away, as in the cluster."""
+        key = f"{host}:{port}"
+        try:
+            found = await self._looked_up(host, port)
+        except Unavailable:
+            if key not in self._known:
+                raise
+            return self._known[key]
+        if found is not None:
+            self._known[key] = found
+        return found
+
+    async def _looked_up(self, host: str, port: int) -> tuple[str, int] | None:
         if _is_address(host):
             return None if ip_address(host).is_loopback else (host, port)
         if host.endswith(f".{DOMAIN}"):  # functions: Kourier tells them apart by the Host header
