@@ -71,8 +71,10 @@ cluster: setup ## start a real Kubernetes cluster for tests (PROFILE=core|argo|k
 cluster-down: setup ## end it and leave nothing behind
 	@$(BIN)/python -m tests.cluster down
 
-test-cluster: setup ## the tests of and against that cluster (as root)
-	@$(BIN)/pytest -m cluster -q
+test-cluster: setup ## the tests of and against that cluster, with our images in it (as root)
+	@$(BIN)/python -m tests.cluster status >/dev/null 2>&1; before=$$?; \
+	$(BIN)/python -m tests.cluster up --profile all && $(BIN)/python -m tests.cluster images && $(BIN)/pytest -m cluster -q; result=$$?; \
+	[ $$before = 0 ] || $(BIN)/python -m tests.cluster down; exit $$result
 
 images: setup ## build images/ with buildah and push them to the test cluster that runs (as root; ONLY="runner hub" for some)
 	@$(BIN)/python -m tests.cluster images $(ONLY)
