@@ -182,14 +182,12 @@ class FunctionBook:
         cursor = self._journal.cursor
         if self._routes_at < 0:
             records = self._journal.page(KIND, limit=1_000_000)
-            found = {(one.owner, one.name): self._route(function_of(one)) for one in records}
-            self._routes = {key: route for key, route in found.items() if route is not None}
+            self._routes = {(one.owner, one.name): self._route(function_of(one)) for one in records}
         elif cursor > self._routes_at:
             for changed in self._journal.events(after=self._routes_at, kind=KIND, limit=1_000_000):
                 self._routes.pop(key := (changed.owner, changed.name), None)
-                record = self._journal.get(KIND, *key)
-                if record is not None and (route := self._route(function_of(record))) is not None:
-                    self._routes[key] = route
+                if record := self._journal.get(KIND, *key):
+                    self._routes[key] = self._route(function_of(record))
         self._routes_at = cursor
         return self._routes
 
@@ -199,8 +197,8 @@ class FunctionBook:
             raise NotFound.named("functions", f"There is no function '{name[:60]}'.", field="name")
         return record
 
-    def _route(self, function: Function) -> FunctionRoute | None:
-        """Return where the gateway finds a function; None if it is nowhere now."""
+    def _route(self, function: Function) -> FunctionRoute:
+        """Return where the gateway finds a function."""
         bare = function.summary().revision
         return FunctionRoute(owner=function.owner, name=function.name, revision=bare.id, spec=bare.spec)
 

@@ -332,6 +332,7 @@ class FunctionRoute(Noun):
     revision: str
     spec: FunctionSpec
     url: str = Field(default="", description="Where it answers in the cluster; empty means workers of this machine")
+    away: str = Field(default="", description="Why no call can reach it now; empty when calls can")
 
 
 class ServiceRoute(Noun):

@@ -200,9 +200,7 @@ class KubeFunctions(FunctionBook):
         """See `Functions.call`."""
         function = function_of(self._found(owner, name))
         if self._journal.get(AT, owner, name) is None:
-            why = function.status.why
-            said = function.status.note or (why.cause if why else "It has not started yet.")
-            raise Unavailable(f"The function '{name}' is {function.status.state}. {said}", hint="Deploy it again.")
+            raise Unavailable(_away(function), details={"wait": False})
         return await super().call(actor, owner, name, payload, content_type=content_type)
 
     async def stop_all(self, account: str, why: Why) -> None:
@@ -560,12 +558,19 @@ class KubeFunctions(FunctionBook):
             self._knative.add(namespace)
         return KNATIVE
 
-    def _route(self, function: Function) -> FunctionRoute | None:
+    def _route(self, function: Function) -> FunctionRoute:
         at, route = self._journal.get(AT, function.owner, function.name), super()._route(function)
-        if at is None or route is None:
-            return None
+        if at is None:
+            return route.model_copy(update={"away": _away(function)})
         where = Place(function.owner, function.name, function.revision.id, at.body["namespace"])
         return route.model_copy(update={"url": where.url(at.body["how"])})
+
+
+def _away(function: Function) -> str:
+    """Say why no call reaches a function."""
+    status = function.status
+    said = status.note or (status.why.cause if status.why else "")
+    return f"The function '{function.name}' is {status.state}. {said}".strip()
 
 
 def _kind(one: Object) -> Kind:

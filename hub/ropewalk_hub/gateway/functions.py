@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated
+from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated, Unavailable
 from ropewalk_core.model import Call, FunctionRoute, State
 from ropewalk_core.names import new_id
 from ropewalk_hub.gateway.directory import Directory
@@ -58,10 +58,14 @@ class Functions:
         ------
         NotFound
             If there is none, or it is somebody else's: the two look the same from outside.
+        Unavailable
+            If it does not run; the message says why.
         """
         route = self._directory.function(owner, name)
         if route is None or caller.account != owner:
             raise NotFound.named("functions", f"There is no function '{name}' here for you.")
+        if route.away:
+            raise Unavailable(route.away, hint="Look at its page; deploy it again if it does not come by itself.")
         return route
 
     async def call(self, route: FunctionRoute, caller: Caller, payload: bytes, content_type: str, query: str) -> Reply:
