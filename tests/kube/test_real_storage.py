@@ -21,7 +21,7 @@ from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.file_pod import LABELS, PORT, host_of
-from ropewalk_core.kube.file_servers import KIND
+from ropewalk_core.kube.file_servers import KIND, by_name
 from ropewalk_core.kube.kinds import CLAIM, DEPLOYMENT, POD, SECRET, Object
 from ropewalk_core.kube.storage import KubeStorage
 from ropewalk_core.kube.volumes import mount
@@ -35,6 +35,18 @@ from tests.kube.stage import ADMINISTRATOR, Stage, until
 pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(240)]
 KEY = b"k" * 32
 HUB = "registry.local:5000/ropewalk/hub:0.1"
+
+
+ASKING = """
+import time, urllib.request
+for wait in [1] * 30 + [0]:  # the cluster's own names may be slow on a busy machine
+    try:
+        assert urllib.request.urlopen("{url}", timeout=5).status == 204
+        break
+    except OSError as error:
+        assert wait, error
+        time.sleep(wait)
+"""
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -195,6 +207,29 @@ async def test_only_the_platform_is_heard_and_nobody_else_has_the_secret(scene: 
     (pod,) = await scene.pods()
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert (await scene.api.get(CLAIM, "files", scene.space))["status"]["phase"] == "Bound"
+
+
+async def test_the_platforms_pod_finds_the_server_by_name(scene: Scene, stage: Stage) -> None:
+    await scene.port.write(ADA, "ada", "mine", chunks(b"x"))
+    ask = ASKING.format(url=f"{await by_name(host_of(scene.space), PORT)}/ready")
+    pod = other("asks", stage.cluster.namespace, stage.settings, "")
+    pod["metadata"]["labels"] = {"app.kubernetes.io/name": "ropewalk", "app.kubernetes.io/component": "platform"}
+    (container,) = pod["spec"]["containers"]
+    container |= {"command": ["python", "-c", ask], "volumeMounts": []}
+    container["terminationMessagePolicy"] = "FallbackToLogsOnError"
+    container["resources"]["limits"] = container["resources"]["requests"] = {"cpu": "500m", "memory": "64Mi"}
+    pod["spec"] |= {"volumes": [], "restartPolicy": "Never", "serviceAccountName": "platform"}
+    await scene.api.create(POD, pod)
+
+    async def succeeded() -> bool:
+        status = (await scene.api.get(POD, "asks", stage.cluster.namespace))["status"]
+        assert status.get("phase") != "Failed", status
+        return bool(status.get("phase") == "Succeeded")
+
+    try:
+        await until("it was answered", succeeded)
+    finally:
+        await scene.api.delete(POD, "asks", stage.cluster.namespace, grace=0)
 
 
 async def test_files_for_one_machine_keep_everything_of_an_account_on_it(stage: Stage, journal: Journal) -> None:
