@@ -41,7 +41,7 @@ from ropewalk_hub.doctor import Line, note, ok, problem
 _TENANT = Tenant("system", "ropewalk-doctor")
 """A reserved name, so nobody's account; its namespace has a name with a digest. What a killed examination left is ours
 again."""
-_PATIENCE = 120.0
+_PATIENCE = 240.0
 _ROUNDS = 6
 _PROBE = """
 import json, os, socket, sys, time
