@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from ropewalk_core.errors import Conflict, NotFound
 from ropewalk_core.journal import Journal
@@ -27,7 +28,7 @@ from ropewalk_workflows.accepted import Accepted, check, digest_of
 from ropewalk_workflows.argo import stores
 from ropewalk_workflows.argo.carrying import CREATE, RETRY, STOP, Carrier
 from ropewalk_workflows.argo.observer import Observer
-from ropewalk_workflows.argo.render import AnyImage
+from ropewalk_workflows.argo.render import AnyImage, Where, workflow
 from ropewalk_workflows.argo.step_logs import Place, StepLogs
 from ropewalk_workflows.inputs import step_inputs
 from ropewalk_workflows.records import OPEN, STEP
@@ -80,7 +81,8 @@ class ArgoWorkflows(Accepted):
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         """See `Workflows.submit`."""
         site = await self._site()
-        await asyncio.to_thread(check, spec, self._settings, AnyImage(), lambda one: place(one, site))
+        fits = partial(place, site=site)
+        manifest = await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
         digest = await asyncio.to_thread(digest_of, spec, self._settings.cluster.images.get("runner", ""))
         async with self._records.lock(f"submit {owner}"):
             if (known := await self.known(actor, owner, spec, digest, key)) is not None:
@@ -93,7 +95,10 @@ class ArgoWorkflows(Accepted):
                 self._files.add(space)
             await stores.put_inputs(self._buckets, bucket, spec, self._settings.limits.payload)
             run = self.new(owner, spec, digest)
+            where = Where(owner, run.id, space)
+            body = await asyncio.to_thread(workflow, spec, manifest, where, self._settings, site)
             await self._journal.write(*self.kept(run, spec, key), self._carrier.wish(owner, run.id, CREATE))
+        self._carrier.drawn(owner, run.id, body)
         self._carrier.hurry(owner, run.id)
         self._observer.attend(owner)  # again: what came before may have taken long
         return run

@@ -50,7 +50,12 @@ class Carrier:
     ) -> None:
         self._settings, self._records, self._journal = settings, records, records.journal
         self._clock, self._api, self._space, self._site, self._intents = clock, api, space, site, intents
+        self._drawn: dict[tuple[str, str], Object] = {}
         intents.carried_by(WHAT, self._carry, self._refused)
+
+    def drawn(self, owner: str, run: str, body: Object) -> None:
+        """Take a Workflow that was drawn a moment ago, in a namespace that was looked at; saves doing both again."""
+        self._drawn[owner, run] = body
 
     def wish(self, owner: str, run: str, what: str) -> Put:
         """Return the operation that keeps a wish about a run."""
@@ -67,29 +72,32 @@ class Carrier:
     async def _carry(self, intent: Intent) -> Operations:
         owner, run, what = intent.owner, intent.name, str(intent.wish.get("do"))
         async with self._records.lock(f"{owner}/{run}"):
-            record = self._journal.get(RUN, owner, run)
+            record, body = self._journal.get(RUN, owner, run), self._drawn.pop((owner, run), None)
             if record is None or Run.model_validate(record.body["run"]).status.state.terminal:
                 return []
-            space = await self._space(owner)
             if what == CREATE and not record.body["cancel"]:
-                await self._create(owner, run, space, int(record.body["generation"]))
+                await self._create(body or await self._draw(owner, run, int(record.body["generation"])))
                 await self._journal.write(Put(RUN, owner, run, {**record.body, "made": True}))
-            elif what == RETRY and not record.body["cancel"]:
+                return []
+            space = await self._space(owner)
+            if what == RETRY and not record.body["cancel"]:
                 await self._retry(run, space, int(record.body["generation"]))
             elif not await self._stop(run, space) and not record.body.get("made"):
                 never = Status(state=State.STOPPED, note="stopped")
                 await self._journal.write(*over(self._records, owner, run, never, self._clock.wall()))
         return []
 
-    async def _create(self, owner: str, run: str, space: str, number: int) -> None:
+    async def _create(self, body: Object) -> None:
+        with contextlib.suppress(NameTaken):  # an earlier try came through
+            await self._api.create(WORKFLOW, body)
+
+    async def _draw(self, owner: str, run: str, number: int) -> Object:
         kept = self._journal.get(SPEC, owner, run)
         if kept is None:
             raise NotFound("What this run is to do is not in the journal any more.", field="run")
         spec = RunSpec.model_validate(kept.body)
-        site = await self._site()
-        body = await asyncio.to_thread(self._rendered, spec, Where(owner, run, space, number), site)
-        with contextlib.suppress(NameTaken):  # an earlier try came through
-            await self._api.create(WORKFLOW, body)
+        where = Where(owner, run, await self._space(owner), number)
+        return await asyncio.to_thread(self._rendered, spec, where, await self._site())
 
     def _rendered(self, spec: RunSpec, where: Where, site: Site) -> Object:
         manifest = read(spec.manifest, AnyImage())
