@@ -43,13 +43,13 @@ class TestPlainFunctions(TestKnativeFunctions):
 
 @pytest.fixture(params=[KNATIVE, PLAIN])
 async def rig(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[KubeRig]:
-    async with running(stage, request.param, stage.spaces("functions")) as one:
+    async with running(stage, request.param, stage.spaces()) as one:
         yield one
 
 
 @pytest.fixture
 async def knative(stage: Stage) -> AsyncIterator[KubeRig]:
-    async with running(stage, KNATIVE, stage.spaces("functions")) as one:
+    async with running(stage, KNATIVE, stage.spaces()) as one:
         yield one
 
 

@@ -181,7 +181,9 @@ def test_what_only_takes_time_waits_and_says_so() -> None:
     }
     told = judge(PLAIN, WHERE, deployment(), [pod(conditions=[busy])])
     assert told.error is None and told.why is not None and "waits for a machine" in told.why.cause
-    assert judge(KNATIVE, WHERE, ksvc("Unknown"), [pod(**container(state={"running": {}}))]).started
+    assert judge(KNATIVE, WHERE, ksvc("Unknown"), [pod(**container(state={"running": {}}))]).loading
+    ready = pod(**container(state={"running": {}}), conditions=[{"type": "Ready", "status": "True"}])
+    assert not judge(KNATIVE, WHERE, ksvc("Unknown"), [ready]).loading  # the rest is Knative's
 
 
 if __name__ == "__main__":

@@ -253,14 +253,17 @@ def clearer(error: RopewalkError) -> RopewalkError:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where a revision that is being tried stands: ready, gone, refused with an error, or waiting for ``why``."""
+    """Where a revision that is being tried stands: ready, gone, refused with an error, or waiting for ``why``.
+
+    ``loading`` says that its code is being loaded: its container runs, and its pod is not ready.
+    """
 
     ready: bool = False
     gone: bool = False
     error: RopewalkError | None = None
     why: Why | None = None
     placed: bool = False
-    started: bool = False
+    loading: bool = False
     generation: int = 0
 
 
@@ -284,7 +287,7 @@ def judge(
     if why is not None and why.code in _FINAL:
         return Verdict(error=from_problem({"code": why.code, "message": why.cause, "hint": why.next}))
     placed = any((one.get("spec") or {}).get("nodeName") for one in mine)
-    return Verdict(why=why, placed=placed, started=any(_runs(one) for one in mine))
+    return Verdict(why=why, placed=placed, loading=any(_loads(one) for one in mine))
 
 
 def _knative_says(place: Place, served: Object) -> tuple[bool, str]:
@@ -348,6 +351,8 @@ def _error(message: str) -> RopewalkError:
     return from_problem({"code": told.code, "message": told.cause, "hint": told.next})
 
 
-def _runs(pod: Object) -> bool:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return any("running" in (one.get("state") or {}) for one in statuses if one.get("name") == CONTAINER)
+def _loads(pod: Object) -> bool:
+    status = pod.get("status") or {}
+    ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in status.get("conditions") or ())
+    mine = [one for one in status.get("containerStatuses") or () if one.get("name") == CONTAINER]
+    return not ready and any("running" in (one.get("state") or {}) for one in mine)

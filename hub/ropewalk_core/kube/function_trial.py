@@ -50,28 +50,29 @@ def watched(how: str) -> Kind:
 async def follow(api: Api, clock: Clock, trial: Trial) -> AsyncGenerator[Verdict, None]:
     """Yield what a revision waits for whenever that is worth a word, and at last what became of it."""
     seen, began = _Seen(), clock.steady()
-    loaded: float | None = None
+    loads: float | None = None
     tasks = [asyncio.create_task(one) for one in (_serving(api, trial, seen), _pods(api, trial, seen))]
     try:
         while True:
             waited = clock.steady() - began
             verdict = judge(trial.how, trial.place, seen.served, seen.pods.values())
-            if verdict.started and loaded is None:
-                loaded = clock.steady()
+            if verdict.loading and loads is None:
+                loads = clock.steady()
             if seen.synced and seen.served is None and not verdict.error:
                 verdict = Verdict(gone=True)
-            elif loaded is not None and clock.steady() - loaded > LOAD_PATIENCE and not verdict.ready:
+            elif verdict.loading and loads is not None and clock.steady() - loads > LOAD_PATIENCE:
                 verdict = Verdict(error=_too_slow())
             elif waited > trial.seconds and not verdict.ready:
                 verdict = Verdict(error=_never(trial.seconds, verdict))
             if verdict.ready or verdict.gone or verdict.error is not None:
                 yield verdict
                 return
-            if waited > _SETTLES and loaded is None:
+            if waited > _SETTLES and loads is None:
                 yield await _with_events(api, trial, seen, verdict)
             seen.changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(seen.changed.wait(), _LOOK)
+                async with asyncio.timeout(_LOOK):  # wait_for of Python 3.11 may swallow a cancellation
+                    await seen.changed.wait()
     finally:
         for task in tasks:
             task.cancel()
