@@ -140,7 +140,7 @@ async def started(stage: Stage, name: str, image: str = "") -> None:
             one["type"] == "Ready" and one["status"] == "True" for one in found["status"].get("conditions") or ()
         )
 
-    await until(f"the {name} is ready", ready, 300)
+    await until(f"the {name} is ready", ready, 600)
 
 
 def _named(name: str, space: str, **body: Any) -> Object:
