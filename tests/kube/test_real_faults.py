@@ -32,7 +32,7 @@ from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import cluster as why
 from ropewalk_hub.platform import SystemClock
-from tests.cluster import leftovers
+from tests.cluster.cluster import Cluster
 from tests.cluster.layout import REGISTRY, ROOT, Layout, layout, machine, nodes
 from tests.kube.place import SMALL, Place
 from tests.kube.stage import ADMINISTRATOR, Installation, Stage, installed, until
@@ -57,10 +57,10 @@ def own() -> Iterator[Layout]:
         "ROPEWALK_CLUSTER_CACHE": str(one.cache),
         "ROPEWALK_CLUSTER_LOST_AFTER": LOST_AFTER,
     }
-    leftovers.take_down(one)
+    Cluster(one).down()
     subprocess.run([sys.executable, "-m", "tests.cluster", "up"], env=environment, cwd=ROOT, check=True)
     yield one
-    leftovers.take_down(one)
+    Cluster(one).down()
 
 
 @pytest.fixture(scope="module")
