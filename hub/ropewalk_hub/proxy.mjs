@@ -7,14 +7,17 @@
 // open notebooks should come back at once. Arguments: the package's folder, the file of routes, the API port, the
 // platform's address, its host name, then descriptor numbers. On a cluster nobody holds sockets for it: there the API
 // port and the last argument are written as address:port.
+import dns from "node:dns";
 import fs from "node:fs";
 import net from "node:net";
 import { pathToFileURL } from "node:url";
+import { remembering } from "./names.mjs";
 
 const [folder, file, apiPort, platform, host, ...sockets] = process.argv.slice(2);
 const { ConfigurableProxy } = await import(pathToFileURL(`${folder}/lib/configproxy.js`));
 const { defaultLogger } = await import(pathToFileURL(`${folder}/lib/log.js`));
 
+dns.lookup = remembering(dns.lookup);
 const log = defaultLogger({ level: "warn" });
 const proxy = new ConfigurableProxy({
   log,
