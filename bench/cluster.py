@@ -72,7 +72,8 @@ class Bench:
     @property
     def space(self) -> str:
         """Return the account's namespace."""
-        found = self.kube.listed("/api/v1/namespaces", labelSelector=f"ropewalk.dev/account={self.account}")
+        mine = f"ropewalk.dev/installation={SPACE},ropewalk.dev/account={self.account}"
+        found = self.kube.listed("/api/v1/namespaces", labelSelector=mine)
         return str(found[0]["metadata"]["name"])
 
     def image(self) -> str:
@@ -248,11 +249,11 @@ def workflows(bench: Bench) -> list[Row]:
         def act() -> None:
             nonlocal name
             name = str(bench.ask("POST", f"workflows/{bench.account}", body)["id"])
-            reached(bench.kube, bench.space, run_name(bench, name))
+            reached(bench.kube, bench.space, name)
 
         taken = timed(act)
-        bare.ended(bench.kube, bench.space, run_name(bench, name))
-        return taken, run_name(bench, name)
+        bare.ended(bench.kube, bench.space, name)
+        return taken, name
 
     def theirs(manifest: bare.Manifest, reached: Callable[[Kube, str, str], None]) -> float:
         name = ""
@@ -278,19 +279,6 @@ def workflows(bench: Bench) -> list[Row]:
         pairs = [(ours(flow, reached)[0], theirs(manifest, reached)) for _ in range(bench.runs)]
         rows.append(paired(f"workflow, {what}", "s", peer, pairs, "<= 1.05"))
     return rows
-
-
-def run_name(bench: Bench, run: str) -> str:
-    """Return the name that a run has in the cluster, once it is there."""
-    path = f"/apis/argoproj.io/v1alpha1/namespaces/{bench.space}/workflows"
-    found: list[str] = []
-
-    def there() -> bool:
-        found[:] = [one["metadata"]["name"] for one in bench.kube.listed(path, labelSelector=f"ropewalk.dev/run={run}")]
-        return bool(found)
-
-    bare.until(there, f"the run {run} in the cluster", 60)
-    return found[0]
 
 
 def memory(bench: Bench) -> list[Row]:
