@@ -17,7 +17,7 @@ import pytest
 from ropewalk_core.errors import BadCode, Conflict, Denied, NotFound, Unavailable
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube.function_objects import CONTAINER, KNATIVE, PLAIN
-from ropewalk_core.kube.functions import AT, FOREIGN_END, NEXT, KubeFunctions
+from ropewalk_core.kube.functions import AT, FOREIGN_CHANGE, FOREIGN_END, NEXT, KubeFunctions
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, KNATIVE_SERVICE, POD, Kind, Object
 from ropewalk_core.kube.nodes import Site
@@ -313,3 +313,20 @@ async def test_what_is_removed_leaves_nothing(stage: Stage) -> None:
     await stage.until(lambda: not stage.journal.page("intent"))
     assert not stage.api.names(stage.kind) and not stage.api.names(CONFIG_MAP)
     assert not stage.api.names(KNATIVE_REVISION) and not stage.journal.page(AT)
+
+
+async def test_a_change_by_others_is_noted_once_and_left(stage: Stage) -> None:
+    await stage.deploy(2)
+    theirs = copy.deepcopy(stage.served())
+    theirs["spec"]["theirs"] = True
+    await stage.api.apply(stage.kind, theirs)
+
+    def noted() -> bool:
+        record = stage.journal.get("function", "ada", "double")
+        return record is not None and record.body["status"]["note"] == FOREIGN_CHANGE
+
+    await stage.until(noted)
+    assert stage.served()["spec"]["theirs"] is True
+    assert [one.type for one in stage.journal.events(kind="function")].count("changed") == 1
+    mended = await stage.deploy(3)
+    assert mended.status.note == "" and mended.status.state is State.RUNNING
