@@ -86,9 +86,14 @@ async def test_runs(client_of: Make, platform: Platform) -> None:
     assert b"".join([chunk async for chunk in ada.workflows.artifact(run.id, digest)]) == b"model"
     with pytest.raises(NotFound):
         await take(ada.workflows.artifact(run.id, "0" * 64), 1)
+    assert (await ada.workflows.inputs(run.id, "s1")).bundle.entry == "cell:f"
+    with pytest.raises(NotFound):
+        await ada.workflows.inputs(run.id, "s2")
     for name in ("bob", "eve"):  # content is its owner's alone
         with pytest.raises((NotFound, Denied)):
             await take(client_of(name).workflows.artifact(run.id, digest, owner="ada"), 1)
+        with pytest.raises((NotFound, Denied)):
+            await client_of(name).workflows.inputs(run.id, "s1", owner="ada")
     paths.artifacts.joinpath(digest[:2], digest).write_bytes(b"other")
     with pytest.raises(Conflict):
         await take(ada.workflows.artifact(run.id, digest), 1)
