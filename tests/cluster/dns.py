@@ -78,7 +78,7 @@ def _deployment() -> Manifest:
         "ports": [{"containerPort": 53, "protocol": "UDP", "name": "dns"}, {"containerPort": 53, "name": "dns-tcp"}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
         "livenessProbe": {"httpGet": {"path": "/health", "port": 8080}, "failureThreshold": 5},
-        "resources": {"requests": {"cpu": "10m", "memory": "30Mi"}},
+        "resources": {"requests": {"cpu": "100m", "memory": "30Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
