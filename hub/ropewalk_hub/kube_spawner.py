@@ -165,6 +165,19 @@ class KubeNotebook(KubeSpawner):  # type: ignore[misc]
         code: int | None = await super().poll()  # it looks first
         return None if self._unseen else code
 
+    async def get_url(self) -> str:
+        """Return where the server is, for a hub that starts: one that a killed hub was starting is waited for."""
+        end = asyncio.get_running_loop().time() + self.start_timeout
+        while asyncio.get_running_loop().time() < end:
+            await self._look()
+            pod = next(iter(self._pods.values()), None)
+            if pod is None or (pod.get("status") or {}).get("phase") not in ("Pending", "Running"):
+                break
+            if self.is_pod_running(pod):
+                return str(self._get_pod_url(pod))
+            await asyncio.sleep(_LOOK)
+        return str(await super().get_url())
+
     async def _start(self) -> str:
         """Make the pod and wait until its server can be reached."""
         try:
