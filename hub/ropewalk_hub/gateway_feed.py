@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ropewalk_core.functions import FunctionBook
 from ropewalk_core.journal import Journal
 from ropewalk_core.model import Call, Snapshot
 from ropewalk_hub.backends import Traffic
