@@ -38,6 +38,14 @@ MOST_CODE = 1_000_000
 _GRACE, _SPARE = 30, 5
 _AUTOSCALING, _QUEUE = "autoscaling.knative.dev", "queue.sidecar.serving.knative.dev"
 _FINAL = ("RW-USER-CODE", "RW-OUT-OF-MEMORY", "RW-DENIED", "RW-BAD-INPUT")
+_PROBE = {
+    "periodSeconds": 1,
+    "timeoutSeconds": 1,
+    "failureThreshold": 3,
+    "successThreshold": 1,
+    "tcpSocket": {"port": 0},
+}
+"""Every second: Knative's own ten would delay a deploy by as much when the first look comes too early."""
 _SHORTEST, _LONGEST, _WINDOW = 6, 3600, 60  # Knative's bounds in seconds, and its usual window
 
 
@@ -183,7 +191,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     }
     [container] = pod["containers"]
     # What Knative would add by itself; left out it would count as a change when the same is applied again.
-    container = {**container, "readinessProbe": {"successThreshold": 1, "tcpSocket": {"port": 0}}}
+    container = {**container, "readinessProbe": _PROBE}
     seconds = int(spec.timeout) + _SPARE  # our own server ends calls; this is for when it does not
     template = {
         "metadata": {"name": place.object, "labels": dict(labels), "annotations": annotations},
