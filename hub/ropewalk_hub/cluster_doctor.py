@@ -289,7 +289,8 @@ async def _told(api: Api, clock: Clock, space: str) -> list[dict[str, Any]]:
                 if lines and lines[-1] == "done":
                     return said
         await asyncio.sleep(1.0)
-    raise Unavailable(f"The probe in {space} did not end. {await _why(api, space)}".strip(), hint="Try again.")
+    cause = f"The probe in {space} did not end. {await _why(api, space)}".strip()
+    raise Unavailable(cause, hint="Run the doctor again when the cluster has room for one more pod.")
 
 
 async def _why(api: Api, space: str) -> str:
