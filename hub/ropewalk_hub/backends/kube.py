@@ -168,7 +168,9 @@ class KubeBerth:
             async for line in lines:
                 yield line
         except NotFound as error:
-            raise NotFound("The notebook does not run, so it has no log here.", hint="Start the notebook, then read its log.") from error
+            raise NotFound(
+                "The notebook does not run, so it has no log here.", hint="Start the notebook, then read its log."
+            ) from error
 
 
 def seen(pod: Object, events: Sequence[Object]) -> Seen:
