@@ -68,7 +68,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     paths = PodPaths(Path(HOME), read_environment("ROPEWALK_ACCOUNT"))
     prepare(paths)
-    argv = [sys.executable, "-m", "ropewalk_hub.notebook_server", *sys.argv[1:], *ARGUMENTS]
+    argv = [sys.executable, "-P", "-m", "ropewalk_hub.notebook_server", *sys.argv[1:], *ARGUMENTS]
     become(argv, env=environment(paths))
 
 

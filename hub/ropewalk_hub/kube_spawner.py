@@ -41,7 +41,7 @@ from ropewalk_hub.not_started import NotStarted
 from ropewalk_hub.platform import SystemClock
 
 _LOOK = 1.0
-_PROGRAM = ["/opt/ropewalk/platform/bin/python", "-m", "ropewalk_hub.kube_notebook"]
+_PROGRAM = ["/opt/ropewalk/platform/bin/python", "-P", "-m", "ropewalk_hub.kube_notebook"]
 _NO_SUBJECT = BadInput(
     "It is not known whose namespace this must be.", hint="Start the notebook on the platform's Notebooks page."
 )

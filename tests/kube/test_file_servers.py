@@ -276,6 +276,7 @@ def test_the_pod_holds_no_token_and_no_right_that_it_does_not_need() -> None:
     }
     assert {"requests", "limits"} == set(container["resources"])
     assert str(10 * 2**30) in container["command"]
+    assert container["command"][:2] == ["python", "-P"]  # no module of the person's own beside the key
 
 
 def test_a_rollout_is_over_when_the_new_pod_is_the_only_one() -> None:

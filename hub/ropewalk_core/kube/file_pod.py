@@ -105,7 +105,8 @@ def _template(labels: dict[str, str], limit: int, key: str, settings: Settings) 
 
 def _container(limit: int, files: Object, settings: Settings) -> Object:
     probe = {"httpGet": {"path": "/ready", "port": PORT}}
-    command = ["python", "-m", "ropewalk_hub.file_server", "--folder", HOME, "--key", f"{_KEYS}/key"]
+    # -P: what a person calls like one of our modules must not run beside the key.
+    command = ["python", "-P", "-m", "ropewalk_hub.file_server", "--folder", HOME, "--key", f"{_KEYS}/key"]
     return {
         "name": NAME,
         "image": settings.cluster.images.get("hub", "ropewalk/hub:0.1"),

@@ -1,7 +1,9 @@
 """Roles: what the platform's programs and a tenant's own accounts may do, and no more. Pure data.
 
 The hub and the platform hold these rights in tenants' namespaces only; the controller alone holds any across the
-cluster, and none to read a secret, to run a pod or to invent a role. Not here: who is bound (``tenancy.py``).
+cluster. It may not read a secret, run a pod or invent a role, but it makes namespaces and gives these roles in any of
+them: whoever takes its pod over can give themselves what the roles hold, anywhere. So it faces nobody, listens to
+probes only, and reads nothing but requests. Not here: who is bound (``tenancy.py``).
 """
 
 from __future__ import annotations
@@ -24,23 +26,21 @@ TENANT_RULES: dict[str, list[Rule]] = {
         _rule("", ["namespaces"], ["get"]),
         _rule("", ["pods"], [*_READ, "create", "delete"]),
         _rule("", ["events"], _READ),
-        _rule("", ["persistentvolumeclaims"], ["get", "create"]),
-        _rule("", ["services"], ["get", "create", "delete"]),
     ],
     # The platform: functions, workflows, files and logs, and tokens of the account that Helm runs as.
     "platform": [
-        _rule("", ["namespaces", "resourcequotas"], ["get"]),
+        _rule("", ["namespaces"], ["get"]),
         _rule("", ["pods"], [*_READ, "delete"]),
         _rule("", ["pods/log"], ["get"]),
         _rule("", ["events"], _READ),
-        _rule("", ["configmaps", "services", "persistentvolumeclaims"], _READ + _WRITE),
-        _rule("", ["secrets"], _WRITE),
+        _rule("", ["configmaps", "services"], _READ + _WRITE),
+        _rule("", ["persistentvolumeclaims"], ["get", "create"]),  # nobody's files can be deleted with it
+        _rule("", ["secrets"], ["create", "patch"]),
         _rule("", ["serviceaccounts/token"], ["create"], ["releases"]),
         _rule("apps", ["deployments"], _READ + _WRITE),
         _rule("serving.knative.dev", ["services"], _READ + _WRITE),
         _rule("serving.knative.dev", ["revisions"], [*_READ, "delete"]),
-        _rule("argoproj.io", ["workflows"], _READ + _WRITE),
-        _rule("argoproj.io", ["workflowtaskresults"], _READ),
+        _rule("argoproj.io", ["workflows"], [*_READ, "create", "patch"]),
     ],
     # What reports a step's outputs to Argo.
     "reports": [_rule("argoproj.io", ["workflowtaskresults"], ["create", "patch"])],

@@ -62,7 +62,10 @@ class Tenants:
     async def check(self, tenant: Tenant) -> str:
         """Return the tenant's namespace if it is there and this tenant's own; for the moment before each spawn."""
         name = namespace_of(tenant.account, self._cluster)
-        check_owner(await self._api.get(NAMESPACE, name), tenant, self._cluster)
+        namespace: Object = await self._api.get(NAMESPACE, name)
+        check_owner(namespace, tenant, self._cluster)
+        if namespace["metadata"].get("deletionTimestamp"):
+            raise NotFound(f"The namespace '{name}' is being removed.", hint="Wait until it was made anew.")
         return name
 
     async def _is_there(self, name: str, tenant: Tenant) -> bool:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
+from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube import census, logs
 from ropewalk_core.kube.api import Api
@@ -76,7 +76,7 @@ class Spaces:
         if key in self._made:
             try:
                 return await self._tenants.check(tenant)
-            except NotFound:
+            except (NotFound, Denied):  # gone, or so far gone that nobody may look: it is asked for anew
                 self._made.discard(key)
         name = await self._tenants.ensure(tenant)
         self._made.add(key)

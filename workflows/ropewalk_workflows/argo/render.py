@@ -155,6 +155,8 @@ def _placed(fragment: Fragment, together: Object) -> Object:
 def _program(given: Mapping[str, Any], fragment: Fragment, ours: bool, folder: str, settings: Settings) -> Object:
     program: Object = {name: given[name] for name in _OF_A_PROGRAM if given.get(name) is not None}
     program.pop("resources", None)
+    if ours:  # without -P a file of the person's that is called like a module would run in its place
+        program["command"] = [program["command"][0], "-P", *program["command"][1:]]
     image = settings.cluster.images.get("runner", names.RUNNER_IMAGE) if ours else given["image"]
     inside = HOME if ours else _absolute(folder)
     own = program.get("workingDir") or ""
