@@ -314,6 +314,9 @@ class LogLine(Noun):
     text: str
     stream: Literal["stdout", "stderr", "platform"] = "stdout"
     at: float = 0.0
+    cut: bool = Field(
+        default=False, description="The answer ended here before the log did; `text` says why, and `offset` goes on"
+    )
 
 
 class AccountRule(Noun):

@@ -228,4 +228,4 @@ def _as_ours() -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
-        raise Unavailable(f"The artifact store does not answer: {error or type(error).__name__}.") from error
+        raise Unavailable(f"The artifact store does not answer: {str(error) or type(error).__name__}.") from error

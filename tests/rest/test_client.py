@@ -283,6 +283,20 @@ async def test_a_cut_log_goes_on_where_it_was_cut() -> None:
     assert [one.url.params["after"] for one in steps.seen] == ["0", "10", "10"]
 
 
+async def test_a_log_that_the_platform_cut_goes_on_where_it_was_cut() -> None:
+    cut = b'{"offset": 10, "text": "The store is away.", "stream": "platform", "cut": true}\n'
+    first = httpx.Response(200, content=b'{"offset": 10, "text": "one"}\n' + cut)
+    rest = httpx.Response(200, content=b'{"offset": 20, "text": "two"}\n')
+    client, steps = scripted(first, httpx.Response(200, content=cut), rest)
+    async with client:
+        assert [line.text async for line in client.services.logs("a")] == ["one", "two"]
+    assert [one.url.params["after"] for one in steps.seen] == ["0", "10", "10"]
+    client, _ = scripted(*[httpx.Response(200, content=cut) for _ in range(50)], patience=0.2)
+    async with client:
+        with pytest.raises(Unavailable, match="The store is away"):
+            await take(client.services.logs("a"), 1)
+
+
 EVENT = '{"cursor": %d, "at": 1.0, "kind": "run", "owner": "ada", "name": "r", "type": "asked", "body": {}}'
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
 from ropewalk_core.model import Actor, LogLine
 from ropewalk_hub.api import common
 from ropewalk_hub.platform import Platform
@@ -32,6 +33,27 @@ async def test_a_followed_log_ends_with_the_sign_in(
     actor = Actor(account="bob", session="server:bob")
     answer = common.ndjson(three_lines(platform, end), platform, actor)
     assert len([piece async for piece in answer.body_iterator]) == seen
+
+
+async def broken(error: RopewalkError, *lines: LogLine) -> AsyncIterator[LogLine]:
+    for line in lines:
+        yield line
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "cut"),
+    [(Unavailable("The artifact store does not answer: ConnectTimeout."), True), (NotFound("x"), False)],
+)
+async def test_a_log_that_breaks_after_its_begin_says_why_in_its_last_line(
+    platform: Platform, error: RopewalkError, cut: bool
+) -> None:
+    platform.issuer.accounts.set_state("bob", "active")
+    actor = Actor(account="bob", session="server:bob")
+    for lines, offset in (((), 3), ((LogLine(offset=7, text="one"),), 7)):
+        answer = common.ndjson(broken(error, *lines), platform, actor, 3)
+        *_, last = [LogLine.model_validate_json(str(piece)) async for piece in answer.body_iterator]
+        assert last == LogLine(offset=offset, text=error.message, stream="platform", cut=cut)
 
 
 async def test_a_signed_address_ends_with_the_account(platform: Platform, anonymous: httpx.AsyncClient) -> None:

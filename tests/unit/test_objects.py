@@ -1,9 +1,14 @@
-"""Signatures of S3 requests: the worked examples of Amazon's own documentation."""
+"""Signatures of S3 requests: the worked examples of Amazon's own documentation. And the words of a lost connection."""
 
 from __future__ import annotations
 
 import datetime
 
+import httpx
+import pytest
+
+from ropewalk_core import objects
+from ropewalk_core.errors import Unavailable
 from ropewalk_core.objects import Keys, sign
 
 KEYS = Keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
@@ -34,3 +39,9 @@ def test_a_query() -> None:
 
 def test_keys_do_not_show_their_secret() -> None:
     assert KEYS.secret not in f"{KEYS} {KEYS!r}"
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "ConnectTimeout"), ("refused", "refused")])
+def test_a_store_that_does_not_answer_is_told_with_a_reason(text: str, said: str) -> None:
+    with pytest.raises(Unavailable, match=f"does not answer: {said}."), objects._as_ours():
+        raise httpx.ConnectTimeout(text)

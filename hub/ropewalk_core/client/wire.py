@@ -173,7 +173,7 @@ class Wire:
             await asyncio.sleep(pause)
 
     async def log_lines(self, path: str, *, after: int, follow: bool, name: str = "") -> AsyncIterator[LogLine]:
-        """Yield a log's lines after a byte offset; a broken connection is taken up where it broke."""
+        """Yield a log's lines after a byte offset; one that breaks, or is cut, is taken up there."""
         end, pause = time.monotonic() + self.patience, 0.1
         while True:
             try:
@@ -181,6 +181,9 @@ class Wire:
                     async for text in response.aiter_lines():
                         if text.strip():
                             line = LogLine.model_validate_json(text)
+                            if line.cut:
+                                after = line.offset
+                                raise Unavailable(line.text)
                             after, end, pause = line.offset, time.monotonic() + self.patience, 0.1
                             yield line
                 return

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive
 
-from ropewalk_core.errors import BadInput, Internal, RopewalkError, TooLarge
+from ropewalk_core.errors import BadInput, Internal, Limited, RopewalkError, TooLarge, Unavailable
 from ropewalk_core.model import Actor, LogLine
 from ropewalk_core.wrong import wrong
 from ropewalk_hub.platform import Platform
@@ -127,20 +127,34 @@ def _limited(receive: Receive, limit: int, headers: Mapping[str, str]) -> Receiv
     return receiving
 
 
-def ndjson(lines: AsyncIterator[LogLine], its: Platform, actor: Actor) -> StreamingResponse:
-    """Return log lines as one JSON object a line, as they come and for as long as the sign-in holds."""
+def ndjson(lines: AsyncIterator[LogLine], its: Platform, actor: Actor, after: int = 0) -> StreamingResponse:
+    """Return log lines as one JSON object a line, as they come and for as long as the sign-in holds.
+
+    An answer that has begun cannot become an error any more: what goes wrong then is its last line, with ``cut`` if it
+    may pass.
+    """
     holds, clock = its.issuer.lasting(actor), its.clock
 
     async def encode() -> AsyncIterator[str]:
-        checked = clock.steady()
-        async for line in lines:
-            if clock.steady() - checked >= LOOK_AGAIN:
-                checked = clock.steady()
-                if not holds():
-                    return
-            yield line.model_dump_json() + "\n"
+        checked, offset = clock.steady(), after
+        try:
+            async for line in lines:
+                if clock.steady() - checked >= LOOK_AGAIN:
+                    checked = clock.steady()
+                    if not holds():
+                        return
+                offset = line.offset
+                yield _written(line)
+        except RopewalkError as error:
+            cut = isinstance(error, Unavailable | Limited)
+            yield _written(LogLine(offset=offset, text=as_error(error).message, stream="platform", cut=cut))
 
     return StreamingResponse(encode(), media_type="application/x-ndjson")
+
+
+def _written(line: LogLine) -> str:
+    """Return the line as JSON; clients of an older notebook know no ``cut``, so it is there only when it is said."""
+    return line.model_dump_json(exclude=None if line.cut else {"cut"}) + "\n"
 
 
 def download(content: AsyncIterator[bytes], name: str) -> StreamingResponse:

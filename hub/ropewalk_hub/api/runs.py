@@ -67,7 +67,7 @@ async def get_step_logs(
     found = await its.workflows.get(actor, owner, run)
     if not any(one.id == step for one in found.steps):
         raise NotFound("There is no such step in this run.", field="step")
-    return ndjson(lines, its, actor)
+    return ndjson(lines, its, actor, after)
 
 
 @router.get(

@@ -78,7 +78,7 @@ async def get_notebook_logs(
 ) -> StreamingResponse:
     """Return log lines as JSON lines."""
     await its.notebooks.get(actor, owner, name)
-    return ndjson(its.notebooks.logs(actor, owner, name, after=after, follow=follow), its, actor)
+    return ndjson(its.notebooks.logs(actor, owner, name, after=after, follow=follow), its, actor, after)
 
 
 @router.get("/services/{owner}", tags=["services"], operation_id="list_services", responses=problems(404))
@@ -131,7 +131,7 @@ async def get_service_logs(
     """Return log lines as JSON lines."""
     lines = its.services.logs(actor, owner, name, after=after, follow=follow)
     await its.services.get(actor, owner, name)
-    return ndjson(lines, its, actor)
+    return ndjson(lines, its, actor, after)
 
 
 @router.get("/functions/{owner}", tags=["functions"], operation_id="list_functions", responses=problems(404))
