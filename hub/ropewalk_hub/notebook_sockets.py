@@ -1,9 +1,10 @@
-"""Ends the open connections of a notebook server whose sign-in has ended: kernels, terminals, events.
+"""Who comes to a notebook server: believed while the hub is away, and shown out when a sign-in has ended.
 
 JupyterHub's server asks who comes when a connection opens, and never again. Here the token that opened it is shown to
 the hub now and then for as long as it is open. While the hub is away, or refuses everybody, nothing is closed: whoever
-signed in has done nothing wrong. Not here: who may open one (the base class). Rejected: ending kernels; a sign-out
-leaves work alone.
+signed in has done nothing wrong; and what the hub said of a token before is believed for a while, so that a notebook
+can be saved while the hub is started again. Not here: who may open one (the base class). Rejected: ending kernels; a
+sign-out leaves work alone.
 """
 
 from __future__ import annotations
@@ -12,19 +13,61 @@ import asyncio
 import weakref
 from typing import Any
 
+import traitlets
+from jupyterhub.services.auth import HubOAuth, _ExpiringDict
 from jupyterhub.singleuser import extension
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketHandler
 
 EVERY = 20.0
 """Seconds between two looks; a sign-out reaches open connections by then."""
+BELIEVED = 100
+"""Seconds for which an answer of the hub is used again while it cannot be reached: a cluster needs 30 for a new hub, a
+busy one more. The last use lasts for one time of the cache more, so it is two minutes in all."""
 _POLICY = 1008
+
+
+class PatientAuth(HubOAuth):  # type: ignore[misc]
+    """JupyterHub's way to ask the hub who comes, which remembers its answers for when it is away."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._said = _ExpiringDict(BELIEVED)
+
+    async def _check_hub_authorization(
+        self, url: str, api_token: str, cache_key: str | None = None, use_cache: bool = True
+    ) -> Any:
+        if not use_cache or cache_key in self.cache:
+            return await super()._check_hub_authorization(url, api_token, cache_key, use_cache)
+        try:
+            said = await super()._check_hub_authorization(url, api_token, cache_key)
+        except HTTPError as error:
+            if not _away(error):
+                self._said.pop(cache_key, None)
+            if (said := self._said.get(cache_key)) is None:
+                raise
+            self.cache[cache_key] = said  # not every part of a page waits for a hub that does not answer
+            return said
+        if said is None:
+            self._said.pop(cache_key, None)
+        else:
+            self._said[cache_key] = said
+        return said
+
+
+def _away(error: HTTPError) -> bool:
+    """Whether this is what JupyterHub raises for a hub that is not there (500 and these words) or unwell (502)."""
+    return error.status_code == 502 or (error.log_message or "").startswith("Failed to connect to Hub API")
 
 
 class LastingIdentity(extension.JupyterHubIdentityProvider):  # type: ignore[misc]
     """JupyterHub's identity provider, which also looks at connections that stay open."""
 
     _looking: asyncio.Task[None] | None = None
+
+    @traitlets.default("hub_auth")
+    def _default_hub_auth(self) -> PatientAuth:
+        return PatientAuth(parent=self)
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
