@@ -99,6 +99,8 @@ class Card(Generic[T]):
         while not self._ended.wait(pause):
             try:
                 value = self._fetch()
+                if not self._ended.is_set():
+                    self.settle(value)
             except RopewalkError:
                 # The platform restarts, or the laptop slept: the card keeps its last state and asks less often.
                 pause = min(pause * 2, _SLOWEST)
@@ -106,8 +108,6 @@ class Card(Generic[T]):
                     return
                 continue
             pause, failing = EVERY, time.monotonic()
-            if not self._ended.is_set():
-                self.settle(value)
 
     def _redraw(self, value: T) -> None:
         with self._lock:

@@ -78,7 +78,7 @@ class RunHandle:
         """
         end = None if timeout is None else time.monotonic() + timeout
         pause = _FIRST_PAUSE
-        while not self.info().status.state.terminal:
+        while not self._ask(end).status.state.terminal:
             if end is not None and time.monotonic() > end:
                 raise TimedOut(f"Run {self.id} did not end within {timeout:g} s.", hint="Wait again: it goes on.")
             time.sleep(pause)
@@ -162,6 +162,10 @@ class RunHandle:
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.to_thread(self.result).__await__()
+
+    def _ask(self, end: float | None) -> Run:
+        self._run = sync.before(end, sync.client().workflows.get(self.id), self._run)
+        return self._run
 
     def _settle(self) -> None:
         if self._card is not None:

@@ -76,7 +76,7 @@ class ServiceHandle:
             If it did not answer within ``timeout`` seconds.
         """
         end = time.monotonic() + timeout
-        while (service := self.info()).status.state is not State.RUNNING:
+        while (service := self._ask(end)).status.state is not State.RUNNING:
             if service.status.state in (State.FAILED, State.STOPPED):
                 why = look.why_text(service.status) or "Look at its log."
                 raise Unavailable(f"Service {self.name} {service.status.state.value}. {why}", hint="See .logs().")
@@ -86,6 +86,10 @@ class ServiceHandle:
         if self._card is not None:
             self._card.settle(service)
         return self
+
+    def _ask(self, end: float) -> Service:
+        self._service = sync.before(end, sync.client().services.get(self.name), self._service)
+        return self._service
 
     def logs(self) -> str:
         """Return what the service printed."""

@@ -15,7 +15,7 @@ from typing import Any
 from IPython import get_ipython
 
 from ropewalk_core import model, settings, sync
-from ropewalk_core.errors import NotFound, UserCodeFailed
+from ropewalk_core.errors import NotFound, Unavailable, UserCodeFailed
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Run, State, Step
 from ropewalk_kernel import debug, look
@@ -245,7 +245,10 @@ class Tail:
             waiting = waiting[-_ASKED_AT_ONCE:]
         for step in waiting[:_ASKED_AT_ONCE]:
             self._asked[step.id] = self._asked.get(step.id, 0) + 1
-            self._lines += self._more(step)
+            try:
+                self._lines += self._more(step)
+            except (Unavailable, TimeoutError):  # the card shows what it has, and asks again when it is drawn again
+                break
             if step.status.state.terminal:
                 self._read.add((step.id, step.attempt))
         self._lines = self._lines[-_KEPT:]
@@ -254,7 +257,7 @@ class Tail:
     def _more(self, step: Step) -> list[str]:
         logs = sync.client().workflows.logs(self._run, step.id, after=-_LAST)
         key = (step.id, step.attempt)
-        new = [line for line in sync.every(logs) if line.offset > self._offsets.get(key, 0)]
+        new = [line for line in sync.every(logs, sync.ANSWER) if line.offset > self._offsets.get(key, 0)]
         self._offsets[key] = max([self._offsets.get(key, 0), *(line.offset for line in new)])
         return [f"{step.name} | {line.text}" for line in new]
 

@@ -14,12 +14,16 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from ropewalk_core.client import Client, connect
+from ropewalk_core.client.wire import READING
 
 T = TypeVar("T")
+ANSWER = 15.0
+"""Seconds that one answer is waited for, however soon the whole wait is over."""
 _END = object()
 
 
@@ -84,7 +88,7 @@ def client() -> Client:
     if here.client is None:
 
         async def _connect() -> Client:
-            return connect()
+            return connect(reading=READING)
 
         here.client = here.wait(_connect())
     return here.client
@@ -95,11 +99,19 @@ def wait(call: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     return portal().wait(call, timeout)
 
 
+def before(end: float | None, call: Coroutine[Any, Any, T], otherwise: T) -> T:
+    """Run one of the client's calls until a time of `time.monotonic`; return ``otherwise`` if nothing came by then."""
+    try:
+        return wait(call, None if end is None else max(ANSWER, end - time.monotonic()))
+    except TimeoutError:
+        return otherwise
+
+
 def iterate(items: AsyncIterator[T]) -> Iterator[T]:
     """Yield the items of one of the client's streams."""
     return portal().iterate(items)
 
 
-def every(items: AsyncIterator[T]) -> list[T]:
+def every(items: AsyncIterator[T], timeout: float | None = None) -> list[T]:
     """Return all items of a stream that ends; for many small ones this is far quicker than `iterate`."""
-    return portal().wait(_all(items))
+    return portal().wait(_all(items), timeout)

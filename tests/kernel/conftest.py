@@ -27,8 +27,11 @@ def platform() -> Iterator[FakePlatform]:
     fake = FakePlatform()
 
     async def connect() -> Client:
-        transport = httpx.ASGITransport(app=fake.app)
-        return Client(Wire("http://platform", FixedToken("token"), account="ada", transport=transport, patience=0.5))
+        transport = httpx.ASGITransport(app=fake.serve)
+        wire = Wire(
+            "http://platform", FixedToken("token"), account="ada", transport=transport, patience=0.5, reading=20
+        )
+        return Client(wire)
 
     portal = sync.portal()
     portal.client = sync.wait(connect())

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ropewalk_core.errors import NotFound, RopewalkError
 from ropewalk_core.model import (
@@ -46,6 +47,7 @@ class FakePlatform:
         self.inputs: dict[str, StepInputs] = {}
         self.logs: dict[str, list[str]] = {}
         self.calls: list[Call] = []
+        self.away: dict[str, int] = {}
         self.submitted: list[RunSpec] = []
         route = "/api/v1"
         self.app = Starlette(
@@ -65,6 +67,15 @@ class FakePlatform:
             ],
             exception_handlers={RopewalkError: refuse},
         )
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or be away for as many requests whose path ends so as ``away`` says."""
+        for end, times in self.away.items():
+            if scope["path"].endswith(end) and times > 0:
+                self.away[end] -= 1
+                await Response("<html>proxy</html>", status_code=503)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
     async def list_functions(self, request: Request) -> Response:
         return page(list(self.functions.values()))

@@ -48,6 +48,19 @@ def test_a_card_outlives_a_platform_that_is_away(notebook: Notebook) -> None:
     live.freeze()
 
 
+def test_a_card_outlives_a_picture_that_cannot_be_drawn(notebook: Notebook) -> None:
+    answers = [1, 2, 7]
+
+    def draw(value: int) -> cards.Picture:
+        if value == 2:
+            raise Unavailable("The platform is away.")
+        return cards.notice(f"at {value}")
+
+    live.Card(lambda: answers.pop(0), draw, lambda value: value == 7).open(0)
+    until(lambda: notebook.updates[-1]["text/plain"] == "at 7")
+    live.freeze()
+
+
 def test_who_waits_draws_the_end_at_once(notebook: Notebook) -> None:
     card = live.Card(lambda: 0, lambda value: cards.notice(f"at {value}"), lambda value: value == 9)
     card.open(0)

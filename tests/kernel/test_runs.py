@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ropewalk_core import sync
 from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
 from ropewalk_core.model import Bundle, Run, State, Status, StepInputs
 from ropewalk_kernel.runs import RunHandle, runs
@@ -159,6 +160,30 @@ def test_waiting_has_an_end(platform: FakePlatform) -> None:
     platform.runs["run-0"] = run_of(State.STOPPED)
     with pytest.raises(UserCodeFailed, match="was stopped"):
         runs.get("run-0").result()
+
+
+def test_waiting_goes_on_while_the_platform_is_away(platform: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = step("work", State.DONE, artifacts=(platform.keep("result", 7),))
+    platform.runs["run-0"] = run_of(State.RUNNING)
+    run = RunHandle(platform.runs["run-0"])
+    platform.scripts["run-0"] = [run_of(State.RUNNING), run_of(State.DONE, done, source="manifest")]
+    platform.away = {"/run-0": 4, "/digest-0": 4}
+    assert run.result() == 7
+    platform.away = {"/run-0": 1000}
+    platform.runs["run-0"] = run_of(State.RUNNING)
+    monkeypatch.setattr(sync, "ANSWER", 0.2)
+    with pytest.raises(TimedOut):  # the time that was asked for is over before the platform's is
+        RunHandle(platform.runs["run-0"]).wait(timeout=0.1)
+
+
+def test_a_card_waits_for_no_log(platform: FakePlatform, notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "ANSWER", 0.2)
+    platform.logs["work"] = ["epoch 1"]
+    run, tail = run_of(State.DONE, step("work", State.DONE)), Tail("run-0")
+    platform.away = {"/logs": 3}
+    assert tail.lines(run) == []
+    platform.away = {}
+    assert tail.lines(run) == ["work | epoch 1"]
 
 
 def test_debug_opens_the_step_with_its_own_inputs(

@@ -175,9 +175,12 @@ class Source:
         return Token(text, time.time() + self.life, "ada")
 
 
-def scripted(*script: Any, source: Any = None, inner: Any = None, patience: float = 5.0) -> tuple[Client, Steps]:
+def scripted(
+    *script: Any, source: Any = None, inner: Any = None, patience: float = 5.0, reading: float | None = None
+) -> tuple[Client, Steps]:
     transport = Steps(*script, inner=inner)
-    return Client(Wire(API, source or Source(), transport=transport, patience=patience, account="ada")), transport
+    wire = Wire(API, source or Source(), transport=transport, patience=patience, reading=reading, account="ada")
+    return Client(wire), transport
 
 
 EMPTY = httpx.Response(200, json={"items": [], "next": ""})
@@ -214,6 +217,42 @@ async def test_patience_ends() -> None:
     async with client:
         with pytest.raises(Unavailable):
             await client.services.list()
+
+
+AWAY = (httpx.ConnectError("no name"), 503, httpx.ReadTimeout("slow"), 502)
+
+
+async def test_what_only_reads_waits_longer() -> None:
+    line = httpx.Response(200, content=b'{"offset": 20, "text": "two"}\n')
+    model = httpx.Response(200, content=b"model")
+    script = (*AWAY, EMPTY, *AWAY, line, *AWAY, model, *AWAY, model)
+    client, _ = scripted(*script, patience=0.2, reading=20.0)
+    async with client:
+        assert (await client.services.list()).items == ()
+        assert [one.text async for one in client.services.logs("a")] == ["two"]
+        assert [one async for one in client.workflows.artifact("r", "digest")] == [b"model"]
+        assert [one async for one in client.files.read("model")] == [b"model"]
+
+
+async def test_a_write_and_a_limit_keep_the_short_patience() -> None:
+    client, _ = scripted(*[503] * 3, httpx.Response(429, headers={"Retry-After": "5"}), patience=0.4, reading=20.0)
+    async with client:
+        with pytest.raises(Unavailable):
+            await client.workflows.submit(RunSpec(name="train", manifest={}))
+        with pytest.raises(Limited):
+            await client.services.list()
+
+
+async def test_content_that_is_cut_goes_on_only_if_it_cannot_have_changed() -> None:
+    def cut() -> httpx.Response:
+        return httpx.Response(200, content=_broken(b"mod"))
+
+    whole = httpx.Response(200, content=b"model")
+    client, _ = scripted(cut(), 503, cut(), whole, cut(), whole)
+    async with client:
+        assert b"".join([one async for one in client.workflows.artifact("r", "digest")]) == b"model"
+        with pytest.raises(Unavailable):
+            await take(client.files.read("model"), 2)
 
 
 async def test_a_limit_is_obeyed_and_a_long_one_is_told() -> None:

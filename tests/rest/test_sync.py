@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from ropewalk_core import sync
+from ropewalk_core.client.wire import READING
 from ropewalk_core.errors import NotFound
 
 
@@ -60,6 +62,20 @@ def test_a_call_that_takes_too_long_is_cancelled() -> None:
     with pytest.raises(TimeoutError):
         sync.wait(slow(), timeout=0.05)
     assert cancelled.wait(2)
+
+
+def test_the_last_answer_stands_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sync.before(None, double(2), 0) == sync.before(time.monotonic() - 5, double(2), 0) == 4
+    monkeypatch.setattr(sync, "ANSWER", 0.05)
+    assert sync.before(time.monotonic(), asyncio.sleep(60, 1), 7) == 7
+
+
+def test_it_waits_for_answers_as_long_as_a_cluster_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROPEWALK_API", "http://platform.test")
+    monkeypatch.setattr(sync.portal(), "client", None)
+    client = sync.client()
+    assert client._wire.reading == READING >= 60 > client._wire.patience
+    sync.wait(client.close())
 
 
 def test_a_forked_child_has_its_own_thread() -> None:

@@ -126,6 +126,7 @@ def connect(
     account: str = "",
     transport: httpx.AsyncBaseTransport | None = None,
     patience: float = 15.0,
+    reading: float | None = None,
 ) -> Client:
     """Return a client for the platform around us; nothing is sent yet.
 
@@ -141,15 +142,21 @@ def connect(
         Replaces the network, in tests.
     patience
         Seconds for which a platform that is away is waited for.
+    reading
+        The same for what only reads; see `Wire`.
     """
     api = settings.read_environment("ROPEWALK_API").rstrip("/")
     if api and home is None:
         host, token = settings.read_environment("ROPEWALK_HOST"), settings.read_environment("JUPYTERHUB_API_TOKEN")
         source: TokenSource = HubToken(api, token, host=host, transport=transport) if token else NoToken()
         mine = settings.read_environment("ROPEWALK_ACCOUNT")
-        return Client(Wire(api, source, host=host, account=mine, transport=transport, patience=patience))
+        return Client(
+            Wire(api, source, host=host, account=mine, transport=transport, patience=patience, reading=reading)
+        )
     chosen = settings.load(home)
     api = f"http://127.0.0.1:{chosen.door.port}"
     source = HomeToken(chosen.run / "platform.sock", account)
     host = f"{chosen.door.host}:{chosen.door.port}"
-    return Client(Wire(api, source, host=host, account=account, transport=transport, patience=patience))
+    return Client(
+        Wire(api, source, host=host, account=account, transport=transport, patience=patience, reading=reading)
+    )

@@ -240,9 +240,8 @@ class WorkflowsClient(Resource):
 
     async def artifact(self, run: str, digest: str, *, owner: str = "") -> AsyncIterator[bytes]:
         """Yield the content of one of the run's artifacts, or of a value that came with it."""
-        async with self._wire.stream(await self._path(owner, run, "artifacts", digest)) as response:
-            async for chunk in response.aiter_bytes():
-                yield chunk
+        async for chunk in self._wire.content(await self._path(owner, run, "artifacts", digest), fixed=True):
+            yield chunk
 
     async def inputs(self, run: str, step: str, *, owner: str = "") -> StepInputs:
         """Return what a step was called with; ``step`` is its identifier."""
@@ -267,9 +266,8 @@ class FilesClient(Resource):
 
     async def read(self, path: str, *, owner: str = "") -> AsyncIterator[bytes]:
         """Yield a file's content."""
-        async with self._wire.stream(await self._file(owner, path)) as response:
-            async for chunk in response.aiter_bytes():
-                yield chunk
+        async for chunk in self._wire.content(await self._file(owner, path), fixed=False):
+            yield chunk
 
     async def write(self, path: str, content: bytes, *, owner: str = "") -> FileEntry:
         """Write a file, whole or not at all."""

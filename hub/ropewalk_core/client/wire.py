@@ -1,7 +1,8 @@
 """The wire: requests with a token, patience with a platform that restarts, errors as our own classes, and streams.
 
 A request that may be repeated (GET, PUT, DELETE, or a POST with a key) is repeated while the platform is away, for
-``patience`` seconds; so killing any process of the platform costs a wait and no error. Not here: what the routes mean
+``patience`` seconds, or ``reading`` when it changes nothing; so killing any process of the platform costs a wait and no
+error. Not here: what the routes mean
 (``nouns.py``).
 """
 
@@ -30,6 +31,10 @@ from ropewalk_core.errors import (
 from ropewalk_core.model import Event, LogLine
 
 _SILENCE = 45.0  # three missed heartbeats of a stream
+READING = 120.0
+"""Seconds in a row without an answer after which who waits for something gives up: a cluster that moves the platform to
+another node, or whose names are away, needs one to two minutes. Nothing is changed by asking again, and the person can
+interrupt at any time."""
 _FALLBACK: dict[int, type[RopewalkError]] = {
     401: Unauthenticated,
     403: Denied,
@@ -56,6 +61,8 @@ class Wire:
         Replaces the network; tests pass httpx's ASGI transport.
     patience
         Seconds for which a platform that is away is waited for.
+    reading
+        The same for what only reads: polls, streams, content. Not given, it is ``patience``.
     """
 
     def __init__(
@@ -67,8 +74,10 @@ class Wire:
         account: str = "",
         transport: httpx.AsyncBaseTransport | None = None,
         patience: float = 15.0,
+        reading: float | None = None,
     ) -> None:
         self._api, self._host, self.account, self.patience = api.rstrip("/"), host, account, patience
+        self.reading = patience if reading is None else reading
         self.tokens = Tokens(source)
         self._http = httpx.AsyncClient(transport=transport, trust_env=False, timeout=httpx.Timeout(30.0, connect=5.0))
 
@@ -96,7 +105,8 @@ class Wire:
         headers = {"Idempotency-Key": key} if key else {}
         headers |= {"Content-Type": content_type} if content_type else {}
         repeatable = method in ("GET", "PUT", "DELETE") or bool(key)
-        end, pause, stale = time.monotonic() + self.patience, 0.1, ""
+        patience = self.reading if method == "GET" else self.patience
+        since, pause, stale = time.monotonic(), 0.1, ""
         while True:
             failure: RopewalkError
             try:
@@ -121,11 +131,15 @@ class Wire:
                 failure = Unavailable(f"The platform does not answer ({type(error).__name__}).")
             except Unavailable as error:  # from the source of tokens: nothing was sent yet
                 repeatable, failure = True, error
-            pause = await self._pause_or_raise(failure, pause, end, repeatable=repeatable)
+            pause = await self._pause_or_raise(failure, pause, since, patience if repeatable else None)
 
-    async def _pause_or_raise(self, failure: RopewalkError, pause: float, end: float, *, repeatable: bool) -> float:
-        """Wait before the next attempt and return the next pause, or raise when there is none."""
-        wait = failure.retry_after if isinstance(failure, Limited) else pause
+    async def _pause_or_raise(
+        self, failure: RopewalkError, pause: float, since: float, patience: float | None
+    ) -> float:
+        """Wait before the next attempt and return the next pause, or raise when there is none (without patience)."""
+        wait, repeatable, end = pause, patience is not None, since + (patience or 0.0)
+        if isinstance(failure, Limited):  # it says itself for how long: a person would rather know than wait
+            wait, end = failure.retry_after, min(end, since + self.patience)
         passes = isinstance(failure, Unavailable | Limited) and failure.details.get("wait", True)
         if not repeatable or not passes or time.monotonic() + wait > end:
             raise failure
@@ -174,7 +188,7 @@ class Wire:
 
     async def log_lines(self, path: str, *, after: int, follow: bool, name: str = "") -> AsyncIterator[LogLine]:
         """Yield a log's lines after a byte offset; one that breaks, or is cut, is taken up there."""
-        end, pause = time.monotonic() + self.patience, 0.1
+        since, pause = time.monotonic(), 0.1
         while True:
             try:
                 async with self.stream(path, {"name": name, "after": after, "follow": follow}) as response:
@@ -184,11 +198,28 @@ class Wire:
                             if line.cut:
                                 after = line.offset
                                 raise Unavailable(line.text)
-                            after, end, pause = line.offset, time.monotonic() + self.patience, 0.1
+                            after, since, pause = line.offset, time.monotonic(), 0.1
                             yield line
                 return
             except Unavailable as error:
-                pause = await self._pause_or_raise(error, pause, end, repeatable=True)
+                pause = await self._pause_or_raise(error, pause, since, self.reading)
+
+    async def content(self, path: str, *, fixed: bool) -> AsyncIterator[bytes]:
+        """Yield some content's bytes; what is cut goes on where it was cut if the content is ``fixed`` for ever."""
+        since, pause, given = time.monotonic(), 0.1, 0
+        while True:
+            try:
+                async with self.stream(path) as response:
+                    place = 0
+                    async for chunk in response.aiter_bytes():
+                        known, place = max(0, given - place), place + len(chunk)
+                        if fresh := chunk[known:]:
+                            given, since, pause = place, time.monotonic(), 0.1
+                            yield fresh
+                return
+            except (Unavailable, Limited) as error:
+                goes_on = fixed or not given
+                pause = await self._pause_or_raise(error, pause, since, self.reading if goes_on else None)
 
     async def known_account(self) -> str:
         """Return the person's account if the giver of tokens says it, else nothing."""
