@@ -339,6 +339,27 @@ async def test_a_failed_run_is_tried_again_under_a_new_number(platform: Platform
     assert {one.name: one for one in found.steps}["words"].status == before["words"].status
 
 
+async def test_a_retry_that_is_stopped_before_it_was_carried_out_ends_the_run(platform: Platform) -> None:
+    run = await platform.submit("dynamic")
+    await platform.made(run.id)
+    platform.cluster.end(run.id, "dynamic_failed")
+    await platform.ended(run.id)
+    await platform.kill()
+    await platform.runs.retry(ADA, "ada", run.id)
+    assert (await platform.runs.cancel(ADA, "ada", run.id)).status.state is State.STOPPING
+    platform.start()
+    found = await platform.ended(run.id)
+    assert (found.status.state, found.status.note, found.status.why) == (State.STOPPED, "stopped", None)
+    assert all(one.status.state.terminal for one in found.steps)
+    assert platform.cluster.workflows[run.id]["status"]["phase"] == "Failed"
+    await platform.made(run.id)
+    await platform.runs.retry(ADA, "ada", run.id)
+    await platform.made(run.id)
+    body = platform.cluster.workflows[run.id]
+    assert body["metadata"]["annotations"]["ropewalk.dev/generation"] == "3"
+    assert body["status"]["phase"] == "Running" and "shutdown" not in body["spec"]
+
+
 def rendered(spec: RunSpec) -> Object:
     return workflow(spec, read(spec.manifest, AnyImage()), Where("ada", "run-0", "rw--ada"), Settings(), SITE)
 
@@ -394,5 +415,6 @@ def test_a_step_of_ours_tells_its_facts_and_looks_at_the_clock_itself() -> None:
     assert int(step["activeDeadlineSeconds"]) > 60
     assert {one["name"] for one in step["outputs"]["parameters"]} == {"ropewalk-facts"}
     assert step["retryStrategy"]["limit"] == "2"
+    assert step["container"]["command"] == ["python", "-P", "-m", "ropewalk_runtime.step"]
     patch = json.loads(body["spec"]["podSpecPatch"])
     assert all(one["resources"]["limits"] for one in (*patch["containers"], *patch["initContainers"]))

@@ -79,10 +79,13 @@ class Carrier:
                 await self._create(body or await self._draw(owner, run, int(record.body["generation"])))
                 await self._journal.write(Put(RUN, owner, run, {**record.body, "made": True}))
                 return []
-            space = await self._space(owner)
+            space, number = await self._space(owner), int(record.body["generation"])
             if what == RETRY and not record.body["cancel"]:
-                await self._retry(run, space, int(record.body["generation"]))
-            elif not await self._stop(run, space) and not record.body.get("made"):
+                await self._retry(run, space, number)
+                return []
+            there = await self._stop(run, space)
+            # One with an older number has ended; the observer would wait for a retry that was stopped before it came.
+            if (generation(there) < number) if there else not record.body.get("made"):
                 never = Status(state=State.STOPPED, note="stopped")
                 await self._journal.write(*over(self._records, owner, run, never, self._clock.wall()))
         return []
@@ -103,13 +106,12 @@ class Carrier:
         manifest = read(spec.manifest, AnyImage())
         return workflow(spec, manifest, where, self._settings, site)
 
-    async def _stop(self, run: str, space: str) -> bool:
-        """Ask Argo to end a workflow; say whether it is there."""
+    async def _stop(self, run: str, space: str) -> Object | None:
+        """Ask Argo to end a workflow, and return it if it is there."""
         try:
-            await self._api.patch(WORKFLOW, run, {"spec": {"shutdown": "Terminate"}}, namespace=space)
+            return await self._api.patch(WORKFLOW, run, {"spec": {"shutdown": "Terminate"}}, namespace=space)
         except NotFound:
-            return False
-        return True
+            return None
 
     async def _retry(self, run: str, space: str, number: int) -> None:
         end = self._clock.steady() + _PATIENCE
