@@ -16,7 +16,7 @@ import pytest
 
 from ropewalk_core.errors import BadCode, Conflict, Denied, NotFound, Unavailable
 from ropewalk_core.journal import Journal
-from ropewalk_core.kube.function_objects import CONTAINER, KNATIVE, PLAIN
+from ropewalk_core.kube.function_objects import CONTAINER, KNATIVE, PLAIN, Verdict
 from ropewalk_core.kube.functions import AT, FOREIGN_CHANGE, FOREIGN_END, NEXT, KubeFunctions
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, KNATIVE_SERVICE, POD, Kind, Object
@@ -330,3 +330,86 @@ async def test_a_change_by_others_is_noted_once_and_left(stage: Stage) -> None:
     assert [one.type for one in stage.journal.events(kind="function")].count("changed") == 1
     mended = await stage.deploy(3)
     assert mended.status.note == "" and mended.status.state is State.RUNNING
+
+
+async def test_what_is_refused_says_nothing_of_what_was_wished_since(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, asked, answer = stage.api.apply, asyncio.Event(), asyncio.Event()
+
+    async def refuses_the_first(kind: Kind, body: Object, *, force: bool = False) -> Object:
+        if kind is stage.kind and not asked.is_set():
+            asked.set()
+            await answer.wait()
+            raise Denied("You use 50 of 50 pods.")
+        return await apply(kind, body, force=force)
+
+    monkeypatch.setattr(stage.api, "apply", refuses_the_first)
+    first = asyncio.create_task(stage.deploy(2))
+    await asked.wait()
+    second = asyncio.create_task(stage.deploy(3))
+    with pytest.raises(Conflict):
+        await first  # so the second one is accepted
+    answer.set()
+    assert (await second).status.state is State.RUNNING
+
+
+@pytest.mark.parametrize("since", ["tried", "serves", "made anew"])
+async def test_a_slow_look_takes_nothing_from_what_was_wished_since(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    await stage.deploy(2)
+    await stage.until(lambda: len(stage.functions._minded) == 1)
+    asked, answer, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    get, missed = stage.api.get, stage.functions._missed
+
+    async def slowly(kind: Kind, name: str, namespace: str = "") -> Object:
+        if kind is not stage.kind or asked.is_set():
+            return await get(kind, name, namespace)
+        asked.set()
+        await answer.wait()
+        raise NotFound("no")
+
+    async def looks(owner: str, name: str) -> None:
+        await missed(owner, name)
+        told.set()
+
+    monkeypatch.setattr(stage.api, "get", slowly)
+    monkeypatch.setattr(stage.functions, "_missed", looks)
+    await stage.api.delete(stage.kind, stage.api.names(stage.kind)[0])
+    await asked.wait()
+    if since == "tried":
+        stage.api.slow.clear()
+    if since == "made anew":
+        await stage.functions.remove(ADA, "ada", "double")
+    deploying = asyncio.create_task(stage.deploy(2 if since == "made anew" else 3))
+    if since != "tried":
+        await deploying
+    else:
+        await stage.until(lambda: stage.api.names(stage.kind) and not stage.journal.page("intent"))
+    answer.set()
+    await told.wait()
+    if since == "tried":
+        assert stage.journal.page(NEXT)
+        stage.api.ready(stage.kind, stage.served())
+    assert (await deploying).status.state is State.RUNNING
+    assert (await stage.known()).status.state is State.RUNNING and stage.journal.page(AT)
+
+
+async def test_the_end_of_a_trial_takes_nothing_from_what_was_wished_since(stage: Stage) -> None:
+    await stage.deploy(2)
+    stage.api.slow.clear()
+    earlier = asyncio.create_task(stage.deploy(3))
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2)
+    tried = stage.functions._next("ada", "double")
+    assert tried is not None
+    later = asyncio.create_task(stage.deploy(4))
+    with pytest.raises(Conflict):
+        await earlier  # so the later one is accepted
+    with pytest.raises(Conflict):
+        await stage.functions._judged(tried, Verdict(gone=True))
+    assert stage.journal.page(NEXT) and stage.journal.page(AT)
+    stage.api.slow.set()
+    await stage.until(lambda: not stage.journal.page("intent"))
+    later.cancel()
+    await asyncio.gather(later, return_exceptions=True)

@@ -270,7 +270,7 @@ class KubeFunctions(FunctionBook):
     def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
         """Say what becomes of a wish that the API server will never take."""
         tried = self._next(intent.owner, intent.name)
-        if intent.wish["do"] != "deploy" or tried is None:
+        if intent.wish["do"] != "deploy" or tried is None or tried.function.revision.id != intent.wish["revision"]:
             return ()
         self._intents.hurry(WHAT, intent.owner, intent.name)
         return self._failed(tried, clearer(error))
@@ -337,7 +337,8 @@ class KubeFunctions(FunctionBook):
         if verdict.ready:
             await self._ready(tried, verdict)
         elif verdict.gone:
-            await self._stopped(owner, name, note=FOREIGN_END)
+            async with self._locks[owner, name]:
+                await self._stopped(owner, name, note=FOREIGN_END, tried=tried.version)
         elif verdict.error is not None:
             gone = Remove(NEXT, owner, name, expect=tried.version)
             await self._journal.write(gone, *self._failed(tried, verdict.error))
@@ -452,8 +453,12 @@ class KubeFunctions(FunctionBook):
         try:
             await self._api.get(watched(at.body["how"]), self._object(at), at.body["namespace"])
         except NotFound:
-            with contextlib.suppress(Conflict):
-                await self._stopped(owner, name, note=FOREIGN_END)
+            async with self._locks[owner, name]:
+                # The answer took its time, and says nothing of what came since; versions begin again with a new record.
+                if self._journal.get(AT, owner, name) != at or self._intents.open(WHAT, owner, name):
+                    return
+                with contextlib.suppress(Conflict):
+                    await self._stopped(owner, name, note=FOREIGN_END, tried=0)
         except RopewalkError as error:
             _log.warning("%s's function %s could not be looked at: %s", owner, name, error)
 
@@ -477,16 +482,26 @@ class KubeFunctions(FunctionBook):
             )
 
     async def _stopped(
-        self, owner: str, name: str, *, note: str = "", why: Why | None = None, remove: bool = False
+        self,
+        owner: str,
+        name: str,
+        *,
+        note: str = "",
+        why: Why | None = None,
+        remove: bool = False,
+        tried: int | None = None,
     ) -> None:
-        """Write down that a function does not run any more; ``remove`` also takes it out of the cluster."""
+        """Write down that a function does not run any more; ``remove`` also takes it out of the cluster.
+
+        ``tried`` is the version that `NEXT` must have (0: must not exist, None: any). The caller holds the lock.
+        """
         record = self._found(owner, name)
         status = Status(state=State.STOPPED, since=self._clock.wall(), note=note, why=why)
         function = function_of(record).model_copy(update={"status": status})
         asked = [self._clearing(owner, name)] if remove else []
         await self._journal.write(
             Put(KIND, owner, name, function.model_dump(mode="json"), expect=record.version),
-            Remove(NEXT, owner, name),
+            Remove(NEXT, owner, name, expect=tried),
             Remove(AT, owner, name),
             *asked,
             Append(KIND, owner, name, "stopped", visible(function)),
