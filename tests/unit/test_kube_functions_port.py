@@ -359,7 +359,7 @@ async def test_a_slow_look_takes_nothing_from_what_was_wished_since(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, since: str
 ) -> None:
     await stage.deploy(2)
-    await stage.until(lambda: len(stage.functions._minded) == 1)
+    await stage.until(lambda: stage.functions._minded and not stage.journal.page("intent"))
     asked, answer, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
     get, missed = stage.api.get, stage.functions._missed
 

@@ -115,7 +115,7 @@ class KubeFunctions(FunctionBook):
         self._api, self._space, self._site, self._intents = api, space, site, intents
         self._locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waits: dict[tuple[str, str, str], asyncio.Future[Function]] = {}
-        self._trials: dict[Key, asyncio.Task[None]] = {}
+        self._trials: dict[Key, tuple[Next, asyncio.Task[None]]] = {}
         self._minded: set[tuple[str, str]] = set()
         self._tasks = Tasks()
         self._unplaced: set[Key] = set()
@@ -235,9 +235,10 @@ class KubeFunctions(FunctionBook):
 
     def _give_up(self, owner: str, name: str) -> None:
         """Stop following a revision that is not wished any more, and tell who waits for it."""
-        if (task := self._trials.pop((owner, name), None)) is not None:
-            task.cancel()
-        tried = self._next(owner, name)
+        tried, trial = self._next(owner, name), self._trials.get((owner, name))
+        if trial is not None and trial[0] != tried:  # what was accepted just now may be followed already
+            del self._trials[owner, name]
+            trial[1].cancel()
         for key in [one for one in self._waits if one[:2] == (owner, name)]:
             if tried is None or key[2] != tried.function.revision.id:
                 self._tell(key, error=Conflict(f"The function '{name}' was changed or removed meanwhile."))
@@ -313,9 +314,9 @@ class KubeFunctions(FunctionBook):
         tried = self._next(*key)
         if tried is None:
             return
-        if (task := self._trials.pop(key, None)) is not None:
-            task.cancel()
-        self._trials[key] = self._tasks.start(self._try(tried))
+        if (trial := self._trials.pop(key, None)) is not None:
+            trial[1].cancel()
+        self._trials[key] = tried, self._tasks.start(self._try(tried))
 
     async def _try(self, tried: Next) -> None:
         self._unplaced.discard((tried.function.owner, tried.function.name))
