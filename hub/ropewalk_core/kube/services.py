@@ -38,7 +38,7 @@ from ropewalk_core.kube.volumes import mount
 from ropewalk_core.model import Actor, LogLine, Page, Service, ServiceRoute, ServiceSpec, State, Status, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.reconcile import KeyedQueue
-from ropewalk_core.service_records import KIND, LAST, RESTING, address, found, other_template, service_of
+from ropewalk_core.service_records import KIND, LAST, RESTING, changes, found, page, service_of, stands, wanted
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 
@@ -104,11 +104,9 @@ class KubeServices:
         spec = await self._checked(owner, spec)
         record = self._journal.get(KIND, owner, spec.name)
         have = service_of(record) if record else None
-        if have and have.spec.template != spec.template and have.status.state is not State.STOPPING:
-            raise other_template(have, spec)
-        if have and have.spec == spec and have.status.state not in (*RESTING, State.STOPPING):
+        if have and stands(have, spec):
             return have
-        service = self._wanted(owner, spec, created=have.created if have else None)
+        service = wanted(self._settings, owner, spec, now=self._clock.wall(), created=have.created if have else None)
         body = service.model_dump(mode="json")
         await self._journal.write(
             Put(KIND, owner, spec.name, body, expect=None if record else 0),
@@ -130,10 +128,7 @@ class KubeServices:
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Service]:
         """See `Services.list`."""
-        limit = max(1, min(limit, 500))
-        records = self._journal.page(KIND, owner, after=after, limit=limit + 1)
-        items = tuple(service_of(one) for one in records[:limit])
-        return Page(items=items, next=items[-1].spec.name if len(records) > limit else "")
+        return page(self._journal, owner, after=after, limit=limit)
 
     async def logs(
         self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False
@@ -164,8 +159,8 @@ class KubeServices:
 
     async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Service, int]]:
         """See `Services.watch`."""
-        async for event in self._journal.follow(KIND, after=after, owner=owner):
-            yield Service.model_validate(event.body), event.cursor
+        async for seen in changes(self._journal, owner, after=after):
+            yield seen
 
     # For the platform
 
@@ -335,17 +330,9 @@ class KubeServices:
         names.check_name(spec.name)
         names.check_pair(spec.name, owner)
         spec = spec.model_copy(update={"values": self._templates.check(spec.template, spec.values)})
-        await self._releases.look(self._wanted(owner, spec), self._known_space(owner), "looked-at")
+        service = wanted(self._settings, owner, spec, now=self._clock.wall())
+        await self._releases.look(service, self._known_space(owner), "looked-at")
         return spec
-
-    def _wanted(self, owner: str, spec: ServiceSpec, *, created: float | None = None) -> Service:
-        return Service(
-            owner=owner,
-            spec=spec,
-            status=Status(state=State.ASKED, since=self._clock.wall()),
-            address=address(self._settings, owner, spec.name),
-            created=created or self._clock.wall(),
-        )
 
     async def _space(self, owner: str) -> str:
         self._spaces[owner] = await self._ask_space(owner)

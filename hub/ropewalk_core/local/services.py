@@ -29,7 +29,7 @@ from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.ports import Clock
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.reconcile import KeyedQueue
-from ropewalk_core.service_records import KIND, LAST, RESTING, address, found, other_template, service_of
+from ropewalk_core.service_records import KIND, LAST, RESTING, changes, found, page, service_of, stands, wanted
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 
@@ -92,17 +92,10 @@ class LocalServices:
         spec = await asyncio.to_thread(self._checked, owner, spec)
         record = self._journal.get(KIND, owner, spec.name)
         have = service_of(record) if record else None
-        if have and have.spec.template != spec.template and have.status.state is not State.STOPPING:
-            raise other_template(have, spec)
-        if have and have.spec == spec and have.status.state not in (*RESTING, State.STOPPING):
+        if have and stands(have, spec):
             return have
-        service = Service(
-            owner=owner,
-            spec=spec,
-            status=Status(state=State.ASKED, since=self._clock.wall()),
-            address=address(self._settings, owner, spec.name),
-            created=have.created if have else self._clock.wall(),
-        )
+        created = have.created if have else None
+        service = wanted(self._settings, owner, spec, now=self._clock.wall(), created=created)
         body = service.model_dump(mode="json")
         await self._journal.write(
             # What is there is replaced whatever its state became meanwhile; whoever wrote that looks again.
@@ -130,10 +123,7 @@ class LocalServices:
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Service]:
         """See `Services.list`."""
-        limit = max(1, min(limit, 500))
-        records = self._journal.page(KIND, owner, after=after, limit=limit + 1)
-        items = tuple(service_of(one) for one in records[:limit])
-        return Page(items=items, next=items[-1].spec.name if len(records) > limit else "")
+        return page(self._journal, owner, after=after, limit=limit)
 
     async def logs(
         self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False
@@ -146,8 +136,8 @@ class LocalServices:
 
     async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Service, int]]:
         """See `Services.watch`."""
-        async for event in self._journal.follow(KIND, after=after, owner=owner):
-            yield Service.model_validate(event.body), event.cursor
+        async for seen in changes(self._journal, owner, after=after):
+            yield seen
 
     # Carrying it out
 
