@@ -192,7 +192,9 @@ class Rig:
         application.router.add_post("/internal/door", self._door)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.UnixSite(runner, str(self.settings.run / "platform.sock")).start()
+        sock = self.settings.run / "gateway" / "platform.sock"
+        sock.parent.mkdir(mode=0o700, exist_ok=True)
+        await web.UnixSite(runner, str(sock)).start()
         try:
             yield
         finally:

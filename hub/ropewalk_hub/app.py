@@ -1,4 +1,4 @@
-"""The platform process: people on a port behind the proxy, siblings on a unix socket, one event loop.
+"""The platform process: people on a port behind the proxy, siblings on unix sockets, one event loop.
 
 This module mounts what the other modules bring and turns their errors into answers. It must hold no logic of its own.
 Run it as ``python -m ropewalk_hub.app``; `ropewalk up` does. Rejected: two processes, because one of them alone may
@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -49,18 +50,27 @@ def create_app(platform: Platform) -> FastAPI:
     return app
 
 
-async def serve(platform: Platform, where: addresses.Addresses, path: Path) -> None:
-    """Serve people and siblings until a signal comes."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+async def serve(platform: Platform, where: addresses.Addresses, run: Path) -> None:
+    """Serve people, and siblings on sockets in the folder ``run``, until a signal comes."""
+    siblings = {run / "platform.sock": internal.router, run / "gateway" / "platform.sock": internal.gateways}
     people = _server(create_app(platform), host=where.bind, port=where.platform)
-    siblings = _server(internal.create_app(platform))
+    inside = [_server(internal.create_app(platform, routes)) for routes in siblings.values()]
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(one, _stop, platform, people, siblings)
+        loop.add_signal_handler(one, _stop, platform, people, *inside)
     async with _background(platform):
-        await asyncio.gather(people.serve(), siblings.serve(sockets=[private(path)]))
+        sockets = [_socket(path) for path in siblings]
+        await asyncio.gather(
+            people.serve(), *(server.serve(sockets=[sock]) for server, sock in zip(inside, sockets, strict=True))
+        )
     await platform.close()
-    path.unlink(missing_ok=True)
+    for path in siblings:
+        path.unlink(missing_ok=True)
+
+
+def _socket(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return private(path)
 
 
 class _Server(uvicorn.Server):
@@ -122,7 +132,7 @@ async def run(settings: Settings, where: addresses.Addresses) -> None:
         platform = build(settings, where)
     finally:
         os.umask(before)
-    await serve(platform, where, settings.run / "platform.sock")
+    await serve(platform, where, settings.run)
 
 
 def main() -> None:

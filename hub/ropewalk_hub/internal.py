@@ -1,6 +1,8 @@
-"""What siblings ask on ``run/platform.sock``: only the home's own user can connect, so nobody signs in here.
+"""What siblings ask on unix sockets: only the home's own user can connect, so nobody signs in here.
 
-Not here: anything a browser may reach. The socket's folder has mode 0700 and the socket 0600.
+Strangers speak to the gateway, so it has a socket in a folder of its own, ``run/gateway/``, with what it needs and
+nothing that hands out rights; on a cluster its container is given that folder alone. Everybody else asks on
+``run/platform.sock``. Not here: anything a browser may reach. Folders have mode 0700 and sockets 0600.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.wire import Batch, WantedPage
 
 router = APIRouter(prefix="/internal")
+gateways = APIRouter(prefix="/internal")
 
 
 def platform_of(request: Request) -> Platform:
@@ -27,11 +30,11 @@ def platform_of(request: Request) -> Platform:
     return platform
 
 
-def create_app(platform: Platform) -> FastAPI:
-    """Return the application that siblings use."""
+def create_app(platform: Platform, routes: APIRouter = router) -> FastAPI:
+    """Return the application that siblings use, or with `gateways` the one for the gateway."""
     app = FastAPI(title="Ropewalk, inside", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.platform = platform
-    app.include_router(router)
+    app.include_router(routes)
     add_handlers(app)
     return app
 
@@ -40,6 +43,7 @@ Its = Annotated[Platform, Depends(platform_of)]
 
 
 @router.get("/ready")
+@gateways.get("/ready")
 async def ready(platform: Its) -> dict[str, Any]:
     """Say that the process serves."""
     return {"ready": True, "cursor": platform.journal.cursor}
@@ -75,23 +79,23 @@ async def token(
     }
 
 
-@router.post("/door")
+@gateways.post("/door")
 async def enter(
     platform: Its, code: Annotated[str, Body()], host: Annotated[str, Body()], state: Annotated[str, Body()]
 ) -> dict[str, Any]:
-    """Exchange the code of the people's door (for the gateway)."""
+    """Exchange the code of the people's door."""
     return await redeem(platform, code, host, state)
 
 
-@router.get("/snapshot")
+@gateways.get("/snapshot")
 async def snapshot(platform: Its, after: str = "") -> Snapshot:
-    """Return what the gateway must know; waits for news after a cursor."""
+    """Return what it must know; waits for news after a cursor."""
     return await platform.feed.snapshot(int(after) if after.isdecimal() else None)
 
 
-@router.post("/calls", status_code=204)
+@gateways.post("/calls", status_code=204)
 async def calls(platform: Its, body: list[Call]) -> None:
-    """Take records of calls (from the gateway)."""
+    """Take records of calls."""
     platform.feed.record_calls(body)
 
 

@@ -190,7 +190,7 @@ async def test_code_that_does_not_load_names_its_line(rig: Rig, source: str, fie
 async def test_the_gateway_answers_on_while_the_platform_is_away() -> None:
     async with running() as rig:
         await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
-        (rig.settings.run / "platform.sock").rename(rig.settings.run / "gone.sock")
+        (rig.settings.run / "gateway" / "platform.sock").rename(rig.settings.run / "gone.sock")
         await asyncio.sleep(0.2)
         assert (await rig.call()).json() == 42
 

@@ -235,9 +235,26 @@ async def test_the_owners_prompt_gets_a_token_and_a_link(stage: Stage) -> None:
         assert (await inside.post("/internal/token", json={"account": "nobody"})).status_code == 404
         assert (await inside.post("/internal/first")).json() == {"link": None}
         assert (await inside.get("/internal/ready")).json()["ready"] is True
+
+
+async def test_the_gateways_own_socket_gives_it_what_it_needs_and_no_rights(stage: Stage) -> None:
+    from ropewalk_hub.internal import create_app, gateways
+
+    app = create_app(stage.platform, gateways)
+    told = {(method, one.path) for one in gateways.routes for method in one.methods}  # type: ignore[attr-defined]
+    assert told == {
+        ("GET", "/internal/ready"),
+        ("GET", "/internal/snapshot"),
+        ("POST", "/internal/calls"),
+        ("POST", "/internal/door"),
+    }
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://inside") as inside:
+        for path in ("token", "first", "runs/events"):
+            assert (await inside.post(f"/internal/{path}", json={})).status_code == 404, path
         said = await enter(stage)
         entered = await inside.post("/internal/door", json={"code": said["code"], "host": HOST, "state": "s"})
         assert entered.json()["account"] == "bob"
+        assert "private" not in (await inside.get("/internal/snapshot")).text
 
 
 async def test_only_administrators_tokens_and_no_second_account_without_a_sandbox(stage: Stage) -> None:

@@ -99,6 +99,7 @@ def scene() -> Iterator[Scene]:
         "logs/platform.log",
         "logs/notebooks/ann.log",
         "run/platform.sock",
+        "run/gateway/platform.sock",
         "run/host.sock",
         "run/ready.json",
         "run/processes",
@@ -133,7 +134,7 @@ def test_nothing_can_be_planted_beside_it(scene: Scene) -> None:
 
 
 def test_sockets_of_the_platform_cannot_be_reached(scene: Scene) -> None:
-    for name in ("platform.sock", "host.sock"):
+    for name in ("platform.sock", "gateway/platform.sock", "host.sock"):
         for kind in ("SOCK_STREAM", "SOCK_SEQPACKET"):
             path = f"{scene.house.home}/run/{name}"
             line = f"import socket; socket.socket(socket.AF_UNIX, socket.{kind}).connect({path!r})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -81,6 +82,23 @@ def test_nobody_may_do_everything() -> None:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
             assert "escalate" not in rule["verbs"]
             assert "impersonate" not in rule["verbs"]
+
+
+def test_the_gateway_shares_one_socket_with_the_platform_and_can_write_nothing_of_its() -> None:
+    helpers = (chart.CHART / "templates" / "_helpers.tpl").read_text()
+    ours = re.search(r'define "ropewalk.settingsMount" -}}\n(.*?)\n{{- end', helpers, re.S)
+    assert ours is not None
+    text = (chart.CHART / "templates" / "platform.yaml").read_text().split("\n---")[0]
+    text = re.sub(
+        r"^( *){{- include \"ropewalk.settingsMount\".*$", lambda at: indent(ours[1], at[1]), text, flags=re.M
+    )
+    pod = yaml.safe_load(re.sub(r"{{.*?}}", "0", re.sub(r"^ *{{-.*}}$", "", text, flags=re.M)))["spec"]["template"]
+    mounts = {one["name"]: {each["name"]: each for each in one["volumeMounts"]} for one in pod["spec"]["containers"]}
+    shared = mounts["platform"].keys() & mounts["gateway"].keys()
+    assert shared == {"door", "settings"}
+    assert all(mounts["gateway"][name]["readOnly"] for name in shared)
+    assert mounts["gateway"]["door"]["mountPath"].endswith("/run/gateway")
+    assert pod["spec"]["automountServiceAccountToken"] is False
 
 
 def test_the_parts_of_others_have_the_versions_that_are_tested_here() -> None:

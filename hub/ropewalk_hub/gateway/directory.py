@@ -1,4 +1,4 @@
-"""What the gateway knows: the platform's last snapshot, polled from ``run/platform.sock``, and looked up by name.
+"""What the gateway knows: the platform's last snapshot, polled from its socket, and looked up by name.
 
 Until the first snapshot nothing is answered; after it the last one stays in force, however long the platform is away.
 Not here: judging tokens (``tokens``). Rejected: asking the platform for each call.
@@ -32,7 +32,7 @@ class Directory:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._path = str(settings.run / "platform.sock")
+        self._path = str(settings.run / "gateway" / "platform.sock")
         self._session: aiohttp.ClientSession | None = None
         self._snapshot: Snapshot | None = None
         self._functions: dict[tuple[str, str], FunctionRoute] = {}
