@@ -192,10 +192,7 @@ class FunctionBook:
         return self._routes
 
     def _found(self, owner: str, name: str) -> Record:
-        record = self._journal.get(KIND, owner, name)
-        if record is None:
-            raise NotFound.named("functions", f"There is no function '{name[:60]}'.", field="name")
-        return record
+        return find(self._journal, owner, name)
 
     def _route(self, function: Function) -> FunctionRoute:
         """Return where the gateway finds a function."""
@@ -204,6 +201,14 @@ class FunctionBook:
 
     def _forget_calls(self, owner: str, name: str) -> None:
         self._kept[owner] -= sum(map(_text, self._calls.pop((owner, name), ())))
+
+
+def find(journal: Journal, owner: str, name: str) -> Record:
+    """Return the record of a function, or raise `NotFound`."""
+    record = journal.get(KIND, owner, name)
+    if record is None:
+        raise NotFound.named("functions", f"There is no function '{name[:60]}'.", field="name")
+    return record
 
 
 def function_of(record: Record) -> Function:

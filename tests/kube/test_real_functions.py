@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadInput, Conflict, NotFound, RopewalkError, Unavailable
+from ropewalk_core.kube.function_ledger import FOREIGN_CHANGE, FOREIGN_END, NEXT, Next
 from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, labels_of
 from ropewalk_core.kube.function_trial import watched
-from ropewalk_core.kube.functions import FOREIGN_CHANGE, FOREIGN_END, NEXT, KubeFunctions, Next
+from ropewalk_core.kube.functions import KubeFunctions
 from ropewalk_core.kube.kinds import CONFIG_MAP, KNATIVE_SERVICE, POD, Object
 from ropewalk_core.model import Function, State
 from ropewalk_core.testing import ADA, FunctionsContract

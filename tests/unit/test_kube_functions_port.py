@@ -16,8 +16,9 @@ import pytest
 
 from ropewalk_core.errors import BadCode, Conflict, Denied, NotFound, Unavailable
 from ropewalk_core.journal import Journal
+from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, FOREIGN_END, NEXT
 from ropewalk_core.kube.function_objects import CONTAINER, KNATIVE, PLAIN, Verdict
-from ropewalk_core.kube.functions import AT, FOREIGN_CHANGE, FOREIGN_END, NEXT, KubeFunctions
+from ropewalk_core.kube.functions import KubeFunctions
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, KNATIVE_SERVICE, POD, Kind, Object
 from ropewalk_core.kube.nodes import Site
@@ -359,9 +360,9 @@ async def test_a_slow_look_takes_nothing_from_what_was_wished_since(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, since: str
 ) -> None:
     await stage.deploy(2)
-    await stage.until(lambda: stage.functions._minded and not stage.journal.page("intent"))
+    await stage.until(lambda: stage.functions._minder._minded and not stage.journal.page("intent"))
     asked, answer, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    get, missed = stage.api.get, stage.functions._missed
+    get, missed = stage.api.get, stage.functions._minder._missed
 
     async def slowly(kind: Kind, name: str, namespace: str = "") -> Object:
         if kind is not stage.kind or asked.is_set():
@@ -375,7 +376,7 @@ async def test_a_slow_look_takes_nothing_from_what_was_wished_since(
         told.set()
 
     monkeypatch.setattr(stage.api, "get", slowly)
-    monkeypatch.setattr(stage.functions, "_missed", looks)
+    monkeypatch.setattr(stage.functions._minder, "_missed", looks)
     await stage.api.delete(stage.kind, stage.api.names(stage.kind)[0])
     await asked.wait()
     if since == "tried":
@@ -401,13 +402,13 @@ async def test_the_end_of_a_trial_takes_nothing_from_what_was_wished_since(stage
     stage.api.slow.clear()
     earlier = asyncio.create_task(stage.deploy(3))
     await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2)
-    tried = stage.functions._next("ada", "double")
+    tried = stage.functions._ledger.next("ada", "double")
     assert tried is not None
     later = asyncio.create_task(stage.deploy(4))
     with pytest.raises(Conflict):
         await earlier  # so the later one is accepted
     with pytest.raises(Conflict):
-        await stage.functions._judged(tried, Verdict(gone=True))
+        await stage.functions._judge._judged(tried, Verdict(gone=True))
     assert stage.journal.page(NEXT) and stage.journal.page(AT)
     stage.api.slow.set()
     await stage.until(lambda: not stage.journal.page("intent"))

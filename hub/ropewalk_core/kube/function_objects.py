@@ -4,7 +4,7 @@ With Knative it is one Service of Knative's, whose revision has the name of ours
 that was ready, so that code is tried before calls reach it. Without Knative each revision is a Deployment of one pod
 with a Service of its own, and the gateway's route moves from one to the next. Both run the same container: the runner
 image, our server, the account's files, no token. Names begin with ``fn--``, which no other noun's can, because no
-name of a person's holds two dashes. Not here: applying anything (``functions.py``). Rejected: an image for each
+name of a person's holds two dashes. Not here: applying anything (``function_carrier.py``). Rejected: an image for each
 function (minutes, a builder and a registry, for text of a few kilobytes).
 """
 

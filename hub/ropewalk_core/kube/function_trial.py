@@ -1,6 +1,6 @@
 """Following a revision that is being tried: its pods and what serves it, until the cluster has said what becomes of it.
 
-Not here: what the verdict means for the journal (``functions.py``), and how it is read (``function_objects.py``).
+Not here: what the verdict means for the journal (``function_judge.py``), and how it is read (``function_objects.py``).
 """
 
 from __future__ import annotations

@@ -1,0 +1,95 @@
+"""FunctionCarrier: brings what was accepted of functions to the API server.
+
+Objects are applied under names that follow from the revision, so a wish that is carried out twice after a kill changes
+nothing. Not here: which
+wish is open (``intents.py``), what the objects are (``function_objects.py``), what goes (``function_tidy.py``), what
+becomes of a revision (``function_judge.py``). Rejected: creating instead of
+applying, which would leave half of a revision that a kill cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from ropewalk_core.errors import RopewalkError
+from ropewalk_core.journal import Operation, Put
+from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.function_judge import FunctionJudge
+from ropewalk_core.kube.function_ledger import AT, WHAT, FunctionLedger, Next
+from ropewalk_core.kube.function_objects import KNATIVE, Place, clearer, code, packed
+from ropewalk_core.kube.function_tidy import remove, tidy
+from ropewalk_core.kube.intents import Intent, Intents
+from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_SERVICE, SERVICE, Kind, Object
+from ropewalk_core.kube.volumes import ensure_files
+from ropewalk_core.settings import Settings
+
+
+class FunctionCarrier:
+    """Carries out the open wishes about functions.
+
+    Parameters
+    ----------
+    settings
+        How files are mounted.
+    api
+        The API server.
+    space
+        Returns an account's namespace.
+    intents
+        Gives us what is open; they are told that we carry it.
+    ledger, judge
+        What is wished; who follows what was applied.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        api: Api,
+        space: Callable[[str], Awaitable[str]],
+        intents: Intents,
+        ledger: FunctionLedger,
+        judge: FunctionJudge,
+    ) -> None:
+        self._settings, self._api, self._space = settings, api, space
+        self._intents, self._ledger, self._judge = intents, ledger, judge
+        intents.carried_by(WHAT, self._carry, self._refused)
+
+    async def _carry(self, intent: Intent) -> Iterable[Operation]:
+        """Bring a wish to the API server."""
+        key = (intent.owner, intent.name)
+        if intent.wish["do"] == "deploy":
+            tried = self._ledger.next(*key)
+            if tried is not None and tried.function.revision.id == intent.wish["revision"]:
+                await self._apply(tried)
+                self._judge.follow(key)
+            return ()
+        namespace = intent.wish["namespace"] or await self._space(intent.owner)
+        at = self._ledger.at(*key)
+        if at is None:
+            await remove(self._api, KNATIVE_SERVICE, Place(*key, "", namespace).service, namespace)
+        elif at.body["how"] == KNATIVE:
+            applied = [await self._api.apply(KNATIVE_SERVICE, one, force=True) for one in at.body["objects"]]
+            at.body["generation"] = int(applied[0]["metadata"]["generation"])
+        await tidy(self._api, self._ledger, key, namespace)
+        return [Put(AT, *key, at.body, expect=at.version)] if at is not None else ()
+
+    def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
+        """Say what becomes of a wish that the API server will never take."""
+        tried = self._ledger.next(intent.owner, intent.name)
+        if intent.wish["do"] != "deploy" or tried is None or tried.function.revision.id != intent.wish["revision"]:
+            return ()
+        self._intents.hurry(WHAT, intent.owner, intent.name)
+        return self._ledger.failed(tried, clearer(error))
+
+    async def _apply(self, tried: Next) -> None:
+        spec = tried.function.revision.spec
+        await ensure_files(self._api, tried.namespace, self._settings)
+        await self._api.apply(CONFIG_MAP, code(tried.place, packed(spec.bundle)), force=True)
+        for one in tried.objects:
+            await self._api.apply(_kind(one), one, force=True)
+
+
+def _kind(one: Object) -> Kind:
+    """Return the kind of an object of ours."""
+    kinds = {kind.api_version: kind for kind in (KNATIVE_SERVICE, DEPLOYMENT, SERVICE)}
+    return kinds[one["apiVersion"]]

@@ -1,0 +1,187 @@
+"""FunctionLedger: what the journal says of functions on a cluster, and who waits for what becomes of a revision.
+
+`NEXT` is the revision that is being tried, `AT` where the one that serves is; both come and go in one batch with the
+function's own record, so that the three never contradict each other. What is told to who waits is told here, since
+whether somebody waits decides what is written. Not here: the API server, of which nothing in this module knows; who
+decides what became of a revision (``function_judge.py``, ``function_minder.py``). Rejected: one record with all of it,
+in which a trial that ends and a wish that comes at the same moment would overwrite each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from ropewalk_core import why as whys
+from ropewalk_core.errors import Conflict, RopewalkError
+from ropewalk_core.functions import KIND, find, function_of, visible
+from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
+from ropewalk_core.kube.function_objects import KNATIVE, Place
+from ropewalk_core.kube.intents import Intents
+from ropewalk_core.kube.kinds import Object
+from ropewalk_core.model import Function, State, Status, Why
+from ropewalk_core.ports import Clock
+
+NEXT, AT = "function-next", "function-at"
+"""Records: the revision that is being tried, and where the one that serves is."""
+WHAT = "function"
+FOREIGN_END = "It was removed with kubectl or another tool."
+FOREIGN_CHANGE = "It was changed with kubectl or another tool."
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Next:
+    """The revision that is being tried; ``before`` is the function as it was, if none of its revisions serves."""
+
+    function: Function
+    how: str
+    namespace: str
+    objects: list[Object]
+    before: dict[str, Any] | None
+    version: int = 0
+
+    @property
+    def place(self) -> Place:
+        """Return where it goes."""
+        return Place(self.function.owner, self.function.name, self.function.revision.id, self.namespace)
+
+    def body(self) -> dict[str, Any]:
+        """Return it as a record keeps it."""
+        facts = {"function": self.function.model_dump(mode="json"), "how": self.how, "namespace": self.namespace}
+        return {**facts, "objects": self.objects, "before": self.before}
+
+
+class FunctionLedger:
+    """The records of all functions, a lock for each, and who waits.
+
+    Parameters
+    ----------
+    journal, clock
+        Where they are kept, and time.
+    intents
+        Keeps what the cluster does not have yet.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock, intents: Intents) -> None:
+        self._journal, self._clock, self._intents = journal, clock, intents
+        self._waits: dict[tuple[str, str, str], asyncio.Future[Function]] = {}
+        self.locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """One for each function; whoever decides by what the journal says, and awaits before writing, holds it."""
+
+    # What is written down
+
+    def next(self, owner: str, name: str) -> Next | None:
+        """Return the revision that is being tried."""
+        record = self._journal.get(NEXT, owner, name)
+        if record is None:
+            return None
+        body = record.body
+        function = Function.model_validate(body["function"])
+        return Next(function, body["how"], body["namespace"], body["objects"], body["before"], record.version)
+
+    def at(self, owner: str, name: str) -> Record | None:
+        """Return the record of where the revision that serves is."""
+        return self._journal.get(AT, owner, name)
+
+    def open(self, owner: str, name: str) -> bool:
+        """Whether the cluster may not have yet what is wished."""
+        return self._intents.open(WHAT, owner, name)
+
+    def kept(self, owner: str, name: str) -> set[str]:
+        """Return the revisions that serve or are tried; what belongs to any other may go."""
+        record, tried = self._journal.get(KIND, owner, name), self.next(owner, name)
+        serves = {function_of(record).revision.id} if record and self.at(owner, name) else set()
+        return serves | ({tried.function.revision.id} if tried else set())
+
+    def serves(self, at: Record) -> str:
+        """Return the name of the object in the cluster that serves a function."""
+        record = self._journal.get(KIND, at.owner, at.name)
+        revision = function_of(record).revision.id if record else ""
+        where = Place(at.owner, at.name, revision, at.body["namespace"])
+        return where.service if at.body["how"] == KNATIVE else where.object
+
+    # What is written
+
+    def clearing(self, owner: str, name: str) -> Put:
+        """Return the wish that nothing is left in the cluster but what serves, if anything does."""
+        found = self._journal.get(AT, owner, name) or self._journal.get(NEXT, owner, name)
+        namespace = found.body["namespace"] if found else ""
+        return self._intents.asked(WHAT, owner, name, {"do": "clear", "namespace": namespace})
+
+    def failed(self, tried: Next, error: RopewalkError) -> list[Operation]:
+        """Return what the journal says of a revision that does not come to run; who waits for it gets the error."""
+        function, key = tried.function, (tried.function.owner, tried.function.name)
+        operations: list[Operation] = [
+            Remove(NEXT, *key),
+            self.clearing(*key),
+        ]
+        status = Status(state=State.FAILED, since=self._clock.wall(), why=whys.from_error(error))
+        failed = function.model_copy(update={"status": status})
+        asked = self.tell((*key, function.revision.id), error=error)
+        if self._journal.get(AT, *key) is not None:
+            return operations
+        if asked and tried.before is None:
+            operations.append(Remove(KIND, *key))
+        else:
+            operations.append(
+                Put(KIND, *key, tried.before if asked and tried.before else failed.model_dump(mode="json"))
+            )
+        return [*operations, Append(KIND, *key, "failed", visible(failed))]
+
+    async def stopped(
+        self,
+        owner: str,
+        name: str,
+        *,
+        note: str = "",
+        why: Why | None = None,
+        remove: bool = False,
+        tried: int | None = None,
+    ) -> None:
+        """Write down that a function does not run any more; ``remove`` also wishes it out of the cluster.
+
+        ``tried`` is the version that `NEXT` must have (0: must not exist, None: any). The caller holds the lock.
+        """
+        record = find(self._journal, owner, name)
+        status = Status(state=State.STOPPED, since=self._clock.wall(), note=note, why=why)
+        function = function_of(record).model_copy(update={"status": status})
+        asked = [self.clearing(owner, name)] if remove else []
+        await self._journal.write(
+            Put(KIND, owner, name, function.model_dump(mode="json"), expect=record.version),
+            Remove(NEXT, owner, name, expect=tried),
+            Remove(AT, owner, name),
+            *asked,
+            Append(KIND, owner, name, "stopped", visible(function)),
+        )
+        self.tell_all(owner, name, Conflict(f"The function '{name}' is not in the cluster any more. {note}".strip()))
+
+    # Who waits
+
+    def waiting(self, owner: str, name: str, revision: str) -> asyncio.Future[Function]:
+        """Return what becomes of a revision, to be told."""
+        future = self._waits.get((owner, name, revision))
+        if future is None:
+            future = self._waits[owner, name, revision] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(lambda one: one.cancelled() or one.exception())
+        return future
+
+    def tell(
+        self, key: tuple[str, str, str], function: Function | None = None, *, error: RopewalkError | None = None
+    ) -> bool:
+        """Give who waits for a revision what became of it; say whether anybody waited."""
+        future = self._waits.pop(key, None)
+        if future is None or future.done():
+            return False
+        if error is not None:
+            future.set_exception(error)
+        elif function is not None:
+            future.set_result(function)
+        return True
+
+    def tell_all(self, owner: str, name: str, error: RopewalkError, *, but: str = "") -> None:
+        """Give everybody who waits for a function an error, except who waits for the revision ``but``."""
+        for key in [one for one in self._waits if one[:2] == (owner, name) and one[2] != but]:
+            self.tell(key, error=error)

@@ -1,0 +1,37 @@
+"""Tidying after functions: what belongs to revisions that neither serve nor are tried goes from the cluster.
+
+What goes is what the journal does not name, looked at under the function's lock. Not here: when it is time for that,
+which whoever carries a wish out or sees a revision ready knows. Rejected: owner references to one object of ours, by
+which the cluster would tidy by itself, but at another moment than the journal says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from ropewalk_core.errors import NotFound
+from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.function_ledger import FunctionLedger, Key
+from ropewalk_core.kube.function_objects import REVISION, labels_of
+from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, SERVICE, Kind, Object
+
+
+async def tidy(api: Api, ledger: FunctionLedger, key: Key, namespace: str) -> None:
+    """Remove what belongs to revisions that neither serve nor are tried."""
+    found: list[tuple[Kind, Object]] = []
+    for kind in (KNATIVE_REVISION, DEPLOYMENT, SERVICE, CONFIG_MAP):
+        with contextlib.suppress(NotFound):  # no Knative here
+            listing = await api.list(kind, namespace, labels=labels_of(key[1]))
+            owned = () if kind is KNATIVE_REVISION else ("ownerReferences",)
+            found += [(kind, one) for one in listing.items if not any(one["metadata"].get(field) for field in owned)]
+    async with ledger.locks[key]:  # whatever is wished now was written down before it was made, so nothing new goes
+        kept = ledger.kept(*key)
+        for kind, one in found:
+            if (one["metadata"].get("labels") or {}).get(REVISION) not in kept:
+                await remove(api, kind, one["metadata"]["name"], namespace)
+
+
+async def remove(api: Api, kind: Kind, name: str, namespace: str) -> None:
+    """Remove an object; one that is not there is removed already."""
+    with contextlib.suppress(NotFound):
+        await api.delete(kind, name, namespace)
