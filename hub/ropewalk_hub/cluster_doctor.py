@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
-from ropewalk_core.kube import census, logs, volumes
+from ropewalk_core.kube import census, logs, restricted, volumes
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.kinds import (
@@ -253,20 +253,14 @@ def probe(settings: Settings, space: str) -> Object:
             "requests": {"cpu": "10m", "memory": "64Mi", "ephemeral-storage": "16Mi"},
             "limits": {"cpu": "500m", "memory": "128Mi", "ephemeral-storage": "64Mi"},
         },
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": restricted.container(),
     }
     spec = {
         "serviceAccountName": WORK,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 0,
-        "securityContext": {
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "fsGroup": 1000,
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted.pod(),
         "containers": [container],
         "volumes": [files.volume],
     }

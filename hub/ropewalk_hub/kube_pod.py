@@ -9,7 +9,7 @@ import math
 from typing import Any
 from urllib.parse import urlsplit
 
-from ropewalk_core.kube import volumes
+from ropewalk_core.kube import restricted, volumes
 from ropewalk_core.kube.buckets import ENVIRONMENT
 from ropewalk_core.kube.kinds import Object
 from ropewalk_core.kube.placement import Fragment
@@ -20,14 +20,7 @@ from ropewalk_hub.notebook_server import THREADS
 NOTEBOOK = "notebook"
 """The name of a person's notebook pod and of its container; there is one in each namespace."""
 PORT = 8888
-_WORK = 1000
 _LOOPBACKS = ("localhost", ".localhost")
-_DROPPED: Object = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "runAsNonRoot": True,
-    "privileged": False,
-}
 
 
 def variables(settings: Settings, account: str, placement: Placement) -> dict[str, str]:
@@ -63,14 +56,7 @@ def finished(pod: Object, account: str, fragment: Fragment, settings: Settings) 
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsUser": _WORK,
-            "runAsGroup": _WORK,
-            "fsGroup": _WORK,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted.pod(),
     }
     if affinity := {**fragment.affinity, **files.affinity}:
         spec["affinity"] = affinity
@@ -93,7 +79,7 @@ def _container(one: Object, mount: Object, fragment: Fragment, cluster: Cluster)
         "resources": resources(fragment, cluster),
         "volumeMounts": [*(one.get("volumeMounts") or ()), mount],
         "envFrom": [{"secretRef": {"name": ENVIRONMENT, "optional": True}}],
-        "securityContext": dict(_DROPPED),
+        "securityContext": restricted.container(),
         "startupProbe": probe,  # ready means that it listens, so nobody is sent to a server that is not there yet
     }
 

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.kinds import EVENT, POD, Object
 from ropewalk_core.kube.placement import Fragment
+from ropewalk_core.kube.tenancy import WORK
 from ropewalk_core.model import Why
 from ropewalk_core.why import cluster as why
 from tests.cluster.layout import REGISTRY
@@ -23,19 +25,12 @@ class Place:
         self.api, self.space = api, space
 
     async def pod(self, name: str, script: str, fragment: Fragment, **more: Any) -> None:
-        secure = {
-            "allowPrivilegeEscalation": False,
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }
         container = {"name": "main", "image": f"{REGISTRY}/busybox:1", "command": ["sh", "-c", script]}
         spec: Object = {
-            "serviceAccountName": "work",
+            "serviceAccountName": WORK,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
-            "containers": [{**container, "securityContext": secure, **more}],
+            "containers": [{**container, "securityContext": restricted.alone(), **more}],
         }
         body = {"metadata": {"name": name, "namespace": self.space}, "spec": fragment.onto(spec, container="main")}
         await self.api.create(POD, body)

@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 
 from ropewalk_core.errors import Denied, NotFound, Unavailable
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.kinds import DEPLOYMENT, EVENT, NAMESPACE, NODE, POD, Object
 from ropewalk_core.kube.logs import read
 from ropewalk_core.kube.placement import Fragment, place
-from ropewalk_core.kube.tenancy import KINDS, Tenant, render
+from ropewalk_core.kube.tenancy import KINDS, WORK, Tenant, render
 from ropewalk_core.kube.tenancy_controller import satisfies
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.kube.view import Happened
@@ -191,18 +192,11 @@ async def replicas(api: Api, ground: Place) -> list[Object]:
 
 
 def deployment(space: str, *, prefers: str = "", replicas: int = 1) -> Object:
-    secure = {
-        "allowPrivilegeEscalation": False,
-        "runAsNonRoot": True,
-        "runAsUser": 1000,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
     resources = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}
     container = {"name": "main", "image": f"{REGISTRY}/busybox:1", "command": ["sh", "-c", TICK]}
     spec: Object = {
-        "containers": [{**container, "securityContext": secure, "resources": resources}],
-        "serviceAccountName": "work",
+        "containers": [{**container, "securityContext": restricted.alone(), "resources": resources}],
+        "serviceAccountName": WORK,
         "terminationGracePeriodSeconds": 0,
     }
     if prefers:

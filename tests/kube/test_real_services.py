@@ -28,6 +28,7 @@ from aiohttp import web
 from ropewalk_core.catalog import Catalog, shipped
 from ropewalk_core.errors import Conflict, Denied, NotFound
 from ropewalk_core.journal import Journal, Put
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.helm import Helm
 from ropewalk_core.kube.intents import KIND as INTENT
@@ -155,16 +156,11 @@ class Scene:
             "image": RUNNER,
             "command": command,
             "resources": {"limits": {"memory": "64Mi"}},
-            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            "securityContext": restricted.container(),
         }
         spec: Object = {
             "restartPolicy": "Never",
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 1000,
-                "fsGroup": 1000,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": restricted.pod(),
             "containers": [container],
         }
         if node:

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from ropewalk_core.errors import Denied
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.kinds import NAMESPACE, POD, SERVICE, Object
+from ropewalk_core.kube.tenancy import WORK
 from tests.cluster.layout import nodes
 from tests.cluster.scene import PROBE
 from tests.kube.stage import ADMINISTRATOR, Stage, until
@@ -29,7 +31,7 @@ async def test_accounts_have_their_rights_and_no_more(stage: Stage) -> None:
     releases = await stage.account("releases", name)
     assert (await releases.list(POD, name)).items == ()
     with pytest.raises(Denied):
-        await (await stage.account("work", name)).list(POD, name)
+        await (await stage.account(WORK, name)).list(POD, name)
     assert [one.name for one in (await stage.site()).inventory.nodes] == [one.name for one in nodes()]
 
 
@@ -71,15 +73,14 @@ async def _asked(client: httpx.AsyncClient, url: str) -> Object | None:
 
 
 def _answering(space: str) -> Object:
-    secure = {
-        "allowPrivilegeEscalation": False,
-        "runAsNonRoot": True,
-        "runAsUser": 1000,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
     resources = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "32Mi"}}
     args = ["-ask", "8079"]
-    container = {"name": "main", "image": PROBE, "args": args, "securityContext": secure, "resources": resources}
-    spec = {"containers": [container], "serviceAccountName": "work", "terminationGracePeriodSeconds": 0}
+    container = {
+        "name": "main",
+        "image": PROBE,
+        "args": args,
+        "securityContext": restricted.alone(),
+        "resources": resources,
+    }
+    spec = {"containers": [container], "serviceAccountName": WORK, "terminationGracePeriodSeconds": 0}
     return {"metadata": {"name": "web", "namespace": space, "labels": {"app": "web"}}, "spec": spec}

@@ -19,11 +19,13 @@ import pytest
 
 from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.file_pod import LABELS, PORT, host_of
 from ropewalk_core.kube.file_servers import KIND, by_name
 from ropewalk_core.kube.kinds import CLAIM, DEPLOYMENT, POD, SECRET, Object
 from ropewalk_core.kube.storage import KubeStorage
+from ropewalk_core.kube.tenancy import WORK
 from ropewalk_core.kube.volumes import mount
 from ropewalk_core.settings import Settings
 from ropewalk_core.testing import ADA, StorageContract
@@ -267,15 +269,15 @@ def other(name: str, space: str, settings: Settings, node: str) -> Object:
         "command": ["sleep", "600"],
         "resources": {"requests": most, "limits": most},
         "volumeMounts": [files.mount],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": restricted.container(),
     }
     return {
         "metadata": {"name": name, "namespace": space, "labels": dict(files.labels)},
         "spec": {
-            "serviceAccountName": "work",
+            "serviceAccountName": WORK,
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": restricted.pod(),
             "nodeSelector": {"kubernetes.io/hostname": node} if node else {},
             "affinity": files.affinity,
             "containers": [container],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import Denied, NameTaken, NotFound, Unavailable, Unsatisfiable
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.census import Census, read
 from ropewalk_core.kube.config import find
@@ -32,7 +33,7 @@ from ropewalk_core.kube.kinds import (
     Object,
 )
 from ropewalk_core.kube.placement import place
-from ropewalk_core.kube.tenancy import KINDS, Tenant, answered, namespace_of, render, request
+from ropewalk_core.kube.tenancy import KINDS, WORK, Tenant, answered, namespace_of, render, request
 from ropewalk_core.kube.tenancy_controller import TenancyController, satisfies
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.placement import Placement
@@ -211,14 +212,8 @@ async def test_a_tenant_goes_only_when_it_is_said(api: Api, controller: None) ->
 
 
 def pod(space: str, name: str, **spec: Any) -> Object:
-    secure = {
-        "allowPrivilegeEscalation": False,
-        "runAsNonRoot": True,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    container = {"name": "main", "image": "x", "securityContext": secure}
-    body = {"serviceAccountName": "work", "containers": [container], **spec}
+    container = {"name": "main", "image": "x", "securityContext": restricted.alone()}
+    body = {"serviceAccountName": WORK, "containers": [container], **spec}
     return {"metadata": {"name": name, "namespace": space}, "spec": body}
 
 

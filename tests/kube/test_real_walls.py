@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ropewalk_core.errors import Conflict
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.kinds import NAMESPACE, POD, Object
@@ -50,16 +51,15 @@ class Street:
         return namespace_of(name, self.settings.cluster)
 
     async def pod(self, name: str, namespace: str, **labels: str) -> None:
-        secure = {
-            "allowPrivilegeEscalation": False,
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }
         args = ["-listen", ",".join(f"tcp/{port}" for port in LISTENS), "-ask", "8079"]
         resources = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "32Mi"}}
-        container = {"name": "main", "image": PROBE, "args": args, "securityContext": secure, "resources": resources}
+        container = {
+            "name": "main",
+            "image": PROBE,
+            "args": args,
+            "securityContext": restricted.alone(),
+            "resources": resources,
+        }
         spec = {
             "containers": [container],
             "terminationGracePeriodSeconds": 0,

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ropewalk_core.errors import BadCode, BadInput, Denied, TooLarge, Unavailable, UserCodeFailed
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.function_objects import (
     CONTAINER,
     KNATIVE,
@@ -73,6 +74,8 @@ def test_nothing_of_it_has_a_token_or_a_privilege(how: str) -> None:
     assert secure["runAsNonRoot"] and secure["runAsUser"] == 1000 and not secure["allowPrivilegeEscalation"]
     assert secure["capabilities"] == {"drop": ["ALL"]}
     assert "env" not in container
+    if how == PLAIN:  # Knative takes none of a pod
+        assert pod["securityContext"] == restricted.pod()
 
 
 def test_names_are_as_long_as_the_cluster_takes_them() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.kinds import DEPLOYMENT, SECRET, SERVICE, Kind, Object
 from ropewalk_core.kube.tenancy import ACCOUNT, WORK
 from ropewalk_core.kube.volumes import HOME, NAME, mount, size
@@ -21,7 +22,6 @@ LABELS = {"ropewalk.dev/kind": "files", "ropewalk.dev/name": NAME}
 """What is on the pods of a file server, and on nothing else."""
 SECRET_NAME = "file-server"  # noqa: S105  # the object's name
 _KEYS = "/etc/ropewalk/files"
-_USER = 1000
 
 
 def key_of(key: bytes, namespace: str) -> str:
@@ -88,14 +88,7 @@ def _template(labels: dict[str, str], limit: int, key: str, settings: Settings) 
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 30,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER,
-                "runAsGroup": _USER,
-                "fsGroup": _USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": restricted.pod(),
             **({"affinity": files.affinity} if files.affinity else {}),
             "containers": [_container(limit, files.mount, settings)],
             "volumes": [files.volume, {"name": "key", "secret": secret}],
@@ -112,11 +105,7 @@ def _container(limit: int, files: Object, settings: Settings) -> Object:
         "image": settings.cluster.images.get("hub", "ropewalk/hub:0.1"),
         "command": [*command, "--limit", str(limit), "--port", str(PORT)],
         "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],  # its root is read-only
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": restricted.container(readOnlyRootFilesystem=True),
         # The content only passes through; what the kernel keeps of it in memory it gives back when it is short.
         "resources": {
             "requests": {"cpu": "10m", "memory": "96Mi", "ephemeral-storage": "16Mi"},

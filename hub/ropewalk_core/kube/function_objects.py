@@ -21,8 +21,10 @@ from typing import Any
 
 from ropewalk_core import names
 from ropewalk_core.errors import BadCode, BadInput, RopewalkError, TooLarge, Unavailable, from_problem
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_SERVICE, SERVICE, Object
 from ropewalk_core.kube.placement import Fragment
+from ropewalk_core.kube.tenancy import WORK
 from ropewalk_core.kube.volumes import Files
 from ropewalk_core.model import Bundle, FunctionSpec, Why
 from ropewalk_core.placement import format_size
@@ -141,19 +143,12 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
         "args": [f"{name}={value}" for name, value in arguments.items()],
         "ports": [{"containerPort": PORT}],
         "volumeMounts": [{"name": "code", "mountPath": BUNDLE, "readOnly": True}, files.mount],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted.alone(),
     }
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "serviceAccountName": "work",
+        "serviceAccountName": WORK,
         "containers": [container],
         "volumes": [{"name": "code", "configMap": {"name": place.object}}, files.volume],
     }
@@ -218,7 +213,7 @@ def _deployment(place: Place, pod: Object, labels: Mapping[str, str]) -> Object:
     pod = {
         **pod,
         "containers": [{**container, "readinessProbe": probe}],
-        "securityContext": {"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"},
+        "securityContext": restricted.pod(),
         "terminationGracePeriodSeconds": _GRACE + 5,
     }
     chosen = {NAME: place.name, REVISION: place.revision}

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.kinds import NAMESPACE, POD, SERVICE, Object
 from tests.cluster.builder import Builder
@@ -20,13 +21,6 @@ from tests.kube.stage import ADMINISTRATOR, Stage, until
 TOOLS = f"{REGISTRY}/attacker:1"
 PORT = 8080
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
-RESTRICTED: Object = {
-    "allowPrivilegeEscalation": False,
-    "runAsNonRoot": True,
-    "runAsUser": 1000,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 _RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}}
 _APPLETS = ("cat", "echo", "grep", "head", "id", "ls", "mount", "sh", "sleep", "true")
 
@@ -55,7 +49,7 @@ class Street:
             "name": "main",
             "image": TOOLS,
             "command": ["sh", "-c", script],
-            "securityContext": RESTRICTED if secure is None else secure,
+            "securityContext": restricted.alone() if secure is None else secure,
             "resources": _RESOURCES,
             **spec.pop("container", {}),
         }

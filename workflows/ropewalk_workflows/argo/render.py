@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropewalk_core import names as core_names
+from ropewalk_core.kube import restricted
 from ropewalk_core.kube.buckets import CONFIG_KEY, CONFIG_NAME
 from ropewalk_core.kube.kinds import WORKFLOW, Object
 from ropewalk_core.kube.nodes import Site
@@ -35,10 +36,6 @@ RUN, GENERATION = "ropewalk.dev/run", "ropewalk.dev/generation"
 KEPT, POD_KEPT = 86400, "600s"
 """How long an ended workflow stays in the cluster, and an ended step's pod; its log is in the bucket from its end."""
 _WORKSPACE = {"name": "ropewalk", "mountPath": names.MOUNT}
-_USER = 1000
-_GROUPS = {"runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER}
-_POD = {"runAsNonRoot": True, **_GROUPS, "seccompProfile": {"type": "RuntimeDefault"}}
-_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _RESERVED = {"cpu": "10m", "memory": "64Mi", "ephemeral-storage": "64Mi"}
 _MOST = {"memory": "256Mi", "ephemeral-storage": "2Gi"}
 _OF_A_TEMPLATE = ("dag", "steps", "suspend", "inputs", "activeDeadlineSeconds", "timeout")
@@ -93,7 +90,7 @@ def workflow(spec: RunSpec, manifest: Manifest, where: Where, settings: Settings
         "serviceAccountName": WORK,
         "automountServiceAccountToken": False,
         "executor": {"serviceAccountName": REPORTS},
-        "securityContext": _POD,
+        "securityContext": restricted.pod(),
         "podMetadata": {"labels": {**labels, "ropewalk.dev/kind": "step", **files.labels}},
         "podSpecPatch": json.dumps(_every_pod()),
         "volumes": [files.volume, {"name": _WORKSPACE["name"], "emptyDir": {}}],
@@ -111,7 +108,11 @@ def _every_pod() -> Object:
 
     def ours(name: str, cpu: str) -> Object:
         limits = {"cpu": cpu, **_MOST}
-        return {"name": name, "securityContext": _CONTAINER, "resources": {"requests": _RESERVED, "limits": limits}}
+        return {
+            "name": name,
+            "securityContext": restricted.container(),
+            "resources": {"requests": _RESERVED, "limits": limits},
+        }
 
     return {
         "automountServiceAccountToken": False,
@@ -165,7 +166,7 @@ def _program(given: Mapping[str, Any], fragment: Fragment, ours: bool, folder: s
         "image": image,
         "workingDir": own if own.startswith("/") else f"{inside}/{own}".rstrip("/"),
         "env": [*(program.get("env") or ()), {"name": "ROPEWALK_RUN", "value": "{{workflow.name}}"}],
-        "securityContext": _CONTAINER,
+        "securityContext": restricted.container(),
         "volumeMounts": [mount(settings).mount, _WORKSPACE],
         **({"resources": fragment.resources} if fragment.resources else {}),
     }
