@@ -88,8 +88,8 @@ kube-down: setup ## remove it from the cluster, all but the volumes
 bench: setup ## print the figures of docs/benchmarks.md (BENCH=cluster: on a test cluster; as root)
 	@$(BIN)/python -m bench.$(or $(BENCH),embedded)
 
-tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform (BACKEND=kube: on a test cluster; as root)
-	@$(BIN)/python -m tests.tour $(BACKEND)
+tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform (BACKEND=kube: on a test cluster, as root; with FAULTS=1 its parts are killed meanwhile)
+	@$(BIN)/python -m tests.tour $(BACKEND) $(if $(FAULTS),--faults) $(if $(SEED),--seed $(SEED))
 
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build

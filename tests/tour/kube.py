@@ -23,6 +23,7 @@ from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import Kube
 from tests.cluster.layout import CONTROL, ClusterError, Layout, layout, machine, nodes
 from tests.ports import free_port
+from tests.tour.kills import Installation, Kills
 from tests.tour.stage import BUILD, Missing, Platform
 
 _INDEX, _INDEX_PORT = "203.0.113.7", 8060  # of the range that documentation has, so nobody's
@@ -32,8 +33,11 @@ PREFIX = "ropewalk"
 
 
 @contextlib.contextmanager
-def platform(*files: Path) -> Iterator[Platform]:
-    """Install the platform on the test cluster that runs, or on one of the tour's own; remove it on the way out."""
+def platform(*files: Path, seed: int | None = None) -> Iterator[Platform]:
+    """Install the platform on the test cluster that runs, or on one of the tour's own; remove it on the way out.
+
+    With a ``seed`` its parts can be killed while it is used.
+    """
     at, port = layout(), free_port()
     if alive(at) is None:  # one cell wants an architecture that no node has
         os.environ.setdefault("ROPEWALK_CLUSTER_ARCH", machine())
@@ -57,7 +61,8 @@ def platform(*files: Path) -> Iterator[Platform]:
             one.ropewalk,
             lambda: left,
             lambda page: _settle(page, one, files, link),
-            patience=4,
+            patience=4 if seed is None else 6,
+            kills=None if seed is None else Kills(Installation(one), seed, _say),
         )
     except ClusterError as error:
         raise Missing(str(error)) from error
@@ -101,7 +106,8 @@ def _settle(page: Page, one: Installed, files: tuple[Path, ...], link: Path) -> 
             raise AssertionError(f"{file.name} was not taken: {answer.status} {answer.text()[:500]}")
     words = ("--namespace", f"{PREFIX}--{account}", "get", "persistentvolumeclaim", "files", "--output=json")
     claim = json.loads(one.kubectl(*words))
-    link.symlink_to(one.at.volumes / claim["spec"]["volumeName"])
+    if not link.is_symlink():  # when this is done again
+        link.symlink_to(one.at.volumes / claim["spec"]["volumeName"])
 
 
 def _offer_packages(at: Layout) -> None:

@@ -168,7 +168,7 @@ class Lab:
         end, quiet, shown = time.monotonic() + seconds, 0, ""
         while time.monotonic() < end:
             shown = str(status.get_attribute("data-status")) if status.count() else "no indicator"
-            covered = self._dismiss()
+            covered = self.dismiss()
             quiet = quiet + 1 if shown == "idle" and self._kernel_spoke and not covered else 0
             if quiet == 2:
                 return
@@ -176,7 +176,7 @@ class Lab:
         heard = "it spoke" if self._kernel_spoke else "it never spoke"
         raise CellFailed(f"the kernel was not ready within {seconds:g} s: {shown}, {heard}, covered: {covered}")
 
-    def _dismiss(self) -> bool:
+    def dismiss(self) -> bool:
         """Close what JupyterLab may ask a newcomer (news, which kernel); say whether anything covers the notebook."""
         for button in (".jp-Dialog button.jp-mod-accept", ".Toastify__close-button"):
             found = self.page.locator(button)

@@ -20,11 +20,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from tests.tour.kills import Kills  # brings the cluster's clients, which one machine does not need
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "tour"
@@ -65,6 +68,8 @@ class Platform:
         Says what is there of the platform after its end.
     patience
         By how much longer than on one machine each cell may take.
+    kills
+        What kills the platform's parts meanwhile, if it is to be.
     """
 
     origin: str
@@ -75,6 +80,7 @@ class Platform:
     left: Callable[[], list[str]]
     settle: Callable[[Page], None] = lambda page: None
     patience: float = 1
+    kills: Kills | None = None
 
 
 def ropewalk(*arguments: str, home: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
