@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import bare, peers
+from bench import bare, peers, tenants
 from bench.embedded import make_administrator
 from bench.report import Row, alone, paired, publish
 from ropewalk_core.model import FunctionSpec, RunSpec
@@ -27,13 +27,12 @@ from ropewalk_workflows.capture import capture
 from ropewalk_workflows.dag import step, workflow
 from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import Kube
-from tests.cluster.layout import layout, nodes
+from tests.cluster.layout import layout
 
 KEPT = "cold"
 """The function that is there all the time."""
 IDLE = 6.0
 _KNATIVE = "serving.knative.dev/service={}"
-_LABEL = "app.kubernetes.io/component"
 
 
 def echo(value: int) -> int:
@@ -283,15 +282,7 @@ def workflows(bench: Bench) -> list[Row]:
 
 def memory(bench: Bench) -> list[Row]:
     """Return the working set of the platform's own pods, as the nodes' kubelets count it."""
-    pods = {one["metadata"]["name"]: one for one in bench.kube.listed(f"/api/v1/namespaces/{SPACE}/pods")}
-    found: dict[str, float] = {}
-    for node in nodes():
-        summary = bench.kube.get(f"/api/v1/nodes/{node.name}/proxy/stats/summary") or {}
-        for one in summary.get("pods", []):
-            place, name = one["podRef"]["namespace"], one["podRef"]["name"]
-            if place == SPACE and name in pods and one.get("memory"):
-                part = pods[name]["metadata"]["labels"].get(_LABEL, name)
-                found[part] = found.get(part, 0.0) + one["memory"]["workingSetBytes"] / 2**20
+    found = tenants.weights(bench.kube)
     whole = Row(f"memory of our own pods ({', '.join(sorted(found))})", sum(found.values()), "MiB")
     return [whole, *(Row(f"memory of {part}", size, "MiB") for part, size in sorted(found.items()))]
 
@@ -309,9 +300,10 @@ def functions(bench: Bench) -> list[Row]:
         bench.kube.delete(f"/api/v1/namespaces/{bare.SPACE}")
 
 
-# Memory first, while nothing has happened yet.
+# Memory first, while nothing has happened yet; then watches, before functions leave theirs open.
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "memory": memory,
+    "tenants": tenants.tenants,
     "notebooks": notebooks,
     "functions": functions,
     "workflows": workflows,
