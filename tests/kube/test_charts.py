@@ -222,6 +222,17 @@ CHANGED = [
     (("containerPort: 8080", "containerPort: 8080, hostPort: 8080"), "a port of its node"),
     ((CONTAINER, CONTAINER + "          volumeDevices: [{name: a, devicePath: /dev/a}]\n"), "has volumeDevices"),
     ((CONTAINER, CONTAINER + "          envFrom: [{secretRef: {name: s3}}]\n"), "secretRef 's3'"),
+    ((CONTAINER, CONTAINER + "          envFrom: [{configMapRef: {name: service--one-two}}]\n"), "'service--one-two'"),
+    (
+        (CONTAINER, CONTAINER + "          lifecycle: {preStop: {httpGet: {host: 10.0.0.1, port: 80}}}\n"),
+        "has lifecycle",
+    ),
+    (("{path: /, port: http}", "{host: 169.254.169.254, port: 80}"), "has httpGet.host"),
+    (
+        (CONTAINER, CONTAINER + "          livenessProbe: {tcpSocket: {host: 10.0.0.1, port: 22}}\n"),
+        "has tcpSocket.host",
+    ),
+    ((CONTAINER, CONTAINER + "          livenessProbe: {later: {port: 22}}\n"), "has later"),
     ((VOLUME, VOLUME + "        - {name: h, hostPath: {path: /}}\n"), "of the type hostPath"),
     ((VOLUME, VOLUME + "        - {name: s, secret: {secretName: s3}}\n"), "secret 's3', which is not the release's"),
     ((VOLUME, VOLUME + "        - {name: t, projected: {sources: [{serviceAccountToken: {path: t}}]}}\n"), "projected"),
@@ -235,6 +246,12 @@ async def test_a_chart_that_holds_too_much_is_refused_by_name(helm: Helm, tmp_pa
     with pytest.raises(Denied) as caught:
         await rendered(helm, service("site", {}), Fragment(), hostile(tmp_path, text))
     assert says in caught.value.message and caught.value.field == "template"
+
+
+async def test_a_chart_takes_what_it_brings(helm: Helm, tmp_path: Path) -> None:
+    taken = "          envFrom: [{secretRef: {name: {{ .Release.Name }}-x}}]\n"
+    chart = hostile(tmp_path, extra("v1", "Secret", stringData={"a": "b"}), (CONTAINER, CONTAINER + taken))
+    assert len(await rendered(helm, service("site", {}), Fragment(), chart)) == 3
 
 
 @pytest.mark.parametrize(("change", "says"), CHANGED, ids=[says for _, says in CHANGED])

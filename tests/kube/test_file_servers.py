@@ -171,6 +171,14 @@ async def test_an_idle_one_is_ended_and_one_in_use_is_not(cluster: Cluster, cloc
     assert ("Deployment", "files") in cluster.objects
 
 
+async def test_after_a_restart_none_of_very_many_is_forgotten(cluster: Cluster, clock: Time, journal: Journal) -> None:
+    journal.write_now(*(Put(KIND, f"a{number}", "files", {"namespace": f"n{number}"}) for number in range(1001)))
+    one = servers(cluster, clock, journal)
+    async with living(one):
+        await asyncio.sleep(0)
+        assert len(one._courses) == 1001
+
+
 async def test_after_a_restart_the_journal_says_what_is_to_be_ended(
     cluster: Cluster, clock: Time, journal: Journal
 ) -> None:

@@ -333,6 +333,22 @@ async def test_a_change_by_others_is_noted_once_and_left(stage: Stage) -> None:
     assert mended.status.note == "" and mended.status.state is State.RUNNING
 
 
+async def test_whether_knative_is_here_is_asked_without_reading_everybodys_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with staged(tmp_path, "auto") as stage:
+        asked, listed = [], stage.api.list
+
+        async def list_(kind: Kind, namespace: str = "", **more: Any) -> Any:
+            if kind is KNATIVE_SERVICE:
+                asked.append(more)
+            return await listed(kind, namespace, **more)
+
+        monkeypatch.setattr(stage.api, "list", list_)
+        assert await stage.functions._how(SPACE) == KNATIVE and await stage.functions._how(SPACE) == KNATIVE
+        assert [list(one["fields"]) for one in asked] == [["metadata.name"]]
+
+
 async def test_what_is_refused_says_nothing_of_what_was_wished_since(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -417,3 +417,8 @@ def test_an_evicted_pod_and_one_that_only_events_explain() -> None:
     ]
     told = why.from_pod({"status": {"phase": "Running"}}, events)
     assert told is not None and told.cause == "It runs and is not ready yet: connection refused"
+    later = {"type": "Warning", "message": "Readiness probe failed: timeout", "lastTimestamp": "2026-01-02T00:00:02Z"}
+    early = {**events[1], "eventTime": "2026-01-02T00:00:01.000000Z"}
+    for order in ([later, early], [early, later]):  # they come by name
+        told = why.from_pod({"status": {"phase": "Running"}}, order)
+        assert told is not None and told.cause == "It runs and is not ready yet: timeout"

@@ -9,7 +9,7 @@ service (``service_values.py``). Rejected: a list of what is forbidden.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ropewalk_core.errors import Denied, RopewalkError
@@ -84,7 +84,6 @@ _CONTAINER = {
     "envFrom",
     "image",
     "imagePullPolicy",
-    "lifecycle",
     "livenessProbe",
     "name",
     "ports",
@@ -110,8 +109,29 @@ _CONTAINER_SECURITY = {
     "runAsUser",
     "seccompProfile",
 }
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_PROBE = {
+    "exec",
+    "failureThreshold",
+    "grpc",
+    "httpGet",
+    "initialDelaySeconds",
+    "periodSeconds",
+    "successThreshold",
+    "tcpSocket",
+    "terminationGracePeriodSeconds",
+    "timeoutSeconds",
+}
+_ASKED = {"httpGet": {"httpHeaders", "path", "port", "scheme"}, "tcpSocket": {"port"}}
+"""What a probe may say of whom it asks; the node asks, so a host would be one that no policy keeps it from."""
 _VOLUMES = {"name", "configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 _PROJECTED = {"configMap", "downwardAPI", "secret"}
+_REFERENCES = {
+    "configMapRef": CONFIG_MAP,
+    "configMapKeyRef": CONFIG_MAP,
+    "secretRef": SECRET,
+    "secretKeyRef": SECRET,
+}
 _LABELS = ("app.kubernetes.io/", "helm.sh/")
 _HOOK = "helm.sh/hook"
 
@@ -126,6 +146,8 @@ class Rules:
     images: frozenset[str]
     account: str
     pod: Mapping[str, Any] = field(default_factory=dict)
+    brought: frozenset[tuple[str, str]] = frozenset()
+    """Kinds and names of what the chart holds, which `check` finds itself."""
 
 
 def refuse(chart: str, message: str) -> RopewalkError:
@@ -147,7 +169,9 @@ def check(chart: str, objects: Iterable[Object], rules: Rules) -> list[Object]:
     """
     found = list(objects)
     try:
-        problem = next(_problems(found, rules), None)
+        named = [(one.get("kind"), one.get("metadata") or {}) for one in found if isinstance(one, dict)]
+        brought = frozenset((str(kind), str(metadata.get("name"))) for kind, metadata in named)
+        problem = next(_problems(found, replace(rules, brought=brought)), None)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # a list where a mapping belongs, and the like
         problem = f"it cannot be read ({error!r})."
     if problem is not None:
@@ -291,29 +315,37 @@ def _container(what: str, one: Mapping[str, Any], rules: Rules) -> Iterator[str]
             yield f"{what} asks for a port of its node."
         if not _LOWEST_PORT <= int(port.get("containerPort") or 0) <= 65535:
             yield f"{what} listens at port {port.get('containerPort')}; it must be {_LOWEST_PORT} or more."
+    for key in _PROBES:
+        yield from _probe(f"the {key} of {what}", one.get(key) or {})
     for source in (*(one.get("envFrom") or ()), *((each.get("valueFrom") or {}) for each in one.get("env") or ())):
-        for key in ("configMapRef", "secretRef", "configMapKeyRef", "secretKeyRef"):
+        for key, kind in _REFERENCES.items():
             if key in source:
-                yield from _own(what, key, str(source[key].get("name")), rules)
+                yield from _own(what, key, kind, str(source[key].get("name")), rules)
+
+
+def _probe(what: str, probe: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{what} has {key}." for key in sorted(set(probe) - _PROBE))
+    for asked, fields in _ASKED.items():
+        yield from (f"{what} has {asked}.{key}." for key in sorted(set(probe.get(asked) or {}) - fields))
 
 
 def _volume(what: str, volume: Mapping[str, Any], rules: Rules) -> Iterator[str]:
     yield from (f"{what} has a volume of the type {key}." for key in sorted(set(volume) - _VOLUMES))
     if "configMap" in volume:
-        yield from _own(what, "configMap", str(volume["configMap"].get("name")), rules)
+        yield from _own(what, "configMap", CONFIG_MAP, str(volume["configMap"].get("name")), rules)
     if "secret" in volume:
-        yield from _own(what, "secret", str(volume["secret"].get("secretName")), rules)
+        yield from _own(what, "secret", SECRET, str(volume["secret"].get("secretName")), rules)
     claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
     if claim not in (None, FILES):
-        yield from _own(what, "persistentVolumeClaim", str(claim), rules)
+        yield from _own(what, "persistentVolumeClaim", CLAIM, str(claim), rules)
     for source in (volume.get("projected") or {}).get("sources") or ():
         yield from (f"{what} has a projected {key}." for key in sorted(set(source) - _PROJECTED))
-        for key in ("configMap", "secret"):
+        for key, kind in (("configMap", CONFIG_MAP), ("secret", SECRET)):
             if key in source:
-                yield from _own(what, key, str(source[key].get("name")), rules)
+                yield from _own(what, key, kind, str(source[key].get("name")), rules)
 
 
-def _own(what: str, key: str, name: str, rules: Rules) -> Iterator[str]:
-    """Refuse to take what the chart did not bring: secrets of the platform lie in the same namespace."""
-    if name != rules.release and not name.startswith(f"{rules.release}-"):
+def _own(what: str, key: str, kind: Kind, name: str, rules: Rules) -> Iterator[str]:
+    """Refuse to take what the chart did not bring: secrets of the platform and of other services lie beside it."""
+    if (kind.name, name) not in rules.brought:
         yield f"{what} takes the {key} '{name}', which is not the release's own."

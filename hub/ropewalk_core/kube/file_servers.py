@@ -134,7 +134,7 @@ class FileServers:
 
     async def run(self) -> None:
         """End what is idle, for ever."""
-        for record in self._journal.page(KIND):
+        for record in self._journal.page(KIND, limit=1_000_000):
             known = _Course(str(record.body.get("namespace", "")), self._clock.steady())
             self._courses.setdefault(record.owner, known)
         while True:

@@ -216,7 +216,7 @@ class KubeFunctions(FunctionBook):
             return chosen
         if namespace not in self._knative:
             try:
-                await self._api.list(KNATIVE_SERVICE, namespace, page=1)
+                await self._api.list(KNATIVE_SERVICE, namespace, fields={"metadata.name": "any"})
             except NotFound:
                 return PLAIN
             self._knative.add(namespace)

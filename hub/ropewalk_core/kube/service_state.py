@@ -31,7 +31,7 @@ def judge(
     deployment, pods
         What there is of it.
     events
-        What was said about its newest pod, oldest first.
+        What was said about its newest pod.
     """
     spec, status = deployment.get("spec") or {}, deployment.get("status") or {}
     if spec.get("replicas", 1) == 0:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ropewalk_core import names, why
 from ropewalk_core.catalog import Catalog
-from ropewalk_core.errors import Conflict, NotFound, RopewalkError, Unavailable
+from ropewalk_core.errors import Conflict, NameTaken, NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
 from ropewalk_core.kube import charts, logs
 from ropewalk_core.kube.api import Api
@@ -37,7 +37,7 @@ from ropewalk_core.kube.view import Happened
 from ropewalk_core.kube.volumes import mount
 from ropewalk_core.model import Actor, LogLine, Page, Service, ServiceRoute, ServiceSpec, State, Status, Why
 from ropewalk_core.ports import Clock
-from ropewalk_core.reconcile import KeyedQueue
+from ropewalk_core.reconcile import KeyedQueue, wait_after
 from ropewalk_core.service_records import KIND, LAST, RESTING, changes, found, page, service_of, stands, wanted
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
@@ -165,16 +165,20 @@ class KubeServices:
     # For the platform
 
     def routes(self) -> tuple[ServiceRoute, ...]:
-        """Return where the gateway finds each service."""
+        """Return where the gateway finds each service: nowhere before its namespace was found to be its owner's.
+
+        Every process looks for itself: a name that was ours may be somebody else's by now.
+        """
         return tuple(
             ServiceRoute(
                 owner=one.owner,
                 name=one.name,
                 socket="",
-                url=f"http://{release_of(one.name)}.{self._known_space(one.owner)}.svc:{charts.PORT}",
+                url=f"http://{release_of(one.name)}.{space}.svc:{charts.PORT}" if space else "",
                 state=service_of(one).status.state,
             )
             for one in self._journal.page(KIND, limit=100_000)
+            for space in [self._spaces.get(one.owner)]
         )
 
     async def stop_all(self, owner: str, cause: Why) -> None:
@@ -260,7 +264,7 @@ class KubeServices:
                 break
             except RopewalkError:
                 failures += 1
-                await self._clock.sleep(min(30.0, 2.0**failures))
+                await self._clock.sleep(min(30.0, wait_after(failures)))
         async with asyncio.TaskGroup() as group:
             for kind in (DEPLOYMENT, POD):
                 group.create_task(self._watch_kind(owner, namespace, kind))
@@ -295,7 +299,7 @@ class KubeServices:
         state, cause = judge(key[1], deployment, pods)
         if state not in (State.RUNNING, State.STOPPED) and (pod := newest(pods)) is not None:
             about = {"involvedObject.uid": str(pod["metadata"]["uid"])}
-            events = _by_time((await self._api.list(EVENT, namespace, fields=about)).items)
+            events = (await self._api.list(EVENT, namespace, fields=about)).items
             state, cause = judge(key[1], deployment, pods, events)
         note = CHANGED if _mark(deployment) != mark.body else ""
         await self._record(key, record, mark, state, cause, note=note)
@@ -335,7 +339,11 @@ class KubeServices:
         return spec
 
     async def _space(self, owner: str) -> str:
-        self._spaces[owner] = await self._ask_space(owner)
+        try:
+            self._spaces[owner] = await self._ask_space(owner)
+        except NameTaken:  # no request of the owner's may go there
+            self._spaces.pop(owner, None)
+            raise
         return self._spaces[owner]
 
     def _known_space(self, owner: str) -> str:
@@ -387,7 +395,3 @@ def _offset(pod: Object, created: float) -> int:
     """Return where a pod's log begins: behind those of all earlier pods, whoever asks and however often we began."""
     made = datetime.datetime.fromisoformat(str(pod["metadata"]["creationTimestamp"]))
     return max(0, int(made.timestamp() - created)) << 20
-
-
-def _by_time(events: Iterable[Object]) -> list[Object]:
-    return sorted(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))

@@ -64,7 +64,7 @@ def from_pod(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) -
     pod
         The object; what its containers say comes first, as it is nearest to the cause.
     events
-        Events about it, oldest first.
+        Events about it, in any order.
     """
     status = pod.get("status") or {}
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
@@ -83,8 +83,18 @@ def from_pod(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) -
     ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in status.get("conditions") or ())
     if ready or status.get("phase") == "Succeeded":
         return None
-    warnings = [str(one.get("message") or "") for one in events if one.get("type") == "Warning"]
+    warnings = [str(one.get("message") or "") for one in by_time(events) if one.get("type") == "Warning"]
     return next((told for text in reversed(warnings) if (told := explained(text)) is not None), None)
+
+
+def by_time(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return events oldest first; the API server lists them by name, and those without a time stay as they came."""
+    return sorted(events, key=_when)
+
+
+def _when(event: Mapping[str, Any]) -> str:
+    made = (event.get("metadata") or {}).get("creationTimestamp")
+    return str(event.get("lastTimestamp") or event.get("eventTime") or made or "")
 
 
 def _from_container(one: Mapping[str, Any]) -> Why | None:

@@ -177,17 +177,17 @@ def seen(pod: Object, events: Sequence[Object]) -> Seen:
     """Return what a pod on its way does: it waits for something that has a name, or it starts. Pure."""
     uid = pod["metadata"].get("uid")
     about = [one for one in events if (one.get("involvedObject") or {}).get("uid") in (None, uid)]
-    cause = why_cluster.from_pod(pod, _standing(sorted(about, key=_when)))
+    cause = why_cluster.from_pod(pod, _standing(why_cluster.by_time(about)))
     placed = bool((pod.get("spec") or {}).get("nodeName"))
     return Seen(State.STARTING if placed or cause is None else State.WAITING, cause)
 
 
-def _standing(events: Sequence[Object]) -> list[Object]:
+def _standing(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the events that still count: a step forward outdates complaints before it.
 
     That it does not listen yet is no complaint.
     """
-    stand: list[Object] = []
+    stand: list[Mapping[str, Any]] = []
     for one in events:
         if one.get("type") != "Warning" and one.get("reason") != "BackOff":
             stand = []
@@ -199,10 +199,6 @@ def _standing(events: Sequence[Object]) -> list[Object]:
 def _made(pod: Object) -> float:
     stamp = str(pod["metadata"].get("creationTimestamp") or "").replace("Z", "+00:00")
     return datetime.datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
-
-
-def _when(event: Mapping[str, Any]) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
 
 
 class KubePreparing:

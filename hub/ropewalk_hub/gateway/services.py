@@ -94,6 +94,8 @@ class Services:
     def _connector(self, route: ServiceRoute) -> aiohttp.BaseConnector:
         if route.url:
             return aiohttp.TCPConnector(resolver=self._resolver, force_close=True)
+        if not route.socket:
+            raise Unavailable(f"The service '{route.name}' has no address yet.")
         socket = Path(route.socket)
         if socket.parent != self._settings.run:  # an account could have put anything in the place of any other
             raise Unavailable(f"The service '{route.name}' has no socket of the platform's.")

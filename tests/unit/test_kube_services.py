@@ -1,0 +1,99 @@
+"""The services port where no cluster can be made to do it: where the gateway is led, and waiting for a namespace.
+
+The real cluster is in tests/kube.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ropewalk_core.catalog import Catalog
+from ropewalk_core.errors import NameTaken, RopewalkError, Unavailable
+from ropewalk_core.journal import Journal, Put
+from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.intents import Intents
+from ropewalk_core.kube.services import KubeServices
+from ropewalk_core.model import Service, ServiceSpec, State, Status
+from ropewalk_core.settings import Settings
+from ropewalk_hub.platform import SystemClock
+
+
+class Quick(SystemClock):
+    """A clock whose waits are over at once, and remembered."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    one = Journal(tmp_path / "journal.db")
+    yield one
+    one.close()
+
+
+def services(journal: Journal, clock: Quick, space: Callable[[str], Awaitable[str]]) -> KubeServices:
+    return KubeServices(
+        settings=Settings(home=Path("/home"), backend="kube"),
+        journal=journal,
+        clock=clock,
+        api=cast(Api, None),
+        space=space,
+        site=cast(Any, None),
+        intents=Intents(journal, clock),
+        templates=Catalog(),
+    )
+
+
+async def test_nobody_is_led_into_a_namespace_that_was_not_looked_at(journal: Journal) -> None:
+    spec = ServiceSpec(name="one", template="site", values={})
+    service = Service(owner="ada", spec=spec, status=Status(state=State.RUNNING), address="http://one--ada.localhost/")
+    await journal.write(Put("service", "ada", "one", service.model_dump(mode="json")))
+    found: list[str | RopewalkError] = []
+
+    async def space(owner: str) -> str:
+        if isinstance(found[-1], RopewalkError):
+            raise found[-1]
+        return found[-1]
+
+    one = services(journal, Quick(), space)
+    assert [(it.state, it.url, it.socket) for it in one.routes()] == [(State.RUNNING, "", "")]
+    found.append(NameTaken("It is somebody else's."))
+    with pytest.raises(NameTaken):
+        await one._space("ada")
+    assert [it.url for it in one.routes()] == [""]
+    found.append("ropewalk--ada")
+    await one._space("ada")
+    assert [it.url for it in one.routes()] == ["http://service--one.ropewalk--ada.svc:80"]
+    found.append(Unavailable("The API server is away."))  # says nothing about whose it is
+    with pytest.raises(Unavailable):
+        await one._space("ada")
+    assert [it.url for it in one.routes()] == ["http://service--one.ropewalk--ada.svc:80"]
+    found.append(NameTaken("It is somebody else's."))
+    with pytest.raises(NameTaken):
+        await one._space("ada")
+    assert [it.url for it in one.routes()] == [""]
+
+
+async def test_a_namespace_that_is_away_for_days_is_waited_for(journal: Journal) -> None:
+    clock, asked = Quick(), 0
+
+    async def space(owner: str) -> str:
+        nonlocal asked
+        asked += 1
+        if asked > 1200:
+            raise RuntimeError("enough")
+        raise Unavailable("The API server is away.")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        await services(journal, clock, space)._watch_space("ada")
+    assert len(clock.waits) == 1200 and max(clock.waits) == 30
