@@ -71,10 +71,16 @@ cluster: setup ## start a real Kubernetes cluster for tests (PROFILE=core|argo|k
 cluster-down: setup ## end it and leave nothing behind
 	@$(BIN)/python -m tests.cluster down
 
-test-cluster: setup ## the tests of and against that cluster, with our images in it (as root)
-	@$(BIN)/python -m tests.cluster status >/dev/null 2>&1; before=$$?; \
-	$(BIN)/python -m tests.cluster up --profile all && $(BIN)/python -m tests.cluster images && $(BIN)/pytest -m cluster -q; result=$$?; \
+# Runs something on the cluster that is up, with our images in it, or on one that ends with it.
+on_cluster = $(BIN)/python -m tests.cluster status >/dev/null 2>&1; before=$$?; \
+	$(BIN)/python -m tests.cluster up --profile all && $(BIN)/python -m tests.cluster images && $(1); result=$$?; \
 	[ $$before = 0 ] || $(BIN)/python -m tests.cluster down; exit $$result
+
+test-cluster: setup ## the tests of and against that cluster, with our images in it (as root)
+	@$(call on_cluster,$(BIN)/pytest -m "cluster and not cluster_slow" -q)
+
+test-cluster-slow: setup ## those of them that take longest, and the API server away for 60 s (as root)
+	@$(call on_cluster,ROPEWALK_TEST_OUTAGE=$(or $(ROPEWALK_TEST_OUTAGE),60) $(BIN)/pytest -m cluster_slow -q)
 
 images: setup ## build images/ with buildah and push them to the test cluster that runs (as root; ONLY="runner hub" for some)
 	@$(BIN)/python -m tests.cluster images $(ONLY)
@@ -94,4 +100,4 @@ tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform 
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster images kube kube-down bench tour clean
+.PHONY: help setup up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-down bench tour clean

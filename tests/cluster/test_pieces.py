@@ -176,3 +176,48 @@ def test_a_run_folder_that_the_cluster_would_hide_is_refused(monkeypatch: pytest
     monkeypatch.setenv("ROPEWALK_CLUSTER_RUN", "/var/lib/cluster")
     with pytest.raises(ClusterError, match="take another place"):
         layout_module.layout()
+
+
+SLOW = re.compile(r"^pytestmark = .*\bmark\.cluster_slow\b", re.MULTILINE)
+
+
+def test_what_takes_longest_is_named_for_whoever_runs_it() -> None:
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    slow = [one for one in sorted((ROOT / "tests").rglob("test_*.py")) if SLOW.search(one.read_text())]
+    assert slow
+    for one in slow:
+        assert "pytest.mark.cluster, " in one.read_text(), "the fast tests leave out what is marked `cluster`"
+        assert str(one.relative_to(ROOT)) in told
+
+
+@pytest.mark.parametrize(
+    ("used", "takes", "results", "told", "status"),
+    [
+        (10, 300, "true", ["passed in 30"], "0"),
+        (10, 300, "false true", ["FAILED after 30", "passed at the second try in 30"], "0"),
+        (10, 300, "false false", ["FAILED after 30", "FAILED twice, in 30"], "1"),
+        (4600, 300, "false true", ["FAILED after 30"], "1"),
+        (4400, 300, "false true", ["FAILED after 30", "passed at the second try"], "0"),
+    ],
+)
+def test_a_part_is_tried_again_only_where_there_is_time(
+    used: int, takes: int, results: str, told: list[str], status: str
+) -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    functions = re.findall(r"^(?:part|tell)\(\) \{.*?^\}$", ci, re.DOTALL | re.MULTILINE)
+    settings = re.findall(r"^(?:failed|longest|told)=.*$", ci, re.MULTILINE)
+    script = f"""
+    results=({results})
+    work() {{ local now=${{results[0]}}; results=("${{results[@]:1}}"); SECONDS=$((SECONDS + {takes})); $now; }}
+    SECONDS={used}
+    part "make test" work
+    echo "status $failed"
+    """
+    done = subprocess.run(
+        ["bash", "-u", "-c", "\n".join([*settings, *functions, script])], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "== make test" and lines[-1] == f"status {status}", done.stdout
+    assert len(lines) == 2 + len(told)
+    for line, words in zip(lines[1:], told, strict=False):
+        assert line.startswith(f"== make test: {words}")

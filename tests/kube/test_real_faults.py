@@ -38,7 +38,7 @@ from tests.cluster.layout import REGISTRY, ROOT, Layout, layout, machine, nodes
 from tests.kube.place import SMALL, Place
 from tests.kube.stage import ADMINISTRATOR, Installation, Stage, installed, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.cluster_slow, pytest.mark.root, pytest.mark.timeout(300)]
 
 CLOCK = SystemClock()
 OUTAGE = float(os.environ.get("ROPEWALK_TEST_OUTAGE", "15"))

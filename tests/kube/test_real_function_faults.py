@@ -25,7 +25,7 @@ from tests.kube.function_rig import KubeRig, running
 from tests.kube.stage import ADMINISTRATOR, Stage, until
 from tests.kube.test_real_faults import OUTAGE, installation, own
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.cluster, pytest.mark.cluster_slow, pytest.mark.root, pytest.mark.timeout(580)]
 
 __all__ = ["installation", "own"]
 CLOCK = SystemClock()
