@@ -24,6 +24,7 @@ from ropewalk_core.model import Bundle, FunctionRoute, FunctionSpec
 from ropewalk_core.settings import Limits, Settings
 from ropewalk_hub.gateway.link import worker_error
 from ropewalk_hub.gateway.remote import Remote
+from ropewalk_hub.gateway.room import Room
 from ropewalk_runtime.frames import pack
 from ropewalk_runtime.serve import FRAME
 
@@ -46,7 +47,8 @@ class Stage:
         self.bodies: list[bytes] = []
         self.answer: Handle = framed({"status": 200, "type": "application/json", "age": 100.0}, b"42")
         self.port = 0
-        self.remote = Remote(Settings(home=Path("/home"), limits=Limits(payload=1000)), There())
+        settings = Settings(home=Path("/home"), limits=Limits(payload=1000))
+        self.remote, self.room = Remote(settings, There()), Room(settings)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(request)
@@ -57,7 +59,8 @@ class Stage:
         spec = FunctionSpec(name="f", bundle=Bundle(files={}, entry="c:h"), **changes)
         url = f"http://fn--f.space.svc:{self.port}"
         route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
-        return await self.remote.call(route, HEADER, body)
+        with self.room.call("ada", len(body)) as place:
+            return await self.remote.call(route, HEADER, body, place)
 
 
 def framed(header: dict[str, Any], body: bytes = b"") -> Handle:

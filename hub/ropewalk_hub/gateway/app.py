@@ -27,10 +27,11 @@ from ropewalk_core.names import PeopleHost, parse_host
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway import pages
 from ropewalk_hub.gateway.directory import Directory
-from ropewalk_hub.gateway.functions import Functions, refuse_anonymous, refuse_cookie_writes
+from ropewalk_hub.gateway.functions import Functions, Reply, refuse_anonymous, refuse_cookie_writes
 from ropewalk_hub.gateway.pool import Pools
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.remote import Remote
+from ropewalk_hub.gateway.room import Room
 from ropewalk_hub.gateway.services import Services
 from ropewalk_hub.gateway.sessions import CALLBACK, Sessions, check_origin, own_origin, wants_page
 from ropewalk_hub.gateway.tokens import Caller, Verifier
@@ -38,6 +39,8 @@ from ropewalk_hub.lasting import lasting
 
 log = logging.getLogger("ropewalk.gateway")
 READY = "/_ropewalk/ready"
+_SLOWEST = 300.0
+"""Seconds in which a payload must have arrived, and an answer must have been read."""
 _STARTING = frozenset({State.ASKED, State.WAITING, State.STARTING})
 
 
@@ -64,6 +67,7 @@ class Gateway:
         self.sessions = Sessions(settings, self.directory)
         self.pools = Pools(settings, self.directory, self.host)
         self.records = Records(self.directory)
+        self.room = Room(settings)
         self.remote = Remote(settings, resolver)
         self.functions = Functions(self.directory, self.pools, self.remote, self.records)
         self.services = Services(settings, self.sessions, resolver)
@@ -117,21 +121,11 @@ class Gateway:
                 raise refuse_cookie_writes()
             if not self._from_here(request):
                 return pages.confirm_call(host.name, request.path_qs)
-        payload = await self._payload(request)
-        reply = await self.functions.call(
-            route, caller, payload, request.headers.get("Content-Type", ""), request.rel_url.raw_query_string
-        )
-        return web.Response(
-            body=reply.body,
-            headers={
-                "Content-Type": reply.content_type,
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "no-store",
-                "X-Ropewalk-Call": reply.call,
-                "X-Ropewalk-Revision": reply.revision,
-                "X-Ropewalk-Start": "cold" if reply.cold else "warm",
-            },
-        )
+        with self.room.call(route.owner, self._announced(request)) as place:
+            payload = await self._payload(request)
+            kind, query = request.headers.get("Content-Type", ""), request.rel_url.raw_query_string
+            reply = await self.functions.call(route, caller, payload, kind, query, place)
+            return await _sent(request, reply)
 
     def _caller(self, request: web.Request) -> tuple[Caller | None, bool]:
         """Return who asks, and whether only a cookie says so."""
@@ -150,15 +144,20 @@ class Gateway:
         here = own_origin(request, self.settings.door.scheme)
         return request.headers.get("Referer", "").startswith(here + "/")
 
-    async def _payload(self, request: web.Request) -> bytes:
+    def _announced(self, request: web.Request) -> int:
+        """Return how large the payload may become."""
         limit = self.settings.limits.payload
+        if (request.content_length or 0) > limit:
+            raise _too_large(limit)
+        return limit if request.body_exists and request.content_length is None else request.content_length or 0
+
+    async def _payload(self, request: web.Request) -> bytes:
         try:
-            if (request.content_length or 0) > limit:
-                raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
-            return await request.read()
+            async with asyncio.timeout(_SLOWEST):
+                return await request.read()
         except web.HTTPRequestEntityTooLarge as error:
-            raise TooLarge(f"The payload is larger than {limit} bytes.", field="limits.payload") from error
-        except (ConnectionError, web.HTTPException, asyncio.IncompleteReadError) as error:
+            raise _too_large(self.settings.limits.payload) from error
+        except (ConnectionError, TimeoutError, web.HTTPException, asyncio.IncompleteReadError) as error:
             raise BadInput("The payload did not arrive whole.") from error
 
     # Services
@@ -214,3 +213,32 @@ class Gateway:
         await self.remote.close()
         await self.host.close()
         await self.directory.close()
+
+
+async def _sent(request: web.Request, reply: Reply) -> web.Response:
+    """Send an answer to its end, so that the room it takes is given back only then."""
+    response = web.Response(
+        body=reply.body,
+        headers={
+            "Content-Type": reply.content_type,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+            "X-Ropewalk-Call": reply.call,
+            "X-Ropewalk-Revision": reply.revision,
+            "X-Ropewalk-Start": "cold" if reply.cold else "warm",
+        },
+    )
+    try:
+        async with asyncio.timeout(_SLOWEST):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:  # the caller is gone; aiohttp sees that too
+        pass
+    return response
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The payload is larger than {limit} bytes.", field="limits.payload")

@@ -18,6 +18,7 @@ from ropewalk_hub.gateway.link import LONGEST_LOG, worker_error
 from ropewalk_hub.gateway.pool import Outcome, Pools
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.remote import Remote
+from ropewalk_hub.gateway.room import Place
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime.handler import CALL_TYPE
 
@@ -68,7 +69,9 @@ class Functions:
             raise Unavailable(route.away, hint="Look at its page; deploy it again if it does not come by itself.")
         return route
 
-    async def call(self, route: FunctionRoute, caller: Caller, payload: bytes, content_type: str, query: str) -> Reply:
+    async def call(
+        self, route: FunctionRoute, caller: Caller, payload: bytes, content_type: str, query: str, place: Place
+    ) -> Reply:
         """Run one call and keep its record.
 
         Raises
@@ -88,7 +91,7 @@ class Functions:
             state=State.RUNNING,
         )
         try:
-            outcome, error = await self._run(route, header, payload)
+            outcome, error = await self._run(route, header, payload, place)
             if error is not None:
                 self._record_failure(record, error, outcome)
                 raise hide_traceback(error, caller.account, route.owner)
@@ -119,14 +122,14 @@ class Functions:
         )
 
     async def _run(
-        self, route: FunctionRoute, header: dict[str, Any], payload: bytes
+        self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place
     ) -> tuple[Outcome, RopewalkError | None]:
         """Run a call where the function is, and return the answer and the failure that it reports."""
         if route.url:
-            outcome = await self._remote.call(route, header, payload)
+            outcome = await self._remote.call(route, header, payload, place)
             return outcome, worker_error(outcome.header, self._remote.memory(route), 0)
         pool = self._pools.get(route)
-        outcome = await pool.call(header, payload)
+        outcome = await pool.call(header, payload, place)
         return outcome, worker_error(outcome.header, pool.memory)
 
     def _record_failure(self, record: Call, error: RopewalkError, outcome: Outcome | None) -> None:

@@ -26,6 +26,7 @@ from ropewalk_core.tasks import Tasks
 from ropewalk_core.why import more_memory
 from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.link import Answer, Gone, Link, worker_error
+from ropewalk_hub.gateway.room import Place
 from ropewalk_runtime.exec import MEMORY_EXIT
 
 log = logging.getLogger("ropewalk.gateway")
@@ -83,8 +84,8 @@ class Pool:
         """Workers that run or start."""
         return len(self._members) + self._starting
 
-    async def call(self, header: dict[str, Any], body: bytes) -> Outcome:
-        """Run one call.
+    async def call(self, header: dict[str, Any], body: bytes, place: Place) -> Outcome:
+        """Run one call; its worker takes the next once there is room for the answer.
 
         Raises
         ------
@@ -97,6 +98,7 @@ class Pool:
         member, cold = await self._acquire(timeout)
         try:
             answer: Answer = await asyncio.wait_for(member.link.call(header, body), timeout)
+            await place.answer(len(answer[1]))
         except TimeoutError:
             await self._drop(member)
             raise TimedOut(f"The call took longer than {timeout:g} seconds.", field="timeout") from None

@@ -22,6 +22,7 @@ from ropewalk_core.placement import parse_size
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway.link import LONGEST_LOG
 from ropewalk_hub.gateway.pool import Outcome
+from ropewalk_hub.gateway.room import Place
 from ropewalk_runtime.frames import MAX_HEADER, FrameError, Unpacker
 from ropewalk_runtime.serve import FRAME
 
@@ -47,7 +48,7 @@ class Remote:
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
-    async def call(self, route: FunctionRoute, header: dict[str, Any], payload: bytes) -> Outcome:
+    async def call(self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place) -> Outcome:
         """Run one call.
 
         Raises
@@ -65,7 +66,7 @@ class Remote:
         url = f"{route.url}/" + (f"?{header['query']}" if header["query"] else "")
         try:
             async with asyncio.timeout(route.spec.timeout + _START_PATIENCE):
-                status, kind, body = await self._sent(url, headers, payload)
+                status, kind, body = await self._sent(url, headers, payload, place)
         except TimeoutError:
             raise TimedOut(f"'{route.name}' did not answer within {route.spec.timeout:g} seconds.") from None
         if status != 200 or kind != FRAME:
@@ -81,11 +82,11 @@ class Remote:
         if self._session is not None:
             await self._session.close()
 
-    async def _sent(self, url: str, headers: dict[str, str], payload: bytes) -> tuple[int, str, bytes]:
+    async def _sent(self, url: str, headers: dict[str, str], payload: bytes, place: Place) -> tuple[int, str, bytes]:
         for attempt in range(1, _TRIES + 1):
             try:
                 async with self._http().post(URL(url, encoded=True), data=payload, headers=headers) as response:
-                    return response.status, response.content_type, await self._body(response)
+                    return response.status, response.content_type, await self._body(response, place)
             except aiohttp.ClientConnectorError as error:  # nothing was sent
                 if attempt == _TRIES:
                     raise Unavailable("The function cannot be reached in the cluster.") from error
@@ -95,9 +96,11 @@ class Remote:
                 raise Unavailable("The connection to the function broke off.", hint=hint) from error
         raise AssertionError
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the answer's body, as far as an answer may go with its log."""
+    async def _body(self, response: aiohttp.ClientResponse, place: Place) -> bytes:
+        """Return the answer's body, as far as an answer may go with its log, once there is room for it."""
         most, body = self._limit + MAX_HEADER + 8, bytearray()
+        size = response.content_length
+        await place.answer(most if size is None or size > most else size)
         async for piece in response.content.iter_any():
             body += piece
             if len(body) > most:
