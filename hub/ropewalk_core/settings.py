@@ -188,7 +188,8 @@ class Cluster:
     gateways: tuple[str, ...] = ()
     """Namespaces besides the platform's whose pods may call into accounts' pods: knative-serving, kourier-system."""
     api_server: tuple[str, ...] = ()
-    """Addresses of the API server, as 10.0.0.1:6443, that the reporter beside a workflow's step must reach."""
+    """Addresses of the API server, as 10.0.0.1:6443, that the reporter beside a workflow's step must reach; no
+    other pod of an account may."""
     private: tuple[str, ...] = (
         "10.0.0.0/8",
         "100.64.0.0/10",

@@ -147,6 +147,19 @@ def test_the_world_can_be_cut_off() -> None:
     assert world["spec"]["egress"] == [{"to": [{"ipBlock": {"cidr": "::/0"}}]}]
 
 
+def test_a_public_api_server_is_no_part_of_the_world() -> None:
+    """A cloud's API server often has a public address, which only a step's reporter may reach."""
+    servers = ("203.0.113.9:443", "[2001:db8::9]:443", "10.250.0.1:6443")
+    rendered = render(ADA, Settings(home=Path("/home"), cluster=Cluster(api_server=servers)))
+    named = {one["metadata"]["name"]: one["spec"] for one in rendered if one["kind"] == "NetworkPolicy"}
+    four, six = (one["ipBlock"] for one in named["allow-world"]["egress"][0]["to"])
+    assert four["cidr"] == "0.0.0.0/0" and "203.0.113.9/32" in four["except"]
+    assert six["cidr"] == "::/0" and "2001:db8::9/128" in six["except"]
+    assert "10.250.0.1/32" not in four["except"] and "10.0.0.0/8" in four["except"]
+    reported = [one["to"][0]["ipBlock"]["cidr"] for one in named["allow-step-reports"]["egress"]]
+    assert reported == ["203.0.113.9/32", "2001:db8::9/128", "10.250.0.1/32"]
+
+
 @pytest.mark.parametrize(
     ("cluster", "field"),
     [

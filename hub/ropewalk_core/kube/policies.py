@@ -1,9 +1,9 @@
 """Policies: who a tenant's pods may speak to, and who may speak to them. Pure rendering.
 
 Everything is denied both ways; each further policy opens one thing and says which: names, the namespace itself, the
-platform's programs, the world outside without private networks, and for a step's reporter the API server. Never
-``namespaceSelector: {}``. A network plugin that does not enforce policies ignores all of this in silence, which only
-a probe shows.
+platform's programs, the world outside without private networks and the API server, which a step's reporter alone may
+reach. Never ``namespaceSelector: {}``. A network plugin that does not enforce policies ignores all of this in silence,
+which only a probe shows.
 """
 
 from __future__ import annotations
@@ -112,8 +112,11 @@ def _from_gateways(cluster: Cluster) -> list[Object]:
 
 
 def _world(cluster: Cluster) -> list[Object]:
-    """Return the world without private networks; nothing when they are all of it."""
+    """Return the world without private networks and the API server; nothing when they are all of it."""
     private = [_network(one, "cluster.private") for one in cluster.private]
+    for network in (_address(one)[0] for one in cluster.api_server):
+        if not any(network.version == one.version and network.subnet_of(one) for one in private):
+            private.append(network)
     blocks: list[Object] = []
     for whole in (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")):
         kept = [str(one) for one in private if one.version == whole.version]
@@ -123,11 +126,15 @@ def _world(cluster: Cluster) -> list[Object]:
 
 
 def _to_api_server(address: str) -> Object:
-    host, _, port = address.rpartition(":")
+    network, port = _address(address)
+    return {"to": [{"ipBlock": {"cidr": str(network)}}], "ports": _ports(port)}
+
+
+def _address(text: str) -> tuple[Any, int]:
+    host, _, port = text.rpartition(":")
     if not port.isdigit():
-        raise BadInput(f"{address!r} is no address with a port.", field="cluster.api_server")
-    network = _network(host.strip("[]"), "cluster.api_server")
-    return {"to": [{"ipBlock": {"cidr": str(network)}}], "ports": _ports(int(port))}
+        raise BadInput(f"{text!r} is no address with a port.", field="cluster.api_server")
+    return _network(host.strip("[]"), "cluster.api_server"), int(port)
 
 
 def _network(text: str, setting: str) -> Any:
