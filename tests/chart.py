@@ -1,7 +1,7 @@
-"""Writes what the chart takes from the code, roles and the schema of `settings`, and docs/chart.md.
+"""Writes what the chart takes from the code, roles, their bounds and the schema of `settings`, and docs/chart.md.
 
 Run it as ``python -m tests.chart``. The schema itself is the chart's `values.schema.json`; only its part for `settings`
-is made here, from the dataclasses of `ropewalk_core.settings`. Tests compare all three files with what it would write.
+is made here, from the dataclasses of `ropewalk_core.settings`. Tests compare all four files with what it would write.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from ropewalk_core.kube.kinds import ROLE
+from ropewalk_core.kube.bounds import bounds
+from ropewalk_core.kube.kinds import ROLE, Object
 from ropewalk_core.kube.roles import ASKING_RULES, REQUEST_RULES, placing_rules
 from ropewalk_core.kube.tenancy import INSTALLATION, cluster_roles
 from ropewalk_core.settings import Cluster, Settings
@@ -24,9 +25,10 @@ from tests.reference import words
 CHART = Path(__file__).resolve().parent.parent / "charts" / "ropewalk"
 SCHEMA = CHART / "values.schema.json"
 ROLES = CHART / "files" / "roles.yaml"
+BOUNDS = CHART / "files" / "bounds.yaml"
 PAGE = CHART.parent.parent / "docs" / "chart.md"
-PREFIX = "PREFIX"
-"""Stands in the file of roles for the installation's prefix."""
+PREFIX, SPACE = "PREFIX", "SPACE"
+"""Stand in these files for the installation's prefix and its namespace."""
 FIXED = {
     "backend",
     "home",
@@ -44,6 +46,9 @@ FIXED = {
 _ROLES_HEAD = (
     "# Written by `python -m tests.chart` from hub/ropewalk_core/kube/roles.py; PREFIX is replaced by the chart.\n"
 )
+_BOUNDS_HEAD = (
+    "# Written by `python -m tests.chart` from hub/ropewalk_core/kube/bounds.py; the chart replaces PREFIX and SPACE.\n"
+)
 _PAGE_HEAD = """# The chart's values
 
 Everything that `charts/ropewalk` lets you choose, with its default. An unknown name or a value of the wrong type is
@@ -57,15 +62,20 @@ This page is written by `python -m tests.chart` from `charts/ropewalk/values.sch
 def roles() -> str:
     """Return the file of roles."""
     own = {"tenancy": REQUEST_RULES, "platform": ASKING_RULES, "hub": placing_rules(PREFIX)}
+    made = cluster_roles(dataclasses.replace(Cluster(), prefix=PREFIX))
+    made += [ROLE.of({"metadata": {"name": name}, "rules": rules}) for name, rules in sorted(own.items())]
+    return _file(_ROLES_HEAD, made)
+
+
+def bounded() -> str:
+    """Return the file of admission policies."""
+    return _file(_BOUNDS_HEAD, bounds(dataclasses.replace(Cluster(), prefix=PREFIX, namespace=SPACE)))
+
+
+def _file(head: str, made: list[Object]) -> str:
     labels = {INSTALLATION: PREFIX, "app.kubernetes.io/name": "ropewalk"}
-    made = [
-        {**one, "metadata": {**one["metadata"], "labels": labels}}
-        for one in cluster_roles(dataclasses.replace(Cluster(), prefix=PREFIX))
-    ]
-    made += [
-        ROLE.of({"metadata": {"name": name, "labels": labels}, "rules": rules}) for name, rules in sorted(own.items())
-    ]
-    return _ROLES_HEAD + "".join(f"---\n{yaml.dump(one, sort_keys=True, Dumper=_Plain)}" for one in made)
+    ours = [{**one, "metadata": {**one["metadata"], "labels": labels}} for one in made]
+    return head + "".join(f"---\n{yaml.dump(one, sort_keys=True, Dumper=_Plain, width=110)}" for one in ours)
 
 
 class _Plain(yaml.SafeDumper):
@@ -141,4 +151,5 @@ def page() -> str:
 if __name__ == "__main__":
     SCHEMA.write_text(written(schema()))
     ROLES.write_text(roles())
+    BOUNDS.write_text(bounded())
     PAGE.write_text(page())

@@ -23,9 +23,12 @@ import yaml
 
 from ropewalk_core.errors import NameTaken, Unavailable
 from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.bounds import bounds
 from ropewalk_core.kube.census import Census, read
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.kinds import (
+    ADMISSION_BINDING,
+    ADMISSION_POLICY,
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     CONFIG_MAP,
@@ -50,6 +53,7 @@ from tests.kube.doors import Doors, Names, Resolver, Transport
 
 ADMINISTRATOR = "administrator"
 _PROGRAMS = ("hub", "platform", "tenancy")
+_BOUNDS = {one.name: one for one in (ADMISSION_POLICY, ADMISSION_BINDING)}
 _CLOCK = SystemClock()
 _DAY = 86400
 T = TypeVar("T")
@@ -72,8 +76,11 @@ def bound(kind: Kind, name: str, role: Kind, account: str, space: str, namespace
     }
 
 
-async def install(api: Api, cluster: Cluster) -> None:
-    """Make what the chart makes for tenancy: the platform's namespace, its accounts, and what they may do."""
+async def install(api: Api, cluster: Cluster, *, bounded: bool = True) -> None:
+    """Make what the chart makes for tenancy: the platform's namespace, its accounts, and what they may do.
+
+    Not ``bounded`` means without the admission policies, which tests of them alone want.
+    """
     space, tenancy, tenants = cluster.namespace, f"{cluster.prefix}-tenancy", f"{cluster.prefix}-tenants"
     await made(api, NAMESPACE, {"metadata": {"name": space}})
     for role in cluster_roles(cluster):
@@ -89,6 +96,8 @@ async def install(api: Api, cluster: Cluster) -> None:
     for name, rules, account in own:
         await made(api, ROLE, {"metadata": {"name": name, "namespace": space}, "rules": rules})
         await made(api, ROLE_BINDING, bound(ROLE_BINDING, name, ROLE, account, space, space))
+    for one in bounds(cluster) if bounded else ():
+        await made(api, _BOUNDS[one["kind"]], one)
 
 
 async def uninstall(api: Api, cluster: Cluster, *, seconds: float = 120) -> None:
@@ -97,6 +106,8 @@ async def uninstall(api: Api, cluster: Cluster, *, seconds: float = 120) -> None
     await api.delete(CLUSTER_ROLE_BINDING, f"{cluster.prefix}-tenancy")  # nobody makes anything any more
     for role in cluster_roles(cluster):
         await api.delete(CLUSTER_ROLE, role["metadata"]["name"])
+    for one in bounds(cluster):
+        await api.delete(_BOUNDS[one["kind"]], one["metadata"]["name"])
     spaces = [one["metadata"]["name"] for one in (await api.list(NAMESPACE, labels=mine)).items]
     for name in (*spaces, cluster.namespace):
         await api.delete(NAMESPACE, name)

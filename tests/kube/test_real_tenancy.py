@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from ropewalk_core.kube.kinds import (
     Object,
 )
 from ropewalk_core.kube.placement import place
-from ropewalk_core.kube.tenancy import KINDS, WORK, Tenant, answered, namespace_of, render, request
+from ropewalk_core.kube.tenancy import KINDS, OWNER, WORK, Tenant, answered, namespace_of, render, request
 from ropewalk_core.kube.tenancy_controller import TenancyController, satisfies
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.placement import Placement
@@ -144,8 +145,8 @@ async def test_a_tenant_is_made_and_its_drift_corrected(api: Api, controller: No
     assert await api.get(NETWORK_POLICY, "theirs", space)
 
 
-def labels_of(tenant: Tenant) -> dict[str, str]:
-    return dict(render(tenant, SETTINGS)[1]["metadata"]["labels"])
+def labels_of(tenant: Tenant, cluster: Cluster = CLUSTER) -> dict[str, str]:
+    return dict(render(tenant, replace(SETTINGS, cluster=cluster))[1]["metadata"]["labels"])
 
 
 async def test_a_planted_namespace_is_refused_by_name_and_left_alone(api: Api, controller: None) -> None:
@@ -298,6 +299,98 @@ async def refused(*acts: Awaitable[Any]) -> None:
     for one in acts:
         with pytest.raises(Denied):
             await one
+
+
+GUARDED = "pod-security.kubernetes.io/enforce"
+OPEN = replace(CLUSTER, prefix="open", namespace="open")
+"""An installation without the admission policies."""
+
+
+async def attempts(api: Api, cluster: Cluster, tenancy: Api, platform: Api) -> dict[str, Callable[[], Awaitable[Any]]]:
+    """Return what somebody would try who took over the controller, or the platform, and lay out what they try it on."""
+    space, stranger = namespace_of("lea", cluster), f"stranger-of-{cluster.prefix}"
+    await made(api, NAMESPACE, {"metadata": {"name": stranger, "labels": {GUARDED: "restricted"}}})
+    await made(api, CONFIG_MAP, {"metadata": {"name": "settings", "namespace": cluster.namespace}})
+
+    def grab(where: str, role: str) -> Callable[[], Awaitable[Any]]:
+        body = bound(ROLE_BINDING, f"{cluster.prefix}-tenant-{role}", CLUSTER_ROLE, "tenancy", cluster.namespace, where)
+        return lambda: tenancy.create(ROLE_BINDING, body)
+
+    def change(name: str, **metadata: Any) -> Callable[[], Awaitable[Any]]:
+        return lambda: tenancy.patch(NAMESPACE, name, {"metadata": metadata})
+
+    def rewrite(who: Api) -> Callable[[], Awaitable[Any]]:
+        return lambda: who.patch(CONFIG_MAP, "settings", {"data": {"ropewalk.toml": "x"}}, namespace=cluster.namespace)
+
+    account = {"metadata": {"name": f"{cluster.prefix}-x", "namespace": "kube-system"}}
+    return {
+        "read the cluster's secrets": grab("kube-system", "releases"),
+        "run pods beside the cluster's own": grab("kube-system", "hub"),
+        "read a person's secrets": grab(space, "releases"),
+        "make an account among the cluster's own": lambda: tenancy.create(SERVICE_ACCOUNT, account),
+        "open a stranger's namespace": change(stranger, labels={GUARDED: "privileged"}),
+        "take a stranger's namespace over": change(stranger, labels=labels_of(Tenant("lea", "subject-lea"), cluster)),
+        "remove a stranger's namespace": lambda: tenancy.delete(NAMESPACE, stranger),
+        "open a person's namespace": change(space, labels={GUARDED: "privileged"}),
+        "give a person's namespace away": change(space, annotations={OWNER: "another"}),
+        "make any namespace": lambda: tenancy.create(NAMESPACE, {"metadata": {"name": f"{stranger}-too"}}),
+        "change the settings as the controller": rewrite(tenancy),
+        "change the settings as the platform": rewrite(platform),
+    }
+
+
+async def test_the_controller_and_the_platform_are_kept_to_what_they_write(
+    api: Api, installed: Api, cluster: Real
+) -> None:
+    await install(api, OPEN, bounded=False)
+    wide, lax = (
+        await speaking(api, cluster, "tenancy", OPEN.namespace),
+        await speaking(api, cluster, "platform", "open"),
+    )
+    lea = Tenant("lea", "subject-lea")
+    await TenancyController(wide, replace(SETTINGS, cluster=OPEN), SystemClock()).bring(lea)
+    for act in (await attempts(api, OPEN, wide, lax)).values():
+        await act()  # nothing but the policies is in the way
+
+    async def reads() -> bool:
+        with contextlib.suppress(Denied):  # until the API server has noticed the new binding
+            return bool(await wide.list(SECRET, "kube-system"))
+        return False
+
+    await eventually(reads)
+    platform = await speaking(api, cluster, "platform", "ropewalk")
+    await eventually(lambda: in_force(installed, platform))
+    controller = TenancyController(installed, SETTINGS, SystemClock())
+    assert await controller.bring(lea)
+    space = namespace_of("lea", CLUSTER)
+    await api.delete(ROLE_BINDING, "releases", space)
+    admin = bound(ROLE_BINDING, "cluster-admin", CLUSTER_ROLE, "tenancy", "ropewalk", space)
+    await api.create(ROLE_BINDING, {**admin, "metadata": {"name": "releases", "namespace": space}})
+    await api.patch(NAMESPACE, space, {"metadata": {"labels": {GUARDED: None}}})
+    assert await controller.bring(lea) and await whole(api, lea)  # whatever it corrects, it still may
+    wrong = []
+    for what, act in (await attempts(api, CLUSTER, installed, platform)).items():
+        try:
+            await act()
+            wrong.append(what)
+        except Denied as error:
+            assert "denied request" in error.message, error.message
+    assert wrong == []
+    assert await whole(api, lea)
+    for one in (wide, lax, platform):
+        await one.close()
+
+
+async def in_force(tenancy: Api, platform: Api) -> bool:
+    """Whether the API server has noticed both policies."""
+    body = {"metadata": {"name": "tried", "namespace": "ropewalk"}}
+    for who, kind in ((tenancy, NAMESPACE), (platform, CONFIG_MAP)):
+        try:
+            await who.create(kind, body if kind is CONFIG_MAP else {"metadata": {"name": "tried"}}, dry=True)
+        except Denied:
+            continue
+        return False
+    return True
 
 
 def node(name: str, arch: str, **room: str) -> Object:

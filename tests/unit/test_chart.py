@@ -22,6 +22,7 @@ VALUES = yaml.safe_load((chart.CHART / "values.yaml").read_text())
 def test_what_is_written_from_the_code_is_current() -> None:
     assert chart.SCHEMA.read_text() == chart.written(chart.schema()), "run python -m tests.chart"
     assert chart.ROLES.read_text() == chart.roles(), "run python -m tests.chart"
+    assert chart.BOUNDS.read_text() == chart.bounded(), "run python -m tests.chart"
     assert chart.PAGE.read_text() == chart.page(), "run python -m tests.chart"
 
 
@@ -99,6 +100,42 @@ def test_the_gateway_shares_one_socket_with_the_platform_and_can_write_nothing_o
     assert all(mounts["gateway"][name]["readOnly"] for name in shared)
     assert mounts["gateway"]["door"]["mountPath"].endswith("/run/gateway")
     assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def test_whatever_the_controller_may_write_is_bounded() -> None:
+    roles = {one["metadata"]["name"]: one for one in yaml.safe_load_all(chart.ROLES.read_text())}
+    policies = {one["metadata"]["name"]: one for one in _bounds("ValidatingAdmissionPolicy")}
+    for role, policy in (
+        ("PREFIX-tenancy", "PREFIX-tenancy"),
+        ("tenancy", "PREFIX-requests"),
+        ("platform", "PREFIX-requests"),
+    ):
+        spec = policies[policy]["spec"]
+        assert spec["failurePolicy"] == "Fail"
+        operations = {
+            (group, resource): rule["operations"]
+            for rule in spec["matchConstraints"]["resourceRules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+        }
+        for rule in roles[role]["rules"]:
+            if set(rule["verbs"]) <= {"get", "list", "watch", "bind"}:  # what it may bind, the policy says by itself
+                continue
+            for what in ((group, resource) for group in rule["apiGroups"] for resource in rule["resources"]):
+                assert operations[what] == ["CREATE", "UPDATE", "DELETE"], (role, what)
+        account = f"system:serviceaccount:SPACE:{role.removeprefix('PREFIX-')}"
+        assert account in json.dumps(spec["matchConditions"])
+
+
+def test_every_bound_is_in_force() -> None:
+    bindings = {one["spec"]["policyName"]: one["spec"] for one in _bounds("ValidatingAdmissionPolicyBinding")}
+    assert bindings.keys() == {one["metadata"]["name"] for one in _bounds("ValidatingAdmissionPolicy")}
+    for one in bindings.values():
+        assert one["validationActions"] == ["Deny"] and one.keys() == {"policyName", "validationActions"}
+
+
+def _bounds(kind: str) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(chart.BOUNDS.read_text()) if one["kind"] == kind]
 
 
 def test_the_parts_of_others_have_the_versions_that_are_tested_here() -> None:

@@ -1,9 +1,11 @@
 """Roles: what the platform's programs and a tenant's own accounts may do, and no more. Pure data.
 
 The hub and the platform hold these rights in tenants' namespaces only; the controller alone holds any across the
-cluster. It may not read a secret, run a pod or invent a role, but it makes namespaces and gives these roles in any of
-them: whoever takes its pod over can give themselves what the roles hold, anywhere. So it faces nobody, listens to
-probes only, and reads nothing but requests. Not here: who is bound (``tenancy.py``).
+cluster. It may not read a secret, run a pod or invent a role. A role cannot say where a right holds, so what it may
+write it may write anywhere by these rules; admission policies keep it to the namespaces that it made, and to the very
+bindings that belong there. Whoever takes its pod over can remove accounts' namespaces with all files, and gains no
+right: so it faces nobody, listens to probes only, and reads nothing but requests. Not here: who is bound
+(``tenancy.py``), and those policies (``bounds.py``).
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ REQUEST_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "create", "patch
 """What the controller may do in the platform's namespace: read the requests, answer them, and say what there is."""
 
 ASKING_RULES: list[Rule] = [_rule("", ["configmaps"], [*_READ, "create", "patch"])]
-"""What the platform may do in its own namespace: ask for tenants, and read the answers."""
+"""What the platform may do in its own namespace: ask for tenants, and read the answers (``bounds``: by what names)."""
 
 
 def placing_rules(prefix: str) -> list[Rule]:

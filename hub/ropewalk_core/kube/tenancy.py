@@ -37,8 +37,10 @@ KINDS: tuple[Kind, ...] = (QUOTA, LIMIT_RANGE, NETWORK_POLICY, SERVICE_ACCOUNT, 
 """What a tenant's namespace holds of ours."""
 WORK, REPORTS, RELEASES = "work", "reports", "releases"
 """Service accounts: of everything that people run, of the reporter beside a step, and of Helm as the tenant."""
+PROGRAMS = ("hub", "platform")
+"""Service accounts of the platform's own namespace that are bound in every tenant's."""
+GUARD = "pod-security.kubernetes.io"
 _STATE, _WHY, _REQUEST = "ropewalk.dev/state", "ropewalk.dev/why", "ropewalk.dev/tenant"
-_GUARD = "pod-security.kubernetes.io"
 _LONGEST_PREFIX = 63 - len("--") - names.LONGEST
 
 
@@ -184,7 +186,7 @@ def _placed(one: Object, space: str, tenant: Tenant, cluster: Cluster) -> Object
 def _namespace(tenant: Tenant, cluster: Cluster) -> Object:
     guard: dict[str, str] = {}
     for one in ("audit", "enforce", "warn"):
-        guard |= {f"{_GUARD}/{one}": "restricted", f"{_GUARD}/{one}-version": "latest"}
+        guard |= {f"{GUARD}/{one}": "restricted", f"{GUARD}/{one}-version": "latest"}
     metadata = {
         "name": namespace_of(tenant.account, cluster),
         "labels": {**_mark(tenant, cluster), "ropewalk.dev/kind": tenant.kind, **guard},
@@ -209,22 +211,19 @@ def _account(name: str) -> Object:
 
 
 def _bindings(space: str, cluster: Cluster) -> list[Object]:
-    """Return who may do what here: our two programs, and two accounts of the namespace's own."""
+    """Return who may do what here: our two programs, and two accounts of the namespace's own; ``bounds`` knows them."""
     group = ROLE_BINDING.group
 
-    def binding(name: str, subject: str, namespace: str = "") -> Object:
-        who = {"kind": "ServiceAccount", "name": subject}
+    def binding(name: str, namespace: str) -> Object:
         return ROLE_BINDING.of(
             {
                 "metadata": {"name": name},
                 "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": f"{cluster.prefix}-tenant-{name}"},
-                "subjects": [{**who, "namespace": namespace or space}],
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
             }
         )
 
     return [
-        binding("hub", "hub", cluster.namespace),
-        binding("platform", "platform", cluster.namespace),
-        binding(REPORTS, REPORTS),
-        binding(RELEASES, RELEASES),
+        *(binding(one, cluster.namespace) for one in PROGRAMS),
+        *(binding(one, space) for one in (REPORTS, RELEASES)),
     ]
