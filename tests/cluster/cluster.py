@@ -96,9 +96,9 @@ class Cluster:
         self._offer("kubectl")
         self._note(inside, doors=doors)
         self._lap("namespaces, certificates")
-        pushed = images.Registry(f"127.0.0.1:{doors['registry']}")
-        wait("the registry", lambda: "" if pushed.ready() else "it does not answer", hint=self._log("registry"))
-        registry.fill(pushed, self.builder)
+        with images.Registry(f"127.0.0.1:{doors['registry']}") as pushed:
+            wait("the registry", lambda: "" if pushed.ready() else "it does not answer", hint=self._log("registry"))
+            registry.fill(pushed, self.builder)
         self._lap("registry")
         kube = Kube(self.layout.kubeconfig)
         api = self._log("kube-apiserver")
@@ -147,9 +147,9 @@ class Cluster:
         self._lap(part)
 
     def _install(self, part: str, kube: Kube) -> None:
-        pushed = images.Registry(f"127.0.0.1:{self.state['doors']['registry']}")
         profile = argo if part == "argo" else knative
-        profile.push(pushed, self.builder)
+        with images.Registry(f"127.0.0.1:{self.state['doors']['registry']}") as pushed:
+            profile.push(pushed, self.builder)
         self._lap(f"images of {part}")
         profile.install(kube, self.builder)
 

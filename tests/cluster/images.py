@@ -69,6 +69,12 @@ class Registry:
     def __init__(self, address: str) -> None:
         self.http = httpx.Client(base_url=f"http://{address}", timeout=60, trust_env=False)
 
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self.http.close()
+
     def ready(self) -> bool:
         """Whether it answers."""
         try:

@@ -49,7 +49,8 @@ class Installed:
         Cluster(self.at).up("helm")
         registry = self._registry()
         if not {"argo", "knative"} <= set(self._state()["parts"]):
-            parts.push(self.at, Registry(registry))
+            with Registry(registry) as pushed:
+                parts.push(self.at, pushed)
         ours = Dockerfiles(self.at)
         ours.build()
         images = ours.push(registry)

@@ -57,6 +57,7 @@ def picture(layout: Layout) -> dict[str, object]:
         "groups": sorted(one for one in _groups() if _is_ours(one, layout)),
         "settings": {name: (Path("/proc/sys") / name).read_text() for name in _SYSCTLS},
         "files": {place: sorted(os.listdir(place)) if Path(place).is_dir() else None for place in _PLACES},
+        "own": sorted(one.name for one in layout.run.parent.glob(f"{layout.run.name}*")),
     }
 
 

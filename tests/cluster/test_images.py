@@ -66,16 +66,16 @@ _FORBIDDEN = re.compile(
 
 
 @pytest.fixture(scope="module")
-def registry(at: Layout, inside: Inside) -> Registry:
+def registry(at: Layout, inside: Inside) -> Iterator[Registry]:
     """Return the cluster's registry with our images in it: those that are there, else built now."""
     address = f"127.0.0.1:{json.loads(at.state.read_text())['doors']['registry']}"
-    registry = Registry(address)
-    lacking = [one for one in NAMES if not dockerfiles.there(registry, one)]
-    if lacking:
-        ours = Dockerfiles(at)
-        ours.build(*lacking)
-        ours.push(address, *lacking)
-    return registry
+    with Registry(address) as registry:
+        lacking = [one for one in NAMES if not dockerfiles.there(registry, one)]
+        if lacking:
+            ours = Dockerfiles(at)
+            ours.build(*lacking)
+            ours.push(address, *lacking)
+        yield registry
 
 
 def run(scene: Scene, image: str, *command: str, name: str = "one") -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cluster import leftovers
+from tests.cluster.cluster import Cluster
 from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import wait
 from tests.cluster.layout import Layout, layout
@@ -33,9 +33,9 @@ def bare() -> Iterator[Layout]:
     """Return the folders of a cluster beside the one of the other tests."""
     usual = layout()
     one = Layout(usual.run.with_name(usual.run.name + "-bare"), usual.cache)
-    leftovers.take_down(one)
+    Cluster(one).down()
     yield one
-    leftovers.take_down(one)
+    Cluster(one).down()
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ def other() -> Iterator[Layout]:
     """Return the folders of a second cluster beside the one of the other tests."""
     usual = layout()
     one = Layout(usual.run.with_name(usual.run.name + "-other"), usual.cache)
-    leftovers.take_down(one)
+    Cluster(one).down()
     yield one
-    leftovers.take_down(one)
+    Cluster(one).down()
 
 
 def environment(at: Layout) -> dict[str, str]:
