@@ -131,6 +131,11 @@ def _has(one: Object, labels: Any) -> bool:
     return all(have.get(key) == value for key, value in (labels or {}).items())
 
 
+def _note(stage: Stage) -> str:
+    record = stage.journal.get("function", "ada", "double")
+    return str(record.body["status"]["note"]) if record else ""
+
+
 class Stage:
     def __init__(self, folder: Path, how: str) -> None:
         self.settings = Settings(home=folder, backend="kube", cluster=Cluster(functions=how))
@@ -331,6 +336,59 @@ async def test_a_change_by_others_is_noted_once_and_left(stage: Stage) -> None:
     assert [one.type for one in stage.journal.events(kind="function")].count("changed") == 1
     mended = await stage.deploy(3)
     assert mended.status.note == "" and mended.status.state is State.RUNNING
+
+
+async def test_what_others_changed_is_put_right_by_deploying_the_same(stage: Stage) -> None:
+    first = await stage.deploy(2)
+    whole = copy.deepcopy(stage.served()["spec"])
+    theirs = copy.deepcopy(stage.served())
+    theirs["spec"]["theirs"] = True
+    await stage.api.apply(stage.kind, theirs)
+    await stage.until(lambda: _note(stage) == FOREIGN_CHANGE)
+    again = await stage.deploy(2)
+    assert not again.unchanged and again.status.note == "" and again.status.state is State.RUNNING
+    assert again.revision == first.revision and stage.served()["spec"] == whole
+    assert (await stage.deploy(2)).unchanged and not stage.journal.page(NEXT)
+
+
+@pytest.mark.parametrize("then", ["fails", "is given up"])
+async def test_what_serves_does_not_go_on_saying_that_a_new_revision_waits(stage: Stage, then: str) -> None:
+    await stage.deploy(2)
+    stage.api.slow.clear()
+    deploying = asyncio.create_task(stage.deploy(3))
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2 and stage.journal.page(NEXT))
+    tried = stage.functions._ledger.next("ada", "double")
+    assert tried is not None
+    await stage.functions._judge._judged(tried, Verdict(why=Why(cause="No machine is free.")))
+    assert _note(stage) == "Its new revision waits: No machine is free."
+    if then == "fails":
+        await stage.functions._judge._judged(tried, Verdict(error=BadCode("no")))
+    else:
+        assert (await stage.deploy(2)).status.note == ""
+    with pytest.raises((BadCode, Conflict)):
+        await deploying
+    assert _note(stage) == "" and (await stage.known()).status.state is State.RUNNING
+
+
+@pytest.mark.parametrize("how", [KNATIVE, PLAIN])
+async def test_a_tried_revision_that_somebody_removes_takes_nothing_else_with_it(tmp_path: Path, how: str) -> None:
+    async with staged(tmp_path, PLAIN) as stage:
+        serves = await stage.deploy(2)
+        object.__setattr__(stage.settings.cluster, "functions", how)  # as when Knative was installed meanwhile
+        kind = KNATIVE_SERVICE if how == KNATIVE else DEPLOYMENT
+        stage.api.slow.clear()
+        tried = asyncio.create_task(stage.deploy(3))
+        await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2 and not stage.journal.page("intent"))
+        [name] = [one for one in stage.api.names(kind) if serves.revision.id not in one]
+        await stage.until(lambda: len([one for one, _ in stage.api._watching if one is kind]) >= 1)
+        await stage.api.delete(kind, name)
+        with pytest.raises(Conflict, match="kubectl"):
+            await tried
+        await stage.until(lambda: not stage.journal.page("intent") and not stage.journal.page(NEXT))
+        known = await stage.known()
+        assert known.revision.id == serves.revision.id and known.status.state is State.RUNNING
+        [route] = stage.functions.routes()
+        assert route.url and stage.journal.page(AT)
 
 
 async def test_whether_knative_is_here_is_asked_without_reading_everybodys_functions(

@@ -17,7 +17,7 @@ from ropewalk_core.errors import Conflict, NotFound, RopewalkError
 from ropewalk_core.functions import KIND, find, function_of, visible
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.kube.api import Api
-from ropewalk_core.kube.function_ledger import AT, FOREIGN_END, NEXT, WHAT, FunctionLedger, Key, Next
+from ropewalk_core.kube.function_ledger import AT, FOREIGN_END, NEXT, WAITS, WHAT, FunctionLedger, Key, Next
 from ropewalk_core.kube.function_minder import FunctionMinder
 from ropewalk_core.kube.function_objects import Verdict
 from ropewalk_core.kube.function_tidy import tidy
@@ -111,15 +111,28 @@ class FunctionJudge:
         if verdict.ready:
             await self._ready(tried, verdict)
         elif verdict.gone:
-            async with self._ledger.locks[owner, name]:
-                await self._ledger.stopped(owner, name, note=FOREIGN_END, tried=tried.version)
+            await self._gone(tried)
         elif verdict.error is not None:
-            gone = Remove(NEXT, owner, name, expect=tried.version)
-            await self._journal.write(gone, *self._ledger.failed(tried, verdict.error))
-            self._intents.hurry(WHAT, owner, name)
+            await self._failed(tried, verdict.error)
         elif verdict.why is not None:
             (self._unplaced.discard if verdict.placed else self._unplaced.add)((owner, name))
             await self._waits_for(tried, verdict.why)
+
+    async def _gone(self, tried: Next) -> None:
+        """Write down that somebody removed what is tried; what serves is gone with it only if it is the same object."""
+        owner, name = tried.function.owner, tried.function.name
+        async with self._ledger.locks[owner, name]:
+            at = self._ledger.at(owner, name)
+            if at is None or (at.body["how"], self._ledger.serves(at)) == (tried.how, tried.served):
+                await self._ledger.stopped(owner, name, note=FOREIGN_END, tried=tried.version)
+            else:
+                await self._failed(tried, Conflict(f"The new revision of '{name}' does not come. {FOREIGN_END}"))
+
+    async def _failed(self, tried: Next, error: RopewalkError) -> None:
+        owner, name = tried.function.owner, tried.function.name
+        gone = Remove(NEXT, owner, name, expect=tried.version)
+        await self._journal.write(gone, *self._ledger.failed(tried, error))
+        self._intents.hurry(WHAT, owner, name)
 
     async def _ready(self, tried: Next, verdict: Verdict) -> None:
         owner, name = tried.function.owner, tried.function.name
@@ -150,7 +163,7 @@ class FunctionJudge:
         record = find(self._journal, owner, name)
         function = function_of(record)
         if self._ledger.at(owner, name) is not None:
-            status = function.status.model_copy(update={"note": f"Its new revision waits: {why.cause}"})
+            status = function.status.model_copy(update={"note": f"{WAITS}{why.cause}"})
         else:
             status = Status(state=State.WAITING, since=function.status.since, why=why)
         if status == function.status:

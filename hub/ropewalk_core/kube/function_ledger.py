@@ -18,7 +18,7 @@ from ropewalk_core import why as whys
 from ropewalk_core.errors import Conflict, RopewalkError
 from ropewalk_core.functions import KIND, find, function_of, visible
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
-from ropewalk_core.kube.function_objects import KNATIVE, Place
+from ropewalk_core.kube.function_objects import Place
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import Object
 from ropewalk_core.model import Function, State, Status, Why
@@ -29,6 +29,7 @@ NEXT, AT = "function-next", "function-at"
 WHAT = "function"
 FOREIGN_END = "It was removed with kubectl or another tool."
 FOREIGN_CHANGE = "It was changed with kubectl or another tool."
+WAITS = "Its new revision waits: "
 Key = tuple[str, str]
 
 
@@ -47,6 +48,11 @@ class Next:
     def place(self) -> Place:
         """Return where it goes."""
         return Place(self.function.owner, self.function.name, self.function.revision.id, self.namespace)
+
+    @property
+    def served(self) -> str:
+        """Return the name of the object in the cluster that would serve it."""
+        return self.place.served(self.how)
 
     def body(self) -> dict[str, Any]:
         """Return it as a record keeps it."""
@@ -100,8 +106,7 @@ class FunctionLedger:
         """Return the name of the object in the cluster that serves a function."""
         record = self._journal.get(KIND, at.owner, at.name)
         revision = function_of(record).revision.id if record else ""
-        where = Place(at.owner, at.name, revision, at.body["namespace"])
-        return where.service if at.body["how"] == KNATIVE else where.object
+        return Place(at.owner, at.name, revision, at.body["namespace"]).served(at.body["how"])
 
     # What is written
 
@@ -122,7 +127,7 @@ class FunctionLedger:
         failed = function.model_copy(update={"status": status})
         asked = self.tell((*key, function.revision.id), error=error)
         if self._journal.get(AT, *key) is not None:
-            return operations
+            return [*operations, *self.waits_no_more(*key)]
         if asked and tried.before is None:
             operations.append(Remove(KIND, *key))
         else:
@@ -130,6 +135,16 @@ class FunctionLedger:
                 Put(KIND, *key, tried.before if asked and tried.before else failed.model_dump(mode="json"))
             )
         return [*operations, Append(KIND, *key, "failed", visible(failed))]
+
+    def waits_no_more(self, owner: str, name: str) -> list[Operation]:
+        """Return what takes the word about a new revision that waits from a function that serves."""
+        record = self._journal.get(KIND, owner, name)
+        function = function_of(record) if record else None
+        if function is None or not function.status.note.startswith(WAITS):
+            return []
+        function = function.model_copy(update={"status": function.status.model_copy(update={"note": ""})})
+        body = function.model_dump(mode="json")
+        return [Put(KIND, owner, name, body), Append(KIND, owner, name, "running", visible(function))]
 
     async def stopped(
         self,

@@ -70,6 +70,10 @@ class Place:
         """The name of everything that belongs to this revision alone."""
         return f"fn--{self.name}-{self.revision}"
 
+    def served(self, how: str) -> str:
+        """Return the name of the object that serves it."""
+        return self.service if how == KNATIVE else self.object
+
     @property
     def labels(self) -> dict[str, str]:
         """The labels of all objects of this revision."""
@@ -77,7 +81,7 @@ class Place:
 
     def url(self, how: str) -> str:
         """Return where it answers in the cluster."""
-        return f"http://{self.service if how == KNATIVE else self.object}.{self.namespace}.svc"
+        return f"http://{self.served(how)}.{self.namespace}.svc"
 
 
 def labels_of(name: str = "") -> dict[str, str]:

@@ -80,8 +80,7 @@ async def follow(api: Api, clock: Clock, trial: Trial) -> AsyncGenerator[Verdict
 
 
 async def _serving(api: Api, trial: Trial, seen: _Seen) -> None:
-    name = trial.place.service if trial.how == KNATIVE else trial.place.object
-    fields = {"metadata.name": name}
+    fields = {"metadata.name": trial.place.served(trial.how)}
     async with contextlib.aclosing(api.watch(watched(trial.how), trial.place.namespace, fields=fields)) as changes:
         async for change in changes:
             if change.happened is Happened.SYNCED:

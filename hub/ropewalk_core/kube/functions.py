@@ -20,7 +20,7 @@ from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remov
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.function_carrier import FunctionCarrier
 from ropewalk_core.kube.function_judge import FunctionJudge
-from ropewalk_core.kube.function_ledger import AT, NEXT, WHAT, FunctionLedger, Next
+from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, NEXT, WHAT, FunctionLedger, Next
 from ropewalk_core.kube.function_minder import FunctionMinder
 from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, Place, fingerprint, packed, serving
 from ropewalk_core.kube.intents import Intents
@@ -108,10 +108,13 @@ class KubeFunctions(FunctionBook):
         async with self._ledger.locks[owner, spec.name]:
             record, tried = self._journal.get(KIND, owner, spec.name), self._ledger.next(owner, spec.name)
             have = function_of(record) if record else None
-            if have and have.revision.id == identifier and self._journal.get(AT, owner, spec.name):
+            same = have is not None and have.revision.id == identifier and self._ledger.at(owner, spec.name) is not None
+            if have and same and (tried is None or tried.function.revision.id != identifier):
                 if tried:
                     await self._withdraw(tried)
-                return have.model_copy(update={"unchanged": True})
+                if tried or have.status.note != FOREIGN_CHANGE:  # what others changed is put right when asked for
+                    serves = function_of(self._found(owner, spec.name))
+                    return serves.model_copy(update={"unchanged": True})
             if tried is None or tried.function.revision.id != identifier:
                 now = self._clock.wall()
                 number = have.revision.number + 1 if have else 1
@@ -119,7 +122,7 @@ class KubeFunctions(FunctionBook):
                 wished = Function(
                     owner=owner,
                     name=spec.name,
-                    revision=revision,
+                    revision=have.revision if have and same else revision,
                     status=Status(state=State.STARTING, since=now),
                     address=self.address(owner, spec.name),
                     created=have.created if have else now,
@@ -185,7 +188,8 @@ class KubeFunctions(FunctionBook):
     async def _withdraw(self, tried: Next) -> None:
         """Give up what is being tried, because what serves is wished again."""
         owner, name = tried.function.owner, tried.function.name
-        await self._journal.write(Remove(NEXT, owner, name), self._ledger.clearing(owner, name))
+        operations = (self._ledger.clearing(owner, name), *self._ledger.waits_no_more(owner, name))
+        await self._journal.write(Remove(NEXT, owner, name), *operations)
         self._judge.give_up(owner, name)
         self._intents.hurry(WHAT, owner, name)
 
