@@ -262,6 +262,20 @@ async def test_a_server_that_is_away_is_asked_again_and_a_refusal_ends_the_run(p
     assert platform.cluster.created == [run.id]
 
 
+async def test_a_workflow_of_a_runs_name_that_somebody_else_made_is_not_taken_for_the_run(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def taken(kind: Kind, body: Object) -> Object:
+        platform.cluster.set(body["metadata"]["name"], {"metadata": {"name": body["metadata"]["name"]}, "spec": {}})
+        raise NameTaken("It is there already.")
+
+    monkeypatch.setattr(platform.cluster, "create", taken)
+    run = await platform.submit()
+    found = await platform.ended(run.id)
+    assert found.status.state is State.FAILED and found.status.why is not None
+    assert "there already" in found.status.why.cause
+
+
 async def test_a_run_that_is_stopped_before_it_began_is_never_made(platform: Platform) -> None:
     await platform.kill()
     run = await platform.submit()

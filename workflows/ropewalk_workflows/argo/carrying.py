@@ -24,6 +24,7 @@ from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.accepted import Operations
 from ropewalk_workflows.argo.nodes import generation
+from ropewalk_workflows.argo.render import RUN as OF_RUN
 from ropewalk_workflows.argo.render import AnyImage, Where, workflow
 from ropewalk_workflows.argo.retrying import retried
 from ropewalk_workflows.manifest import read
@@ -91,8 +92,14 @@ class Carrier:
         return []
 
     async def _create(self, body: Object) -> None:
-        with contextlib.suppress(NameTaken):  # an earlier try came through
+        metadata = body["metadata"]
+        try:
             await self._api.create(WORKFLOW, body)
+        except NameTaken:  # an earlier try came through, unless what is there is not ours
+            with contextlib.suppress(NotFound):  # not any more; the observer says so
+                there = await self._api.get(WORKFLOW, metadata["name"], metadata["namespace"])
+                if (there["metadata"].get("labels") or {}).get(OF_RUN) != metadata["name"]:
+                    raise
 
     async def _draw(self, owner: str, run: str, number: int) -> Object:
         kept = self._journal.get(SPEC, owner, run)
