@@ -12,7 +12,7 @@ import pytest
 
 from ropewalk_core.errors import Denied, RopewalkError, Unavailable
 from ropewalk_core.journal import Append, Journal, Operation, Put
-from ropewalk_core.kube.intents import Intent, Intents
+from ropewalk_core.kube.intents import AT_ONCE, Intent, Intents
 from ropewalk_core.testing import SimulatedClock
 
 
@@ -114,6 +114,37 @@ async def test_a_newer_wish_takes_the_older_ones_place(journal: Journal) -> None
         cluster.open.set()
         assert await intents.settled("thing", "ada", "a", patience=1e9)
     assert cluster.told[-1] == {"wish": "second"} and state(journal) == {"state": "there"}
+
+
+async def test_what_hangs_holds_up_neither_other_kinds_of_its_owner_nor_anybody_else(journal: Journal) -> None:
+    tried: set[tuple[str, str]] = set()
+
+    async def hangs(intent: Intent) -> list[Operation]:
+        tried.add((intent.owner, intent.name))
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    cluster = Cluster()
+    intents = Intents(journal, SimulatedClock())
+    intents.carried_by("service", hangs, cluster.refused)
+    intents.carried_by("thing", cluster.carry, cluster.refused)
+    for number in range(20):
+        await journal.write(intents.asked("service", "ada", f"s{number}", {}))
+    task = asyncio.create_task(intents.run())
+    await asyncio.sleep(0.05)
+    await ask(journal, intents)
+    await journal.write(intents.asked("thing", "bob", "b", {"wish": "be"}), intents.asked("service", "bob", "s", {}))
+    intents.hurry("thing", "bob", "b")
+    intents.hurry("service", "bob", "s")
+    async with asyncio.timeout(5):
+        assert await intents.settled("thing", "ada", "a", patience=1e9)
+        assert await intents.settled("thing", "bob", "b", patience=1e9)
+        while ("bob", "s") not in tried:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert len([owner for owner, _ in tried if owner == "ada"]) == AT_ONCE
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_patience_ends(journal: Journal) -> None:

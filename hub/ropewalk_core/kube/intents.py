@@ -3,8 +3,10 @@
 An intent is one journal record, written in the same batch as the noun that it is about, and removed in the same batch
 as what became of it. Between the two anything may be killed: the next start carries it out again, which changes
 nothing where it was done already, because names are deterministic and objects are applied. A newer intent for the same
-thing takes the older one's place. Not here: what an intent says and how it is done; whoever registered for it knows.
-Rejected: comparing the journal with the cluster, which would make again what somebody removed there on purpose.
+thing takes the older one's place. Each account has a queue of its own for each kind of thing, so that ten broken
+services of one hold up neither its functions nor anybody else. Not here: what an intent says and how it is done;
+whoever registered for it knows. Rejected: comparing the journal with the cluster, which would make again what somebody
+removed there on purpose.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from ropewalk_core.ports import Clock
 from ropewalk_core.reconcile import KeyedQueue
 
 KIND = "intent"
+AT_ONCE = 2
+"""Intents of one account and kind that are carried out at the same time."""
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +61,8 @@ class Intents:
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal, self._clock = journal, clock
         self._hands: dict[str, tuple[Carry, Refused]] = {}
-        self._queue: KeyedQueue[Key] = KeyedQueue(self._carry_out, clock)
+        self._queues: dict[tuple[str, str], KeyedQueue[Key]] = {}
+        self._running: asyncio.TaskGroup | None = None
         self._ended: defaultdict[Key, asyncio.Event] = defaultdict(asyncio.Event)
 
     def carried_by(self, what: str, carry: Carry, refused: Refused) -> None:
@@ -78,7 +83,7 @@ class Intents:
 
     def hurry(self, what: str, owner: str, name: str) -> None:
         """Carry an intent out now."""
-        self._queue.add((what, owner, name))
+        self._add((what, owner, name))
 
     async def settled(self, what: str, owner: str, name: str, *, patience: float) -> bool:
         """Wait until an intent was carried out or refused; say whether that came within ``patience`` seconds."""
@@ -97,8 +102,23 @@ class Intents:
         """Carry out what is open, and what comes, for ever."""
         for record in self._journal.page(KIND, limit=1_000_000):
             what, _, name = record.name.partition("/")
-            self._queue.add((what, record.owner, name))
-        await self._queue.run()
+            self._add((what, record.owner, name))
+        async with asyncio.TaskGroup() as self._running:
+            try:
+                for queue in self._queues.values():
+                    self._running.create_task(queue.run())
+                await asyncio.Event().wait()
+            finally:
+                self._running = None
+
+    def _add(self, key: Key) -> None:
+        what, owner, _ = key
+        queue = self._queues.get((what, owner))
+        if queue is None:
+            queue = self._queues[what, owner] = KeyedQueue(self._carry_out, self._clock, workers=AT_ONCE)
+            if self._running is not None:
+                self._running.create_task(queue.run())
+        queue.add(key)
 
     async def _carry_out(self, key: Key) -> None:
         what, owner, name = key
@@ -121,6 +141,6 @@ class Intents:
         try:
             await self._journal.write(gone, *told)
         except Conflict:  # something newer was asked meanwhile, so what became of this one is of no interest
-            self._queue.add(key)
+            self._add(key)
             return
         self._ended.pop(key, asyncio.Event()).set()
