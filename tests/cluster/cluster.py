@@ -51,13 +51,14 @@ class Cluster:
         self.layout = layout
         self.builder = Builder(layout)
         self.state: dict[str, Any] = {}
-        self._since = time.monotonic()
+        self._since = self._began = time.monotonic()
         self._outer: subprocess.Popen[bytes] | None = None
 
     def up(self, profile: str) -> None:
         """Build what lacks, start the cluster unless it runs, and add what the profile needs."""
         check(profile, self.layout)
         self.builder.build(profile)
+        self._began = time.monotonic()
         with self._alone():
             inside = alive(self.layout)
             self.state = json.loads(self.layout.state.read_text()) if inside else {}
@@ -68,7 +69,8 @@ class Cluster:
             for part in sorted(parts(profile) - set(self.state["parts"])):
                 self._add(part, inside, kube)
             kube.close()
-        say(f"{' + '.join(self.state['parts'])}: ready; export KUBECONFIG={self.layout.kubeconfig}")
+        took = time.monotonic() - self._began
+        say(f"{' + '.join(self.state['parts'])}: ready in {took:.1f} s; export KUBECONFIG={self.layout.kubeconfig}")
 
     def down(self) -> None:
         """End the cluster and leave nothing behind."""

@@ -75,6 +75,19 @@ def processes(inside: Inside) -> set[tuple[int, str]]:
     return {(one, started) for one in found | {parents.get(inside.pid, 0)} if (started := started_at(one))}
 
 
+def spaces(known: set[tuple[int, str]]) -> set[str]:
+    """Return the namespaces of the kernel that these processes live in and this one does not."""
+    ours = _spaces_of("self")
+    return {space for process, _ in known for space in _spaces_of(process)} - ours
+
+
+def kept(known: set[str]) -> set[str]:
+    """Return which of these namespaces some process still lives in, or some mount here still holds."""
+    held = {space for process in _everyone() for space in _spaces_of(process)}
+    mounts = Path("/proc/self/mountinfo").read_text()
+    return {one for one in known if one in held or one in mounts}
+
+
 def still(known: set[tuple[int, str]]) -> set[int]:
     """Return which of these processes still live; one that has ended and was not waited for does not."""
     return {one for one, started in known if started_at(one) == started}
@@ -85,6 +98,13 @@ def _process_namespace(process: int) -> str:
         return os.readlink(f"/proc/{process}/ns/pid")
     except OSError:
         return ""
+
+
+def _spaces_of(process: int | str) -> set[str]:
+    try:
+        return {os.readlink(one) for one in Path(f"/proc/{process}/ns").iterdir()}
+    except OSError:  # it ended meanwhile
+        return set()
 
 
 def _parent(process: int) -> int:

@@ -56,8 +56,11 @@ def test_down_leaves_nothing(other: Layout) -> None:
     assert inside is not None
     known = leftovers.processes(inside)
     assert len(known) > 10
+    spaces = leftovers.spaces(known)
+    assert len([one for one in spaces if one.startswith("net:")]) >= 3  # the control plane's and both nodes'
     cluster.down()
     assert leftovers.still(known) == set()
+    assert leftovers.kept(spaces) == set()
     assert not other.run.exists()
     same(before, leftovers.picture(other))
 
@@ -84,11 +87,13 @@ def test_a_cluster_that_was_killed_is_cleared_away_by_the_next(other: Layout) ->
     before = leftovers.picture(other)
     inside = up(other)
     known = leftovers.processes(inside)
+    spaces = leftovers.spaces(known)
     os.kill(inside.pid, signal.SIGKILL)
     end = time.monotonic() + 30
     while leftovers.still(known) and time.monotonic() < end:
         time.sleep(0.1)
     assert leftovers.still(known) == set()
+    assert leftovers.kept(spaces) == set()
     again = up(other)
     assert again.pid != inside.pid
     Cluster(other).down()
