@@ -122,6 +122,9 @@ class Store(Buckets):
     async def put(self, keys: Keys, bucket: str, key: str, content: bytes) -> None:
         self.contents[key] = content
 
+    async def size(self, keys: Keys, bucket: str, key: str) -> int:
+        return len(self.contents[key])
+
     @asynccontextmanager
     async def open(self, keys: Keys, bucket: str, key: str, *, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         if key not in self.contents:

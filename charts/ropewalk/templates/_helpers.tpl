@@ -106,7 +106,7 @@ resources: {{- toYaml (index .root.Values.resources .part) | nindent 2 }}
 
 {{- define "ropewalk.settingsVolumes" -}}
 - {name: settings, configMap: {name: settings}}
-- {name: tmp, emptyDir: {}}
+- {name: tmp, emptyDir: {sizeLimit: 1Gi}}
 {{- end }}
 
 {{- define "ropewalk.part" }}

@@ -149,7 +149,7 @@ class ArgoWorkflows(Accepted):
                 key = (record.body.get("keys") or {}).get(one.name)
                 if one.digest == digest and key:
                     bucket = self._buckets.of(await self._space(owner))
-                    return await stores.verified(self._buckets, bucket, str(key), digest)
+                    return await stores.verified(self._buckets, bucket, str(key), digest, one.size)
         if digest in await asyncio.to_thread(self.values, owner, run):
             bucket = self._buckets.of(await self._space(owner))
             return await stores.verified(self._buckets, bucket, f"{names.VALUES}{digest}", digest)

@@ -1,7 +1,8 @@
 """What a run reads and writes in its owner's bucket: code and values before it starts, files and logs after.
 
 Code and values lie under their digests, so putting them again changes nothing. Not here: S3 (``ropewalk_core.objects``)
-and whose bucket it is (``kube.buckets``). Rejected: values as parameters of the manifest (a megabyte is all it holds).
+and whose bucket it is (``kube.buckets``). Rejected: values as parameters of the manifest (a megabyte is all it holds);
+a copy of a file while it is looked at (one account's files would fill the disk under everybody's platform).
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import hashlib
 import io
 import json
 import tarfile
-import tempfile
 from collections.abc import AsyncIterator
-from typing import BinaryIO
 
+from ropewalk_core.artifacts import streamed
 from ropewalk_core.errors import Conflict
 from ropewalk_core.kube.buckets import Bucket, Buckets
 from ropewalk_core.model import Bundle, RunSpec
+from ropewalk_core.objects import Objects
 from ropewalk_runtime import bundle as bundles
 from ropewalk_workflows import names
 from ropewalk_workflows.accepted import given_values
@@ -26,7 +27,6 @@ from ropewalk_workflows.engine.state import Reference
 
 _AT_ONCE = 8
 _IN_MEMORY = 8 * 2**20
-_CHUNK = 1 << 18
 
 
 async def put_inputs(buckets: Buckets, bucket: Bucket, spec: RunSpec, most: int) -> None:
@@ -73,35 +73,51 @@ async def measured(buckets: Buckets, bucket: Bucket, key: str) -> Reference:
     return {"digest": seen.hexdigest(), "size": size, "media_type": "application/octet-stream", "type": "file"}
 
 
-async def verified(buckets: Buckets, bucket: Bucket, key: str, digest: str) -> AsyncIterator[bytes]:
+async def verified(
+    buckets: Buckets, bucket: Bucket, key: str, digest: str, size: int | None = None
+) -> AsyncIterator[bytes]:
     """Return the content of a file, which was read whole and has this digest.
+
+    What is larger than a little is read once more to give it, as nobody has room for a copy of anything that an account
+    may keep.
 
     Raises
     ------
     Conflict
         If somebody changed it: people hold the keys of their own bucket.
     """
-    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - it is read after this returns
-    try:
-        seen = hashlib.sha256()
-        async with buckets.objects.open(bucket.keys, bucket.name, key) as chunks:
-            async for chunk in chunks:
-                seen.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
-        if seen.hexdigest() != digest:
-            raise Conflict(
-                "The artifact was changed and cannot be used.",
-                field="digest",
-                hint="Run the step that made it again.",
-            )
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return _content(file)
+    objects = buckets.objects
+    if size is not None and await objects.size(bucket.keys, bucket.name, key) != size:
+        raise _changed()
+    seen, small, length = hashlib.sha256(), list[bytes](), 0
+    async with objects.open(bucket.keys, bucket.name, key) as chunks:
+        async for chunk in chunks:
+            seen.update(chunk)
+            length += len(chunk)
+            if length <= _IN_MEMORY:
+                small.append(chunk)
+            else:
+                small.clear()
+    if seen.hexdigest() != digest:
+        raise _changed()
+    return streamed(io.BytesIO(b"".join(small))) if length <= _IN_MEMORY else _given(objects, bucket, key, digest)
 
 
-async def _content(file: tempfile.SpooledTemporaryFile[bytes] | BinaryIO) -> AsyncIterator[bytes]:
-    with file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK):
-            yield chunk
+async def _given(objects: Objects, bucket: Bucket, key: str, digest: str) -> AsyncIterator[bytes]:
+    """Yield a file's content, and its last piece only if all of it has this digest."""
+    seen, last = hashlib.sha256(), b""
+    async with objects.open(bucket.keys, bucket.name, key) as chunks:
+        async for chunk in chunks:
+            seen.update(chunk)
+            if last:
+                yield last
+            last = chunk
+    if seen.hexdigest() != digest:
+        raise _changed()
+    yield last
+
+
+def _changed() -> Conflict:
+    return Conflict(
+        "The artifact was changed and cannot be used.", field="digest", hint="Run the step that made it again."
+    )
