@@ -155,6 +155,9 @@ async def test_a_namespace_that_somebody_planted_is_refused(rig: Notebooks) -> N
         await api.delete(NAMESPACE, name)
 
 
+@pytest.mark.timeout(
+    1800
+)  # two looks, of which each may wait for namespaces, a volume and images, after all of the rig
 async def test_the_doctor_finds_out_whether_policies_are_enforced(rig: Notebooks) -> None:
     await asyncio.to_thread(rig.stage.needs, "all")
     runner = await asyncio.to_thread(fresh, rig.stage.installation.at, "runner")
@@ -166,18 +169,22 @@ async def test_the_doctor_finds_out_whether_policies_are_enforced(rig: Notebooks
         return {one["check"]: one for one in found}
 
     policy_enforcer.off(rig.stage.inside)
+    shut = ("the proxy's inner port", "the API server", "another account's pod", "the address where clouds keep keys")
     found = await examined()
     assert "Network policies are not enforced here" in found["network"]["text"], found
+    assert all(one in found["network"]["text"] for one in shut), found
     assert {name: one["state"] for name, one in found.items() if name != "network"} == dict.fromkeys(
         ("nodes", "tenancy", "functions", "workflows", "files"), "ok"
     ), found
-    await until("its namespace is gone", partial(_gone, rig, namespace_of("system", cluster)), 120)
+    for one in ("system", "root"):
+        await until("its namespace is gone", partial(_gone, rig, namespace_of(one, cluster)), 300)
     policy_enforcer.on(rig.stage.inside)
     try:
         found = await examined()
     finally:
         policy_enforcer.off(rig.stage.inside)
     assert found["network"]["state"] == "ok" and "policies are enforced" in found["network"]["text"], found
+    assert all(one in found["network"]["text"] for one in shut), found
 
 
 async def _gone(rig: Notebooks, name: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from ropewalk_hub.backends import find, kube
 from ropewalk_hub.kube_pod import finished, resources, variables
 from ropewalk_hub.notebooks import Seen, observed
 from ropewalk_hub.secrets_store import Secret, SecretsStore
+from tests.ports import free_port
 
 GIB = 2**30
 SITE = Site(Inventory(nodes=(Node(name="n1", arch="amd64", cpu=8, memory=32 * GIB),)))
@@ -292,13 +295,36 @@ def test_the_doctor_says_plainly_that_policies_are_not_enforced() -> None:
     cut_off = cluster_doctor.network([{door: False, inner: False, server: False}])
     assert cut_off["state"] == "problem" and "cannot reach the platform" in cut_off["text"]
     assert cluster_doctor.network([])["state"] == "problem"
+    public = cluster_doctor.network([{door: True, inner: False, "another account's pod": False, server: True}])
+    assert public["state"] == "problem" and "not enforced" not in public["text"] and server in public["text"]
+    assert "cluster.api_server" in public["hint"]
+    other = cluster_doctor.network([{door: True, inner: False, "another account's pod": True, server: False}])
+    assert "Network policies are not enforced here" in other["text"] and "another account's pod" in other["text"]
 
 
 def test_the_probe_runs_as_any_work_does(tmp_path: Path) -> None:
-    made = cluster_doctor.probe(settings_of(tmp_path), "rw--system")
-    spec = made["spec"]["template"]["spec"]
-    assert spec["serviceAccountName"] == "work" and spec["automountServiceAccountToken"] is False
-    assert spec["securityContext"]["runAsNonRoot"] and spec["containers"][0]["resources"]["limits"]
-    targets = json.loads(spec["containers"][0]["command"][3])
+    made = cluster_doctor.probe(settings_of(tmp_path), "rw--system", "10.1.2.3")
+    beside = cluster_doctor.listener(settings_of(tmp_path), "rw--root")
+    for one in (made, beside):
+        spec = one["spec"]["template"]["spec"]
+        assert spec["serviceAccountName"] == "work" and spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] and spec["containers"][0]["resources"]["limits"]
+    targets = json.loads(made["spec"]["template"]["spec"]["containers"][0]["command"][3])
     assert targets["the platform's door"] == ["proxy.rw", 8300]
-    compile(spec["containers"][0]["command"][2], "probe", "exec")
+    assert targets["another account's pod"] == ["10.1.2.3", 8888]
+    assert targets["the address where clouds keep keys"] == ["169.254.169.254", 80]
+    compile(beside["spec"]["template"]["spec"]["containers"][0]["command"][2], "listener", "exec")
+
+
+def test_the_probe_says_what_it_reaches(tmp_path: Path) -> None:
+    program = cluster_doctor.probe(settings_of(tmp_path), "rw--system", "")["spec"]["template"]["spec"]["containers"][0]
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        targets = {"open": ["127.0.0.1", door.getsockname()[1]], "shut": ["127.0.0.1", free_port()]}
+        argv = [sys.executable, "-c", program["command"][2], json.dumps(targets), "1"]
+        server = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(door.getsockname()[1])}
+        with subprocess.Popen(argv, cwd=tmp_path, env=server, stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdout is not None
+            said = [running.stdout.readline() for _ in range(3)]
+            running.kill()
+    assert json.loads(said[0]) == {"open": True, "shut": False, "the API server": True}
+    assert [json.loads(said[1]), said[2]] == [{"files": ""}, "done\n"]
