@@ -33,9 +33,9 @@ from ropewalk_core.kube.tenancy import WORK, Tenant, namespace_of
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.kube.volumes import HOME
 from ropewalk_core.model import Why
-from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import cluster as why_cluster
+from ropewalk_hub.account_spawner import AccountSpawner
 from ropewalk_hub.kube_pod import NOTEBOOK, PORT, finished, variables
 from ropewalk_hub.not_started import NotStarted
 from ropewalk_hub.platform import SystemClock
@@ -47,7 +47,7 @@ _NO_SUBJECT = BadInput(
 )
 
 
-class KubeNotebook(KubeSpawner):  # type: ignore[misc]
+class KubeNotebook(AccountSpawner, KubeSpawner):  # type: ignore[misc]
     """One notebook server, in a pod of its person's namespace."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -66,20 +66,6 @@ class KubeNotebook(KubeSpawner):  # type: ignore[misc]
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
         return int(_settings().cluster.start_timeout)
-
-    @default("apply_user_options")
-    def _default_apply(self) -> Any:
-        return lambda spawner, options: None  # `start` reads the placement itself and can refuse it
-
-    @property
-    def account(self) -> str:
-        """The account's name; the authenticator gives no other."""
-        return str(self.user.name)
-
-    @property
-    def placement(self) -> Placement:
-        """What was asked for."""
-        return parse_placement(self.user_options.get("placement"))
 
     async def load_user_options(self) -> None:
         """Do nothing: profiles of KubeSpawner's kind would let a person name any field of the pod."""

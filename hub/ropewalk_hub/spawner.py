@@ -24,17 +24,18 @@ from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import Denied, RopewalkError, Unavailable
 from ropewalk_core.local import accounts, sandbox
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.placement import Fit, Inventory, Placement, fit, parse_placement
+from ropewalk_core.placement import Fit, Inventory, Placement, fit
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings
 from ropewalk_devices.inventory import discover
+from ropewalk_hub.account_spawner import AccountSpawner
 from ropewalk_hub.not_started import NotStarted
 from ropewalk_hub.notebook_server import ARGUMENTS, THREADS
 
 _POLL = 0.02
 
 
-class RopewalkSpawner(Spawner):  # type: ignore[misc]
+class RopewalkSpawner(AccountSpawner, Spawner):  # type: ignore[misc]
     """One notebook server, in the sandbox of its person's account."""
 
     @default("cmd")
@@ -45,15 +46,6 @@ class RopewalkSpawner(Spawner):  # type: ignore[misc]
     def _default_env_keep(self) -> list[str]:
         return []  # nothing of the hub's environment; `sandbox.environ` says what there is
 
-    @default("apply_user_options")
-    def _default_apply(self) -> Any:
-        return lambda spawner, options: None  # `start` reads the placement itself and can refuse it
-
-    @property
-    def account(self) -> str:
-        """The account's name; the authenticator gives no other."""
-        return str(self.user.name)
-
     @property
     def process(self) -> str:
         """The name under which the server's process is recorded."""
@@ -63,7 +55,7 @@ class RopewalkSpawner(Spawner):  # type: ignore[misc]
         """Start the server and return where it listens."""
         settings = _settings()
         try:
-            chosen = fit(parse_placement(self.user_options.get("placement")), _inventory())
+            chosen = fit(self.placement, _inventory())
             check_alone(settings, self.account)
             paths = await asyncio.to_thread(_prepare, settings, self.account)
             self.port = random_port()
@@ -108,7 +100,7 @@ class RopewalkSpawner(Spawner):  # type: ignore[misc]
 
     def _spawn(self, settings: Settings, paths: AccountPaths, chosen: Fit) -> None:
         """Start the process; in a thread, since it touches the disk."""
-        placement = self._placement()
+        placement = self.placement
         folder = accounts.folder_of(settings, self.account) or paths.files
         self.notebook_dir = str(folder)
         self.mem_limit = placement.memory
@@ -143,9 +135,6 @@ class RopewalkSpawner(Spawner):  # type: ignore[misc]
         raise Unavailable(
             "The notebook server ended while it started.", hint="Its log says why; correct that and start it again."
         )
-
-    def _placement(self) -> Placement:
-        return parse_placement(self.user_options.get("placement"))
 
 
 def variables(settings: Settings, account: str, placement: Placement) -> dict[str, str]:
