@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import wait
-from tests.cluster.layout import Layout, layout
+from tests.cluster.layout import ClusterError, Layout, layout
 from tests.platform_rig import Loopback
 from tests.ports import free_port
 
@@ -140,6 +140,10 @@ def test_no_pod_may_do_more_than_it_must(installed: Installed) -> None:
     assert [key for key in found if key[0] == "PodDisruptionBudget"] == []
     space = json.loads(installed.kubectl("get", "namespace", SPACE, "--output=json"))
     assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for account in ("platform", "tenancy"):  # a role cannot say which config maps; the chart's admission policies do
+        words = ("patch", "configmap", "settings", "--patch", '{"data": {"x": "y"}}', "--dry-run=server")
+        with pytest.raises(ClusterError, match="denied request"):
+            installed.kubectl("--namespace", SPACE, f"--as=system:serviceaccount:{SPACE}:{account}", *words)
     tokens = {
         part: any("serviceAccountToken" in json.dumps(volume) for volume in pod(installed, part)["spec"]["volumes"])
         for part in ("proxy", "hub", "platform", "tenancy", "objects")
