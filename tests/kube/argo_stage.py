@@ -17,6 +17,7 @@ import httpx
 
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube.buckets import ROOT, Buckets, address
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import DEPLOYMENT, SECRET, SERVICE
 from ropewalk_core.model import Actor, Run, RunSpec
@@ -116,7 +117,7 @@ class ArgoRig:
     def start(self) -> None:
         """Start what runs as long as a platform does."""
         self.intents = Intents(self.journal, _CLOCK)
-        self.workflows = ArgoWorkflows(
+        ground = KubeGround(
             settings=self.settings,
             journal=self.journal,
             clock=_CLOCK,
@@ -124,8 +125,8 @@ class ArgoRig:
             space=self.space(),
             site=self.stage.site,
             intents=self.intents,
-            buckets=self.buckets,
         )
+        self.workflows = ArgoWorkflows(ground, buckets=self.buckets)
         self.tasks = tuple(asyncio.create_task(one) for one in (self.intents.run(), self.workflows.run()))
 
     async def stop(self) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube.functions import KubeFunctions
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_hub.gateway.__main__ import listeners
 from ropewalk_hub.gateway.app import Gateway
@@ -37,24 +38,24 @@ class KubeRig(Rig):
         self._site: web.AppRunner | None = None
         self.functions: Any = self.port()
 
-    def port(self, *, kind: type[KubeFunctions] = KubeFunctions) -> KubeFunctions:
+    def port(self) -> KubeFunctions:
         """Return the port on this rig's journal; the next one is what a platform that starts again has."""
         self.intents = Intents(self.journal, SystemClock())
-        given: dict[str, Any] = {
-            "settings": self.settings,
-            "journal": self.journal,
-            "clock": SystemClock(),
-            "api": self.stage.api("platform"),
-            "space": self.space,
-            "site": self.stage.site,
-            "intents": self.intents,
-            "token": self._token_of,
-        }
-        return kind(**given)
+        ground = KubeGround(
+            settings=self.settings,
+            journal=self.journal,
+            clock=SystemClock(),
+            api=self.stage.api("platform"),
+            space=self.space,
+            site=self.stage.site,
+            intents=self.intents,
+        )
+        return KubeFunctions(ground, token=self._token_of)
 
-    def begin(self) -> None:
-        """Run what the platform runs in the background."""
-        self._work = [asyncio.create_task(one()) for one in (self.intents.run, self.functions.run)]
+    def begin(self, *, carries: bool = True) -> None:
+        """Run what the platform runs in the background; without ``carries`` the API server hears of no wish."""
+        work = [self.functions.run, *([self.intents.run] if carries else [])]
+        self._work = [asyncio.create_task(one()) for one in work]
 
     async def die(self) -> None:
         """End it at once, wherever it is; nothing is said to anybody."""

@@ -16,6 +16,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.kube import census
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.helm import Helm
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.nodes import Site
@@ -39,7 +40,7 @@ async def main(order: dict[str, Any]) -> None:
     async def site() -> Site:
         return await census.read(api, cluster)
 
-    port = KubeServices(
+    ground = KubeGround(
         settings=settings,
         journal=journal,
         clock=clock,
@@ -47,8 +48,9 @@ async def main(order: dict[str, Any]) -> None:
         space=space,
         site=site,
         intents=intents,
-        templates=Catalog(Path(order["templates"])),
-        helm=Helm(settings.run, program=order["helm"]),
+    )
+    port = KubeServices(
+        ground, templates=Catalog(Path(order["templates"])), helm=Helm(settings.run, program=order["helm"])
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(port.run())

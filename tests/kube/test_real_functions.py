@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadInput, Conflict, NotFound, RopewalkError, Unavailable
-from ropewalk_core.kube.function_ledger import FOREIGN_CHANGE, FOREIGN_END, NEXT, Next
+from ropewalk_core.kube.function_ledger import FOREIGN_CHANGE, FOREIGN_END, NEXT
 from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, labels_of
 from ropewalk_core.kube.function_trial import watched
 from ropewalk_core.kube.functions import KubeFunctions
@@ -91,17 +91,10 @@ async def remove(rig: KubeRig) -> None:
     await rig.stage.api("administrator").delete(watched(rig.how), one["metadata"]["name"], one["metadata"]["namespace"])
 
 
-class Killed(KubeFunctions):
-    """Is killed after the journal has a wish and before the API server hears of it."""
-
-    async def _apply(self, tried: Next) -> None:
-        await asyncio.Event().wait()
-
-
 async def test_a_wish_survives_a_kill_and_is_carried_out_once(rig: KubeRig) -> None:
     await rig.die()
-    rig.functions = rig.port(kind=Killed)
-    rig.begin()
+    rig.functions = rig.port()
+    rig.begin(carries=False)
     deploying = asyncio.create_task(rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE)))
     await until("the wish is in the journal", lambda: _has(rig, NEXT), 30)
     assert (await rig.functions.get(ADA, "ada", "double")).status.state is State.STARTING

@@ -30,6 +30,7 @@ from ropewalk_core.errors import Conflict, Denied, NotFound
 from ropewalk_core.journal import Journal, Put
 from ropewalk_core.kube import restricted
 from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.helm import Helm
 from ropewalk_core.kube.intents import KIND as INTENT
 from ropewalk_core.kube.intents import Intents
@@ -88,7 +89,7 @@ class Scene:
         """Run the port as a platform does; leaving it is as sudden as a kill for what goes on in the cluster."""
         clock = SystemClock()
         intents = Intents(self.journal, clock)
-        port = KubeServices(
+        ground = KubeGround(
             settings=self.settings,
             journal=self.journal,
             clock=clock,
@@ -96,9 +97,8 @@ class Scene:
             space=self.ask_space,
             site=self.stage.site,
             intents=intents,
-            templates=templates or Catalog(),
-            helm=self.helm,
         )
+        port = KubeServices(ground, templates=templates or Catalog(), helm=self.helm)
         tasks = [asyncio.create_task(port.run()), asyncio.create_task(intents.run())]
         try:
             yield port
@@ -346,7 +346,7 @@ async def test_other_values_restart_it_and_removing_keeps_the_files(scene: Scene
 
 async def test_an_accepted_wish_survives_and_is_carried_out_once(scene: Scene) -> None:
     clock = SystemClock()
-    dead = KubeServices(
+    ground = KubeGround(
         settings=scene.settings,
         journal=scene.journal,
         clock=clock,
@@ -354,9 +354,8 @@ async def test_an_accepted_wish_survives_and_is_carried_out_once(scene: Scene) -
         space=scene.ask_space,
         site=scene.stage.site,
         intents=Intents(scene.journal, clock),
-        templates=Catalog(),
-        helm=scene.helm,
     )
+    dead = KubeServices(ground, templates=Catalog(), helm=scene.helm)
     await dead.apply(ADA, "ada", site())  # nothing runs that would carry it out
     [intent] = scene.journal.page(INTENT, "ada")
     async with scene.port() as port:

@@ -15,6 +15,7 @@ import pytest
 from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube.buckets import Bucket, Buckets
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import CLAIM, POD, Kind, Object
 from ropewalk_core.kube.nodes import Site
@@ -148,7 +149,7 @@ class Platform:
     def build(self) -> None:
         clock = SystemClock()
         self.intents = Intents(self.journal, clock)
-        self.runs = ArgoWorkflows(
+        ground = KubeGround(
             settings=Settings(),
             journal=self.journal,
             clock=clock,
@@ -156,8 +157,8 @@ class Platform:
             space=self.space,
             site=self.site,
             intents=self.intents,
-            buckets=self.store,
         )
+        self.runs = ArgoWorkflows(ground, buckets=self.store)
 
     async def space(self, owner: str) -> str:
         return f"rw--{owner}"

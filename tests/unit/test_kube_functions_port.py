@@ -19,6 +19,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, FOREIGN_END, NEXT
 from ropewalk_core.kube.function_objects import CONTAINER, KNATIVE, PLAIN, Verdict
 from ropewalk_core.kube.functions import KubeFunctions
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, KNATIVE_SERVICE, POD, Kind, Object
 from ropewalk_core.kube.nodes import Site
@@ -157,7 +158,7 @@ class Stage:
         async def token(actor: Actor) -> str:
             return ""
 
-        self.functions = KubeFunctions(
+        ground = KubeGround(
             settings=self.settings,
             journal=self.journal,
             clock=clock,
@@ -165,8 +166,8 @@ class Stage:
             space=space,
             site=site,
             intents=self.intents,
-            token=token,
         )
+        self.functions = KubeFunctions(ground, token=token)
         self.tasks = [asyncio.create_task(one()) for one in (self.intents.run, self.functions.run)]
 
     async def end(self) -> None:

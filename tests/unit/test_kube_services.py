@@ -16,6 +16,7 @@ from ropewalk_core.catalog import Catalog
 from ropewalk_core.errors import NameTaken, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal, Put
 from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.services import KubeServices
 from ropewalk_core.model import Service, ServiceSpec, State, Status
@@ -42,7 +43,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def services(journal: Journal, clock: Quick, space: Callable[[str], Awaitable[str]]) -> KubeServices:
-    return KubeServices(
+    ground = KubeGround(
         settings=Settings(home=Path("/home"), backend="kube"),
         journal=journal,
         clock=clock,
@@ -50,8 +51,8 @@ def services(journal: Journal, clock: Quick, space: Callable[[str], Awaitable[st
         space=space,
         site=cast(Any, None),
         intents=Intents(journal, clock),
-        templates=Catalog(),
     )
+    return KubeServices(ground, templates=Catalog())
 
 
 async def test_nobody_is_led_into_a_namespace_that_was_not_looked_at(journal: Journal) -> None:

@@ -9,19 +9,18 @@ applying, which would leave half of a revision that a kill cut off.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.journal import Operation, Put
-from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.function_judge import FunctionJudge
 from ropewalk_core.kube.function_ledger import AT, WHAT, FunctionLedger, Next
 from ropewalk_core.kube.function_objects import KNATIVE, Place, clearer, code, packed
 from ropewalk_core.kube.function_tidy import remove, tidy
-from ropewalk_core.kube.intents import Intent, Intents
+from ropewalk_core.kube.ground import KubeGround
+from ropewalk_core.kube.intents import Intent
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_SERVICE, SERVICE, Kind, Object
 from ropewalk_core.kube.volumes import ensure_files
-from ropewalk_core.settings import Settings
 
 
 class FunctionCarrier:
@@ -29,30 +28,17 @@ class FunctionCarrier:
 
     Parameters
     ----------
-    settings
-        How files are mounted.
-    api
-        The API server.
-    space
-        Returns an account's namespace.
-    intents
-        Gives us what is open; they are told that we carry it.
+    ground
+        What every port on a cluster is built on; its intents are told that we carry these.
     ledger, judge
         What is wished; who follows what was applied.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        api: Api,
-        space: Callable[[str], Awaitable[str]],
-        intents: Intents,
-        ledger: FunctionLedger,
-        judge: FunctionJudge,
-    ) -> None:
-        self._settings, self._api, self._space = settings, api, space
-        self._intents, self._ledger, self._judge = intents, ledger, judge
-        intents.carried_by(WHAT, self._carry, self._refused)
+    def __init__(self, ground: KubeGround, ledger: FunctionLedger, judge: FunctionJudge) -> None:
+        self._settings, self._api, self._space = ground.settings, ground.api, ground.space
+        self._intents = ground.intents
+        self._ledger, self._judge = ledger, judge
+        self._intents.carried_by(WHAT, self._carry, self._refused)
 
     async def _carry(self, intent: Intent) -> Iterable[Operation]:
         """Bring a wish to the API server."""

@@ -15,17 +15,14 @@ from collections.abc import Awaitable, Callable
 
 from ropewalk_core.errors import Conflict, NotFound, RopewalkError
 from ropewalk_core.functions import KIND, find, function_of, visible
-from ropewalk_core.journal import Append, Journal, Put, Remove
-from ropewalk_core.kube.api import Api
+from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.kube.function_ledger import AT, FOREIGN_END, NEXT, WAITS, WHAT, FunctionLedger, Key, Next
 from ropewalk_core.kube.function_minder import FunctionMinder
 from ropewalk_core.kube.function_objects import Verdict
 from ropewalk_core.kube.function_tidy import tidy
 from ropewalk_core.kube.function_trial import Trial, follow
-from ropewalk_core.kube.intents import Intents
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.model import State, Status, Why
-from ropewalk_core.ports import Clock
-from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 
 _AGAIN = 1.0
@@ -37,10 +34,8 @@ class FunctionJudge:
 
     Parameters
     ----------
-    settings, journal, clock, api
-        The installation, its journal, time, the API server.
-    intents
-        Carry out what a verdict makes necessary.
+    ground
+        What every port on a cluster is built on.
     ledger, minder
         What is written of functions; who minds one that serves.
     gateway_has
@@ -49,17 +44,14 @@ class FunctionJudge:
 
     def __init__(
         self,
-        settings: Settings,
-        journal: Journal,
-        clock: Clock,
-        api: Api,
-        intents: Intents,
+        ground: KubeGround,
         ledger: FunctionLedger,
         minder: FunctionMinder,
         gateway_has: Callable[[int], Awaitable[None]],
     ) -> None:
-        self._settings, self._journal, self._clock, self._api = settings, journal, clock, api
-        self._intents, self._ledger, self._minder, self._gateway_has = intents, ledger, minder, gateway_has
+        self._settings, self._journal, self._clock = ground.settings, ground.journal, ground.clock
+        self._api, self._intents = ground.api, ground.intents
+        self._ledger, self._minder, self._gateway_has = ledger, minder, gateway_has
         self._trials: dict[Key, tuple[Next, asyncio.Task[None]]] = {}
         self._unplaced: set[Key] = set()
         self._tasks = Tasks()

@@ -17,12 +17,11 @@ from typing import Any
 from ropewalk_core import why as whys
 from ropewalk_core.errors import Conflict, RopewalkError
 from ropewalk_core.functions import KIND, find, function_of, visible
-from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
+from ropewalk_core.journal import Append, Operation, Put, Record, Remove
 from ropewalk_core.kube.function_objects import Place
-from ropewalk_core.kube.intents import Intents
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.kinds import Object
 from ropewalk_core.model import Function, State, Status, Why
-from ropewalk_core.ports import Clock
 
 NEXT, AT = "function-next", "function-at"
 """Records: the revision that is being tried, and where the one that serves is."""
@@ -65,14 +64,12 @@ class FunctionLedger:
 
     Parameters
     ----------
-    journal, clock
-        Where they are kept, and time.
-    intents
-        Keeps what the cluster does not have yet.
+    ground
+        The journal where they are kept, time, and who keeps what the cluster does not have yet.
     """
 
-    def __init__(self, journal: Journal, clock: Clock, intents: Intents) -> None:
-        self._journal, self._clock, self._intents = journal, clock, intents
+    def __init__(self, ground: KubeGround) -> None:
+        self._journal, self._clock, self._intents = ground.journal, ground.clock, ground.intents
         self._waits: dict[tuple[str, str, str], asyncio.Future[Function]] = {}
         self.locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One for each function; whoever decides by what the journal says, and awaits before writing, holds it."""

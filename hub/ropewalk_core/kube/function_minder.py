@@ -14,14 +14,13 @@ from typing import Any
 
 from ropewalk_core.errors import Conflict, NotFound, RopewalkError
 from ropewalk_core.functions import KIND, function_of, visible
-from ropewalk_core.journal import Append, Journal, Put
-from ropewalk_core.kube.api import Api
+from ropewalk_core.journal import Append, Put
 from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, FOREIGN_END, FunctionLedger
 from ropewalk_core.kube.function_objects import NAME, labels_of
 from ropewalk_core.kube.function_trial import watched
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.kinds import Object
 from ropewalk_core.kube.view import Change, Happened
-from ropewalk_core.ports import Clock
 from ropewalk_core.tasks import Tasks
 
 _log = logging.getLogger(__name__)
@@ -32,14 +31,14 @@ class FunctionMinder:
 
     Parameters
     ----------
-    journal, clock, api
-        The installation's journal, time, the API server.
+    ground
+        What every port on a cluster is built on.
     ledger
         What is written of functions.
     """
 
-    def __init__(self, journal: Journal, clock: Clock, api: Api, ledger: FunctionLedger) -> None:
-        self._journal, self._clock, self._api, self._ledger = journal, clock, api, ledger
+    def __init__(self, ground: KubeGround, ledger: FunctionLedger) -> None:
+        self._journal, self._clock, self._api, self._ledger = ground.journal, ground.clock, ground.api, ledger
         self._minded: set[tuple[str, str]] = set()
         self._tasks = Tasks()
 

@@ -16,21 +16,17 @@ from dataclasses import replace
 
 from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
-from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
-from ropewalk_core.kube.api import Api
+from ropewalk_core.journal import Append, Operation, Put, Record, Remove
 from ropewalk_core.kube.function_carrier import FunctionCarrier
 from ropewalk_core.kube.function_judge import FunctionJudge
 from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, NEXT, WHAT, FunctionLedger, Next
 from ropewalk_core.kube.function_minder import FunctionMinder
 from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, Place, fingerprint, packed, serving
-from ropewalk_core.kube.intents import Intents
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.kinds import KNATIVE_SERVICE
-from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import mount
 from ropewalk_core.model import Actor, Function, FunctionRoute, FunctionSpec, Revision, State, Status, Why
-from ropewalk_core.ports import Clock
-from ropewalk_core.settings import Settings
 
 _PATIENCE, _SHORT = LOAD_PATIENCE + 40.0, 20.0
 """Seconds after which a deploy answers although its revision has not started; the shorter one if no machine is free."""
@@ -41,41 +37,20 @@ class KubeFunctions(FunctionBook):
 
     Parameters
     ----------
-    settings, journal, clock
-        The installation, its journal, time.
-    api
-        The API server, with the platform's rights.
-    space
-        Returns an account's namespace.
-    site
-        Returns what the cluster has.
-    intents
-        Carries out what was accepted.
+    ground
+        What every port on a cluster is built on.
     token
         Makes a token of audience ``functions`` for a person.
     """
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        journal: Journal,
-        clock: Clock,
-        api: Api,
-        space: Callable[[str], Awaitable[str]],
-        site: Callable[[], Awaitable[Site]],
-        intents: Intents,
-        token: Callable[[Actor], Awaitable[str]],
-    ) -> None:
-        super().__init__(settings, journal, clock, token)
-        self._api, self._space, self._site, self._intents = api, space, site, intents
+    def __init__(self, ground: KubeGround, *, token: Callable[[Actor], Awaitable[str]]) -> None:
+        super().__init__(ground.settings, ground.journal, ground.clock, token)
+        self._api, self._space, self._site, self._intents = ground.api, ground.space, ground.site, ground.intents
         self._knative: set[str] = set()
-        self._ledger = FunctionLedger(journal, clock, intents)
-        self._minder = FunctionMinder(journal, clock, api, self._ledger)
-        self._judge = FunctionJudge(
-            settings, journal, clock, api, intents, self._ledger, self._minder, self._gateway_has
-        )
-        FunctionCarrier(settings, api, space, intents, self._ledger, self._judge)
+        self._ledger = FunctionLedger(ground)
+        self._minder = FunctionMinder(ground, self._ledger)
+        self._judge = FunctionJudge(ground, self._ledger, self._minder, self._gateway_has)
+        FunctionCarrier(ground, self._ledger, self._judge)
 
     async def run(self) -> None:
         """Follow what is being tried, and what others do to functions in the cluster, for ever."""

@@ -14,19 +14,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from ropewalk_core import names, why
 from ropewalk_core.catalog import Catalog
 from ropewalk_core.errors import Conflict, NameTaken, NotFound, RopewalkError, Unavailable
-from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
+from ropewalk_core.journal import Append, Operation, Put, Record, Remove
 from ropewalk_core.kube import charts, logs
-from ropewalk_core.kube.api import Api
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.helm import Helm
-from ropewalk_core.kube.intents import Intent, Intents
+from ropewalk_core.kube.intents import Intent
 from ropewalk_core.kube.kinds import DEPLOYMENT, EVENT, POD, Kind, Object
-from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.service_release import Releases
 from ropewalk_core.kube.service_state import judge, newest
 from ropewalk_core.kube.service_values import KIND_LABEL as ALL
@@ -36,10 +35,8 @@ from ropewalk_core.kube.transient import passes
 from ropewalk_core.kube.view import Happened
 from ropewalk_core.kube.volumes import mount
 from ropewalk_core.model import Actor, LogLine, Page, Service, ServiceRoute, ServiceSpec, State, Status, Why
-from ropewalk_core.ports import Clock
 from ropewalk_core.reconcile import KeyedQueue, wait_after
 from ropewalk_core.service_records import KIND, LAST, RESTING, changes, found, page, service_of, stands, wanted
-from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 
 Key = tuple[str, str]
@@ -58,44 +55,26 @@ class KubeServices:
 
     Parameters
     ----------
-    settings, journal, clock
-        The installation, its journal, time.
-    api
-        The API server, with the platform's rights.
-    space
-        Gives an account's namespace, made if it lacks and checked to be that account's.
-    site
-        Says what the cluster has.
-    intents
-        Keeps and carries out what is accepted.
+    ground
+        What every port on a cluster is built on.
     templates
         The catalogue.
     helm
         Runs Helm; made from the settings when omitted.
     """
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        journal: Journal,
-        clock: Clock,
-        api: Api,
-        space: Callable[[str], Awaitable[str]],
-        site: Callable[[], Awaitable[Site]],
-        intents: Intents,
-        templates: Catalog,
-        helm: Helm | None = None,
-    ) -> None:
-        self._settings, self._journal, self._clock, self._api = settings, journal, clock, api
-        self._ask_space, self._intents, self._templates = space, intents, templates
-        self._releases = Releases(settings, api, helm or Helm(settings.run), templates, site, mount(settings))
+    def __init__(self, ground: KubeGround, *, templates: Catalog, helm: Helm | None = None) -> None:
+        self._settings, self._journal, self._clock = ground.settings, ground.journal, ground.clock
+        self._api, self._ask_space, self._intents = ground.api, ground.space, ground.intents
+        self._templates, helm = templates, helm or Helm(ground.settings.run)
+        files = mount(ground.settings)
+        self._releases = Releases(ground.settings, ground.api, helm, templates, ground.site, files)
         self._spaces: dict[str, str] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._tasks = Tasks()
-        self._queue: KeyedQueue[Key] = KeyedQueue(self._look, clock)
+        self._queue: KeyedQueue[Key] = KeyedQueue(self._look, self._clock)
         self._watches = False
-        intents.carried_by(WHAT, self._carry, self._refused)
+        self._intents.carried_by(WHAT, self._carry, self._refused)
 
     # The port
 

@@ -19,6 +19,7 @@ from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.buckets import Buckets, address
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.functions import KubeFunctions
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import EVENT, POD, Object
 from ropewalk_core.kube.nodes import Site
@@ -251,36 +252,10 @@ def build(ground: Ground) -> Backend:
     objects = Objects(address(cluster), clock)
     buckets = Buckets(api, objects, ground.store.text(Secret.OBJECTS))
     berth = KubeBerth(settings, api, clock, space, buckets)
-    services = KubeServices(
-        settings=settings,
-        journal=journal,
-        clock=clock,
-        api=api,
-        space=space,
-        site=sites,
-        intents=intents,
-        templates=ground.templates,
-    )
-    functions = KubeFunctions(
-        settings=settings,
-        journal=journal,
-        clock=clock,
-        api=api,
-        space=space,
-        site=sites,
-        intents=intents,
-        token=ground.token,
-    )
-    workflows = ArgoWorkflows(
-        settings=settings,
-        journal=journal,
-        clock=clock,
-        api=api,
-        space=space,
-        site=sites,
-        intents=intents,
-        buckets=buckets,
-    )
+    ours = KubeGround(settings, journal, clock, api, space, sites, intents)
+    services = KubeServices(ours, templates=ground.templates)
+    functions = KubeFunctions(ours, token=ground.token)
+    workflows = ArgoWorkflows(ours, buckets=buckets)
     key = ground.store.text(Secret.FILE_KEY).encode()
     storage = KubeStorage(settings=settings, journal=journal, clock=clock, api=api, space=space, key=key)
     ports = (functions, workflows, services)

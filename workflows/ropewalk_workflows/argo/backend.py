@@ -8,21 +8,16 @@ the Workflow's text (``render``), bringing it there (``carrying``), seeing it th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 
 from ropewalk_core.errors import Conflict, NotFound
-from ropewalk_core.journal import Journal
-from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.buckets import Buckets
-from ropewalk_core.kube.intents import Intents
+from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.kinds import WORKFLOW
-from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import ensure_files
 from ropewalk_core.model import Actor, LogLine, Run, RunSpec, State, Step, StepInputs, Why
-from ropewalk_core.ports import Clock
-from ropewalk_core.settings import Settings
 from ropewalk_workflows import names
 from ropewalk_workflows.accepted import Accepted, check, digest_of
 from ropewalk_workflows.argo import stores
@@ -39,36 +34,18 @@ class ArgoWorkflows(Accepted):
 
     Parameters
     ----------
-    settings, journal, clock
-        Of the platform.
-    api
-        The API server, with the platform's rights.
-    space
-        An account's namespace, made if it lacks and its owner checked.
-    site
-        What the cluster has.
-    intents
-        The open wishes; they are carried out by whoever runs them.
+    ground
+        What every port on a cluster is built on.
     buckets
         Where code, values and logs lie.
     """
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        journal: Journal,
-        clock: Clock,
-        api: Api,
-        space: Callable[[str], Awaitable[str]],
-        site: Callable[[], Awaitable[Site]],
-        intents: Intents,
-        buckets: Buckets,
-    ) -> None:
-        super().__init__(journal, clock.wall)
+    def __init__(self, ground: KubeGround, *, buckets: Buckets) -> None:
+        settings, clock, api, space, site = ground.settings, ground.clock, ground.api, ground.space, ground.site
+        super().__init__(ground.journal, clock.wall)
         self._settings, self._clock, self._api = settings, clock, api
         self._space, self._site, self._buckets = space, site, buckets
-        self._carrier = Carrier(settings, self._records, clock, api, space, site, intents)
+        self._carrier = Carrier(settings, self._records, clock, api, space, site, ground.intents)
         self._observer = Observer(settings, self._records, clock, api, space, buckets, self._carrier)
         self._files: set[str] = set()
 
