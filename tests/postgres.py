@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -104,6 +104,23 @@ class Postgres:
         """Signal the server."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let none of its processes run meanwhile, while the kernel goes on taking what is sent to them."""
+        assert self._process is not None
+        main = self._process.pid
+        self._process.send_signal(signal.SIGSTOP)  # it makes no more of them
+        others = [int(one) for one in Path(f"/proc/{main}/task/{main}/children").read_text().split()]
+        try:
+            for one in others:
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGSTOP)
+            yield
+        finally:
+            for one in (*others, main):
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGCONT)
 
     def address(self, database: str, *, tcp: bool = False) -> str:
         """Return the address of a database."""

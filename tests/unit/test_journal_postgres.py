@@ -15,6 +15,7 @@ import pytest
 
 from ropewalk_core.errors import BadInput, Internal, StorageFull, Unavailable
 from ropewalk_core.journal import Append, Journal, Put
+from ropewalk_core.journal import postgres as postgres_store
 from ropewalk_core.journal.postgres import _translate
 from ropewalk_core.model import Event
 from tests import postgres
@@ -182,6 +183,49 @@ def test_patience_ends_and_the_journal_heals(server: postgres.Postgres, address:
         assert [one.name for one in journal.page("run")] == ["after", "kept"]
     finally:
         journal.close()
+
+
+async def test_a_frozen_database_stops_the_platform_for_a_moment_only(
+    server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store.Connection, "patience", 1.0)
+    address = server.address(server.database().rpartition("/")[2], tcp=True)  # its kernel acknowledges all that is sent
+    journal = Journal(address)
+    await journal.write(Put("run", "ada", "kept", {}))
+    assert journal.get("run", "ada", "kept")
+    with server.frozen():
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="does not answer"):
+            journal.get("run", "ada", "kept")
+        assert time.monotonic() - began < 10
+        waiting = journal.submit([Put("run", "ada", "later", {})])
+        for _ in range(20):
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="does not answer"):
+                journal.page("run")
+            assert time.monotonic() - began < 0.1
+            await asyncio.sleep(0.05)
+        assert not waiting.done()
+    await asyncio.wait_for(asyncio.wrap_future(waiting), 30)
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(Unavailable):
+                assert [one.name for one in journal.page("run")] == ["kept", "later"]
+                break
+            await asyncio.sleep(0.1)
+    await asyncio.to_thread(journal.close)
+
+
+def test_a_read_that_takes_too_long_ends_on_the_server_too(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_store, "_LONGEST_READ", 0.2)
+    journal = Journal(address)
+    store = journal._store
+    assert isinstance(store, postgres_store.PostgresStore)
+    with pytest.raises(Unavailable, match="busy"):
+        store._read("SELECT pg_sleep(60)", ())
+    journal.write_now(Put("run", "ada", "r", {}))
+    assert [one.name for one in journal.page("run")] == ["r"]
+    journal.close()
 
 
 async def test_who_follows_goes_on_when_the_database_is_back(server: postgres.Postgres, address: str) -> None:

@@ -15,19 +15,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import psycopg
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict
 
 from ropewalk_core.errors import BadInput, Internal, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.journal.statements import SCHEMA_VERSION, Batch, Lost, Result, Row, Statements
 
-Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 _LOCK = 0x526F7065
 _PATIENCE = 5.0  # for the lock of a platform that was killed a moment ago
 _LONGEST_PAUSE = 2.0
 _KEPT = 8  # connections for reading that are kept open
+_LONGEST_READ = 10.0  # seconds for which the platform's pages may stand still; a healthy read takes milliseconds
+_GRACE = 2.0  # a server that lives ends a read by itself before we give it up
 _GOING = ("57P01", "57P02", "57P03", "57P05", "25006")  # shut down, crashed, starting, idle too long, read-only now
 _SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS ropewalk;
@@ -65,6 +67,20 @@ _SESSION = {
     "tcp_user_timeout": "30000",
     "synchronous_commit": "on",
 }
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that waits for an answer only so long.
+
+    A server that is frozen, its machine paused or its disk stuck, has a kernel that goes on acknowledging what is sent:
+    to every option of TCP it is alive.
+    """
+
+    patience: float | None = _LONGEST_READ + _GRACE
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for an answer; the connection is of no use after it did not come."""
+        return super().wait(gen, interval, self.patience if timeout is None else timeout)
 
 
 class PostgresStore(Statements):
@@ -160,6 +176,7 @@ class PostgresStore(Statements):
             except (psycopg.Error, RopewalkError, Lost):
                 connection.close()
                 raise
+            connection.patience = None  # it has a thread of its own, and what it sent is not given up lightly
             self._writer = connection
         return self._writer
 
@@ -225,7 +242,7 @@ class PostgresStore(Statements):
             if self._idle:
                 return self._idle.pop(), False
         try:
-            return self._connect(), True
+            return self._reader(), True
         except Lost as lost:
             raise self._went_away(str(lost)) from lost
 
@@ -249,7 +266,7 @@ class PostgresStore(Statements):
         while not self._closed.wait(pause):
             pause = min(_LONGEST_PAUSE, 2 * pause)
             try:
-                self._give_back(self._connect())
+                self._give_back(self._reader())
             except Lost:
                 continue
             self._away = False
@@ -263,13 +280,16 @@ class PostgresStore(Statements):
 
     # Connections
 
-    def _connect(self) -> Connection:
+    def _reader(self) -> Connection:
+        return self._connect(statement_timeout=f"{_LONGEST_READ:g}s")
+
+    def _connect(self, **more: str) -> Connection:
         try:
-            connection = psycopg.connect(**self._parameters, autocommit=True)
+            connection = Connection.connect(**self._parameters, autocommit=True)
         except psycopg.OperationalError as error:
             raise Lost(_first_line(error)) from error
         try:
-            for name, value in _SESSION.items():
+            for name, value in (_SESSION | more).items():
                 connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         except psycopg.Error as error:
             connection.close()
