@@ -1,9 +1,9 @@
 """Buckets: one bucket and one pair of keys for each tenant on the artifact store, and what Argo needs to know of them.
 
-A tenant's secret key follows from the store's own by HMAC, so that the platform keeps none and may read none back. In
-the tenant's namespace lie a Secret with the keys, the ConfigMap that Argo reads, and the token of the account that
-reports a step's outputs. Not here: S3 (``objects.py``). Rejected: one pair of keys for all (whoever reads them reads
-everybody's values).
+A tenant's secret key follows from the store's own by HMAC, so that none is kept. It keeps tenants apart, and nobody
+from the platform, which has the store's own key. In the tenant's namespace lie a Secret with the keys, the ConfigMap
+that Argo reads, and the token of the account that reports a step's outputs. Not here: S3 (``objects.py``). Rejected:
+one pair of keys for all (whoever reads them reads everybody's values).
 """
 
 from __future__ import annotations
