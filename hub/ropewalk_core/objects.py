@@ -118,11 +118,6 @@ class Objects:
         with contextlib.suppress(Conflict):
             await self._admin(root, path, "", {"x-vgw-owner": owner})
 
-    async def remove_user(self, root: Keys, access: str) -> None:
-        """Have no such user any more."""
-        with contextlib.suppress(NotFound):
-            await self._admin(root, f"/delete-user?access={quote(access, safe='')}", "")
-
     async def _admin(self, root: Keys, path: str, body: str, extra: Mapping[str, str] | None = None) -> None:
         await self._patiently(root, "PATCH", path, body.encode(), extra or {}, "the artifact store's users")
 
