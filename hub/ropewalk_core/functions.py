@@ -18,7 +18,7 @@ import httpx
 from ropewalk_core import names
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, TooLarge, Unavailable, from_problem
 from ropewalk_core.journal import Journal, Record
-from ropewalk_core.model import Actor, Call, Function, FunctionRoute, FunctionSpec, Page
+from ropewalk_core.model import Actor, Call, Function, FunctionRoute, FunctionSpec, Page, Revision, State, Status
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 
@@ -147,6 +147,20 @@ class FunctionBook:
             raise BadInput("The bundle holds no code.", field="bundle")
         bundle = spec.bundle.model_copy(update={"digest": _digest({**spec.bundle.files, "": spec.bundle.entry})})
         return spec.model_copy(update={"bundle": bundle})
+
+    def _next_of(
+        self, owner: str, spec: FunctionSpec, have: Function | None, identifier: str, environment: str, state: State
+    ) -> Function:
+        """Return a function with a new revision, which follows that of ``have``."""
+        now, number = self._clock.wall(), have.revision.number + 1 if have else 1
+        return Function(
+            owner=owner,
+            name=spec.name,
+            revision=Revision(id=identifier, number=number, spec=spec, environment=environment, created=now),
+            status=Status(state=state, since=now),
+            address=self.address(owner, spec.name),
+            created=have.created if have else now,
+        )
 
     def address(self, owner: str, name: str) -> str:
         """Return the stable address of a function."""

@@ -26,7 +26,7 @@ from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.kinds import KNATIVE_SERVICE
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import mount
-from ropewalk_core.model import Actor, Function, FunctionRoute, FunctionSpec, Revision, State, Status, Why
+from ropewalk_core.model import Actor, Function, FunctionRoute, FunctionSpec, State, Status, Why
 
 _PATIENCE, _SHORT = LOAD_PATIENCE + 40.0, 20.0
 """Seconds after which a deploy answers although its revision has not started; the shorter one if no machine is free."""
@@ -91,17 +91,9 @@ class KubeFunctions(FunctionBook):
                     serves = function_of(self._found(owner, spec.name))
                     return serves.model_copy(update={"unchanged": True})
             if tried is None or tried.function.revision.id != identifier:
-                now = self._clock.wall()
-                number = have.revision.number + 1 if have else 1
-                revision = Revision(id=identifier, number=number, spec=spec, environment=image, created=now)
-                wished = Function(
-                    owner=owner,
-                    name=spec.name,
-                    revision=have.revision if have and same else revision,
-                    status=Status(state=State.STARTING, since=now),
-                    address=self.address(owner, spec.name),
-                    created=have.created if have else now,
-                )
+                wished = self._next_of(owner, spec, have, identifier, image, State.STARTING)
+                if have and same:
+                    wished = wished.model_copy(update={"revision": have.revision})
                 wish = Next(wished, how, namespace, objects, tried.before if tried else None)
                 await self._accept(wish, record, tried)
             future = self._ledger.waiting(owner, spec.name, identifier)

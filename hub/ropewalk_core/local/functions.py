@@ -19,7 +19,7 @@ from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Actor, Function, FunctionSpec, Revision, State, Status
+from ropewalk_core.model import Actor, Function, FunctionSpec, State, Status
 from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
@@ -99,17 +99,7 @@ class LocalFunctions(FunctionBook):
         await self._try(owner, spec, identifier)
         if have and have.revision.id == identifier:
             return have.model_copy(update={"unchanged": True})
-        number = have.revision.number + 1 if have else 1
-        now = self._clock.wall()
-        revision = Revision(id=identifier, number=number, spec=spec, environment=environment, created=now)
-        function = Function(
-            owner=owner,
-            name=spec.name,
-            revision=revision,
-            status=Status(state=State.RUNNING, since=now),
-            address=self.address(owner, spec.name),
-            created=have.created if have else now,
-        )
+        function = self._next_of(owner, spec, have, identifier, environment, State.RUNNING)
         cursor = await self._journal.write(
             Put(KIND, owner, spec.name, function.model_dump(mode="json"), expect=record.version if record else 0),
             Append(KIND, owner, spec.name, "running", visible(function)),
