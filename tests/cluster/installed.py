@@ -135,7 +135,7 @@ class Installed:
 
     def _environment(self) -> dict[str, str]:
         path = f"{self.at.run / 'bin'}:{os.environ['PATH']}"
-        kept = {"ROPEWALK_CLUSTER_RUN": str(self.at.run), "ROPEWALK_CLUSTER_CACHE": str(self.at.cache)}
+        kept = {"ROPEWALK_TEST_CLUSTER_RUN": str(self.at.run), "ROPEWALK_TEST_CLUSTER_CACHE": str(self.at.cache)}
         return {**os.environ, **kept, "PATH": path, "KUBECONFIG": str(self.at.kubeconfig)}
 
     def _run(self, program: str, *words: str) -> str:

@@ -48,15 +48,15 @@ class Node:
 
 
 def nodes() -> tuple[Node, Node]:
-    """Return the two nodes; the second is what ROPEWALK_CLUSTER_ARCH and ROPEWALK_CLUSTER_ACCELERATORS say."""
-    claimed = os.environ.get("ROPEWALK_CLUSTER_ACCELERATORS", "nvidia.com/gpu=2")
+    """Return the two nodes; the second is what ROPEWALK_TEST_CLUSTER_ARCH and ..._ACCELERATORS say."""
+    claimed = os.environ.get("ROPEWALK_TEST_CLUSTER_ACCELERATORS", "nvidia.com/gpu=2")
     accelerators = {}
     for one in filter(None, claimed.split(",")):
         name, _, count = one.partition("=")
         if not count.isdigit():
-            raise ClusterError(f"ROPEWALK_CLUSTER_ACCELERATORS: write NAME=COUNT, not {one!r}")
+            raise ClusterError(f"ROPEWALK_TEST_CLUSTER_ACCELERATORS: write NAME=COUNT, not {one!r}")
         accelerators[name] = int(count)
-    arch = os.environ.get("ROPEWALK_CLUSTER_ARCH", "arm64")
+    arch = os.environ.get("ROPEWALK_TEST_CLUSTER_ARCH", "arm64")
     return (
         Node("node1", "10.250.0.11", "10.244.1.0/24", machine(), {}),
         Node("node2", "10.250.0.12", "10.244.2.0/24", arch, accelerators),
@@ -65,7 +65,7 @@ def nodes() -> tuple[Node, Node]:
 
 def lost_after() -> int:
     """Return the seconds after which a silent node, and then its pods, count as lost; 0 means Kubernetes' own."""
-    return int(os.environ.get("ROPEWALK_CLUSTER_LOST_AFTER", "0"))
+    return int(os.environ.get("ROPEWALK_TEST_CLUSTER_LOST_AFTER", "0"))
 
 
 def machine() -> str:
@@ -129,14 +129,16 @@ class Layout:
 
 def layout() -> Layout:
     """Return the folders that the environment asks for."""
-    run = os.environ.get("ROPEWALK_CLUSTER_RUN", "/var/tmp/ropewalk-cluster")
-    cache = os.environ.get("ROPEWALK_CLUSTER_CACHE") or str(
+    run = os.environ.get("ROPEWALK_TEST_CLUSTER_RUN", "/var/tmp/ropewalk-cluster")
+    cache = os.environ.get("ROPEWALK_TEST_CLUSTER_CACHE") or str(
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ropewalk" / "cluster"
     )
     path = Path(run).resolve()
     for hidden in ("/run", "/var/log", "/var/lib", "/proc", "/sys", "/dev"):
         if path.is_relative_to(hidden):
-            raise ClusterError(f"ROPEWALK_CLUSTER_RUN={run}: the cluster has a {hidden} of its own; take another place")
+            raise ClusterError(
+                f"ROPEWALK_TEST_CLUSTER_RUN={run}: the cluster has a {hidden} of its own; take another place"
+            )
     return Layout(path, Path(cache).resolve())
 
 

@@ -190,7 +190,7 @@ def _remove_group(folder: Path) -> None:
 def _remove(run: Path) -> None:
     """Remove the run folder, which is only ever ours: it bears our mark, or is refused."""
     if not (run / "mark").exists() and any(run.iterdir()):
-        raise ClusterError(f"{run} is no run folder of a test cluster; set ROPEWALK_CLUSTER_RUN to another place")
+        raise ClusterError(f"{run} is no run folder of a test cluster; set ROPEWALK_TEST_CLUSTER_RUN to another place")
     keep = run.with_name(run.name + ".going")
     shutil.rmtree(keep, ignore_errors=True)
     run.rename(keep)

@@ -33,7 +33,7 @@ def other() -> Iterator[Layout]:
 
 
 def environment(at: Layout) -> dict[str, str]:
-    return {**os.environ, "ROPEWALK_CLUSTER_RUN": str(at.run), "ROPEWALK_CLUSTER_CACHE": str(at.cache)}
+    return {**os.environ, "ROPEWALK_TEST_CLUSTER_RUN": str(at.run), "ROPEWALK_TEST_CLUSTER_CACHE": str(at.cache)}
 
 
 def up(at: Layout) -> Inside:

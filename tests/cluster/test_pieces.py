@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ropewalk_core.settings import load
 from tests.cluster import builder as builder_module
 from tests.cluster import dockerfiles, leftovers, policy_enforcer, volumes
 from tests.cluster import layout as layout_module
@@ -162,20 +163,26 @@ def test_a_process_that_ended_lives_no_more_though_nobody_waited_for_it() -> Non
 
 
 def test_the_second_node_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROPEWALK_CLUSTER_ARCH", "riscv64")
-    monkeypatch.setenv("ROPEWALK_CLUSTER_ACCELERATORS", "amd.com/gpu=1,example.test/npu=4")
+    monkeypatch.setenv("ROPEWALK_TEST_CLUSTER_ARCH", "riscv64")
+    monkeypatch.setenv("ROPEWALK_TEST_CLUSTER_ACCELERATORS", "amd.com/gpu=1,example.test/npu=4")
     first, second = layout_module.nodes()
     assert (first.arch, first.accelerators) == (layout_module.machine(), {})
     assert (second.arch, second.accelerators) == ("riscv64", {"amd.com/gpu": 1, "example.test/npu": 4})
-    monkeypatch.setenv("ROPEWALK_CLUSTER_ACCELERATORS", "amd.com/gpu")
+    monkeypatch.setenv("ROPEWALK_TEST_CLUSTER_ACCELERATORS", "amd.com/gpu")
     with pytest.raises(ClusterError, match="NAME=COUNT"):
         layout_module.nodes()
 
 
 def test_a_run_folder_that_the_cluster_would_hide_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROPEWALK_CLUSTER_RUN", "/var/lib/cluster")
+    monkeypatch.setenv("ROPEWALK_TEST_CLUSTER_RUN", "/var/lib/cluster")
     with pytest.raises(ClusterError, match="take another place"):
         layout_module.layout()
+
+
+def test_nothing_of_the_test_cluster_is_a_setting_of_the_platform(tmp_path: Path) -> None:
+    told = re.findall(r"ROPEWALK_TEST_\w+", (ROOT / "CONTRIBUTING.md").read_text())
+    assert "ROPEWALK_TEST_CLUSTER_ACCELERATORS" in told
+    assert load(tmp_path, environ=dict.fromkeys(told, "gpu=nvidia.com/gpu")) == load(tmp_path, environ={})
 
 
 SLOW = re.compile(r"^pytestmark = .*\bmark\.cluster_slow\b", re.MULTILINE)

@@ -54,9 +54,9 @@ def own() -> Iterator[Layout]:
     one = Layout(usual.run.with_name(usual.run.name + "-faults"), usual.cache)
     environment = {
         **os.environ,
-        "ROPEWALK_CLUSTER_RUN": str(one.run),
-        "ROPEWALK_CLUSTER_CACHE": str(one.cache),
-        "ROPEWALK_CLUSTER_LOST_AFTER": LOST_AFTER,
+        "ROPEWALK_TEST_CLUSTER_RUN": str(one.run),
+        "ROPEWALK_TEST_CLUSTER_CACHE": str(one.cache),
+        "ROPEWALK_TEST_CLUSTER_LOST_AFTER": LOST_AFTER,
     }
     Cluster(one).down()
     subprocess.run([sys.executable, "-m", "tests.cluster", "up"], env=environment, cwd=ROOT, check=True)

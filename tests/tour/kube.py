@@ -40,7 +40,7 @@ def platform(*files: Path, seed: int | None = None) -> Iterator[Platform]:
     """
     at, port = layout(), free_port()
     if alive(at) is None:  # one cell wants an architecture that no node has
-        os.environ.setdefault("ROPEWALK_CLUSTER_ARCH", machine())
+        os.environ.setdefault("ROPEWALK_TEST_CLUSTER_ARCH", machine())
     left: list[str] = []
     index = {"environments": {"index": f"http://{_INDEX}:{_INDEX_PORT}/simple"}}
     one = Installed(at, port, settings={"door": {"port": port}, **index})
