@@ -1,7 +1,8 @@
 """Functions as the journal and the gateway know them: what every backend of functions shares.
 
-Accepted functions are records; the gateway gets their routes as part of its snapshot and reports calls, which are kept
-in memory. Not here: how a revision comes to run, which is the backend's own (``local.functions``, ``kube.functions``).
+Accepted functions are records, and so are their revisions (``history``); the gateway gets their routes as part of its
+snapshot and reports calls, which are kept in memory. Not here: how a revision comes to run, which is the backend's own
+(``local.functions``, ``kube.functions``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from ropewalk_core import names
+from ropewalk_core import history, names
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, TooLarge, Unavailable, from_problem
 from ropewalk_core.journal import Journal, Record
 from ropewalk_core.model import Actor, Call, Function, FunctionRoute, FunctionSpec, Page, Revision, State, Status
@@ -89,6 +90,16 @@ class FunctionBook:
         records = self._journal.page(KIND, owner, after=after, limit=limit + 1)
         items = tuple(function_of(one).summary() for one in records[:limit])
         return Page(items=items, next=items[-1].name if len(records) > limit else "")
+
+    async def revisions(
+        self, actor: Actor, owner: str, name: str, *, after: str = "", limit: int = 50
+    ) -> Page[Revision]:
+        """See `Functions.revisions`."""
+        return history.page(self._journal, function_of(self._found(owner, name)), after, limit)
+
+    async def revision(self, actor: Actor, owner: str, name: str, number: int) -> Revision:
+        """See `Functions.revision`."""
+        return history.find(self._journal, function_of(self._found(owner, name)), number)
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """See `Functions.calls`."""

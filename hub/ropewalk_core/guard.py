@@ -23,6 +23,7 @@ from ropewalk_core.model import (
     Notebook,
     Noun,
     Page,
+    Revision,
     Run,
     RunSpec,
     Service,
@@ -50,8 +51,10 @@ def check(actor: Actor, verb: Verb, kind: Kind, owner: str = "") -> Allow:
 def outline(noun: N) -> N:
     """Return the thing without what its owner put into it: code, values, arguments, results, what their code said."""
     if isinstance(noun, Function):
-        spec = noun.revision.spec.model_copy(update={"bundle": Bundle(files={}, entry="")})
-        return noun.model_copy(update={"revision": noun.revision.model_copy(update={"spec": spec})})
+        return noun.model_copy(update={"revision": outline(noun.revision)})
+    if isinstance(noun, Revision):
+        spec = noun.spec.model_copy(update={"bundle": Bundle(files={}, entry="")})
+        return noun.model_copy(update={"spec": spec})
     if isinstance(noun, Service):
         left_out = {"spec": noun.spec.model_copy(update={"values": {}}), "status": _bare(noun.status)}
         return noun.model_copy(update=left_out)
@@ -185,6 +188,18 @@ class GuardedFunctions:
         """See `Functions.list`."""
         allowed = check(actor, "list", "function", owner)
         return _page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
+
+    async def revisions(
+        self, actor: Actor, owner: str, name: str, *, after: str = "", limit: int = 50
+    ) -> Page[Revision]:
+        """See `Functions.revisions`."""
+        allowed = check(actor, "get", "function", owner)
+        return _page(allowed, await self._inner.revisions(actor, owner, name, after=after, limit=limit))
+
+    async def revision(self, actor: Actor, owner: str, name: str, number: int) -> Revision:
+        """See `Functions.revision`."""
+        allowed = check(actor, "get", "function", owner)
+        return _seen(allowed, await self._inner.revision(actor, owner, name, number))
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """See `Functions.calls`."""

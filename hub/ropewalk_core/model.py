@@ -165,6 +165,11 @@ class Revision(Noun):
     environment: str = Field(default="", description="Fingerprint of the Python environment it was deployed with")
     created: float = Field(default_factory=time.time)
 
+    def summary(self) -> Revision:
+        """Return it as lists and events show it: without its code, which may be long."""
+        bundle = self.spec.bundle.model_copy(update={"files": {}, "origin": {}})
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"bundle": bundle})})
+
 
 class Function(Noun):
     """A deployed function."""
@@ -179,9 +184,7 @@ class Function(Noun):
 
     def summary(self) -> Function:
         """Return it as lists and events show it: without its code, which may be long."""
-        bundle = self.revision.spec.bundle.model_copy(update={"files": {}, "origin": {}})
-        spec = self.revision.spec.model_copy(update={"bundle": bundle})
-        return self.model_copy(update={"revision": self.revision.model_copy(update={"spec": spec})})
+        return self.model_copy(update={"revision": self.revision.summary()})
 
 
 class Call(Noun):

@@ -21,6 +21,7 @@ from ropewalk_core.model import (
     LogLine,
     Notebook,
     Page,
+    Revision,
     Run,
     RunSpec,
     Service,
@@ -111,6 +112,14 @@ class Functions(Protocol):
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
         """Return a page of the person's functions by name, as summaries without code."""
+
+    async def revisions(
+        self, actor: Actor, owner: str, name: str, *, after: str = "", limit: int = 50
+    ) -> Page[Revision]:
+        """Return the revisions that were accepted and are kept, newest first, as summaries without code."""
+
+    async def revision(self, actor: Actor, owner: str, name: str, number: int) -> Revision:
+        """Return one of them with its code, or raise `NotFound`. To roll back is to deploy its spec again."""
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """Return the latest calls, newest first."""

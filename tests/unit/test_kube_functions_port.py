@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadCode, Conflict, Denied, NotFound, Unavailable
-from ropewalk_core.journal import Journal
+from ropewalk_core.history import CODE, REVISION
+from ropewalk_core.journal import Journal, Remove
 from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, FOREIGN_END, NEXT
 from ropewalk_core.kube.function_objects import CONTAINER, KNATIVE, PLAIN, Verdict
 from ropewalk_core.kube.functions import KubeFunctions
@@ -489,3 +490,56 @@ async def test_the_end_of_a_trial_takes_nothing_from_what_was_wished_since(stage
     await stage.until(lambda: not stage.journal.page("intent"))
     later.cancel()
     await asyncio.gather(later, return_exceptions=True)
+
+
+async def numbers(stage: Stage) -> list[int]:
+    return [one.number for one in (await stage.functions.revisions(ADA, "ada", "double")).items]
+
+
+async def test_only_what_came_to_serve_is_a_revision(stage: Stage) -> None:
+    stage.api.slow.clear()
+    first = asyncio.create_task(stage.deploy(2))
+    await stage.until(lambda: stage.journal.page("function"))
+    assert await numbers(stage) == []
+    stage.api.slow.set()
+    second = await stage.deploy(3)  # takes the place of the first one, which never served
+    with pytest.raises(Conflict):
+        await first
+    stage.api.loads = False
+    with pytest.raises(BadCode):
+        await stage.deploy(4)
+    stage.api.loads = True
+    third = await stage.deploy(5)
+    assert await numbers(stage) == [third.revision.number, second.revision.number]
+    old = await stage.functions.revision(ADA, "ada", "double", second.revision.number)
+    assert old == second.revision
+    back = await stage.functions.deploy(ADA, "ada", old.spec)
+    assert back.revision.id == second.revision.id and len(await numbers(stage)) == 3
+    labels = stage.served()["spec"]["template"]["metadata"]["labels"]
+    assert labels["ropewalk.dev/revision"] == second.revision.id
+
+
+@pytest.mark.parametrize("then", ["serves", "stopped"])
+async def test_a_function_from_before_revisions_were_kept_loses_none(stage: Stage, then: str) -> None:
+    old = await stage.deploy(2)
+    for record in stage.journal.page(REVISION):
+        await stage.journal.write(*(Remove(kind, "ada", record.name) for kind in (REVISION, CODE)))
+    if then == "stopped":
+        await stage.functions.stop_all("ada", Why(cause="The account was deactivated."))
+        await stage.until(lambda: not stage.journal.page("intent"))
+    assert await numbers(stage) == [1]
+    new = await stage.deploy(3)
+    assert await numbers(stage) == [new.revision.number, 1]
+    assert await stage.functions.revision(ADA, "ada", "double", 1) == old.revision
+    await stage.functions.remove(ADA, "ada", "double")
+    assert not stage.journal.page(REVISION) and not stage.journal.page(CODE)
+
+
+async def test_putting_right_what_others_changed_is_no_new_revision(stage: Stage) -> None:
+    await stage.deploy(2)
+    theirs = copy.deepcopy(stage.served())
+    theirs["spec"]["theirs"] = True
+    await stage.api.apply(stage.kind, theirs)
+    await stage.until(lambda: _note(stage) == FOREIGN_CHANGE)
+    assert not (await stage.deploy(2)).unchanged
+    assert await numbers(stage) == [1]

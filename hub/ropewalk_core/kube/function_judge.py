@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from ropewalk_core import history
 from ropewalk_core.errors import Conflict, NotFound, RopewalkError
 from ropewalk_core.functions import KIND, find, function_of, visible
 from ropewalk_core.journal import Append, Put, Remove
@@ -136,6 +137,7 @@ class FunctionJudge:
             Remove(NEXT, owner, name, expect=tried.version),
             Put(KIND, owner, name, function.model_dump(mode="json")),
             Put(AT, owner, name, at),
+            *history.keeping(self._journal, function, self._ledger.before(tried)),
             Append(KIND, owner, name, "running", visible(function)),
         )
         await self._gateway_has(cursor)

@@ -99,6 +99,13 @@ class FunctionLedger:
         serves = {function_of(record).revision.id} if record and self.at(owner, name) else set()
         return serves | ({tried.function.revision.id} if tried else set())
 
+    def before(self, tried: Next) -> Function | None:
+        """Return the function as it was before what is tried, whether a revision of it serves or did once."""
+        record = self._journal.get(KIND, tried.function.owner, tried.function.name)
+        if record is not None and self.at(record.owner, record.name) is not None:
+            return function_of(record)
+        return Function.model_validate(tried.before) if tried.before else None
+
     def serves(self, at: Record) -> str:
         """Return the name of the object in the cluster that serves a function."""
         record = self._journal.get(KIND, at.owner, at.name)

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from ropewalk_core import history
 from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
 from ropewalk_core.journal import Append, Operation, Put, Record, Remove
@@ -109,6 +110,7 @@ class KubeFunctions(FunctionBook):
                 Remove(KIND, owner, name, expect=record.version),
                 Remove(NEXT, owner, name),
                 Remove(AT, owner, name),
+                *history.forgetting(self._journal, owner, name),
                 self._ledger.clearing(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )

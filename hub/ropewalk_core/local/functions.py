@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ropewalk_core import environments, names
+from ropewalk_core import environments, history, names
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
 from ropewalk_core.journal import Append, Journal, Put, Remove
@@ -76,6 +76,7 @@ class LocalFunctions(FunctionBook):
             function = function_of(record).model_copy(update={"status": status})
             cursor = await self._journal.write(
                 Remove(KIND, owner, name, expect=record.version),
+                *history.forgetting(self._journal, owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
             self._forget_calls(owner, name)
@@ -102,6 +103,7 @@ class LocalFunctions(FunctionBook):
         function = self._next_of(owner, spec, have, identifier, environment, State.RUNNING)
         cursor = await self._journal.write(
             Put(KIND, owner, spec.name, function.model_dump(mode="json"), expect=record.version if record else 0),
+            *history.keeping(self._journal, function, have),
             Append(KIND, owner, spec.name, "running", visible(function)),
         )
         await self._gateway_has(cursor)

@@ -12,7 +12,7 @@ from ropewalk_core.guard import GuardedFunctions
 from ropewalk_core.model import Bundle, FunctionSpec
 from ropewalk_core.placement import Placement
 from ropewalk_core.ports import Functions
-from ropewalk_core.testing.people import ADA, BOB, take
+from ropewalk_core.testing.people import ADA, BOB, EVE, take
 
 
 class FunctionsContract:
@@ -85,6 +85,38 @@ class FunctionsContract:
         with pytest.raises(BadInput):
             await functions.deploy(ADA, "ada", self.spec(source="def handler(:\n"))
         assert (await functions.get(ADA, "ada", "double")).revision.id == first.revision.id
+        assert [one.id for one in (await functions.revisions(ADA, "ada", "double")).items] == [first.revision.id]
+
+    async def test_accepted_revisions_are_kept(self, functions: GuardedFunctions) -> None:
+        """They are listed newest first without code, in pages; each is there whole, but not for others."""
+        first = await functions.deploy(ADA, "ada", self.spec())
+        second = await functions.deploy(ADA, "ada", self.spec(factor=3))
+        kept = await functions.revisions(ADA, "ada", "double")
+        assert kept.items == (second.revision.summary(), first.revision.summary()) and not kept.next
+        page = await functions.revisions(ADA, "ada", "double", limit=1)
+        rest = await functions.revisions(ADA, "ada", "double", limit=1, after=page.next)
+        assert (*page.items, *rest.items) == kept.items and not rest.next
+        for one in (first, second):
+            assert await functions.revision(ADA, "ada", "double", one.revision.number) == one.revision
+        with pytest.raises(NotFound):
+            await functions.revision(ADA, "ada", "double", second.revision.number + 1)
+        with pytest.raises(BadInput):
+            await functions.revisions(ADA, "ada", "double", after="double")
+        assert not (await functions.revision(EVE, "ada", "double", first.revision.number)).spec.bundle.files
+        assert (await functions.revisions(EVE, "ada", "double")).items[0].spec.bundle.entry == ""
+
+    async def test_rolling_back_is_deploying_again(self, functions: GuardedFunctions) -> None:
+        """What an old revision was is tried and served as a new one, and the one in between stays."""
+        first = await functions.deploy(ADA, "ada", self.spec())
+        second = await functions.deploy(ADA, "ada", self.spec(factor=3))
+        old = await functions.revision(ADA, "ada", "double", first.revision.number)
+        back = await functions.deploy(ADA, "ada", old.spec)
+        assert not back.unchanged and back.revision.number > second.revision.number
+        assert (back.revision.id, back.revision.spec) == (first.revision.id, first.revision.spec)
+        assert json.loads(await functions.call(ADA, "ada", "double", self.payload)) == self.answer
+        kept = (await functions.revisions(ADA, "ada", "double")).items
+        assert kept == tuple(one.revision.summary() for one in (back, second, first))
+        assert (await functions.deploy(ADA, "ada", old.spec)).unchanged
 
     async def test_somebody_elses_is_not_found(self, functions: GuardedFunctions) -> None:
         """A stranger learns nothing, calls nothing and changes nothing."""
@@ -97,6 +129,10 @@ class FunctionsContract:
             await functions.remove(BOB, "ada", "double")
         with pytest.raises(NotFound):
             await functions.calls(BOB, "ada", "double")
+        with pytest.raises(NotFound):
+            await functions.revisions(BOB, "ada", "double")
+        with pytest.raises(NotFound):
+            await functions.revision(BOB, "ada", "double", 1)
 
     async def test_lists_have_pages(self, functions: GuardedFunctions) -> None:
         """Pages follow each other by name and leave nothing out."""
@@ -108,7 +144,7 @@ class FunctionsContract:
         assert first.next and not rest.next
 
     async def test_what_was_removed_is_not_found(self, functions: GuardedFunctions) -> None:
-        """A removed function is gone for everybody."""
+        """A removed function is gone for everybody, with its revisions."""
         await functions.deploy(ADA, "ada", self.spec())
         await functions.remove(ADA, "ada", "double")
         with pytest.raises(NotFound):
@@ -117,6 +153,10 @@ class FunctionsContract:
             await functions.call(ADA, "ada", "double", self.payload)
         with pytest.raises(NotFound):
             await functions.remove(ADA, "ada", "double")
+        with pytest.raises(NotFound):
+            await functions.revisions(ADA, "ada", "double")
+        again = await functions.deploy(ADA, "ada", self.spec(factor=3))
+        assert (await functions.revisions(ADA, "ada", "double")).items == (again.revision.summary(),)
 
     @pytest.mark.parametrize(
         ("changes", "error"),

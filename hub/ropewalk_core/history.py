@@ -1,0 +1,98 @@
+"""History: the accepted revisions of each function, as records beside the function's own.
+
+Each has two records under one key: what it is, and its code, so that a list reads no code. They are written in the
+batch that accepts the revision, by the backend, which knows when that is. Keys sort by number, so that a page lists the
+newest first. Not here: comparing revisions (``revisions.py``). Rejected: reading old revisions from the function's
+events, which are forgotten after a while and hold no code.
+"""
+
+from __future__ import annotations
+
+from ropewalk_core.errors import BadInput, NotFound
+from ropewalk_core.journal import Journal, Operation, Put, Record, Remove
+from ropewalk_core.model import Bundle, Function, Page, Revision, State
+
+REVISION, CODE = "revision", "revision-code"
+KEPT = 50
+"""Revisions of one function that are kept; the oldest go first."""
+_DIGITS = 8
+_ACCEPTED = (State.RUNNING, State.IDLE, State.STOPPED)
+
+
+def keeping(journal: Journal, function: Function, before: Function | None) -> list[Operation]:
+    """Return what writes down a revision that is being accepted, and lets go of those beyond the latest `KEPT`.
+
+    Parameters
+    ----------
+    before
+        The function as it was. If it is older than its history, its revision is written down too.
+    """
+    owner, name = function.owner, function.name
+    known = [one.name for one in _records(journal, owner, name)]
+    fresh = {_key(name, function.revision.number): function.revision}
+    if before is not None and not known and _accepted(before):
+        fresh.setdefault(_key(name, before.revision.number), before.revision)
+    operations: list[Operation] = []
+    for key, revision in fresh.items():
+        operations.append(Put(REVISION, owner, key, revision.summary().model_dump(mode="json")))
+        operations.append(Put(CODE, owner, key, revision.spec.bundle.model_dump(mode="json")))
+    for key in sorted({*known, *fresh}, reverse=True)[KEPT:]:
+        operations += _removing(owner, key)
+    return operations
+
+
+def forgetting(journal: Journal, owner: str, name: str) -> list[Operation]:
+    """Return what removes the history of a function."""
+    return [one for record in _records(journal, owner, name) for one in _removing(owner, record.name)]
+
+
+def page(journal: Journal, function: Function, after: str, limit: int) -> Page[Revision]:
+    """Return the kept revisions before the number ``after``, newest first and without code.
+
+    Of a function that is older than its history, the revision that it has now is all of it.
+    """
+    limit = max(1, min(limit, KEPT))
+    records = _records(journal, function.owner, function.name, after, limit + 1)
+    items = [Revision.model_validate(one.body) for one in records[:limit]]
+    if not items and not after and _accepted(function):
+        items = [function.revision.summary()]
+    return Page(items=tuple(items), next=str(items[-1].number) if len(records) > limit else "")
+
+
+def find(journal: Journal, function: Function, number: int) -> Revision:
+    """Return one kept revision with its code, or raise `NotFound`."""
+    key = _key(function.name, number)
+    record, code = (journal.get(kind, function.owner, key) for kind in (REVISION, CODE))
+    if record is not None and code is not None:
+        revision = Revision.model_validate(record.body)
+        spec = revision.spec.model_copy(update={"bundle": Bundle.model_validate(code.body)})
+        return revision.model_copy(update={"spec": spec})
+    if number == function.revision.number and _accepted(function):
+        return function.revision
+    raise NotFound(
+        f"There is no revision {number} of '{function.name}'.",
+        field="number",
+        hint=f"The latest {KEPT} are kept. `ropewalk functions versions {function.name}` lists them.",
+    )
+
+
+def _records(journal: Journal, owner: str, name: str, before: str = "", limit: int = 2 * KEPT) -> list[Record]:
+    if before and not (before.isascii() and before.isdigit()):
+        raise BadInput("There is no such page of revisions.", field="after")
+    # A colon comes right after the digits; what else the page holds are other functions' revisions.
+    end = _key(name, min(int(before), 10**_DIGITS - 1)) if before else f"{name}/:"
+    found = journal.page(REVISION, owner, after=end, limit=limit, newest=True)
+    return [one for one in found if one.name.startswith(f"{name}/")]
+
+
+def _key(name: str, number: int) -> str:
+    return f"{name}/{number:0{_DIGITS}}"
+
+
+def _removing(owner: str, key: str) -> list[Operation]:
+    return [Remove(kind, owner, key) for kind in (REVISION, CODE)]
+
+
+def _accepted(function: Function) -> bool:
+    """Whether the revision in a function's record ever served; one that is only tried says so by its state."""
+    return function.status.state in _ACCEPTED
