@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ropewalk_core import history
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import NotFound, UserCodeFailed
 from ropewalk_core.journal import Append, Journal, Put, Remove
@@ -83,8 +84,23 @@ class MemoryFunctions(Memory):
 
     async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
         check_name(spec.name)
-        revision = Revision(id="r1", number=1, spec=spec)
-        return await self.keep(owner, spec.name, Function(owner=owner, name=spec.name, revision=revision, status=DONE))
+        record = self.journal.get(self.kind, owner, spec.name)
+        have = Function.model_validate(record.body) if record else None
+        if have and have.revision.spec == spec:
+            return have.model_copy(update={"unchanged": True})
+        revision = Revision(id=spec.bundle.digest, number=have.revision.number + 1 if have else 1, spec=spec)
+        made = Function(owner=owner, name=spec.name, revision=revision, status=RUNNING)
+        await self.journal.write(*history.keeping(self.journal, made, have))
+        kept: Function = await self.keep(owner, spec.name, made)
+        return kept
+
+    async def revisions(
+        self, actor: Actor, owner: str, name: str, *, after: str = "", limit: int = 50
+    ) -> Page[Revision]:
+        return history.page(self.journal, await self.get(actor, owner, name), after, limit)
+
+    async def revision(self, actor: Actor, owner: str, name: str, number: int) -> Revision:
+        return history.find(self.journal, await self.get(actor, owner, name), number)
 
     async def call(self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "") -> bytes:
         await self.get(actor, owner, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 from pathlib import Path
@@ -20,6 +21,8 @@ from ropewalk_core.cli.output import age, clean, table
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import all_errors
+from ropewalk_core.model import Bundle, FunctionSpec
+from ropewalk_core.testing import ADA
 from ropewalk_hub.platform import Platform
 from tests.rest.conftest import API, bearer
 
@@ -73,6 +76,27 @@ def test_functions(shell: Shell, platform: Platform) -> None:
     assert "RW-NOT-FOUND" in shell.err and not shell.out
     shell("functions", "call", "nothing", "{", code=2)
     assert "not JSON" in shell.err
+
+
+def test_revisions(shell: Shell, platform: Platform) -> None:
+    spec = FunctionSpec(name="digits", bundle=Bundle(files={"cell.py": "x = 1\n"}, entry="cell:x", digest="a"))
+    other = Bundle(files={"cell.py": "x = \x1b[31m2\n"}, entry="cell:x", digest="b")
+    for one in (spec, spec.model_copy(update={"bundle": other, "timeout": 5.0})):
+        asyncio.run(platform.functions.deploy(ADA, "ada", one))
+    rows = [line.split() for line in shell("functions", "versions", "digits").splitlines()]
+    assert rows[1][:2] == ["2", "current"] and "code, timeout" in " ".join(rows[1]) and "first" in rows[2]
+    assert [one["number"] for one in shell.json("functions", "versions", "digits")] == [2, 1]
+    shown = shell("functions", "diff", "digits")
+    assert "-x = 1\n+x = ?[31m2" in shown and "-timeout: 60.0\n+timeout: 5.0" in shown
+    assert shell("functions", "diff", "digits", "1", "1") == "Nothing differs between revisions 1 and 1.\n"
+    assert shell.json("functions", "diff", "digits", "1", "2")["changed"] == ["code", "timeout"]
+    shell("functions", "diff", "digits", "7", code=4)
+    assert shell("functions", "rollback", "digits") == "digits is what revision 1 was, as revision 3.\n"
+    assert shell("functions", "rollback", "digits", "1") == "digits is what revision 1 was already.\n"
+    assert shell.json("functions", "rollback", "digits", "2")["revision"]["number"] == 4
+    shell("functions", "rollback", "digits", "77", code=4)
+    assert "ropewalk functions versions digits" in shell.err
+    shell("functions", "remove", "digits")
 
 
 def test_workflows(shell: Shell, tmp_path: Path) -> None:

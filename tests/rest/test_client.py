@@ -15,6 +15,7 @@ from ropewalk_core.artifacts import ArtifactStore
 from ropewalk_core.client import Client, HubToken, NoToken, Token, Tokens
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import (
+    BadInput,
     BadValues,
     Conflict,
     Denied,
@@ -68,6 +69,36 @@ async def test_functions(client_of: Make) -> None:
         await ada.functions.call("double", b'"fail"')
     assert caught.value.details["traceback"] == "cell line 2"
     await ada.functions.remove("double")
+
+
+async def test_revisions(client_of: Make, platform: Platform) -> None:
+    ada, eve = client_of(), client_of("eve")
+    made = [
+        await ada.functions.deploy(
+            FunctionSpec(name="many", bundle=Bundle(files={"a.py": text}, entry="a:x", digest=text))
+        )
+        for text in "abc"
+    ]
+    page = await ada.functions.revisions("many", limit=2)
+    rest = await ada.functions.revisions("many", after=page.next)
+    assert (*page.items, *rest.items) == tuple(one.revision.summary() for one in reversed(made))
+    assert await ada.functions.revision("many", 2) == made[1].revision
+    for _ in range(2):  # the second one as after an answer that was lost
+        back = await ada.functions.rollback("many", 2, key="once")
+        assert (back.revision.number, back.revision.spec) == (4, made[1].revision.spec)
+    assert back.unchanged
+    with pytest.raises(NotFound, match="no revision 9"):
+        await ada.functions.rollback("many", 9)
+    with pytest.raises(BadInput):
+        await ada.functions.rollback("many", 0)
+    assert (await eve.functions.revision("many", 2, owner="ada")).spec.bundle.files == {}
+    with pytest.raises(Denied):
+        await eve.functions.rollback("many", 1, owner="ada")
+    with pytest.raises(NotFound):
+        await client_of("bob").functions.revisions("many", owner="ada")
+    await ada.functions.remove("many")
+    with pytest.raises(NotFound):
+        await ada.functions.revisions("many")
 
 
 async def test_runs(client_of: Make, platform: Platform) -> None:

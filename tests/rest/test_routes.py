@@ -24,7 +24,16 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def filled(path: str, owner: str, name: str = "nothing") -> str:
-    names = {"owner": owner, "name": name, "run": name, "step": "s1", "digest": "0" * 64, "path": name, "token": "x.y"}
+    names = {
+        "owner": owner,
+        "name": name,
+        "run": name,
+        "step": "s1",
+        "digest": "0" * 64,
+        "path": name,
+        "token": "x.y",
+        "number": "3",
+    }
     for key, value in names.items():
         path = path.replace("{" + key + "}", value)
     assert "{" not in path, path
@@ -69,6 +78,7 @@ VALID: dict[str, Any] = {
     "stop_notebook": {},
     "apply_service": {"name": "nothing", "template": "editor"},
     "deploy_function": {"name": "nothing", "bundle": {"files": {}, "entry": "a:b"}},
+    "roll_back_function": {"number": 3},
     "submit_run": {"name": "nothing", "manifest": {}},
     "sign_file": {"path": "nothing"},
 }

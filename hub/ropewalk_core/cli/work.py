@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from ropewalk_core.cli import revisions
 from ropewalk_core.cli.output import age, clean, echo, plain, show, show_one, state
 from ropewalk_core.cli.parsing import (
     Subparsers,
@@ -120,6 +121,7 @@ def _functions(verbs: Subparsers) -> None:
     )
     one.add_argument("name")
     one.add_argument("--limit", type=int, default=20, help="how many calls (default 20)")
+    revisions.register(verbs)
 
 
 def _workflows(verbs: Subparsers) -> None:

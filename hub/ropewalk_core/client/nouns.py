@@ -25,6 +25,7 @@ from ropewalk_core.model import (
     Notebook,
     Noun,
     Page,
+    Revision,
     Run,
     RunSpec,
     Service,
@@ -171,6 +172,21 @@ class FunctionsClient(Resource):
         path = await self._path(owner, spec.name)
         # It is tried before it is accepted, which on a cluster may bring an image first.
         return await self._send(Function, "PUT", path, spec.model_dump(mode="json"), key=key, timeout=_DEPLOY)
+
+    async def revisions(
+        self, name: str, *, after: str = "", limit: int | None = None, owner: str = ""
+    ) -> Page[Revision]:
+        """Return its kept revisions, newest first, as summaries without code."""
+        return await self._page(Revision, await self._path(owner, name, "revisions"), after=after, limit=limit)
+
+    async def revision(self, name: str, number: int, *, owner: str = "") -> Revision:
+        """Return one of its revisions with its code."""
+        return await self._get(Revision, await self._path(owner, name, "revisions", str(number)))
+
+    async def rollback(self, name: str, number: int, *, key: str = "", owner: str = "") -> Function:
+        """Deploy an earlier revision again; if that is what runs, it comes back as ``unchanged``."""
+        path = await self._path(owner, name, "rollback")
+        return await self._send(Function, "POST", path, {"number": number}, key=key, timeout=_DEPLOY)
 
     async def remove(self, name: str, *, owner: str = "") -> Function:
         """Remove it and end its workers."""

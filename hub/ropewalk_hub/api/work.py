@@ -6,14 +6,14 @@ which the gateway carries.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
 from ropewalk_core.errors import BadInput
-from ropewalk_core.model import Call, Function, FunctionSpec, Notebook, Page, Service, ServiceSpec
+from ropewalk_core.model import Call, Function, FunctionSpec, Notebook, Page, Revision, Service, ServiceSpec
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, ndjson, problems
 from ropewalk_hub.security import Signed
@@ -33,6 +33,17 @@ class NotebookWish(BaseModel):
     def placed(self) -> Placement | None:
         """Return the placement, if one was given."""
         return parse_placement(self.placement) if self.placement is not None else None
+
+
+class RollbackWish(BaseModel):
+    """Which revision to go back to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int = Field(ge=1, description="Number of a revision that is kept")
+
+
+Number = Annotated[int, Path(ge=1, description="Number of a revision")]
 
 
 def _same_name(path: str, body: str) -> None:
@@ -158,6 +169,41 @@ async def deploy_function(
     """Deploy a revision; the same content again comes back as `unchanged`."""
     _same_name(name, spec.name)
     return await its.functions.deploy(actor, owner, spec, key=key)
+
+
+@router.get(
+    "/functions/{owner}/{name}/revisions", tags=["functions"], operation_id="list_revisions", responses=problems(404)
+)
+async def list_revisions(
+    actor: Signed, its: Its, owner: str, name: str, after: After = "", limit: Limit = 50
+) -> Page[Revision]:
+    """Return the kept revisions of a function, newest first, as summaries: `files` of their bundles are empty."""
+    return await its.functions.revisions(actor, owner, name, after=after, limit=limit)
+
+
+@router.get(
+    "/functions/{owner}/{name}/revisions/{number}",
+    tags=["functions"],
+    operation_id="get_revision",
+    responses=problems(404),
+)
+async def get_revision(actor: Signed, its: Its, owner: str, name: str, number: Number) -> Revision:
+    """Return one revision with its code."""
+    return await its.functions.revision(actor, owner, name, number)
+
+
+@router.post(
+    "/functions/{owner}/{name}/rollback",
+    tags=["functions"],
+    operation_id="roll_back_function",
+    responses=problems(404, 409, 413, 422, 507),
+)
+async def roll_back_function(
+    actor: Signed, its: Its, owner: str, name: str, wish: RollbackWish, key: Key = ""
+) -> Function:
+    """Deploy a kept revision again, as `deploy_function` does: it is tried first, and gets a number of its own."""
+    revision = await its.functions.revision(actor, owner, name, wish.number)
+    return await its.functions.deploy(actor, owner, revision.spec, key=key)
 
 
 @router.delete("/functions/{owner}/{name}", tags=["functions"], operation_id="remove_function", responses=problems(404))

@@ -1,0 +1,92 @@
+"""The commands of a function's revisions: list them, compare two, go back to one.
+
+Not here: what changed, which ``revisions.py`` of the core says for every surface.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ropewalk_core.cli.output import age, clean, echo, plain, show
+from ropewalk_core.cli.parsing import Subparsers, verb
+from ropewalk_core.client import Client
+from ropewalk_core.model import Function, Revision
+from ropewalk_core.revisions import changed, difference, pair, previous, stories
+
+
+def register(verbs: Subparsers) -> None:
+    """Declare the commands."""
+    one = verb(
+        verbs,
+        "versions",
+        "list the revisions of a function that are kept",
+        run=_versions,
+        example="ropewalk functions versions digits",
+    )
+    one.add_argument("name")
+    one = verb(
+        verbs,
+        "diff",
+        "show what changed between two revisions of a function",
+        run=_diff,
+        example="ropewalk functions diff digits 3 5",
+    )
+    one.add_argument("name")
+    one.add_argument("older", nargs="?", type=int, default=0, help="number (default: the revision before)")
+    one.add_argument("newer", nargs="?", type=int, default=0, help="number (default: the current revision)")
+    one = verb(
+        verbs,
+        "rollback",
+        "deploy an earlier revision of a function again",
+        run=_rollback,
+        example="ropewalk functions rollback digits 3",
+    )
+    one.add_argument("name")
+    one.add_argument("number", nargs="?", type=int, default=0, help="number (default: the revision before)")
+
+
+async def _known(client: Client, name: str) -> tuple[Function, tuple[Revision, ...]]:
+    return await client.functions.get(name), (await client.functions.revisions(name)).items
+
+
+async def _versions(client: Client, arguments: argparse.Namespace) -> int:
+    function, kept = await _known(client, arguments.name)
+    said = {one.number: story for one, story in zip(kept, stories(kept), strict=True)}
+    columns = {
+        "REVISION": lambda one: str(one.number),
+        "": lambda one: "current" if one.number == function.revision.number else "",
+        "DEPLOYED": lambda one: f"{age(one.created)} ago",
+        "CHANGED": lambda one: said[one.number],
+        "ID": lambda one: one.id,
+    }
+    show(kept, columns, as_json=arguments.json, empty="No revision has been accepted yet.")
+    return 0
+
+
+async def _diff(client: Client, arguments: argparse.Namespace) -> int:
+    function, kept = await _known(client, arguments.name)
+    numbers = pair(arguments.older, arguments.newer, function.revision, kept)
+    older, newer = [await client.functions.revision(arguments.name, one) for one in numbers]
+    text = difference(older, newer)
+    if arguments.json:
+        facts = {"older": older.number, "newer": newer.number, "changed": changed(older, newer), "diff": text}
+        echo(json.dumps(facts, indent=2))
+    else:
+        echo(clean(text, lines=True) or f"Nothing differs between revisions {older.number} and {newer.number}.")
+    return 0
+
+
+async def _rollback(client: Client, arguments: argparse.Namespace) -> int:
+    number = arguments.number
+    if not number:
+        function, kept = await _known(client, arguments.name)
+        number = previous(function.revision, kept)
+    function = await client.functions.rollback(arguments.name, number)
+    if arguments.json:
+        echo(json.dumps(plain(function), indent=2))
+    elif function.unchanged:
+        echo(f"{clean(function.name)} is what revision {number} was already.")
+    else:
+        echo(f"{clean(function.name)} is what revision {number} was, as revision {function.revision.number}.")
+    return 0
