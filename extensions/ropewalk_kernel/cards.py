@@ -93,6 +93,16 @@ def listing(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], 
     return Picture(_card(title, look.table(head, rows)), look.columns(head, rows))
 
 
+def difference(title: str, text: str) -> Picture:
+    """Return a unified diff; what goes and what comes have a sign and a color."""
+    tones = {"+": "rw-good", "-": "rw-bad", "@": "rw-calm"}
+    lines = [
+        f'<span class="{tones[line[0]]}">{look.text(line)}</span>' if line[:1] in tones else look.text(line)
+        for line in text.splitlines()
+    ]
+    return Picture(_card(title, f"<pre>{chr(10).join(lines)}</pre>"), text)
+
+
 def notice(sentence: str) -> Picture:
     """Return one sentence as a picture."""
     return Picture(_card(sentence, ""), sentence)

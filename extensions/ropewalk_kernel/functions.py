@@ -7,6 +7,7 @@ here: capturing code (``ropewalk_workflows.capture``) and the wire to the gatewa
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,10 @@ from pydantic import ValidationError
 
 from ropewalk_core import samples, sync
 from ropewalk_core.errors import BadInput
-from ropewalk_core.model import Call, Function, FunctionSpec
+from ropewalk_core.model import Call, Function, FunctionSpec, Revision
 from ropewalk_core.names import check_name
 from ropewalk_core.placement import Placement, parse_placement
+from ropewalk_core.revisions import difference, pair, previous, stories
 from ropewalk_core.wrong import wrong
 from ropewalk_kernel import calls, cards, live, look, values
 from ropewalk_kernel.workflows import working_folder
@@ -49,7 +51,7 @@ class FunctionHandle:
         return calls.call(self._known().address, args, kwargs)
 
     def local(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the same code in this kernel."""
+        """Call the code of the cell in this kernel, whichever revision is deployed."""
         if self.function is None:
             raise BadInput(
                 f"The code of {self.name} is not in this kernel.", field="local", hint="Run the cell that defines it."
@@ -96,6 +98,63 @@ class FunctionHandle:
             parts.append(f"{call.id} {look.SIGNS[call.state]} {call.state.value} {took}".rstrip())
             parts += [text.rstrip() for text in (call.logs, call.traceback or call.error) if text]
         return "\n".join(parts)
+
+    def versions(self) -> Versions:
+        """Return the revisions that are kept, newest first; iterate over them for `Revision`.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> double = ropewalk.functions.get("double")
+        >>> double.versions()
+        """
+        current = self.info().revision
+        return Versions(sync.wait(sync.client().functions.revisions(self.name)).items, current.number)
+
+    def diff(self, older: int = 0, newer: int = 0) -> cards.Picture:
+        """Return what changed between two revisions: code, options and environment, as a unified diff.
+
+        Parameters
+        ----------
+        older
+            The number of a revision; left out, the one before the current.
+        newer
+            Left out, the current one.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> double = ropewalk.functions.get("double")
+        >>> double.diff()
+        """
+        ask, kept = sync.client().functions, self.versions().items
+        numbers = pair(older, newer, self._known().revision, kept)
+        before, after = [sync.wait(ask.revision(self.name, one)) for one in numbers]
+        title = f"function {self.name}: revision {before.number} to {after.number}"
+        text = difference(before, after)
+        return cards.difference(title, text) if text else cards.notice(f"{title}: nothing differs")
+
+    def rollback(self, number: int = 0) -> None:
+        """Deploy an earlier revision again, and show the card.
+
+        It is tried as every deploy is and becomes a new revision, so that the one it takes the place of stays too.
+
+        Parameters
+        ----------
+        number
+            The number of a revision; left out, the one before the current.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> double = ropewalk.functions.get("double")
+        >>> double.rollback()
+        """
+        number = number or previous(self.info().revision, self.versions().items)
+        self._seen = sync.wait(sync.client().functions.rollback(self.name, number))
+        word = "is already what" if self._seen.unchanged else f"revision {self._seen.revision.number} is what"
+        line = f"function {self.name}: {word} revision {number} was"
+        live.show(cards.function_card(self._seen, line=line))
 
     def remove(self) -> None:
         """Remove the function; its address answers no more."""
@@ -216,6 +275,38 @@ class Listed:
         rows = [(one.name, look.word(one.status), f"revision {one.revision.number}", one.address) for one in self.items]
         empty = "No functions yet. Put %%function on the first line of a cell with a def."
         return cards.listing("functions", ("name", "state", "revision", "address"), rows, empty=empty)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return self._picture()._repr_mimebundle_()
+
+    def __repr__(self) -> str:
+        return self._picture().text
+
+
+class Versions:
+    """The revisions of a function, newest first, as a table that reads well in a notebook."""
+
+    def __init__(self, items: tuple[Revision, ...], current: int) -> None:
+        self.items, self.current = items, current
+
+    def __iter__(self) -> Iterator[Revision]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def _picture(self) -> cards.Picture:
+        rows = [
+            (
+                f"{one.number} (current)" if one.number == self.current else str(one.number),
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(one.created)),
+                story,
+                one.id,
+            )
+            for one, story in zip(self.items, stories(self.items), strict=True)
+        ]
+        empty = "No revision has been accepted yet."
+        return cards.listing("revisions", ("revision", "deployed", "changed", "id"), rows, empty=empty)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return self._picture()._repr_mimebundle_()

@@ -40,6 +40,7 @@ class FakePlatform:
 
     def __init__(self) -> None:
         self.functions: dict[str, Function] = {}
+        self.revisions: dict[str, list[Revision]] = {}
         self.services: dict[str, Service] = {}
         self.runs: dict[str, Run] = {}
         self.scripts: dict[str, list[Run]] = {}
@@ -55,6 +56,9 @@ class FakePlatform:
                 Route(f"{route}/functions/ada", self.list_functions),
                 Route(f"{route}/functions/ada/{{name}}", self.function, methods=["GET", "PUT", "DELETE"]),
                 Route(f"{route}/functions/ada/{{name}}/calls", self.list_calls),
+                Route(f"{route}/functions/ada/{{name}}/revisions", self.list_revisions),
+                Route(f"{route}/functions/ada/{{name}}/revisions/{{number:int}}", self.revision),
+                Route(f"{route}/functions/ada/{{name}}/rollback", self.roll_back, methods=["POST"]),
                 Route(f"{route}/services/ada", self.list_services),
                 Route(f"{route}/services/ada/{{name}}", self.service, methods=["GET", "PUT", "DELETE"]),
                 Route(f"{route}/services/ada/{{name}}/logs", self.log),
@@ -83,22 +87,45 @@ class FakePlatform:
     async def function(self, request: Request) -> Response:
         name = request.path_params["name"]
         if request.method == "PUT":
-            spec = FunctionSpec.model_validate(await request.json())
-            fit(spec.placement, HERE)
-            have = self.functions.get(name)
-            if have and same(have.revision.spec, spec):
-                return model(have.model_copy(update={"unchanged": True}))
-            number = have.revision.number + 1 if have else 1
-            self.functions[name] = Function(
-                owner="ada",
-                name=name,
-                revision=Revision(id=f"r{number}", number=number, spec=spec),
-                status=Status(state=State.IDLE),
-                address=f"http://{name}--fn--ada.localhost:8001/",
-            )
+            return model(self.deploy(FunctionSpec.model_validate(await request.json())))
         if name not in self.functions:
             raise NotFound(f"There is no function {name}.")
         return model(self.functions.pop(name) if request.method == "DELETE" else self.functions[name])
+
+    def deploy(self, spec: FunctionSpec) -> Function:
+        fit(spec.placement, HERE)
+        name, have = spec.name, self.functions.get(spec.name)
+        if have and same(have.revision.spec, spec):
+            return have.model_copy(update={"unchanged": True})
+        number = have.revision.number + 1 if have else 1
+        kept = [] if have is None else self.revisions[name]
+        twin = next((one.id for one in kept if same(one.spec, spec)), f"r{number}")
+        revision = Revision(id=twin, number=number, spec=spec, environment="e1")
+        self.revisions[name] = [revision, *kept]
+        self.functions[name] = Function(
+            owner="ada",
+            name=name,
+            revision=revision,
+            status=Status(state=State.IDLE),
+            address=f"http://{name}--fn--ada.localhost:8001/",
+        )
+        return self.functions[name]
+
+    async def list_revisions(self, request: Request) -> Response:
+        return page([one.summary() for one in self.revisions[request.path_params["name"]]])
+
+    async def revision(self, request: Request) -> Response:
+        return model(self.kept(request.path_params["name"], request.path_params["number"]))
+
+    async def roll_back(self, request: Request) -> Response:
+        return model(self.deploy(self.kept(request.path_params["name"], (await request.json())["number"]).spec))
+
+    def kept(self, name: str, number: int) -> Revision:
+        """Return a revision, or raise as the platform does."""
+        for one in self.revisions.get(name, []):
+            if one.number == number:
+                return one
+        raise NotFound(f"There is no revision {number} of '{name}'.", field="number")
 
     async def list_calls(self, request: Request) -> Response:
         return page(self.calls)

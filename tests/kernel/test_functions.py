@@ -85,6 +85,50 @@ def test_curl_takes_a_fresh_token(platform: FakePlatform, notebook: Notebook) ->
     assert """-d '{"x": 1}'""" in functions.get("double").curl()
 
 
+def test_revisions_are_listed_compared_and_come_back(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 3"))
+    notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 3").replace("--timeout 5", "--timeout 9"))
+    said = notebook.run("double.versions()").partition("Out[4]: \n")[2]
+    rows = [line.split() for line in said.splitlines()]
+    assert rows[0] == ["revision", "deployed", "changed", "id"]
+    assert [row[0] for row in rows[1:]] == ["3", "2", "1"] and rows[1][1] == "(current)"
+    assert ["timeout" in rows[1], "code" in rows[2], "first" in rows[3]] == [True] * 3
+    versions = notebook.value("double").versions()
+    assert [one.number for one in versions] == [3, 2, 1] and len(versions) == 3
+    assert "<table>" in versions._repr_mimebundle_()["text/html"]
+
+    double = notebook.value("double")
+    assert repr(double.diff()) == ("--- revision 2\n+++ revision 3\n@@ options @@\n-timeout: 5.0\n+timeout: 9.0")
+    assert "-FACTOR = 2\n+FACTOR = 3" in repr(double.diff(1)) and "+timeout: 9.0" in repr(double.diff(1))
+    assert "timeout" not in repr(double.diff(1, 2)) and "nothing differs" in repr(double.diff(2, 2))
+    shown = double.diff(1)._repr_mimebundle_()["text/html"]
+    assert '<span class="rw-bad">-FACTOR = 2</span>' in shown and '<span class="rw-good">+FACTOR = 3</span>' in shown
+
+    assert "function double: revision 4 is what revision 1 was" in notebook.run("double.rollback(1)")
+    assert double.versions().current == 4 and "same as 1" in repr(double.versions())
+    assert "FACTOR = 2" in platform.functions["double"].revision.spec.bundle.files["ropewalk_cells.py"]
+    assert "function double: is already what revision 1 was" in notebook.run("double.rollback(1)")
+    assert "revision 5 is what revision 3 was" in notebook.run("double.rollback()")
+    notebook.run("double.rollback(77)")
+    assert "RW-NOT-FOUND There is no revision 77 of 'double'." in notebook.errors[0]
+
+
+def test_the_first_revision_has_none_before_it(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    for cell in ("double.rollback()", "double.diff()"):
+        notebook.run(cell)
+        [said] = notebook.errors
+        assert "There is no revision before 1." in said and "Next: Deploy a change first" in said
+
+
+def test_what_people_wrote_stays_text_in_a_difference(platform: FakePlatform, notebook: Notebook) -> None:
+    for text in ("<script>", "<img src=x>"):
+        notebook.run(DOUBLE + f"    return '{text}'\n")
+    shown = notebook.value("double").diff()._repr_mimebundle_()["text/html"]
+    assert "<script>" not in shown and "<img" not in shown and "&lt;img src=x&gt;" in shown
+
+
 def test_remove(platform: FakePlatform, notebook: Notebook) -> None:
     notebook.run(DOUBLE)
     assert "function double: removed" in notebook.run("double.remove()")
