@@ -73,6 +73,7 @@ class Things:
         self.notebook = Notebook(owner=OWNER, status=Status(state=State.STOPPED), address=f"{door}/lab")
         self.services: dict[str, Service] = {}
         self.functions: dict[str, Function] = {}
+        self.revisions: dict[str, list[Revision]] = {}
         self.calls: dict[str, list[Call]] = {}
         self.runs: dict[str, Run] = {}
         self.log: list[str] = []
@@ -156,6 +157,25 @@ class _Functions:
         if name not in self._things.functions:
             raise NotFound(f"There is no function '{name}'.")
         return self._things.functions[name]
+
+    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
+        have = self._things.functions[spec.name]
+        revision = Revision(id=f"from {spec.timeout}", number=have.revision.number + 1, spec=spec)
+        self._things.revisions[spec.name].insert(0, revision)
+        made = self._things.functions[spec.name] = have.model_copy(update={"revision": revision})
+        await self._things.say("function", spec.name, "running")
+        return made
+
+    async def revisions(
+        self, actor: Actor, owner: str, name: str, *, after: str = "", limit: int = 50
+    ) -> Page[Revision]:
+        return Page(items=tuple(one.summary() for one in self._things.revisions.get(name, ())))
+
+    async def revision(self, actor: Actor, owner: str, name: str, number: int) -> Revision:
+        for one in self._things.revisions.get(name, ()):
+            if one.number == number:
+                return one
+        raise NotFound(f"There is no revision {number} of '{name}'.")
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
         items = [self._things.functions[name] for name in sorted(self._things.functions)]
@@ -271,6 +291,19 @@ def furnish(things: Things, text: str = "") -> None:
         revision = Revision(
             id=f"r{number}4f2a", number=3, spec=spec_, environment="9f86d081884c7d65", created=now - 7200
         )
+        older = [("6b86b273", 30.0), ("4e074085", 60.0)]
+        things.revisions[name] = [revision] + [
+            Revision(
+                id=f"r{number}{digest}",
+                number=2 - at,
+                spec=spec_.model_copy(
+                    update={"bundle": bundle.model_copy(update={"digest": digest}), "timeout": timeout}
+                ),
+                environment=text or "old",
+                created=now - 86400 * (at + 1),
+            )
+            for at, (digest, timeout) in enumerate(older)
+        ]
         status = Status(state=state, note=text)
         things.functions[name] = Function(
             owner=OWNER,

@@ -246,6 +246,34 @@ async def test_acts_from_another_origin_are_refused(stage: Stage, browser: httpx
     assert "board" in stage.things.services
 
 
+async def test_revisions_say_what_changed_and_come_back(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    page = await ask(browser, "/functions/digits")
+    said = page.words.partition("What changed")[2]
+    assert re.search(r" 3 2 hours ago code, timeout, environment current 2 1 day ago code, timeout Roll back", said)
+    assert re.search(r" 1 2 days ago first Roll back", said)
+    forms = [one for one in page.all("form") if one["action"] == "/functions/digits/rollback"]
+    assert len(forms) == 2 and all(one["method"] == "post" for one in forms)
+    assert [one["value"] for one in page.all("input") if one.get("name") == "number"] == ["2", "1"]
+    labels = [one["aria-label"] for one in page.all("button") if one.get("aria-label", "").startswith("Roll back")]
+    assert labels == ["Roll back to revision 2", "Roll back to revision 1"]
+    old = stage.things.revisions["digits"][2]
+    answer = await browser.post("/functions/digits/rollback", data={"number": "1"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/functions/digits#revisions")
+    now = stage.things.functions["digits"].revision
+    assert now.number == 4 and now.spec == old.spec and now.spec.bundle.files
+    assert (await ask(browser, "/functions/digits")).words.count("Roll back") == 3
+
+
+async def test_a_revision_that_is_not_kept_is_said(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    for number, status in (("9", 404), ("0", 422), ("x", 422), ("", 422)):
+        answer = await browser.post("/functions/digits/rollback", data={"number": number})
+        assert answer.status_code == status and len(Document(answer.text).all("h1")) == 1
+    assert (await browser.post("/functions/digits/rollback")).status_code == 422
+    assert stage.things.functions["digits"].revision.number == 3 and stage.things.acts == []
+
+
 async def test_samples_of_a_function_fit_its_parameters(stage: Stage, browser: httpx.AsyncClient) -> None:
     furnish(stage.things)
     page = await ask(browser, "/functions/digits")

@@ -1,4 +1,4 @@
-"""Pages of functions: the table, one function with its calls, and the form that tries it.
+"""Pages of functions: the table, one function with its calls and revisions, and the form that tries it.
 
 Not here: running anything; the try-it form goes through the port, as every caller does. Rejected: showing a traceback
 to anybody but its owner; these pages show the signed-in person's own functions only.
@@ -21,6 +21,7 @@ from fastapi import APIRouter, Form, Request, Response
 from ropewalk_core import samples
 from ropewalk_core.errors import BadInput, RopewalkError
 from ropewalk_core.model import Actor, Call, Function, State
+from ropewalk_core.revisions import stories
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
@@ -138,6 +139,14 @@ def _check(payload: str) -> None:
         return
 
 
+@router.post("/functions/{name}/rollback")
+async def roll_back(actor: Signed, its: Its, name: str, number: Annotated[int, Form(ge=1)]) -> Response:
+    """Deploy a kept revision again."""
+    revision = await its.functions.revision(actor, actor.account, name, number)
+    await its.functions.deploy(actor, actor.account, revision.spec)
+    return see(f"/functions/{name}#revisions")
+
+
 @router.post("/functions/{name}/remove")
 async def remove(actor: Signed, its: Its, name: str) -> Response:
     """Remove a function."""
@@ -149,6 +158,8 @@ async def _show(request: Request, actor: Actor, its: Platform, name: str, tried:
     one = await its.functions.get(actor, actor.account, name)
     page, away = await or_none(its.functions.calls(actor, actor.account, name, limit=200))
     calls = page.items if page else ()
+    kept, unknown = await or_none(its.functions.revisions(actor, actor.account, name))
+    revisions = kept.items if kept else ()
     sample = json.dumps(samples.payload(one.revision.spec.bundle), ensure_ascii=False)
     return render(
         request,
@@ -159,6 +170,8 @@ async def _show(request: Request, actor: Actor, its: Platform, name: str, tried:
         calls=calls[:50],
         figures=figures(calls, its.clock.wall()),
         away=away.problem() if away else None,
+        revisions=list(zip(revisions, stories(revisions), strict=True)),
+        unknown=unknown.problem() if unknown else None,
         tried=tried,
         payload=sample if tried.payload is None else tried.payload,
         curl=_curl(one, sample),
