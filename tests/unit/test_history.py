@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ropewalk_core import history
 from ropewalk_core.errors import BadInput, NotFound
@@ -108,3 +110,28 @@ def test_numbers_out_of_bounds_find_nothing_and_break_nothing(journal: Journal) 
             history.find(journal, one, number)
     assert [found.number for found in history.page(journal, one, "9" * 200, -5).items] == [1]
     assert history.page(journal, one, "0", 50).items == ()
+
+
+NAMES = st.sampled_from(["a", "a-1", "a1", "b"])
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["accept", "skip", "remove"])), max_size=60))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_is_kept_follows_what_was_accepted(
+    tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[str, str]]
+) -> None:
+    journal, kept, last = Journal(tmp_path_factory.mktemp("home") / "journal.db"), dict[str, list[int]](), 0
+    try:
+        for name, act in acts:
+            last += 1
+            if act == "accept":
+                accept(journal, made(last, name))
+                kept[name] = [last, *kept.get(name, [])][:KEPT]
+            elif act == "remove":
+                journal.write_now(*history.forgetting(journal, "ada", name))
+                kept.pop(name, None)
+            for one, expected in kept.items():
+                assert numbers(journal, made(last + 1, one)) == expected
+        assert len(journal.page(REVISION)) == len(journal.page(CODE)) == sum(map(len, kept.values()))
+    finally:
+        journal.close()
