@@ -92,6 +92,7 @@ def ours(name: str) -> str:
     return f"{REGISTRY}/ropewalk/{name}:{TAG}"
 
 
+@pytest.mark.cluster_slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_restricted_and_imports_what_it_must(scene: Scene, registry: Registry, name: str) -> None:
     scripts = [f"{python} -W error::SyntaxWarning -c 'import {', '.join(names)}'" for python, names in _IMPORTS[name]]
@@ -122,6 +123,7 @@ def test_bytecode_is_there_and_taken(scene: Scene, registry: Registry) -> None:
     assert run(scene, ours("runner"), "python", "-c", check) == "[True, True, True]\n"
 
 
+@pytest.mark.cluster_slow
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_of_the_machine_that_built_it_is_inside(registry: Registry, name: str) -> None:
     manifest = registry.http.get(f"/v2/ropewalk/{name}/manifests/{TAG}", headers=_ACCEPT).json()

@@ -20,7 +20,7 @@ from tests.cluster.layout import ClusterError, Layout, layout
 from tests.platform_rig import Loopback
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.cluster, pytest.mark.cluster_slow, pytest.mark.root, pytest.mark.timeout(1800)]
 
 # Written by the cluster itself all the time, or said again elsewhere.
 _RESTLESS = "events|leases|endpoints|componentstatuses|bindings|replicasets|controllerrevisions|ipaddresses"

@@ -58,6 +58,7 @@ def pods(scene: Scene, name: str) -> list[Manifest]:
     return scene.kube.listed(f"/api/v1/namespaces/{scene.namespace}/pods", labelSelector=chosen)
 
 
+@pytest.mark.cluster_slow
 def test_a_service_answers_goes_to_zero_and_comes_back(scene: Scene, ingress: str) -> None:
     deploy(scene, "hello")
     assert ask(scene, ingress, "hello").startswith("hello from hello-00001")

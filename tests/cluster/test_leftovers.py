@@ -66,6 +66,7 @@ def test_down_leaves_nothing(other: Layout) -> None:
 
 
 # Before the cluster's first process was written down, and after.
+@pytest.mark.cluster_slow
 @pytest.mark.parametrize("moment", ["control.sock", "kubeconfig"])
 def test_a_start_that_was_cut_off_is_cleared_away_by_the_next(other: Layout, moment: str) -> None:
     before = leftovers.picture(other)

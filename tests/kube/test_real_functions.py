@@ -214,6 +214,7 @@ async def test_http_callers_get_clear_answers(rig: KubeRig) -> None:
     assert {one.status for one in (await rig.functions.calls(ADA, "ada", "double")).items} >= {200, 504, 422}
 
 
+@pytest.mark.cluster_slow
 async def test_earlier_revisions_leave_nothing(rig: KubeRig) -> None:
     for factor in (2, 3):
         await deployed(rig, DOUBLE.replace("* 2", f"* {factor}"))

@@ -158,6 +158,7 @@ async def test_a_namespace_that_somebody_planted_is_refused(rig: Notebooks) -> N
 @pytest.mark.timeout(
     1800
 )  # two looks, of which each may wait for namespaces, a volume and images, after all of the rig
+@pytest.mark.cluster_slow
 async def test_the_doctor_finds_out_whether_policies_are_enforced(rig: Notebooks) -> None:
     await asyncio.to_thread(rig.stage.needs, "all")
     runner = await asyncio.to_thread(fresh, rig.stage.installation.at, "runner")

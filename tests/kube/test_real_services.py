@@ -379,6 +379,7 @@ async def settled(scene: Scene) -> bool:
     return not scene.journal.page(INTENT, "ada")
 
 
+@pytest.mark.cluster_slow
 @pytest.mark.parametrize("state", ["pending-install", "pending-upgrade", "uninstalling"])
 async def test_a_release_that_a_kill_left_half_way_is_recovered(scene: Scene, state: str) -> None:
     async with scene.port() as port:
@@ -438,6 +439,7 @@ async def test_helm_killed_in_the_middle_is_recovered(scene: Scene, tmp_path: Pa
         assert await scene.helm.state(await port._releases.reach(scene.space), release_of("one")) == "deployed"
 
 
+@pytest.mark.cluster_slow
 @pytest.mark.parametrize("moment", ["accepted", "begun", "taken", "a little later"])
 async def test_a_platform_killed_at_any_moment_does_what_it_accepted_once(
     scene: Scene, tmp_path: Path, moment: str

@@ -185,6 +185,7 @@ async def test_a_server_in_use_is_not_ended(stage: Stage, journal: Journal) -> N
         await port.close()
 
 
+@pytest.mark.cluster_slow
 async def test_what_cannot_start_says_why(stage: Stage, journal: Journal) -> None:
     for key, chosen, said in (
         ("bad-image", {"images": {"hub": "registry.local:5000/nothing:1"}}, "image"),
