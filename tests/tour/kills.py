@@ -34,6 +34,8 @@ LEAST, MOST = 2, 4
 """How often each part is killed: so often at least, and then no more."""
 _PAUSE = (3.0, 15.0)
 _BACK = 240.0
+_STUCK = 120.0
+"""Seconds after which more is killed though the walk has not gone on since the last kill."""
 _AFTER = 30.0
 """Seconds after a part is back in which it still excuses what goes wrong."""
 _NOTEBOOKS = "component=singleuser-server"
@@ -83,7 +85,7 @@ class Kills:
         self._victims, self._say = victims, say
         self._count: Counter[str] = Counter()
         self._began, self._enough = time.monotonic(), threading.Event()
-        self._excused = float("-inf")
+        self._during, self._excused = "", float("-inf")
 
     @property
     def lacking(self) -> list[str]:
@@ -133,7 +135,7 @@ class Kills:
         try:
             for kill in plan(self.seed):
                 self._victims.whole()
-                if self._enough.wait(kill.pause):
+                if self._goes_on() or self._enough.wait(kill.pause):
                     return
                 self._kill(kill)
         except (ClusterError, httpx.HTTPError, OSError) as error:
@@ -141,9 +143,17 @@ class Kills:
         finally:
             self._enough.set()
 
+    def _goes_on(self) -> bool:
+        """Wait until the walk has gone on since the last kill, or is stuck; say whether it is over."""
+        end = time.monotonic() + _STUCK
+        while self.doing == self._during and time.monotonic() < end:
+            if self._enough.wait(0.2):
+                return True
+        return self._enough.is_set()
+
     def _kill(self, kill: Kill) -> None:
         began, during = time.monotonic(), self.doing
-        self._excused = float("inf")
+        self._during, self._excused = during, float("inf")
         try:
             wrong = self._victims.kill(kill)
         finally:

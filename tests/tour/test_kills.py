@@ -40,6 +40,7 @@ class Victims:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(kills_module, "_PAUSE", (0.0, 0.0))
+    monkeypatch.setattr(kills_module, "_STUCK", 0.05)
     monkeypatch.setattr(tour_module, "BUILD", tmp_path)
 
 
@@ -75,6 +76,20 @@ def test_it_kills_beside_what_is_done_and_ends() -> None:
     assert [(one.part, one.how) for one in victims.killed] == [(one.part, one.how) for one in plan(4)]
     assert not kills.problems and not kills.lacking and not kills.lives
     assert "seed 4" in kills.told[0] and "hub 4 times" in list(kills.lines())[-1]
+
+
+def test_the_walk_goes_on_between_two_kills(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kills_module, "_STUCK", 60.0)
+    victims = Victims()
+    kills = Kills(victims, 4, quiet)
+    kills.doing = "cell 0"
+    with kills.going_on():
+        for number in range(3):
+            kills.doing = f"cell {number}"
+            while len(victims.killed) <= number:
+                threading.Event().wait(0.01)
+            threading.Event().wait(0.3)
+            assert len(victims.killed) == number + 1
 
 
 def test_it_says_what_was_killed_too_seldom_and_what_was_harmed() -> None:

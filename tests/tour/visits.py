@@ -24,8 +24,9 @@ PAGES = ("/", "/notebooks", "/services", "/functions", "/workflows", "/people", 
 def first_administrator(page: Page, platform: Platform) -> str:
     """Open the one-time link, choose a password, and return the address that one lands on. Keyboard only."""
     answer = page.goto(platform.first)
-    if answer and answer.status == 404:  # used before, by a request whose answer was lost
-        return sign_in(page, platform)
+    if answer and answer.status == 404:  # used before, by a request whose answer was perhaps lost
+        page.goto(f"{platform.origin}/")
+        return sign_in(page, platform) if "/sign-in" in page.url else page.url
     keyboard.fill(page, page.get_by_label("Account", exact=True), ACCOUNT)
     keyboard.fill(page, page.get_by_label("Your name"), FULL_NAME)
     keyboard.fill(page, page.get_by_label("Password", exact=True), PASSWORD)
@@ -62,8 +63,11 @@ def start_notebook(page: Page, platform: Platform) -> str:
     picture(page, "home-first")
     start = page.get_by_role("button", name="Start notebook").or_(page.get_by_role("link", name="Open notebook"))
     keyboard.press(page, start.first)
-    page.wait_for_url(re.compile(r"/user/|/lab"), timeout=90_000)
-    page.locator("#jp-main-dock-panel, .jp-Launcher, .jp-NotebookPanel").first.wait_for(timeout=90_000)
+    there = page.locator("#jp-main-dock-panel, .jp-Launcher, .jp-NotebookPanel").first
+    refused = page.locator("p.note", has_text=re.compile(r"RW-[A-Z-]+"))
+    there.or_(refused).first.wait_for(timeout=90_000 * platform.patience)
+    assert there.count(), f"the notebook was not started: {page.locator('body').inner_text()}"
+    assert re.search(r"/user/|/lab", page.url), page.url
     return page.url
 
 
