@@ -64,16 +64,12 @@ class Posts:
         """
         connection = self._kept(place) or await _connect(place)
         try:
-            async with asyncio.timeout(timeout):
-                answer = await connection.post(target, headers, body)
-        except TimeoutError:
-            raise Broken("TimeoutError") from None
+            return await connection.post(target, headers, body, timeout)
         finally:
-            if not connection.idle:
+            if connection.idle:
+                self._keep(place, connection)
+            else:
                 connection.close()
-        if connection.idle:
-            self._keep(place, connection)
-        return answer
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -126,17 +122,22 @@ class Connection(asyncio.Protocol):
         open_ = self._transport is not None and not self._transport.is_closing()
         return open_ and self._answer is None and self._http.our_state is h11.IDLE
 
-    async def post(self, target: str, headers: tuple[tuple[str, str], ...], body: bytes) -> Answer:
+    async def post(self, target: str, headers: tuple[tuple[str, str], ...], body: bytes, timeout: float) -> Answer:
         """Send one request and return its answer."""
         if self._transport is None or not self.idle:
             raise Broken("ConnectionError")
         head = self._http.send(_request(target, headers, len(body))) or b""
         body = self._http.send(h11.Data(data=body)) or b""
         self._http.send(h11.EndOfMessage())
-        self._answer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._answer = loop.create_future()
         for piece in [head + body] if len(body) <= _JOINED else [head, body]:
             self._transport.write(piece)
-        return await self._answer  # who is cancelled here leaves it set, so that the connection is not used again
+        end = loop.call_later(timeout, self._break, TimeoutError())
+        try:
+            return await self._answer  # who is cancelled here leaves it set, so that the connection is not used again
+        finally:
+            end.cancel()
 
     def close(self) -> None:
         """Close it now; what is under way is given up."""
@@ -180,7 +181,7 @@ class Connection(asyncio.Protocol):
             self._break(ConnectionResetError())
             return True
         elif isinstance(event, h11.EndOfMessage) and self._head is not None and self._answer is not None:
-            answer = Answer(self._head.status_code, list(self._head.headers), b"".join(self._parts))
+            answer = Answer(self._head.status_code, self._head.headers, b"".join(self._parts))
             waiting, self._answer, self._parts = self._answer, None, []
             spent = self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE
             if not spent and not self._http.trailing_data[0]:  # more than the answer would be taken for the next one
