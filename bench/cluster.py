@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
+
 from bench import bare, peers, tenants
 from bench.embedded import make_administrator
 from bench.report import Row, alone, paired, publish
@@ -27,7 +29,7 @@ from ropewalk_workflows.capture import capture
 from ropewalk_workflows.dag import step, workflow
 from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import Kube
-from tests.cluster.layout import layout
+from tests.cluster.layout import ClusterError, layout
 
 KEPT = "cold"
 """The function that is there all the time."""
@@ -300,13 +302,13 @@ def functions(bench: Bench) -> list[Row]:
         bench.kube.delete(f"/api/v1/namespaces/{bare.SPACE}")
 
 
-# Memory first, while nothing has happened yet; then watches, before functions leave theirs open.
+# Memory first, while nothing has happened yet; tenants last, since programs are started again for them.
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "memory": memory,
-    "tenants": tenants.tenants,
     "notebooks": notebooks,
     "functions": functions,
     "workflows": workflows,
+    "tenants": tenants.tenants,
 }
 
 
@@ -334,17 +336,21 @@ def main() -> int:
     if not chosen.at:
         installed.prepare()
     kube = Kube(at.kubeconfig)
-    bench = Bench(installed, kube, chosen.runs, chosen.account)
+    bench, failed = Bench(installed, kube, chosen.runs, chosen.account), 0
     try:
         rows += install(bench) if not chosen.at else []
         for part in (one for one in PARTS if one in chosen.only):
-            rows += PARTS[part](bench)
+            try:
+                rows += PARTS[part](bench)
+            except (RuntimeError, OSError, LookupError, ClusterError, httpx.HTTPError) as error:
+                sys.stderr.write(f"{part}: {error!r}\n")  # what was measured before is not lost
+                failed = 1
     finally:
         kube.close()
         if not chosen.at:
             installed.destroy()
     publish(rows, as_json=chosen.json)
-    return 0
+    return failed
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 import dns from "node:dns";
 import fs from "node:fs";
 import net from "node:net";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { remembering } from "./names.mjs";
 
 const [folder, file, apiPort, platform, host, ...sockets] = process.argv.slice(2);
@@ -29,6 +29,7 @@ const proxy = new ConfigurableProxy({
   includePrefix: true,
   headers: {},
   timeout: 0,
+  errorPath: fileURLToPath(new URL("./away", import.meta.url)), // what a browser shows while a part is away
 });
 
 function routes() {

@@ -87,8 +87,8 @@ class Stage(Rig):
         return runner
 
     def show(self, state: State, socket: Path | None = None) -> None:
-        socket, url = (socket, "") if socket else ("" if self.url else self.socket, self.url)
-        self.services = (ServiceRoute(owner="ada", name="web", socket=str(socket), state=state, url=url),)
+        at, url = (str(socket), "") if socket else ("" if self.url else str(self.socket), self.url)
+        self.services = (ServiceRoute(owner="ada", name="web", socket=at, state=state, url=url),)
         self.cursor += 1
 
     async def sign_in(self, account: str = "ada", label: str = "web--ada") -> dict[str, str]:
@@ -152,6 +152,23 @@ async def test_the_service_sees_who_asks_and_no_credential(stage: Stage) -> None
     cookies = answer.headers.get_list("set-cookie")
     assert len(cookies) == 1 and cookies[0].startswith("own=1") and "omain" not in cookies[0]
     assert not {"strict-transport-security", "x-hop"} & set(answer.headers)
+
+
+@BOTH
+@pytest.mark.parametrize("target", ["http://{host}/x", "http://127.0.0.1:1/x", "a://{host}/x"])
+async def test_what_is_asked_for_is_a_path_and_no_address(stage: Stage, target: str) -> None:
+    cookie, host = await stage.sign_in(), stage.host_of("web--ada")
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.settings.door.people_port)
+    lines = [
+        f"GET {target.format(host=host)} HTTP/1.1",
+        f"Host: {host}",
+        f"Cookie: {cookie['Cookie']}",
+        "Connection: close",
+    ]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    status = (await reader.read()).split(b"\r\n")[0]
+    writer.close()
+    assert b" 400 " in status
 
 
 @BOTH

@@ -24,12 +24,13 @@ class Place:
     def __init__(self, api: Api, space: str) -> None:
         self.api, self.space = api, space
 
-    async def pod(self, name: str, script: str, fragment: Fragment, **more: Any) -> None:
+    async def pod(self, name: str, script: str, fragment: Fragment, *, grace: int = 0, **more: Any) -> None:
+        """Make a pod; one with ``grace`` is there until its node has ended it, else it goes at once when removed."""
         container = {"name": "main", "image": f"{REGISTRY}/busybox:1", "command": ["sh", "-c", script]}
         spec: Object = {
             "serviceAccountName": WORK,
             "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 0,
+            "terminationGracePeriodSeconds": grace,
             "containers": [{**container, "securityContext": restricted.alone(), **more}],
         }
         body = {"metadata": {"name": name, "namespace": self.space}, "spec": fragment.onto(spec, container="main")}

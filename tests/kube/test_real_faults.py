@@ -161,7 +161,7 @@ def ready(pod: Object) -> bool:
 
 async def test_a_node_is_lost_and_work_goes_elsewhere(stage: Stage, ground: Place) -> None:
     api = stage.api(ADMINISTRATOR)
-    await ground.pod("alone", TICK, await on(stage, SECOND.arch))
+    await ground.pod("alone", TICK, await on(stage, SECOND.arch), grace=2)  # as people's work has: it stays to be seen
     await ground.until("alone", running)
     await api.create(DEPLOYMENT, deployment(ground.space, prefers=SECOND.arch))
     [first] = await until("it runs", lambda: replicas(api, ground))

@@ -149,6 +149,10 @@ async def test_what_somebody_changes_is_seen_and_left(rig: KubeRig) -> None:
     await asyncio.sleep(2)
     [left] = await objects(rig)
     assert left["metadata"]["generation"] == where["generation"] + 1
+    same = await deployed(rig, DOUBLE)  # asking for it again puts it right
+    assert not same.unchanged and same.status.note == "" and same.revision.number == 1
+    assert await rig.functions.call(ADA, "ada", "double", b"21") == b"42"
+    assert (await deployed(rig, DOUBLE)).unchanged
     mended = await deployed(rig, DOUBLE.replace("* 2", "* 3"))
     assert mended.status.note == ""
     assert await rig.functions.call(ADA, "ada", "double", b"21") == b"63"

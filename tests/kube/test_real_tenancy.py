@@ -374,7 +374,7 @@ async def test_the_controller_and_the_platform_are_kept_to_what_they_write(
             await act()
             wrong.append(what)
         except Denied as error:
-            assert "denied request" in error.message, error.message
+            assert error.message.startswith("A rule of your cluster (ropewalk-"), error.message
     assert wrong == []
     assert await whole(api, lea)
     for one in (wide, lax, platform):

@@ -23,6 +23,7 @@ from functools import partial
 import nbformat
 from playwright.sync_api import BrowserContext, Error, Page
 
+from tests.cluster.layout import ClusterError
 from tests.tour import stage, visits
 from tests.tour.lab import Lab, ask
 from tests.tour.promises import Ledger
@@ -31,6 +32,8 @@ from tests.tour.stage import BUILD, ROOT, Missing, Platform
 NOTEBOOK = ROOT / "docs" / "tour.ipynb"
 LONG = {"pip": 180.0, "result": 120.0, "service": 120.0}
 TYPED = {"debug": ("by", "values", "q")}
+WRONG = (AssertionError, Error, OSError, ValueError, LookupError, ClusterError, subprocess.SubprocessError)
+"""What a part of the tour raises when it went wrong; an answer that is no JSON is among it."""
 TRIES = 4
 """How often something is tried while parts of the platform are killed."""
 LINGER = 400.0
@@ -67,7 +70,7 @@ class Tour:
         """Return what is wrong with one part, if anything is."""
         try:
             errand()
-        except (AssertionError, Error, OSError, subprocess.SubprocessError) as error:
+        except WRONG as error:
             (BUILD / f"problem-{name.replace(' ', '-')}.txt").write_text(traceback.format_exc())
             with_picture(self.page, name)
             with_picture(self.desk, f"{name} desk")
@@ -126,7 +129,7 @@ class Tour:
             if self.tried:
                 self.lab.dismiss()
             return self._run(one)
-        except (AssertionError, Error) as error:
+        except WRONG as error:
             with_picture(self.page, f"cell {one}")
             return str(error) or type(error).__name__
 

@@ -25,6 +25,7 @@ import httpx
 from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import Kube, deployed, wait
 from tests.cluster.layout import ClusterError
+from tests.tour.stage import BUILD
 
 PARTS = {"hub": "hub", "platform": "platform", "gateway": "platform", "tenancy": "tenancy"}
 """Each part is a container of a pod; the gateway is in the platform's, and goes with it when that pod is removed."""
@@ -163,7 +164,7 @@ class Installation:
     """The parts of an installation on the test cluster."""
 
     def __init__(self, one: Installed) -> None:
-        self._one = one
+        self._one, self._killed = one, 0
 
     def kill(self, kill: Kill) -> str:
         """Kill, wait until the part is back, and return what is wrong with what it must not have touched."""
@@ -172,6 +173,7 @@ class Installation:
             wait(kill.part, lambda: "" if self._containers(kube, kill.part) else "it is not ready", _BACK)
             before, notebooks = self._containers(kube, kill.part), _notebooks(kube)
             pod, container = next(iter(before.items()))
+            self._keep_log(pod, kill.part)
             if kill.how == POD:
                 words = ("--namespace", SPACE, "delete", "pod", pod, "--grace-period=0", "--force")
                 self._one.kubectl(*words)
@@ -193,6 +195,14 @@ class Installation:
                 wait(name, lambda name=name: deployed(kube, SPACE, name), seconds)  # type: ignore[misc]
         finally:
             kube.close()
+
+    def _keep_log(self, pod: str, part: str) -> None:
+        """Keep what a part said so far; with its pod it is gone."""
+        self._killed += 1
+        folder = BUILD / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        said = self._one.kubectl("--namespace", SPACE, "logs", pod, "--container", part, "--tail=1000")
+        (folder / f"killed-{self._killed:02}-{part}.log").write_text(said)
 
     def _missing(self, kube: Kube, part: str, gone: set[str]) -> str:
         """Return why a part is not back: another container of it is ready, and its pod with it."""

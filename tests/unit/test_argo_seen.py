@@ -140,8 +140,8 @@ def test_a_step_on_its_way(phase: str, message: str, state: State, cause: str | 
     found = look("fan_out", there)
     status = steps(found)["best"].status
     assert (found.status.state, status.state) == (State.RUNNING, state)
-    assert (status.why.cause if status.why else None) is None or str(status.why.cause).startswith(str(cause))
     assert (status.why is None) == (cause is None)
+    assert status.why is None or status.why.cause.startswith(str(cause))
 
 
 def test_what_has_not_begun_waits_for_what_it_needs() -> None:

@@ -82,6 +82,8 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, whatever happens."""
+        if not request.raw_path.startswith("/"):  # what follows a service's address must be no part of the address
+            return web.Response(status=400, text="Ask for a path, such as /.")
         try:
             if request.path == READY:
                 return self._ready()

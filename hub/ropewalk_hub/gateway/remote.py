@@ -20,6 +20,7 @@ from ropewalk_core.errors import Limited, RopewalkError, TimedOut, TooLarge, Una
 from ropewalk_core.model import FunctionRoute
 from ropewalk_core.placement import parse_size
 from ropewalk_core.settings import Settings
+from ropewalk_hub.gateway import tcp
 from ropewalk_hub.gateway.link import LONGEST_LOG
 from ropewalk_hub.gateway.pool import Outcome
 from ropewalk_hub.gateway.room import Place
@@ -30,6 +31,8 @@ _START_PATIENCE = 90.0
 """Seconds that a call waits, on top of its own time, for a pod to be started for it."""
 _TRIES, _BETWEEN = 4, 0.25
 _IDLE = 15.0
+_LITTLE = 16 * 2**10
+"""Bytes of a payload that the other side's kernel takes, whether its program reads or not."""
 
 
 class Remote:
@@ -46,7 +49,7 @@ class Remote:
     def __init__(self, settings: Settings, resolver: AbstractResolver | None = None) -> None:
         self._settings, self._limit = settings, settings.limits.payload
         self._resolver = resolver
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def call(self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place) -> Outcome:
         """Run one call.
@@ -79,13 +82,15 @@ class Remote:
 
     async def close(self) -> None:
         """End the connections."""
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     async def _sent(self, url: str, headers: dict[str, str], payload: bytes, place: Place) -> tuple[int, str, bytes]:
         for attempt in range(1, _TRIES + 1):
             try:
-                async with self._http().post(URL(url, encoded=True), data=payload, headers=headers) as response:
+                async with self._http(len(payload)).post(
+                    URL(url, encoded=True), data=payload, headers=headers
+                ) as response:
                     return response.status, response.content_type, await self._body(response, place)
             except aiohttp.ClientConnectorError as error:  # nothing was sent
                 if attempt == _TRIES:
@@ -123,12 +128,17 @@ class Remote:
                 raise Unavailable("The worker that ran this call was ended.", hint="Call again; a new worker takes it.")
         return Outcome(header, answer, cold)
 
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
+    def _http(self, size: int) -> aiohttp.ClientSession:
+        little = size <= _LITTLE
+        if little not in self._sessions:
             connector = aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_IDLE, resolver=self._resolver, use_dns_cache=self._resolver is None
+                limit=0,
+                keepalive_timeout=_IDLE,
+                resolver=self._resolver,
+                use_dns_cache=self._resolver is None,
+                socket_factory=tcp.prompt if little else tcp.watched,
             )
-            self._session = aiohttp.ClientSession(
+            self._sessions[little] = aiohttp.ClientSession(
                 connector=connector,
                 trust_env=False,
                 auto_decompress=False,
@@ -136,7 +146,7 @@ class Remote:
                 skip_auto_headers=("User-Agent", "Content-Type", "Accept-Encoding"),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        return self._session
+        return self._sessions[little]
 
 
 def _from_between(name: str, status: int, kind: str, body: bytes) -> RopewalkError:

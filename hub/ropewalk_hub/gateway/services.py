@@ -21,6 +21,7 @@ from yarl import URL
 from ropewalk_core.errors import Unavailable
 from ropewalk_core.model import ServiceRoute
 from ropewalk_core.settings import Settings
+from ropewalk_hub.gateway import tcp
 from ropewalk_hub.gateway.sessions import COOKIE, STATE, Sessions
 from ropewalk_hub.gateway.tokens import Caller
 
@@ -93,7 +94,7 @@ class Services:
 
     def _connector(self, route: ServiceRoute) -> aiohttp.BaseConnector:
         if route.url:
-            return aiohttp.TCPConnector(resolver=self._resolver, force_close=True)
+            return aiohttp.TCPConnector(resolver=self._resolver, force_close=True, socket_factory=tcp.watched)
         if not route.socket:
             raise Unavailable(f"The service '{route.name}' has no address yet.")
         socket = Path(route.socket)

@@ -78,12 +78,15 @@ class Street:
         await self.pod(name, space, f"{{ {script}; }} 2>&1", **more)
         return await self.said(name, space)
 
-    async def listens(self, name: str, space: str, **labels: str) -> str:
+    async def listens(
+        self, name: str, space: str, labels: Mapping[str, str] | None = None, *, also: Iterable[int] = (9999,)
+    ) -> str:
         """Have a pod answer on `PORT`, with a service of its name before it; return the pod's address."""
-        labels = {"app": name, **labels}
-        await self.pod(name, space, f"exec probe -listen tcp/9999 -ask {PORT}", labels=labels)
-        ports = [{"port": PORT}]
-        body = {"metadata": {"name": name, "namespace": space}, "spec": {"selector": {"app": name}, "ports": ports}}
+        labels = {"app": name, **(labels or {})}
+        ports = ",".join(f"tcp/{port}" for port in also)
+        await self.pod(name, space, f"exec probe -listen {ports} -ask {PORT}", labels=labels)
+        spec = {"selector": {"app": name}, "ports": [{"port": PORT}]}
+        body = {"metadata": {"name": name, "namespace": space}, "spec": spec}
         await self.api.create(SERVICE, body)
 
         async def address() -> str:

@@ -1,0 +1,34 @@
+"""While a part of the platform is away, the proxy says so in the platform's own words."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+
+from ropewalk_hub import node
+from tests.ports import free_port
+
+
+def test_a_part_that_is_away_is_named_in_plain_words(tmp_path: Path) -> None:
+    folder, door, api, away = node.find(), free_port(), free_port(), free_port()
+    assert folder is not None, "run make setup"
+    script = Path(node.__file__).with_name("proxy.mjs")
+    told = [str(tmp_path / "routes.json"), f"127.0.0.1:{api}", f"http://127.0.0.1:{away}", "localhost"]
+    argv = [str(folder / "node"), str(script), str(node.proxy_script()), *told, f"127.0.0.1:{door}"]
+    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            try:
+                answer = httpx.get(f"http://127.0.0.1:{door}/", headers={"Host": "localhost"}, trust_env=False)
+                break
+            except httpx.ConnectError:
+                assert process.poll() is None
+                time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    assert answer.status_code == 503
+    assert "does not answer" in answer.text and "RW-UNAVAILABLE" in answer.text and "proxy" not in answer.text.lower()
