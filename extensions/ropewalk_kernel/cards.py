@@ -103,6 +103,28 @@ def difference(title: str, text: str) -> Picture:
     return Picture(_card(title, f"<pre>{chr(10).join(lines)}</pre>"), text)
 
 
+def progress(
+    name: str, done: int, total: int | None, seconds: float, *, failed: int = 0, held_back: int = 0, ended: str = ""
+) -> Picture:
+    """Return how far many calls of a function are; ``ended`` is ``done`` or ``stopped`` when nothing more comes."""
+    count = f"{done:,}" if total is None or ended == "done" else f"{done:,} of {total:,}"
+    parts = [f"stopped after {count} calls" if ended == "stopped" else f"{count} calls", look.duration(0, seconds)]
+    rate = done / seconds if seconds > 0 else 0.0
+    if rate:
+        parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+    if rate and total and not ended:
+        parts.append(f"{look.duration(0, (total - done) / rate)} left")
+    parts += [f"{failed:,} failed"] if failed else []
+    parts += [f"{held_back:,} wait for room"] if held_back else []
+    facts = ", ".join(parts)
+    bar = f'<progress max="{total}" value="{done}"></progress>' if total else ""
+    html = (
+        f'<div class="rw-head"><span class="rw-name">{look.text(name)}</span>{bar}'
+        f'<span class="rw-dim">{look.text(facts)}</span></div>'
+    )
+    return Picture(_card("", html), f"{name}: {facts}")
+
+
 def notice(sentence: str) -> Picture:
     """Return one sentence as a picture."""
     return Picture(_card(sentence, ""), sentence)

@@ -31,6 +31,7 @@ def explain(error: RopewalkError, trace: TracebackType | None = None) -> str:
     if remote:
         parts.append(remote)
     parts.append(f"{error.code} {error.message}")
+    parts += getattr(error, "__notes__", [])
     if error.field:
         parts.append(f"Where: {error.field}")
     parts.append(f"Next: {error.hint}")

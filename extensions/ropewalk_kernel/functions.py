@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -20,7 +20,8 @@ from ropewalk_core.names import check_name
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_core.revisions import difference, pair, previous, stories
 from ropewalk_core.wrong import wrong
-from ropewalk_kernel import calls, cards, live, look, values
+from ropewalk_kernel import calls, cards, live, look, mapping, values
+from ropewalk_kernel.bar import Bar
 from ropewalk_kernel.workflows import working_folder
 from ropewalk_workflows.capture import capture
 
@@ -49,6 +50,70 @@ class FunctionHandle:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on the platform with Python values; numpy arrays and data frames travel as lists."""
         return calls.call(self._known().address, args, kwargs)
+
+    async def aio(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function on the platform without blocking: ``await f.aio(x)``, or many with ``asyncio.gather``.
+
+        To cancel who awaits cancels the request; what began on the platform runs there to its end.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> one, two = await asyncio.gather(double.aio(1), double.aio(2))
+        """
+        client, body = sync.client(), calls.envelope(args, kwargs)
+        if self._seen is None:
+            self._seen = await sync.elsewhere(client.functions.get(self.name))
+        return values.decode(await sync.elsewhere(calls.send(client, self._seen.address, body)))
+
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        workers: int | None = None,
+        progress: bool = True,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Iterator[Any]:
+        """Call the function for each item, several at a time, and yield the answers in the order of the items.
+
+        Answers come as soon as they and all before them are there. Items are taken when they are needed, so an endless
+        generator is fine. Leaving the loop early, or the stop button, cancels what is under way.
+
+        Parameters
+        ----------
+        iterables
+            The arguments; several are taken side by side, as Python's own `map` does.
+        workers
+            How many calls are under way at the same time; not given, as many as the function takes.
+        progress
+            Whether to show a line of progress under the cell.
+        on_error
+            ``"return"`` yields a failed call's error in its place; ``"raise"`` raises it there, and begins no more.
+
+        Raises
+        ------
+        RopewalkError
+            What a call failed with. Only a call that was refused for lack of room is sent again.
+
+        Examples
+        --------
+        >>> list(double.map(range(3)))
+        [0, 2, 4]
+        >>> for answer in double.map([1, "x"], on_error="return"):
+        ...     print("failed" if isinstance(answer, ropewalk.RopewalkError) else answer)
+        """
+        if not iterables:
+            raise BadInput("There is nothing to call it with.", field="iterables", hint="Write f.map(items).")
+        if on_error not in ("raise", "return"):
+            raise BadInput(f"on_error is {on_error!r}.", field="on_error", hint='Write "raise" or "return".')
+        seen, client = self.info(), sync.client()
+        spec = seen.revision.spec
+        count = min(spec.max_workers * spec.concurrency, mapping.MOST) if workers is None else workers
+        if not isinstance(count, int) or not 1 <= count <= mapping.MOST:
+            raise BadInput(f"workers is {count!r}.", field="workers", hint=f"Give a number from 1 to {mapping.MOST}.")
+        lengths = [len(one) for one in iterables if isinstance(one, Sized)]
+        bar = Bar(self.name, min(lengths) if len(lengths) == len(iterables) else None, shown=progress)
+        lanes = mapping.Lanes(lambda body: calls.send(client, seen.address, body), count, go_on=on_error == "return")
+        return mapping.results(lanes, zip(*iterables, strict=False), bar, give_failures=on_error == "return")
 
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the code of the cell in this kernel, whichever revision is deployed."""

@@ -15,7 +15,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ropewalk_core.client import Client, connect
@@ -37,9 +38,17 @@ class Portal:
         self._thread = threading.Thread(target=self._loop.run_forever, name="ropewalk-client", daemon=True)
         self._thread.start()
 
+    def begin(self, call: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run the call in the loop and return at once; to cancel the future cancels the call."""
+        return asyncio.run_coroutine_threadsafe(call, self._loop)
+
+    def tell(self, do: Callable[[], object]) -> None:
+        """Have the loop do something soon; what it returns is lost."""
+        self._loop.call_soon_threadsafe(do)
+
     def wait(self, call: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run the call in the loop and return its result; an interrupt (Ctrl-C) cancels the call."""
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        future = self.begin(call)
         try:
             return future.result(timeout)
         except BaseException:  # also KeyboardInterrupt: the call must not go on unseen; it is raised again
@@ -97,6 +106,11 @@ def client() -> Client:
 def wait(call: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     """Run one of the client's calls and return its result."""
     return portal().wait(call, timeout)
+
+
+async def elsewhere(call: Coroutine[Any, Any, T]) -> T:
+    """Await one of the client's calls in any other event loop; to cancel who awaits cancels the call."""
+    return await asyncio.wrap_future(portal().begin(call))
 
 
 def before(end: float | None, call: Coroutine[Any, Any, T], otherwise: T) -> T:

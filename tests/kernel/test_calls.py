@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ropewalk_core import sync
 from ropewalk_core.errors import BadInput, Unavailable, UserCodeFailed
 from ropewalk_kernel import calls
 from ropewalk_runtime.handler import CALL_TYPE
@@ -43,13 +44,15 @@ class Gateway:
         self.thread.start()
 
 
+async def close() -> None:
+    calls.posts().close()
+
+
 @pytest.fixture
 def gateway(platform: FakePlatform) -> Iterator[Gateway]:
     one = Gateway()
     yield one
-    for connection in calls._connections.values():
-        connection.close()
-    calls._connections.clear()
+    sync.wait(close())
     one.server.shutdown()
     one.server.server_close()
     one.thread.join()

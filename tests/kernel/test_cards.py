@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ropewalk_core.errors import BadInput, UserCodeFailed
 from ropewalk_core.model import Run, Service, ServiceSpec, State, Status, Step, Why
 from ropewalk_kernel import cards, complain, graph, look, values
-from ropewalk_kernel.calls import place
+from ropewalk_kernel.calls import where
+from ropewalk_kernel.posts import Place
 from tests.kernel.fake import step
 
 ALLOWED = {"style", "div", "span", "p", "pre", "a", "table", "thead", "tbody", "tr", "th", "td"} | {
@@ -169,11 +170,10 @@ def test_numbers_that_json_has_not_travel_to_python_only() -> None:
 
 
 def test_names_under_localhost_are_reached_on_the_loopback() -> None:
-    assert place("http://digits--fn--ada.localhost:8001/") == (
-        "http://127.0.0.1:8001/",
-        "digits--fn--ada.localhost:8001",
-    )
-    assert place("https://digits--fn--ada.people.example/")[0] == "https://digits--fn--ada.people.example/"
+    local = where("http://digits--fn--ada.localhost:8001/")
+    assert local == (Place("127.0.0.1", 8001), "/", "digits--fn--ada.localhost:8001")
+    away = where("https://digits--fn--ada.people.example/")
+    assert away == (Place("digits--fn--ada.people.example", 443, secure=True), "/", "digits--fn--ada.people.example")
 
 
 def test_an_error_explains_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,79 @@
+"""The line of progress of `f.map`: a card under the cell, one line that is written over in a terminal, else nothing.
+
+Not here: how it looks (``cards``), what is counted (``mapping``). Rejected: tqdm, which user environments do not have.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Any, TextIO
+
+from IPython import display as screen
+from IPython import get_ipython
+
+from ropewalk_kernel import cards
+from ropewalk_kernel.cards import Picture
+
+EVERY = 0.2
+_display: Any = screen.display
+
+
+class Bar:
+    """One line of progress; it is drawn some times a second at most.
+
+    Parameters
+    ----------
+    name
+        What is called.
+    total
+        How many calls there will be; None where nobody knows.
+    shown
+        False shows nothing.
+    """
+
+    def __init__(self, name: str, total: int | None, *, shown: bool = True) -> None:
+        self._name, self._total, self._shown = name, total, shown
+        self._began: float | None = None
+        self._drawn = float("-inf")
+        self._handle: Any = None
+
+    def show(self, done: int, *, failed: int = 0, held_back: int = 0) -> None:
+        """Show how many calls are over, unless it was shown a moment ago."""
+        now = time.monotonic()
+        if not self._shown or now - self._drawn < EVERY:
+            return
+        self._began = now if self._began is None else self._began
+        self._drawn = now
+        took = now - self._began
+        self._draw(cards.progress(self._name, done, self._total, took, failed=failed, held_back=held_back))
+
+    def end(self, done: int, *, failed: int = 0, over: bool) -> None:
+        """Show the last state, which stays; ``over`` says that nothing was left out."""
+        if not self._shown or self._began is None:
+            return
+        took = time.monotonic() - self._began
+        ended = "done" if over or done == self._total else "stopped"
+        self._draw(cards.progress(self._name, done, self._total, took, failed=failed, ended=ended))
+        if (stream := _terminal()) is not None:
+            stream.write("\n")
+
+    def _draw(self, picture: Picture) -> None:
+        if (stream := _terminal()) is not None:
+            text = picture.text[: shutil.get_terminal_size().columns - 1]
+            stream.write(f"\r{text}\x1b[K")
+            stream.flush()
+        elif get_ipython() is None:
+            return
+        elif self._handle is None:
+            self._handle = _display(picture, display_id=True)
+        else:
+            self._handle.update(picture)
+
+
+def _terminal() -> TextIO | None:
+    """Return the terminal, where a line can be written over; a notebook has none, though its kernel may."""
+    shell = get_ipython()
+    in_terminal = shell is None or any(one.__module__.startswith("IPython.terminal") for one in type(shell).__mro__)
+    return sys.stderr if in_terminal and sys.stderr is not None and sys.stderr.isatty() else None
