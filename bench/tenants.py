@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bench.cluster import Bench
 
 MANY = 200
-STOCK = ("stock KubeSpawner with enable_user_namespaces, as its code says: pods, events", 2.0)
+STOCK = ("stock KubeSpawner, as its code says: pods, events", 2.0)
 """Its reflectors watch all namespaces at once, and so list and hold every pod and event that anybody has."""
 _CLUSTER = Cluster(namespace=SPACE, prefix=SPACE)
 _PART = "app.kubernetes.io/component"
