@@ -19,6 +19,7 @@ from ropewalk_core.model import Call, Function, FunctionSpec, Revision
 from ropewalk_core.names import check_name
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_core.revisions import difference, pair, previous, stories
+from ropewalk_core.signatures import read
 from ropewalk_core.wrong import wrong
 from ropewalk_kernel import calls, cards, live, look, mapping, values
 from ropewalk_kernel.bar import Bar
@@ -143,13 +144,24 @@ class FunctionHandle:
 
         Without arguments it shows sample values that fit the function's parameters.
         """
-        value: Any = kwargs or (args[0] if args else samples.payload(self._known().revision.spec.bundle))
+        value: Any = kwargs or (args[0] if args else samples.payload(read(self._known().revision.spec.bundle)))
         body = values.encode(value, exact=False).decode()
         body = body if len(body) <= 2000 else "@payload.json"
         return (
             f'curl -H "Authorization: Bearer $(ropewalk token)" -H "Content-Type: application/json" '
             f"-d {shlex.quote(body)} {self.url}"
         )
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the function as an OpenAPI document, made from its type hints: for tools that make clients and forms.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> double = ropewalk.functions.get("double")
+        >>> double.openapi()["paths"]["/"]["post"]["requestBody"]
+        """
+        return sync.wait(sync.client().functions.openapi(self.name))
 
     def calls(self, limit: int = 20) -> list[Call]:
         """Return the latest calls, newest first."""

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from ropewalk_core import samples
 from ropewalk_core.model import Bundle
+from ropewalk_core.signatures import Signature, read
 from ropewalk_runtime.handler import CALL_TYPE, Handler
 
 
-def bundle(source: str) -> Bundle:
-    return Bundle(files={"cell.py": source}, entry="cell:handler")
+def signature(source: str) -> Signature | None:
+    return read(Bundle(files={"cell.py": source}, entry="cell:handler"))
 
 
 @pytest.mark.parametrize(
@@ -34,21 +35,21 @@ def bundle(source: str) -> Bundle:
 )
 def test_what_must_be_given_is_sampled_by_its_annotation(parameters: str, expected: dict[str, Any]) -> None:
     source = f"def handler({parameters}):\n    return 1\n"
-    assert samples.arguments(bundle(source)) == expected
+    assert samples.arguments(signature(source)) == expected
     names: dict[str, Any] = {}
     code = "from __future__ import annotations\nfrom typing import *\n" + source.replace("np.ndarray", "list")
     exec(compile(code, "cell", "exec", dont_inherit=True), names)
     handler = Handler(names["handler"])
-    taken = handler.arguments(json.dumps(samples.payload(bundle(source))).encode(), "application/json").arguments
+    taken = handler.arguments(json.dumps(samples.payload(signature(source))).encode(), "application/json").arguments
     assert expected.items() <= dict(taken).items()
     body = json.dumps({"kwargs": expected}).encode()
     assert handler.arguments(body, CALL_TYPE).arguments == taken
-    call = samples.python(bundle(source), "handler")
+    call = samples.python(signature(source), "handler")
     assert eval(call, names) == 1
 
 
 def test_a_parameter_without_a_name_from_outside() -> None:
-    one = bundle("def handler(value: int, /):\n    return value\n")
+    one = signature("def handler(value: int, /):\n    return value\n")
     assert (samples.payload(one), samples.python(one, "f")) == (1, "f(1)")
 
 
@@ -66,7 +67,7 @@ def test_a_parameter_without_a_name_from_outside() -> None:
     ],
 )
 def test_what_json_has_not_is_no_sample(hint: str, expected: Any) -> None:
-    hostile = bundle(f"def handler(value: {hint}): ...\n")
+    hostile = signature(f"def handler(value: {hint}): ...\n")
     wanted = {} if expected is None else {"value": expected}
     assert samples.payload(hostile) == wanted
     assert json.dumps(wanted, ensure_ascii=False, allow_nan=False).encode()
@@ -78,10 +79,10 @@ def test_a_long_source_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("parsing this would hold up everybody")
 
     monkeypatch.setattr("ast.parse", parse)
-    assert samples.arguments(bundle("x = 1\n" * 10_000 + "def handler(value): ...\n")) == {}
+    assert samples.arguments(signature("x = 1\n" * 10_000 + "def handler(value): ...\n")) == {}
 
 
 @given(st.text(max_size=40), st.text(max_size=10))
 def test_no_source_breaks_it(source: str, entry: str) -> None:
-    assert isinstance(samples.arguments(Bundle(files={"cell.py": source}, entry=f"cell:{entry}")), dict)
-    assert samples.payload(Bundle(files={}, entry=entry)) == {}
+    assert isinstance(samples.arguments(read(Bundle(files={"cell.py": source}, entry=f"cell:{entry}"))), dict)
+    assert samples.payload(read(Bundle(files={}, entry=entry))) == {}

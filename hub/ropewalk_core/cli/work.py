@@ -114,6 +114,14 @@ def _functions(verbs: Subparsers) -> None:
     )
     one.add_argument("name")
     one.add_argument("payload", nargs="?", default="null", help="JSON; @FILE or - read it from elsewhere")
+    one = verb(
+        verbs,
+        "openapi",
+        "print the OpenAPI document of a function, made from its type hints",
+        run=_openapi,
+        example="ropewalk functions openapi digits > digits.json",
+    )
+    one.add_argument("name")
     one = verb(verbs, "remove", "remove a function", run=_remove_function, example="ropewalk functions remove digits")
     one.add_argument("name")
     one = verb(
@@ -207,6 +215,11 @@ async def _remove(client: Client, arguments: argparse.Namespace) -> int:
 async def _service_logs(client: Client, arguments: argparse.Namespace) -> int:
     async for line in client.services.logs(arguments.name, follow=arguments.follow):
         _line(line, arguments.json)
+    return 0
+
+
+async def _openapi(client: Client, arguments: argparse.Namespace) -> int:
+    echo(json.dumps(await client.functions.openapi(arguments.name), indent=2))
     return 0
 
 

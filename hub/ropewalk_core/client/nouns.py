@@ -173,6 +173,11 @@ class FunctionsClient(Resource):
         # It is tried before it is accepted, which on a cluster may bring an image first.
         return await self._send(Function, "PUT", path, spec.model_dump(mode="json"), key=key, timeout=_DEPLOY)
 
+    async def openapi(self, name: str, *, owner: str = "") -> dict[str, Any]:
+        """Return it as an OpenAPI document."""
+        answer = await self._wire.request("GET", await self._path(owner, name, "openapi.json"))
+        return answer.json()  # type: ignore[no-any-return]
+
     async def revisions(
         self, name: str, *, after: str = "", limit: int | None = None, owner: str = ""
     ) -> Page[Revision]:

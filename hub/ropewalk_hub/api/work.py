@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
+from ropewalk_core import openapi
 from ropewalk_core.errors import BadInput
 from ropewalk_core.model import Call, Function, FunctionSpec, Notebook, Page, Revision, Service, ServiceSpec
 from ropewalk_core.placement import Placement, parse_placement
@@ -155,6 +156,17 @@ async def list_functions(actor: Signed, its: Its, owner: str, after: After = "",
 async def get_function(actor: Signed, its: Its, owner: str, name: str) -> Function:
     """Return one function."""
     return await its.functions.get(actor, owner, name)
+
+
+@router.get(
+    "/functions/{owner}/{name}/openapi.json",
+    tags=["functions"],
+    operation_id="describe_function",
+    responses=problems(404),
+)
+async def describe_function(actor: Signed, its: Its, owner: str, name: str) -> dict[str, Any]:
+    """Return a function as an OpenAPI document of its own, made from its type hints."""
+    return openapi.describe(await its.functions.get(actor, owner, name))
 
 
 @router.put(

@@ -1,0 +1,424 @@
+"""What a function takes and returns, read from its captured source as JSON Schema. Pure.
+
+One reading for the samples (``samples``), the document for programs (``openapi``) and the form of the dashboard. The
+source is parsed and never run, and only up to a length: whoever parses can do nothing else meanwhile. What the source
+does not say plainly is any value, and never an error. Not here: how a payload becomes arguments
+(``ropewalk_runtime.handler``, which checks plain annotations only). Rejected: asking a worker for ``inspect``'s answer
+(to look at a page would start one), and reading hints with a library (it would have to run them).
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ropewalk_core.model import Bundle
+
+Schema = dict[str, Any]
+REF = "#/components/schemas/"
+"""What a reference to a named type starts with; it is where OpenAPI keeps them."""
+_SIMPLE: dict[str, Schema] = {
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "str": {"type": "string"},
+    "bool": {"type": "boolean"},
+    "None": {"type": "null"},
+    "complex": {"examples": [1.0]},
+    "bytes": {"examples": ["text"]},
+    "DataFrame": {"examples": [[{"column": 1.0}]]},
+}
+_SIMPLE |= {key: {"examples": [[1.0, 2.0]]} for key in ("ndarray", "NDArray", "ArrayLike", "Series", "Tensor")}
+_OBJECTS = frozenset({"dict", "Dict", "Mapping", "MutableMapping", "defaultdict", "OrderedDict"})
+_TUPLES = frozenset({"tuple", "Tuple"})
+_LISTS = _TUPLES | {"list", "List", "set", "Set", "frozenset", "FrozenSet", "Sequence", "Iterable", "Collection"}
+_LISTS |= {"Iterator", "Generator"}
+_FIRST = frozenset({"Annotated", "Final", "Required", "NotRequired"})
+_BINARY = frozenset({"bytes", "bytearray", "memoryview"})
+_ENUMS = frozenset({"Enum", "IntEnum", "StrEnum"})
+_DEEPEST = 10
+_LONGEST = 32 * 2**10
+"""Characters of a bundle that are read; a megabyte of hostile ones would take seconds and much memory."""
+_NODES = 2000
+"""Hints that are read; a source of that length holds more only to be a nuisance."""
+_UNION = 20
+_LONGEST_DEFAULT = 1000
+_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Parameters
+    ----------
+    schema
+        What it takes, with its ``default`` where that can be said.
+    required
+        Whether a call must give it.
+    bare
+        Whether it has no name from outside.
+    """
+
+    name: str
+    schema: Schema
+    required: bool = True
+    bare: bool = False
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A function from outside.
+
+    Parameters
+    ----------
+    parameters
+        In the order of the source, without ``*`` and ``**``.
+    more
+        What each further named value may be, if there may be any.
+    returns
+        What it answers.
+    binary
+        Whether it answers bytes, which go as they are.
+    doc
+        Its docstring.
+    types
+        The named types that the schemas refer to.
+    """
+
+    parameters: tuple[Parameter, ...] = ()
+    more: Schema | None = None
+    returns: Schema = field(default_factory=dict)
+    binary: bool = False
+    doc: str = ""
+    types: dict[str, Schema] = field(default_factory=dict)
+
+    def named(self) -> Schema | None:
+        """Return the schema of the object that gives the arguments by name; None if they cannot be given so."""
+        if any(one.bare and one.required for one in self.parameters):
+            return None
+        shown = [one for one in self.parameters if not one.bare]
+        return {
+            "type": "object",
+            "properties": {one.name: one.schema for one in shown},
+            "required": [one.name for one in shown if one.required],
+            "additionalProperties": False if self.more is None else self.more,
+        }
+
+    def payload(self) -> Schema:
+        """Return the schema of a payload; a value without a name is the payload itself."""
+        bare = [one for one in self.parameters if one.bare]
+        alone = not any(one.required for one in self.parameters if one is not self.parameters[0])
+        choices = [self.named(), bare[0].schema if bare and alone else None]
+        kept = [one for one in choices if one is not None]
+        return {"anyOf": kept} if len(kept) > 1 else kept[0] if kept else {}
+
+    def resolve(self, schema: Schema) -> Schema:
+        """Return the schema that a reference stands for, with what is said beside it."""
+        if "$ref" not in schema:
+            return schema
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        return self.types.get(str(schema["$ref"]).removeprefix(REF), {}) | beside
+
+
+def read(bundle: Bundle) -> Signature | None:
+    """Return the signature of a bundle's entry point; None when its source does not say."""
+    module, _, name = bundle.entry.partition(":")
+    reader = _Reader(bundle)
+    found = reader.module(module).functions.get(name)
+    return reader.signature(found, module) if found else None
+
+
+@dataclass(frozen=True)
+class _Module:
+    """The definitions and imports at the top of a file."""
+
+    functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = field(default_factory=dict)
+    classes: dict[str, ast.ClassDef] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class _Reader:
+    """Reads one bundle; counts what it has read."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._files = bundle.files
+        self._left, self._nodes = _LONGEST, _NODES
+        self._modules: dict[str, _Module] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+        self._types: dict[str, Schema] = {}
+
+    def module(self, name: str) -> _Module:
+        """Return what is known of a module; nothing of one that is not in the bundle or too long."""
+        if name not in self._modules:
+            path = name.replace(".", "/")
+            package = f"{path}.py" not in self._files
+            source = self._files.get(f"{path}/__init__.py" if package else f"{path}.py", "")
+            self._left -= len(source)
+            parents = (name if package else name.rpartition(".")[0]).split(".")
+            self._modules[name] = _indexed(source, parents) if self._left >= 0 else _Module()
+        return self._modules[name]
+
+    def signature(self, found: ast.FunctionDef | ast.AsyncFunctionDef, where: str) -> Signature:
+        """Return the signature of a definition."""
+        args = found.args
+        bare = {id(one) for one in args.posonlyargs}
+        named = [*args.posonlyargs, *args.args]
+        defaults: list[ast.expr | None] = [None] * (len(named) - len(args.defaults))
+        pairs = zip([*named, *args.kwonlyargs], [*defaults, *args.defaults, *args.kw_defaults], strict=True)
+        parameters = tuple(
+            Parameter(
+                one.arg,
+                self.hint(one.annotation, where) | self._default(default, where),
+                default is None,
+                id(one) in bare,
+            )
+            for one, default in pairs
+        )
+        more = self.hint(args.kwarg.annotation, where) if args.kwarg else None
+        binary = found.returns is not None and _word(found.returns) in _BINARY
+        returns = {} if binary else self.hint(found.returns, where)
+        return Signature(parameters, more, returns, binary, _doc(found), self._types)
+
+    def hint(self, hint: ast.expr | None, where: str, depth: int = 0) -> Schema:
+        """Return the schema of a hint that stands in a module."""
+        self._nodes -= 1
+        if hint is None or depth > _DEEPEST or self._nodes < 0:
+            return {}
+        if isinstance(hint, ast.Constant):
+            return self._constant(hint.value, where, depth)
+        if isinstance(hint, ast.BinOp):
+            return self._union(_members(hint), where, depth) if isinstance(hint.op, ast.BitOr) else {}
+        if found := self._class(hint, where):
+            return self._named(*found, depth)
+        inner = _inner(hint)
+        name = _word(hint.value if isinstance(hint, ast.Subscript) else hint)
+        if name == "Literal" and inner:
+            return self._literal(inner, where)
+        if name in ("Optional", "Union") and inner:
+            members = [*inner, ast.Constant(None)] if name == "Optional" else inner
+            return self._union(members, where, depth)
+        if name in _FIRST and inner:
+            return self.hint(inner[0], where, depth + 1)
+        return self._container(name, inner, where, depth)
+
+    def _constant(self, value: Any, where: str, depth: int) -> Schema:
+        if isinstance(value, str):
+            quoted = _parsed(value, "eval")
+            return self.hint(quoted.body, where, depth + 1) if isinstance(quoted, ast.Expression) else {}
+        return dict(_SIMPLE["None"]) if value is None else {}
+
+    def _container(self, name: str, inner: Sequence[ast.expr], where: str, depth: int) -> Schema:
+        if name in _LISTS:
+            if name in _TUPLES and inner and _word(inner[-1]) != "...":
+                items = [self.hint(one, where, depth + 1) for one in inner]
+                return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+            return {"type": "array"} | _said("items", self.hint(inner[0] if inner else None, where, depth + 1))
+        if name in _OBJECTS:
+            of = self.hint(inner[-1] if inner else None, where, depth + 1)
+            return {"type": "object"} | _said("additionalProperties", of)
+        return dict(_SIMPLE.get(name, {}))
+
+    def _union(self, members: Sequence[ast.expr], where: str, depth: int) -> Schema:
+        if len(members) > _UNION:
+            return {}
+        schemas: list[Schema] = []
+        for one in members:
+            schema = self.hint(one, where, depth + 1)
+            if set(schema) <= {"examples"}:
+                return schema  # whatever else there may be, any value does
+            if schema not in schemas:
+                schemas.append(schema)
+        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+    def _literal(self, options: Sequence[ast.expr], where: str) -> Schema:
+        values = [self._value(one, where) for one in options]
+        if all(found for found, _ in values):
+            return {"enum": [value for _, value in values]}
+        texts = all(isinstance(one, ast.Constant) and isinstance(one.value, str) for one in options)
+        return {"type": "string"} if texts else {}
+
+    def _value(self, one: ast.expr, where: str) -> tuple[bool, Any]:
+        """Say whether an expression has a value in JSON, and which; a member of an Enum has."""
+        if isinstance(one, ast.Attribute) and (found := self._class(one.value, where)):
+            members = self._members_of(*found) or {}
+            return one.attr in members, members.get(one.attr)
+        return _literal(one)
+
+    def _default(self, default: ast.expr | None, where: str) -> Schema:
+        found, value = self._value(default, where) if default is not None else (False, None)
+        return {"default": value} if found else {}
+
+    # Classes of the bundle
+
+    def _class(self, hint: ast.expr, where: str) -> tuple[ast.ClassDef, str] | None:
+        """Return the class of the bundle that a name stands for, and the module it is in."""
+        if isinstance(hint, ast.Attribute) and isinstance(hint.value, ast.Name):
+            module, name = self.module(where).imports.get(hint.value.id, ("", ""))
+            where, name = (module, hint.attr) if not name else ("", "")
+        else:
+            name = hint.id if isinstance(hint, ast.Name) else ""
+        for _ in range(_DEEPEST):
+            known = self.module(where)
+            if name in known.classes:
+                return known.classes[name], where
+            if name not in known.imports:
+                return None
+            where, name = known.imports[name]
+        return None
+
+    def _named(self, made: ast.ClassDef, where: str, depth: int) -> Schema:
+        """Return a reference to a dataclass, a TypedDict or an Enum; of any other class, any value."""
+        key = self._keys.get((where, made.name))
+        if key is None:
+            members = self._members_of(made, where)
+            if members is None and not self._has_fields(made, where):
+                return {}
+            plain = made.name.isascii() and made.name not in self._types  # what a key of OpenAPI may be
+            key = self._keys[where, made.name] = made.name if plain else f"Type-{len(self._types) + 1}"
+            schema = self._types[key] = {"title": made.name}
+            if members is not None:
+                schema["enum"] = list(members.values())
+            else:
+                schema |= self._fields(made, where, depth)
+        return {"$ref": REF + key}
+
+    def _members_of(self, made: ast.ClassDef, where: str) -> dict[str, Any] | None:
+        """Return the values of an Enum by their names; None of another class, and if one has no form in JSON."""
+        words = {_word(base) for base in made.bases}
+        if not words & _ENUMS:
+            return None
+        members: dict[str, Any] = {}
+        for one in made.body:
+            if not isinstance(one, ast.Assign) or not isinstance(one.targets[0], ast.Name):
+                continue
+            name = one.targets[0].id
+            if name.startswith("_"):
+                continue
+            if isinstance(one.value, ast.Call) and _word(one.value.func) == "auto":
+                members[name] = name.lower() if "StrEnum" in words else len(members) + 1
+                continue
+            found, members[name] = _literal(one.value)
+            if not found:
+                return None
+        return members or None
+
+    def _has_fields(self, made: ast.ClassDef, where: str, depth: int = 0) -> bool:
+        decorators = [one.func if isinstance(one, ast.Call) else one for one in made.decorator_list]
+        words = {_word(one) for one in decorators} | {_word(one) for one in made.bases}
+        if words & {"dataclass", "TypedDict"}:
+            return True
+        bases = [self._class(one, where) for one in made.bases] if depth < _DEEPEST else []
+        return any(self._has_fields(*one, depth + 1) for one in bases if one)
+
+    def _fields(self, made: ast.ClassDef, where: str, depth: int, above: int = 0) -> Schema:
+        properties: dict[str, Schema] = {}
+        required: dict[str, bool] = {}
+        for base in made.bases if above < _DEEPEST else ():
+            if (found := self._class(base, where)) and self._has_fields(*found):
+                told = self._fields(*found, depth, above + 1)
+                properties |= told["properties"]
+                required |= {name: name in told["required"] for name in told["properties"]}
+        total = not any(one.arg == "total" and _literal(one.value) == (True, False) for one in made.keywords)
+        for one in made.body:
+            if not isinstance(one, ast.AnnAssign) or not isinstance(one.target, ast.Name):
+                continue
+            word = _word(one.annotation.value if isinstance(one.annotation, ast.Subscript) else one.annotation)
+            if word in ("ClassVar", "KW_ONLY", "InitVar"):
+                continue
+            default, given = _field_default(one.value)
+            properties[one.target.id] = self.hint(one.annotation, where, depth + 1) | self._default(default, where)
+            required[one.target.id] = not given and (total or word == "Required") and word != "NotRequired"
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": [name for name in properties if required[name]],
+        }
+
+
+def _parsed(source: str, mode: Literal["exec", "eval"] = "exec") -> ast.AST | None:
+    try:
+        return ast.parse(source, mode=mode)
+    except _UNREADABLE:
+        return None
+
+
+def _literal(one: ast.expr) -> tuple[bool, Any]:
+    """Say whether an expression is a value that JSON has and any page can show, and which."""
+    try:
+        value = ast.literal_eval(one)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        same = json.loads(text)
+    except _UNREADABLE:
+        return False, None
+    fits = len(text) <= _LONGEST_DEFAULT and text.isprintable()  # half of a surrogate pair cannot even be sent
+    return fits and not _is_long(value) and same == _listed(value), same
+
+
+def _is_long(value: Any) -> bool:
+    """Say whether a number is too long for programs that read JSON."""
+    return isinstance(value, int) and abs(value) >= 2**63
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _doc(made: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Return a docstring that can be sent: an escape may stand for half of a surrogate pair."""
+    return (ast.get_docstring(made) or "").encode(errors="replace").decode()
+
+
+def _indexed(source: str, parents: Sequence[str]) -> _Module:
+    """Return what stands at the top of a source; ``parents`` are what its relative imports start from."""
+    tree = _parsed(source)
+    found = _Module()
+    for one in tree.body if isinstance(tree, ast.Module) else ():
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.functions[one.name] = one
+        elif isinstance(one, ast.ClassDef):
+            found.classes[one.name] = one
+        elif isinstance(one, ast.ImportFrom):
+            package = parents[: len(parents) + 1 - one.level] if one.level else []
+            module = ".".join([*filter(None, package), *([one.module] if one.module else [])])
+            found.imports.update({alias.asname or alias.name: (module, alias.name) for alias in one.names})
+        elif isinstance(one, ast.Import):
+            found.imports.update({alias.asname or alias.name: (alias.name, "") for alias in one.names})
+    return found
+
+
+def _field_default(value: ast.expr | None) -> tuple[ast.expr | None, bool]:
+    """Return the default of a field if it is written down, and whether there is one."""
+    if not (isinstance(value, ast.Call) and _word(value.func) == "field"):
+        return value, value is not None
+    said = {one.arg: one.value for one in value.keywords}
+    return said.get("default"), bool(said.keys() & {"default", "default_factory"})
+
+
+def _said(key: str, schema: Schema) -> Schema:
+    return {key: schema} if schema else {}
+
+
+def _members(hint: ast.BinOp) -> list[ast.expr]:
+    """Return the members of ``a | b | c``, without recursion: a source may have thousands."""
+    found: list[ast.expr] = []
+    left: ast.expr = hint
+    while isinstance(left, ast.BinOp) and len(found) <= _UNION:
+        found.insert(0, left.right)
+        left = left.left
+    return [left, *found]
+
+
+def _inner(hint: ast.expr) -> list[ast.expr]:
+    if not isinstance(hint, ast.Subscript):
+        return []
+    return list(hint.slice.elts) if isinstance(hint.slice, ast.Tuple) else [hint.slice]
+
+
+def _word(hint: ast.expr) -> str:
+    """Return the last word of a name such as ``np.ndarray``."""
+    if isinstance(hint, ast.Constant):
+        return "None" if hint.value is None else "..." if hint.value is ... else ""
+    return hint.attr if isinstance(hint, ast.Attribute) else hint.id if isinstance(hint, ast.Name) else ""
