@@ -78,6 +78,7 @@ class Things:
         self.runs: dict[str, Run] = {}
         self.log: list[str] = []
         self.answer: bytes | Exception = b'{"digit": 7}'
+        self.wait, self.printed = 0.0, ""
         self.acts: list[tuple[str, str]] = []
 
     async def say(self, kind: str, name: str, type: str) -> None:
@@ -148,10 +149,22 @@ class _Functions:
         return self._things.functions.pop(name)
 
     async def call(self, actor: Actor, owner: str, name: str, payload: bytes, **_: Any) -> bytes:
-        self._things.acts.append(("call", payload.decode()))
-        if isinstance(self._things.answer, Exception):
-            raise self._things.answer
-        return self._things.answer
+        things, number = self._things, len(self._things.acts)
+        things.acts.append(("call", payload.decode()))
+        record = Call(
+            id=f"tried-{number}",
+            function=name,
+            owner=owner,
+            revision="r",
+            started=time.time(),
+            state=State.DONE,
+            cold=True,
+        )
+        await asyncio.sleep(things.wait)
+        things.calls.setdefault(name, []).insert(0, record.model_copy(update={"logs": things.printed}))
+        if isinstance(things.answer, Exception):
+            raise things.answer
+        return things.answer
 
     async def get(self, actor: Actor, owner: str, name: str) -> Function:
         if name not in self._things.functions:
@@ -257,6 +270,18 @@ def make(home: Path, port: int = 8000) -> Stage:
         storage=guard.GuardedStorage(_Storage()),  # type: ignore[arg-type]
     )
     return Stage(platform, create_app(platform), things, cookie)
+
+
+def deployed(things: Things, name: str, source: str) -> None:
+    """Give the person a function whose source is this one."""
+    spec = FunctionSpec(name=name, bundle=Bundle(files={"cell.py": source}, entry="cell:handler"))
+    things.functions[name] = Function(
+        owner=OWNER,
+        name=name,
+        revision=Revision(id=name, number=1, spec=spec),
+        status=Status(state=State.IDLE),
+        address=f"http://{name}--fn--{OWNER}.localhost:8001/",
+    )
 
 
 def furnish(things: Things, text: str = "") -> None:
@@ -429,6 +454,37 @@ def _runs(things: Things, now: float, text: str, why: Why) -> None:
     )
 
 
+SCORE = """
+import enum
+from dataclasses import dataclass
+from typing import Literal
+
+
+class Shade(enum.Enum):
+    DARK = "dark"
+    LIGHT = "light"
+
+
+@dataclass
+class Point:
+    x: float
+    y: float = 0.5
+
+
+def handler(
+    count: int,
+    title: str,
+    at: Point,
+    rate: float = 0.5,
+    shade: Shade = Shade.LIGHT,
+    mode: Literal["fast", "slow", 3] | None = None,
+    exact: bool = True,
+    note: str | None = None,
+    rows: list[list[int]] = [],
+) -> dict[str, float]:
+    \"\"\"Score what there is.\"\"\"
+    return {}
+"""
 FAILURE = UserCodeFailed("The function 'digits' raised ValueError.", details={"traceback": "ValueError: <b>x</b>"})
 
 
@@ -438,6 +494,7 @@ def main() -> None:
         stage = make(Path(home), int(sys.argv[1]))
         if "--empty" not in sys.argv:
             furnish(stage.things)
+            deployed(stage.things, "score", SCORE)
         for name in ("grace", "alan"):
             stage.platform.issuer.sign_up(name, PASSWORD, full_name=f"{name.title()} Example")
         sys.stdout.write(f"{cookie_name(stage.platform.settings.door)}={stage.cookie}\n")

@@ -11,18 +11,20 @@ import json
 import keyword
 import math
 import shlex
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 
 from ropewalk_core import samples
-from ropewalk_core.errors import BadInput, RopewalkError
+from ropewalk_core.errors import BadInput, RopewalkError, TooLarge
 from ropewalk_core.model import Actor, Call, Function, State
 from ropewalk_core.revisions import stories
+from ropewalk_core.signatures import Signature, read
+from ropewalk_hub.pages import trying
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see
+from ropewalk_hub.pages.forms import Complaint
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
@@ -74,13 +76,39 @@ def figures(calls: Sequence[Call], now: float) -> Figures:
 
 @dataclass(frozen=True)
 class Try:
-    """What the try-it form shows: the payload (None for a sample), and the answer or the failure."""
+    """What was tried and what came of it.
 
-    payload: str | None = None
+    Parameters
+    ----------
+    typed
+        What the form held; None shows samples.
+    answer
+        The answer as text.
+    problem
+        The failure, unless it stands beside a field.
+    errors
+        Complaints by parameter.
+    began, ended
+        When the call went out and came back; ended is 0 if none went out.
+    call
+        The identifier of the call's record, where a failure names it.
+    """
+
+    typed: Mapping[str, str] | None = None
     answer: str | None = None
-    seconds: float = 0.0
     problem: dict[str, object] | None = None
     traceback: str = ""
+    errors: Mapping[str, Complaint] = field(default_factory=dict)
+    began: float = 0.0
+    ended: float = 0.0
+    call: str = ""
+
+    def record(self, calls: Sequence[Call]) -> Call | None:
+        """Return the record of what was tried; None if several calls could be it, or none is there yet."""
+        if self.call:
+            return next((one for one in calls if one.id == self.call), None)
+        between = [one for one in calls if self.began <= one.started <= self.ended]
+        return between[0] if len(between) == 1 and self.ended else None
 
 
 @router.get("/functions")
@@ -104,29 +132,57 @@ async def _row(its: Platform, actor: Actor, one: Function) -> tuple[Function, Fi
 @router.get("/functions/{name}")
 async def function(request: Request, actor: Signed, its: Its, name: str) -> Response:
     """Show one function."""
-    return await _show(request, actor, its, name, Try())
+    one = await its.functions.get(actor, actor.account, name)
+    return await _show(request, actor, its, one, read(one.revision.spec.bundle), Try())
 
 
 @router.post("/functions/{name}/call")
-async def call(
-    request: Request, actor: Signed, its: Its, name: str, payload: Annotated[str, Form(max_length=_SHOWN)] = ""
-) -> Response:
-    """Call a function with the payload of the form; show its answer as text, or why it failed."""
-    started = time.perf_counter()
+async def call(request: Request, actor: Signed, its: Its, name: str) -> Response:
+    """Call a function with the form's values; show its answer as text, or why it failed."""
+    sent = await request.form()
+    typed = {key: value for key, value in sent.items() if isinstance(value, str)}
+    one = await its.functions.get(actor, actor.account, name)
+    signature = read(one.revision.spec.bundle)
+    tried, status = await _try(actor, its, name, signature, typed)
+    return await _show(request, actor, its, one, signature, tried, status=status)
+
+
+async def _try(
+    actor: Actor, its: Platform, name: str, signature: Signature | None, typed: Mapping[str, str]
+) -> tuple[Try, int]:
+    tried = Try(typed, began=its.clock.wall())
     try:
-        _check(payload)
+        if "payload" in typed or signature is None:
+            payload = typed.get("payload", "")
+            _check(payload)
+        else:
+            values, errors = trying.parse(signature, typed)
+            if errors:
+                return replace(tried, errors=errors), BadInput.status
+            payload = json.dumps(values)
         answer = await its.functions.call(actor, actor.account, name, payload.encode())
     except RopewalkError as error:
-        traceback = str(error.details.get("traceback", ""))
-        tried = Try(payload, None, time.perf_counter() - started, error.problem(), traceback)
-        return await _show(request, actor, its, name, tried, status=error.status)
-    seconds = time.perf_counter() - started
-    text = answer[:_SHOWN].decode("utf-8", "replace")
-    return await _show(request, actor, its, name, Try(payload, text, seconds))
+        beside = {} if "payload" in typed else trying.complaints(signature, error)
+        failed = replace(
+            tried,
+            problem=None if beside else error.problem(),
+            errors=beside,
+            traceback=str(error.details.get("traceback", "")),
+            ended=its.clock.wall(),
+            call=str(error.details.get("call", "")),
+        )
+        return failed, error.status
+    return replace(tried, answer=answer[:_SHOWN].decode("utf-8", "replace"), ended=its.clock.wall()), 200
 
 
 def _check(payload: str) -> None:
     """Refuse what is not JSON in words for a form; the function's own words are for programs, which choose a type."""
+    if len(payload) > _SHOWN:
+        raise TooLarge(
+            f"The payload is {len(payload)} characters, and here it may have {_SHOWN}.",
+            field="payload",
+            hint="Call it with curl or from a notebook, or pass the data as a file.",
+        )
     try:
         json.loads(payload or "null")
     except json.JSONDecodeError as error:
@@ -154,13 +210,23 @@ async def remove(actor: Signed, its: Its, name: str) -> Response:
     return see("/functions")
 
 
-async def _show(request: Request, actor: Actor, its: Platform, name: str, tried: Try, status: int = 200) -> Response:
-    one = await its.functions.get(actor, actor.account, name)
+async def _show(
+    request: Request,
+    actor: Actor,
+    its: Platform,
+    one: Function,
+    signature: Signature | None,
+    tried: Try,
+    status: int = 200,
+) -> Response:
+    name = one.name
     page, away = await or_none(its.functions.calls(actor, actor.account, name, limit=200))
     calls = page.items if page else ()
     kept, unknown = await or_none(its.functions.revisions(actor, actor.account, name))
     revisions = kept.items if kept else ()
-    sample = json.dumps(samples.payload(one.revision.spec.bundle), ensure_ascii=False)
+    sample = json.dumps(samples.payload(signature), ensure_ascii=False)
+    typed = tried.typed or {}
+    by_hand = "payload" in typed
     return render(
         request,
         "function.html",
@@ -173,9 +239,14 @@ async def _show(request: Request, actor: Actor, its: Platform, name: str, tried:
         revisions=list(zip(revisions, stories(revisions), strict=True)),
         unknown=unknown.problem() if unknown else None,
         tried=tried,
-        payload=sample if tried.payload is None else tried.payload,
+        record=tried.record(calls),
+        fields=trying.fields(signature, None if by_hand else tried.typed, tried.errors)
+        if signature and trying.shown(signature) is not None
+        else None,
+        by_hand=by_hand,
+        payload=typed.get("payload", sample),
         curl=_curl(one, sample),
-        python=_python(one),
+        python=_python(one, signature),
     )
 
 
@@ -186,8 +257,8 @@ def _curl(one: Function, sample: str) -> str:
     )
 
 
-def _python(one: Function) -> str:
+def _python(one: Function, signature: Signature | None) -> str:
     variable = one.name.replace("-", "_")
     variable += "_" if keyword.iskeyword(variable) else ""
-    call = samples.python(one.revision.spec.bundle, variable)
+    call = samples.python(signature, variable)
     return f'import ropewalk\n\n{variable} = ropewalk.functions.get("{one.name}")\n{call}'

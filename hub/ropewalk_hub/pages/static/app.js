@@ -126,6 +126,67 @@
     }
   }
 
+  // A call may take long: say so, count, and let whoever waits stop waiting (the call itself goes on).
+  let counting = null;
+  function calling(form) {
+    const line = form.querySelector("[data-calling]");
+    const since = Date.now();
+    const count = () => { line.querySelector("[data-elapsed]").textContent = ` for ${Math.round((Date.now() - since) / 1000)} s`; };
+    line.querySelector("[data-elapsed]").textContent = "";
+    clearInterval(counting);
+    counting = setInterval(count, 1000);
+    line.hidden = false;
+    form.querySelector("[data-ended]").textContent = "";
+    const before = document.getElementById("tried");
+    if (before) before.hidden = true;
+    tell("Calling");
+  }
+
+  function called(form, words) {
+    clearInterval(counting);
+    const line = form.querySelector("[data-calling]");
+    if (line.contains(document.activeElement)) form.querySelector("[type=submit]").focus();
+    line.hidden = true;
+    form.querySelector("[data-ended]").textContent = words;
+  }
+
+  function tell(words) {
+    const region = document.getElementById("live");
+    if (region) region.textContent = words;
+  }
+
+  function tries() {
+    const form = (event) => (event.target.matches && event.target.matches("form[data-try]") ? event.target : null);
+    body.addEventListener("htmx:beforeRequest", (event) => { if (form(event)) calling(event.target); });
+    body.addEventListener("htmx:sendAbort", (event) => {
+      if (form(event)) called(event.target, "You stopped waiting. The call goes on; its end is listed with the calls.");
+    });
+    body.addEventListener("htmx:sendError", (event) => {
+      if (form(event)) called(event.target, "The platform did not answer. Call again in a few seconds.");
+    });
+    // What failed is shown like what was answered, where it comes as the page of the function.
+    body.addEventListener("htmx:beforeSwap", (event) => {
+      const ours = event.detail.target && event.detail.target.id === "try";
+      if (ours && event.detail.xhr.responseText.includes('id="tried"')) {
+        clearInterval(counting);
+        event.detail.shouldSwap = true;
+        event.detail.isError = false;
+      }
+    });
+    body.addEventListener("htmx:afterSwap", (event) => {
+      const said = document.querySelector("#try [data-said]");
+      if (!event.detail.requestConfig || event.detail.requestConfig.verb !== "post" || !said) return;
+      tell(said.textContent);
+      const wrong = document.querySelector("#try [aria-invalid=true]");
+      if (wrong) wrong.focus();
+      if (window.htmx) window.htmx.trigger(body, "rw:tick");
+    });
+    body.addEventListener("click", (event) => {
+      const stop = event.target.closest("[data-stop]");
+      if (stop && window.htmx) window.htmx.trigger(stop.form, "htmx:abort");
+    });
+  }
+
   const units = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
   function ages() {
     for (const one of document.querySelectorAll("time[datetime]")) {
@@ -162,6 +223,7 @@
     body.addEventListener("htmx:responseError", (event) => {
       if ([401, 404].includes(event.detail.xhr.status)) location.reload();
     });
+    tries();
     const wrong = document.querySelector("[aria-invalid=true]");
     if (wrong) wrong.focus();
   }
