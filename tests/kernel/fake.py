@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ropewalk_core import openapi
 from ropewalk_core.errors import NotFound, RopewalkError
 from ropewalk_core.model import (
     Artifact,
@@ -56,6 +57,7 @@ class FakePlatform:
                 Route(f"{route}/functions/ada", self.list_functions),
                 Route(f"{route}/functions/ada/{{name}}", self.function, methods=["GET", "PUT", "DELETE"]),
                 Route(f"{route}/functions/ada/{{name}}/calls", self.list_calls),
+                Route(f"{route}/functions/ada/{{name}}/openapi.json", self.describe),
                 Route(f"{route}/functions/ada/{{name}}/revisions", self.list_revisions),
                 Route(f"{route}/functions/ada/{{name}}/revisions/{{number:int}}", self.revision),
                 Route(f"{route}/functions/ada/{{name}}/rollback", self.roll_back, methods=["POST"]),
@@ -126,6 +128,9 @@ class FakePlatform:
             if one.number == number:
                 return one
         raise NotFound(f"There is no revision {number} of '{name}'.", field="number")
+
+    async def describe(self, request: Request) -> Response:
+        return JSONResponse(openapi.describe(self.functions[request.path_params["name"]]))
 
     async def list_calls(self, request: Request) -> Response:
         return page(self.calls)

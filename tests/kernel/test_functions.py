@@ -85,6 +85,14 @@ def test_curl_takes_a_fresh_token(platform: FakePlatform, notebook: Notebook) ->
     assert """-d '{"x": 1}'""" in functions.get("double").curl()
 
 
+def test_a_function_describes_itself(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    told = notebook.value("double").openapi()
+    assert told == functions.get("double").openapi() and told["info"]["title"] == "double"
+    body = told["paths"]["/"]["post"]["requestBody"]["content"]["application/json"]
+    assert list(body["schema"]["properties"]) == ["x"] and body["example"] == {"x": 1}
+
+
 def test_revisions_are_listed_compared_and_come_back(platform: FakePlatform, notebook: Notebook) -> None:
     notebook.run(DOUBLE)
     notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 3"))

@@ -83,6 +83,9 @@ def test_revisions(shell: Shell, platform: Platform) -> None:
     other = Bundle(files={"cell.py": "x = \x1b[31m2\n"}, entry="cell:x", digest="b")
     for one in (spec, spec.model_copy(update={"bundle": other, "timeout": 5.0})):
         asyncio.run(platform.functions.deploy(ADA, "ada", one))
+    assert shell.json("functions", "openapi", "digits")["info"] == {"title": "digits", "version": "2"}
+    assert json.loads(shell("functions", "openapi", "digits"))["openapi"] == "3.1.0"
+    shell("functions", "openapi", "nothing", code=4)
     rows = [line.split() for line in shell("functions", "versions", "digits").splitlines()]
     assert rows[1][:2] == ["2", "current"] and "code, timeout" in " ".join(rows[1]) and "first" in rows[2]
     assert [one["number"] for one in shell.json("functions", "versions", "digits")] == [2, 1]

@@ -71,6 +71,24 @@ async def test_functions(client_of: Make) -> None:
     await ada.functions.remove("double")
 
 
+async def test_a_function_describes_itself(client_of: Make, platform: Platform) -> None:
+    ada = client_of()
+    source = "def handler(x: int) -> int:\n    'Twice.'\n    return 2 * x\n"
+    await ada.functions.deploy(
+        FunctionSpec(name="told", bundle=Bundle(files={"a.py": source}, entry="a:handler", digest="t"))
+    )
+    told = await ada.functions.openapi("told")
+    assert (told["openapi"], told["info"]["description"]) == ("3.1.0", "Twice.")
+    shown = told["paths"]["/"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert shown["properties"] == {"x": {"type": "integer"}}
+    theirs = await client_of("eve").functions.openapi("told", owner="ada")  # an administrator sees no code
+    assert "description" not in theirs["info"] and "properties" not in str(theirs["paths"])
+    for who, name in (("bob", "told"), ("ada", "nothing")):
+        with pytest.raises(NotFound):
+            await client_of(who).functions.openapi(name, owner="ada")
+    await ada.functions.remove("told")
+
+
 async def test_revisions(client_of: Make, platform: Platform) -> None:
     ada, eve = client_of(), client_of("eve")
     made = [
