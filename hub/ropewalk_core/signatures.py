@@ -145,10 +145,14 @@ class _Reader:
 
     def __init__(self, bundle: Bundle) -> None:
         self._files = bundle.files
-        self._left, self._nodes = _LONGEST, _NODES
+        self._left, self._quoted, self._nodes = _LONGEST, _LONGEST, _NODES
         self._modules: dict[str, _Module] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._types: dict[str, Schema] = {}
+        # Each class is read once: hostile ones inherit from one another, or are named, thousands of times.
+        self._told: dict[tuple[str, str], Schema] = {}
+        self._having: dict[tuple[str, str], bool] = {}
+        self._enums: dict[tuple[str, str], dict[str, Any] | None] = {}
 
     def module(self, name: str) -> _Module:
         """Return what is known of a module; nothing of one that is not in the bundle or too long."""
@@ -206,7 +210,8 @@ class _Reader:
 
     def _constant(self, value: Any, where: str, depth: int) -> Schema:
         if isinstance(value, str):
-            quoted = _parsed(value, "eval")
+            self._quoted -= len(value)
+            quoted = _parsed(value, "eval") if self._quoted >= 0 else None
             return self.hint(quoted.body, where, depth + 1) if isinstance(quoted, ast.Expression) else {}
         return dict(_SIMPLE["None"]) if value is None else {}
 
@@ -243,6 +248,9 @@ class _Reader:
     def _value(self, one: ast.expr, where: str) -> tuple[bool, Any]:
         """Say whether an expression has a value in JSON, and which; a member of an Enum has."""
         if isinstance(one, ast.Attribute) and (found := self._class(one.value, where)):
+            self._nodes -= 1
+            if self._nodes < 0:
+                return False, None
             members = self._members_of(*found) or {}
             return one.attr in members, members.get(one.attr)
         return _literal(one)
@@ -287,40 +295,39 @@ class _Reader:
 
     def _members_of(self, made: ast.ClassDef, where: str) -> dict[str, Any] | None:
         """Return the values of an Enum by their names; None of another class, and if one has no form in JSON."""
-        words = {_word(base) for base in made.bases}
-        if not words & _ENUMS:
-            return None
-        members: dict[str, Any] = {}
-        for one in made.body:
-            if not isinstance(one, ast.Assign) or not isinstance(one.targets[0], ast.Name):
-                continue
-            name = one.targets[0].id
-            if name.startswith("_"):
-                continue
-            if isinstance(one.value, ast.Call) and _word(one.value.func) == "auto":
-                members[name] = name.lower() if "StrEnum" in words else len(members) + 1
-                continue
-            found, members[name] = _literal(one.value)
-            if not found:
-                return None
-        return members or None
+        key = (where, made.name)
+        if key not in self._enums:
+            self._enums[key] = _members_of(made)
+        return self._enums[key]
 
     def _has_fields(self, made: ast.ClassDef, where: str, depth: int = 0) -> bool:
-        decorators = [one.func if isinstance(one, ast.Call) else one for one in made.decorator_list]
-        words = {_word(one) for one in decorators} | {_word(one) for one in made.bases}
-        if words & {"dataclass", "TypedDict"}:
-            return True
-        bases = [self._class(one, where) for one in made.bases] if depth < _DEEPEST else []
-        return any(self._has_fields(*one, depth + 1) for one in bases if one)
+        key = (where, made.name)
+        if key not in self._having:
+            self._having[key] = False  # what a class says that inherits from itself
+            decorators = [one.func if isinstance(one, ast.Call) else one for one in made.decorator_list]
+            words = {_word(one) for one in (*decorators, *made.bases)}
+            bases = [self._class(one, where) for one in made.bases] if depth < _DEEPEST else []
+            self._having[key] = bool(words & {"dataclass", "TypedDict"}) or any(
+                self._has_fields(*one, depth + 1) for one in bases if one
+            )
+        return self._having[key]
 
-    def _fields(self, made: ast.ClassDef, where: str, depth: int, above: int = 0) -> Schema:
+    def _fields(self, made: ast.ClassDef, where: str, depth: int) -> Schema:
+        """Return the fields of a dataclass or a TypedDict, with those that it inherits."""
+        key = (where, made.name)
+        if key in self._told:
+            return self._told[key]
         properties: dict[str, Schema] = {}
         required: dict[str, bool] = {}
-        for base in made.bases if above < _DEEPEST else ():
+        self._told[key] = {"type": "object", "properties": properties, "required": []}
+        for base in made.bases if depth < _DEEPEST else ():
             if (found := self._class(base, where)) and self._has_fields(*found):
-                told = self._fields(*found, depth, above + 1)
-                properties |= told["properties"]
-                required |= {name: name in told["required"] for name in told["properties"]}
+                above = self._fields(*found, depth + 1)
+                self._nodes -= len(above["properties"])
+                if self._nodes < 0:
+                    break
+                properties |= above["properties"]
+                required |= {name: name in above["required"] for name in above["properties"]}
         total = not any(one.arg == "total" and _literal(one.value) == (True, False) for one in made.keywords)
         for one in made.body:
             if not isinstance(one, ast.AnnAssign) or not isinstance(one.target, ast.Name):
@@ -331,11 +338,28 @@ class _Reader:
             default, given = _field_default(one.value)
             properties[one.target.id] = self.hint(one.annotation, where, depth + 1) | self._default(default, where)
             required[one.target.id] = not given and (total or word == "Required") and word != "NotRequired"
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": [name for name in properties if required[name]],
-        }
+        self._told[key]["required"] = [name for name in properties if required.get(name)]
+        return self._told[key]
+
+
+def _members_of(made: ast.ClassDef) -> dict[str, Any] | None:
+    words = {_word(base) for base in made.bases}
+    if not words & _ENUMS:
+        return None
+    members: dict[str, Any] = {}
+    for one in made.body:
+        if not isinstance(one, ast.Assign) or not isinstance(one.targets[0], ast.Name):
+            continue
+        name = one.targets[0].id
+        if name.startswith("_"):
+            continue
+        if isinstance(one.value, ast.Call) and _word(one.value.func) == "auto":
+            members[name] = name.lower() if "StrEnum" in words else len(members) + 1
+            continue
+        found, members[name] = _literal(one.value)
+        if not found:
+            return None
+    return members or None
 
 
 def _parsed(source: str, mode: Literal["exec", "eval"] = "exec") -> ast.AST | None:

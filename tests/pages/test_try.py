@@ -198,6 +198,22 @@ _HINTS = "int float str bool list dict Any None int|str tuple[int,str]"
 _MORE = ("Literal['a', 1, None]", "Literal['1', 1, True]", "Optional[int]", "Optional[str]", "Optional[bool]")
 
 
+def test_an_empty_field_says_what_it_stands_for() -> None:
+    of = signature("def handler(a: int | None, b: str = '', c: int = x(), d: bool | None = None, *, e: str): ...")
+    shown = {one.title: (one.help, one.required) for one in trying.fields(of, None, {})}
+    assert shown == {
+        "a": ("A whole number. Empty is None.", False),
+        "b": ("", False),
+        "c": ("A whole number. Empty takes the function's own default.", False),
+        "d": ("Empty takes the function's own default.", False),
+        "e": ("", True),
+    }
+    assert trying.parse(of, dict.fromkeys([f"{PREFIX}{name}" for name in "abcde"], "")) == (
+        {"a": None, "e": ""},
+        {},
+    )
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(

@@ -94,7 +94,7 @@ def _field(signature: Signature, one: Parameter, typed: Mapping[str, str] | None
     help = _HELP.get(str(schema.get("type")), "JSON: any value." if kind == "json" else "")
     if not one.required and value is None:
         help = f"{help} Empty takes the function's own default.".strip()
-    elif empty:
+    elif empty and one.required:
         help = f"{help} Empty is None.".strip()
     return Field(
         name=PREFIX + one.name,
