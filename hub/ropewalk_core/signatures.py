@@ -1,21 +1,21 @@
 """What a function takes and returns, read from its captured source as JSON Schema. Pure.
 
-One reading for the samples (``samples``), the document for programs (``openapi``) and the form of the dashboard. The
-source is parsed and never run, and only up to a length: whoever parses can do nothing else meanwhile. What the source
-does not say plainly is any value, and never an error. Not here: how a payload becomes arguments
-(``ropewalk_runtime.handler``, which checks plain annotations only). Rejected: asking a worker for ``inspect``'s answer
-(to look at a page would start one), and reading hints with a library (it would have to run them).
+One reading for the samples (``samples``), the document for programs (``openapi``) and the form of the dashboard. What
+the source does not say plainly is any value, and never an error; however hostile it is, a few thousand hints are read.
+Not here: finding and parsing (``sources``), and how a payload becomes arguments (``ropewalk_runtime.handler``, which
+checks plain annotations only). Rejected: asking a worker for ``inspect``'s answer (to look at a page would start one),
+and reading hints with a library (it would have to run them).
 """
 
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ropewalk_core.model import Bundle
+from ropewalk_core.sources import Sources, doc, inside, literal, word
 
 Schema = dict[str, Any]
 REF = "#/components/schemas/"
@@ -39,13 +39,9 @@ _FIRST = frozenset({"Annotated", "Final", "Required", "NotRequired"})
 _BINARY = frozenset({"bytes", "bytearray", "memoryview"})
 _ENUMS = frozenset({"Enum", "IntEnum", "StrEnum"})
 _DEEPEST = 10
-_LONGEST = 32 * 2**10
-"""Characters of a bundle that are read; a megabyte of hostile ones would take seconds and much memory."""
 _NODES = 2000
 """Hints that are read; a source of that length holds more only to be a nuisance."""
 _UNION = 20
-_LONGEST_DEFAULT = 1000
-_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -126,44 +122,23 @@ class Signature:
 def read(bundle: Bundle) -> Signature | None:
     """Return the signature of a bundle's entry point; None when its source does not say."""
     module, _, name = bundle.entry.partition(":")
-    reader = _Reader(bundle)
-    found = reader.module(module).functions.get(name)
-    return reader.signature(found, module) if found else None
-
-
-@dataclass(frozen=True)
-class _Module:
-    """The definitions and imports at the top of a file."""
-
-    functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = field(default_factory=dict)
-    classes: dict[str, ast.ClassDef] = field(default_factory=dict)
-    imports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    sources = Sources(bundle.files)
+    found = sources.module(module).functions.get(name)
+    return _Reader(sources).signature(found, module) if found else None
 
 
 class _Reader:
     """Reads one bundle; counts what it has read."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._files = bundle.files
-        self._left, self._quoted, self._nodes = _LONGEST, _LONGEST, _NODES
-        self._modules: dict[str, _Module] = {}
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._nodes = _NODES
         self._keys: dict[tuple[str, str], str] = {}
         self._types: dict[str, Schema] = {}
         # Each class is read once: hostile ones inherit from one another, or are named, thousands of times.
         self._told: dict[tuple[str, str], Schema] = {}
         self._having: dict[tuple[str, str], bool] = {}
         self._enums: dict[tuple[str, str], dict[str, Any] | None] = {}
-
-    def module(self, name: str) -> _Module:
-        """Return what is known of a module; nothing of one that is not in the bundle or too long."""
-        if name not in self._modules:
-            path = name.replace(".", "/")
-            package = f"{path}.py" not in self._files
-            source = self._files.get(f"{path}/__init__.py" if package else f"{path}.py", "")
-            self._left -= len(source)
-            parents = (name if package else name.rpartition(".")[0]).split(".")
-            self._modules[name] = _indexed(source, parents) if self._left >= 0 else _Module()
-        return self._modules[name]
 
     def signature(self, found: ast.FunctionDef | ast.AsyncFunctionDef, where: str) -> Signature:
         """Return the signature of a definition."""
@@ -182,9 +157,9 @@ class _Reader:
             for one, default in pairs
         )
         more = self.hint(args.kwarg.annotation, where) if args.kwarg else None
-        binary = found.returns is not None and _word(found.returns) in _BINARY
+        binary = found.returns is not None and word(found.returns) in _BINARY
         returns = {} if binary else self.hint(found.returns, where)
-        return Signature(parameters, more, returns, binary, _doc(found), self._types)
+        return Signature(parameters, more, returns, binary, doc(found), self._types)
 
     def hint(self, hint: ast.expr | None, where: str, depth: int = 0) -> Schema:
         """Return the schema of a hint that stands in a module."""
@@ -195,10 +170,10 @@ class _Reader:
             return self._constant(hint.value, where, depth)
         if isinstance(hint, ast.BinOp):
             return self._union(_members(hint), where, depth) if isinstance(hint.op, ast.BitOr) else {}
-        if found := self._class(hint, where):
+        if found := self._sources.find(hint, where):
             return self._named(*found, depth)
-        inner = _inner(hint)
-        name = _word(hint.value if isinstance(hint, ast.Subscript) else hint)
+        inner = inside(hint)
+        name = word(hint.value if isinstance(hint, ast.Subscript) else hint)
         if name == "Literal" and inner:
             return self._literal(inner, where)
         if name in ("Optional", "Union") and inner:
@@ -210,14 +185,12 @@ class _Reader:
 
     def _constant(self, value: Any, where: str, depth: int) -> Schema:
         if isinstance(value, str):
-            self._quoted -= len(value)
-            quoted = _parsed(value, "eval") if self._quoted >= 0 else None
-            return self.hint(quoted.body, where, depth + 1) if isinstance(quoted, ast.Expression) else {}
+            return self.hint(self._sources.quoted(value), where, depth + 1)
         return dict(_SIMPLE["None"]) if value is None else {}
 
     def _container(self, name: str, inner: Sequence[ast.expr], where: str, depth: int) -> Schema:
         if name in _LISTS:
-            if name in _TUPLES and inner and _word(inner[-1]) != "...":
+            if name in _TUPLES and inner and word(inner[-1]) != "...":
                 items = [self.hint(one, where, depth + 1) for one in inner]
                 return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
             return {"type": "array"} | _said("items", self.hint(inner[0] if inner else None, where, depth + 1))
@@ -247,35 +220,19 @@ class _Reader:
 
     def _value(self, one: ast.expr, where: str) -> tuple[bool, Any]:
         """Say whether an expression has a value in JSON, and which; a member of an Enum has."""
-        if isinstance(one, ast.Attribute) and (found := self._class(one.value, where)):
+        if isinstance(one, ast.Attribute) and (found := self._sources.find(one.value, where)):
             self._nodes -= 1
             if self._nodes < 0:
                 return False, None
             members = self._members_of(*found) or {}
             return one.attr in members, members.get(one.attr)
-        return _literal(one)
+        return literal(one)
 
     def _default(self, default: ast.expr | None, where: str) -> Schema:
         found, value = self._value(default, where) if default is not None else (False, None)
         return {"default": value} if found else {}
 
     # Classes of the bundle
-
-    def _class(self, hint: ast.expr, where: str) -> tuple[ast.ClassDef, str] | None:
-        """Return the class of the bundle that a name stands for, and the module it is in."""
-        if isinstance(hint, ast.Attribute) and isinstance(hint.value, ast.Name):
-            module, name = self.module(where).imports.get(hint.value.id, ("", ""))
-            where, name = (module, hint.attr) if not name else ("", "")
-        else:
-            name = hint.id if isinstance(hint, ast.Name) else ""
-        for _ in range(_DEEPEST):
-            known = self.module(where)
-            if name in known.classes:
-                return known.classes[name], where
-            if name not in known.imports:
-                return None
-            where, name = known.imports[name]
-        return None
 
     def _named(self, made: ast.ClassDef, where: str, depth: int) -> Schema:
         """Return a reference to a dataclass, a TypedDict or an Enum; of any other class, any value."""
@@ -305,8 +262,8 @@ class _Reader:
         if key not in self._having:
             self._having[key] = False  # what a class says that inherits from itself
             decorators = [one.func if isinstance(one, ast.Call) else one for one in made.decorator_list]
-            words = {_word(one) for one in (*decorators, *made.bases)}
-            bases = [self._class(one, where) for one in made.bases] if depth < _DEEPEST else []
+            words = {word(one) for one in (*decorators, *made.bases)}
+            bases = [self._sources.find(one, where) for one in made.bases] if depth < _DEEPEST else []
             self._having[key] = bool(words & {"dataclass", "TypedDict"}) or any(
                 self._has_fields(*one, depth + 1) for one in bases if one
             )
@@ -321,29 +278,29 @@ class _Reader:
         required: dict[str, bool] = {}
         self._told[key] = {"type": "object", "properties": properties, "required": []}
         for base in made.bases if depth < _DEEPEST else ():
-            if (found := self._class(base, where)) and self._has_fields(*found):
+            if (found := self._sources.find(base, where)) and self._has_fields(*found):
                 above = self._fields(*found, depth + 1)
                 self._nodes -= len(above["properties"])
                 if self._nodes < 0:
                     break
                 properties |= above["properties"]
                 required |= {name: name in above["required"] for name in above["properties"]}
-        total = not any(one.arg == "total" and _literal(one.value) == (True, False) for one in made.keywords)
+        total = not any(one.arg == "total" and literal(one.value) == (True, False) for one in made.keywords)
         for one in made.body:
             if not isinstance(one, ast.AnnAssign) or not isinstance(one.target, ast.Name):
                 continue
-            word = _word(one.annotation.value if isinstance(one.annotation, ast.Subscript) else one.annotation)
-            if word in ("ClassVar", "KW_ONLY", "InitVar"):
+            kind = word(one.annotation.value if isinstance(one.annotation, ast.Subscript) else one.annotation)
+            if kind in ("ClassVar", "KW_ONLY", "InitVar"):
                 continue
             default, given = _field_default(one.value)
             properties[one.target.id] = self.hint(one.annotation, where, depth + 1) | self._default(default, where)
-            required[one.target.id] = not given and (total or word == "Required") and word != "NotRequired"
+            required[one.target.id] = not given and (total or kind == "Required") and kind != "NotRequired"
         self._told[key]["required"] = [name for name in properties if required.get(name)]
         return self._told[key]
 
 
 def _members_of(made: ast.ClassDef) -> dict[str, Any] | None:
-    words = {_word(base) for base in made.bases}
+    words = {word(base) for base in made.bases}
     if not words & _ENUMS:
         return None
     members: dict[str, Any] = {}
@@ -353,69 +310,18 @@ def _members_of(made: ast.ClassDef) -> dict[str, Any] | None:
         name = one.targets[0].id
         if name.startswith("_"):
             continue
-        if isinstance(one.value, ast.Call) and _word(one.value.func) == "auto":
+        if isinstance(one.value, ast.Call) and word(one.value.func) == "auto":
             members[name] = name.lower() if "StrEnum" in words else len(members) + 1
             continue
-        found, members[name] = _literal(one.value)
+        found, members[name] = literal(one.value)
         if not found:
             return None
     return members or None
 
 
-def _parsed(source: str, mode: Literal["exec", "eval"] = "exec") -> ast.AST | None:
-    try:
-        return ast.parse(source, mode=mode)
-    except _UNREADABLE:
-        return None
-
-
-def _literal(one: ast.expr) -> tuple[bool, Any]:
-    """Say whether an expression is a value that JSON has and any page can show, and which."""
-    try:
-        value = ast.literal_eval(one)
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        same = json.loads(text)
-    except _UNREADABLE:
-        return False, None
-    fits = len(text) <= _LONGEST_DEFAULT and text.isprintable()  # half of a surrogate pair cannot even be sent
-    return fits and not _is_long(value) and same == _listed(value), same
-
-
-def _is_long(value: Any) -> bool:
-    """Say whether a number is too long for programs that read JSON."""
-    return isinstance(value, int) and abs(value) >= 2**63
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _doc(made: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """Return a docstring that can be sent: an escape may stand for half of a surrogate pair."""
-    return (ast.get_docstring(made) or "").encode(errors="replace").decode()
-
-
-def _indexed(source: str, parents: Sequence[str]) -> _Module:
-    """Return what stands at the top of a source; ``parents`` are what its relative imports start from."""
-    tree = _parsed(source)
-    found = _Module()
-    for one in tree.body if isinstance(tree, ast.Module) else ():
-        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
-            found.functions[one.name] = one
-        elif isinstance(one, ast.ClassDef):
-            found.classes[one.name] = one
-        elif isinstance(one, ast.ImportFrom):
-            package = parents[: len(parents) + 1 - one.level] if one.level else []
-            module = ".".join([*filter(None, package), *([one.module] if one.module else [])])
-            found.imports.update({alias.asname or alias.name: (module, alias.name) for alias in one.names})
-        elif isinstance(one, ast.Import):
-            found.imports.update({alias.asname or alias.name: (alias.name, "") for alias in one.names})
-    return found
-
-
 def _field_default(value: ast.expr | None) -> tuple[ast.expr | None, bool]:
     """Return the default of a field if it is written down, and whether there is one."""
-    if not (isinstance(value, ast.Call) and _word(value.func) == "field"):
+    if not (isinstance(value, ast.Call) and word(value.func) == "field"):
         return value, value is not None
     said = {one.arg: one.value for one in value.keywords}
     return said.get("default"), bool(said.keys() & {"default", "default_factory"})
@@ -433,16 +339,3 @@ def _members(hint: ast.BinOp) -> list[ast.expr]:
         found.insert(0, left.right)
         left = left.left
     return [left, *found]
-
-
-def _inner(hint: ast.expr) -> list[ast.expr]:
-    if not isinstance(hint, ast.Subscript):
-        return []
-    return list(hint.slice.elts) if isinstance(hint.slice, ast.Tuple) else [hint.slice]
-
-
-def _word(hint: ast.expr) -> str:
-    """Return the last word of a name such as ``np.ndarray``."""
-    if isinstance(hint, ast.Constant):
-        return "None" if hint.value is None else "..." if hint.value is ... else ""
-    return hint.attr if isinstance(hint, ast.Attribute) else hint.id if isinstance(hint, ast.Name) else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ropewalk_core import samples
@@ -215,6 +215,7 @@ def test_an_empty_field_says_what_it_stands_for() -> None:
 
 
 @settings(max_examples=80, deadline=None)
+@example([("Literal['a', 1, None]", "=True"), ("float", "=1"), ("None", "")])
 @given(
     st.lists(
         st.tuples(

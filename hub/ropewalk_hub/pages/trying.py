@@ -124,7 +124,8 @@ def _kind(schema: Schema, one: Parameter) -> str:
     """Return the kind of a field; one that could not show the default is JSON."""
     default, type_ = one.schema.get("default"), str(schema.get("type"))
     if "enum" in schema:
-        return "choice" if default is None or default in schema["enum"] else "json"
+        offered = [_json(option) for option in schema["enum"]]  # as text: 1 is not True
+        return "choice" if default is None or _json(default) in offered else "json"
     if default is not None and not _fits(type_, default):
         return "json"
     if type_ == "boolean" and "anyOf" not in one.schema and (one.required or default is not None):
