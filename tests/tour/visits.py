@@ -5,6 +5,7 @@ Each function does one errand and returns what it saw; what that proves is said 
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -107,9 +108,10 @@ def look_at_pages(page: Page, platform: Platform) -> dict[str, str]:
 def function_page(page: Page, platform: Platform, payload: str) -> str:
     """Call the function with the form of its page and return the answer that stands there."""
     page.goto(f"{platform.origin}/functions/digits")
-    page.get_by_label(re.compile("^Payload")).fill(payload)
+    for name, value in json.loads(payload).items():
+        page.get_by_label(re.compile(f"^{name}")).fill(json.dumps(value))
     page.get_by_role("button", name="Call", exact=True).click()
-    answer = page.locator("#try pre").last
+    answer = page.locator("#tried pre").first
     answer.wait_for()
     picture(page, "page-function")
     return answer.inner_text()
