@@ -30,7 +30,8 @@ class TestKnativeFunctions(FunctionsContract):
 
     @pytest.fixture
     async def rig(self, stage: Stage) -> AsyncIterator[KubeRig]:
-        async with running(stage, self.how, stage.spaces("functions")) as one:
+        # New accounts for each test: what another one's pods that still end take counts for a namespace's quota.
+        async with running(stage, self.how, stage.spaces()) as one:
             yield one
 
     @pytest.fixture

@@ -153,6 +153,12 @@ RECORDED = [
         "You use 10 of 10 pods, and this asks for pods=1 more.",
     ),
     (
+        "RevisionFailed: pods is forbidden: exceeded quota: share, requested: limits.cpu=2, used: limits.cpu=16, limited: "
+        "limits.cpu=16. Will be tried again.",
+        "k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go",
+        "You use 16 of 16 limits.cpu, and this asks for limits.cpu=2 more.",
+    ),
+    (
         'pods "nb" is forbidden: failed quota: tenant: must specify limits.cpu for: main; limits.memory for: main',
         "pkg/quota/v1/evaluator/core/pods.go",
         "Your limits could not be checked: tenant: must specify limits.cpu for: main; limits.memory for: main",

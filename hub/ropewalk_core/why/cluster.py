@@ -189,7 +189,7 @@ _NODES = (
 
 _TABLE = (
     _row(
-        r"exceeded quota: [^,]+, requested: (?P<asked>.+?), used: (?P<used>.+?), limited: (?P<limited>\S+)",
+        r"exceeded quota: [^,]+, requested: (?P<asked>.+?), used: (?P<used>.+?), limited: (?P<limited>\S+?)\.?(?=\s|$)",
         _quota,
         "Stop something that you do not need, or ask your administrator for more.",
         "RW-DENIED",
