@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from playwright.sync_api import Page
 from tests.cluster.inside import Inside, alive
 from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import Kube
-from tests.cluster.layout import CONTROL, ClusterError, Layout, layout, machine, nodes
+from tests.cluster.layout import CONTROL, ClusterError, Layout, layout, nodes
 from tests.ports import free_port
 from tests.tour.kills import Installation, Kills
 from tests.tour.stage import BUILD, Missing, Platform
@@ -39,8 +38,6 @@ def platform(*files: Path, seed: int | None = None) -> Iterator[Platform]:
     With a ``seed`` its parts can be killed while it is used.
     """
     at, port = layout(), free_port()
-    if alive(at) is None:  # one cell wants an architecture that no node has
-        os.environ.setdefault("ROPEWALK_TEST_CLUSTER_ARCH", machine())
     left: list[str] = []
     index = {"environments": {"index": f"http://{_INDEX}:{_INDEX_PORT}/simple"}}
     one = Installed(at, port, settings={"door": {"port": port}, **index})

@@ -75,7 +75,7 @@ PROMISES = (
     Promise("down", 8, "Ctrl-C ends the platform and leaves no process behind"),
 )
 
-OTHER = r"(arm64|amd64)"
+OTHER = r"(riscv64|amd64)"
 
 
 @dataclass(frozen=True)
