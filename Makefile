@@ -76,8 +76,11 @@ on_cluster = $(BIN)/python -m tests.cluster status >/dev/null 2>&1; before=$$?; 
 	$(BIN)/python -m tests.cluster up --profile all && $(BIN)/python -m tests.cluster images && $(1); result=$$?; \
 	[ $$before = 0 ] || $(BIN)/python -m tests.cluster down; exit $$result
 
+# They keep what failed, which the others must not: the same folder is tested by two users.
+KEEPING = -o addopts="--strict-markers --strict-config --timeout=60"
+
 test-cluster: setup ## the tests of and against that cluster, with our images in it (as root)
-	@$(call on_cluster,$(BIN)/pytest -m "cluster and not cluster_slow" -q)
+	@$(call on_cluster,$(BIN)/pytest $(KEEPING) -m "cluster and not cluster_slow" -q $(if $(AGAIN),--last-failed))
 
 test-cluster-slow: setup ## those of them that take longest, and the API server away for 60 s (as root)
 	@$(call on_cluster,ROPEWALK_TEST_OUTAGE=$(or $(ROPEWALK_TEST_OUTAGE),60) $(BIN)/pytest -m cluster_slow -q)
