@@ -29,6 +29,19 @@ class Picture:
         return self.text
 
 
+class Pictured:
+    """Something that shows itself as a picture made when it is looked at."""
+
+    def _picture(self) -> Picture:
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return self._picture()._repr_mimebundle_()
+
+    def __repr__(self) -> str:
+        return self._picture().text
+
+
 def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
     """Return a run's card: state, graph, the failed step's reason, and the last lines of the logs."""
     steps = [step for step in run.steps if step.kind == "step"]

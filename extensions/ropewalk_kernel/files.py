@@ -14,7 +14,7 @@ from ropewalk_core.placement import format_size
 from ropewalk_kernel import cards
 
 
-class Listed:
+class Listed(cards.Pictured):
     """A folder's entries."""
 
     def __init__(self, path: str, items: tuple[FileEntry, ...]) -> None:
@@ -30,12 +30,6 @@ class Listed:
         rows = [(one.path, one.kind, format_size(one.size) if one.kind == "file" else "") for one in self.items]
         empty = "Nothing here yet. Drop files into JupyterLab's file browser."
         return cards.listing(f"files {self.path}".strip(), ("path", "kind", "size"), rows, empty=empty)
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self._picture()._repr_mimebundle_()
-
-    def __repr__(self) -> str:
-        return self._picture().text
 
 
 class Files:

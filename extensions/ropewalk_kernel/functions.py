@@ -336,7 +336,7 @@ class Functions:
         return repr(self.list())
 
 
-class Listed:
+class Listed(cards.Pictured):
     """A list of functions that reads well in a notebook; iterate over it for handles."""
 
     def __init__(self, items: tuple[Function, ...]) -> None:
@@ -353,14 +353,8 @@ class Listed:
         empty = "No functions yet. Put %%function on the first line of a cell with a def."
         return cards.listing("functions", ("name", "state", "revision", "address"), rows, empty=empty)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self._picture()._repr_mimebundle_()
 
-    def __repr__(self) -> str:
-        return self._picture().text
-
-
-class Versions:
+class Versions(cards.Pictured):
     """The revisions of a function, newest first, as a table that reads well in a notebook."""
 
     def __init__(self, items: tuple[Revision, ...], current: int) -> None:
@@ -384,12 +378,6 @@ class Versions:
         ]
         empty = "No revision has been accepted yet."
         return cards.listing("revisions", ("revision", "deployed", "changed", "id"), rows, empty=empty)
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self._picture()._repr_mimebundle_()
-
-    def __repr__(self) -> str:
-        return self._picture().text
 
 
 def specification(

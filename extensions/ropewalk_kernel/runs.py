@@ -239,7 +239,7 @@ class Runs:
         return repr(self.list())
 
 
-class Listed:
+class Listed(cards.Pictured):
     """A list of runs that reads well in a notebook; iterate over it for handles."""
 
     def __init__(self, items: tuple[Run, ...]) -> None:
@@ -255,12 +255,6 @@ class Listed:
         rows = [(one.id, one.name, look.word(one.status), look.duration(one.created, one.ended)) for one in self.items]
         empty = "No runs yet. Write @step and @workflow functions, then call .submit() on the workflow."
         return cards.listing("runs", ("run", "workflow", "state", "took"), rows, empty=empty)
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self._picture()._repr_mimebundle_()
-
-    def __repr__(self) -> str:
-        return self._picture().text
 
 
 runs = Runs()

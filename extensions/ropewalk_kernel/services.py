@@ -196,7 +196,7 @@ class Services:
         return repr(self.list())
 
 
-class Listed:
+class Listed(cards.Pictured):
     """A list of services that reads well in a notebook; iterate over it for handles."""
 
     def __init__(self, items: tuple[Service, ...]) -> None:
@@ -213,14 +213,8 @@ class Listed:
         empty = 'No services yet. Launch one: ropewalk.services.launch("voila", notebook="report.ipynb").'
         return cards.listing("services", ("name", "template", "state", "address"), rows, empty=empty)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self._picture()._repr_mimebundle_()
 
-    def __repr__(self) -> str:
-        return self._picture().text
-
-
-class Templates:
+class Templates(cards.Pictured):
     """The catalogue of service templates."""
 
     def __init__(self, items: tuple[Template, ...]) -> None:
@@ -233,12 +227,6 @@ class Templates:
         rows = [(one.name, one.title, one.description, ", ".join(_fields(one))) for one in self.items]
         empty = "No templates are installed here."
         return cards.listing("templates", ("name", "title", "what it is", "values"), rows, empty=empty)
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self._picture()._repr_mimebundle_()
-
-    def __repr__(self) -> str:
-        return self._picture().text
 
 
 def _fields(template: Template) -> builtins.list[str]:
