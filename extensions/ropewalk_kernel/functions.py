@@ -227,7 +227,9 @@ class FunctionHandle:
         >>> double = ropewalk.functions.get("double")
         >>> double.rollback()
         """
-        number = number or previous(self.info().revision, self.versions().items)
+        if not number:
+            kept = self.versions().items
+            number = previous(self._known().revision, kept)
         self._seen = sync.wait(sync.client().functions.rollback(self.name, number))
         word = "is already what" if self._seen.unchanged else f"revision {self._seen.revision.number} is what"
         line = f"function {self.name}: {word} revision {number} was"
