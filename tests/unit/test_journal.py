@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +248,23 @@ def test_a_closed_journal_refuses(journal: Journal) -> None:
     journal.close()
     with pytest.raises(Unavailable):
         journal.write_now(Put("run", "ada", "r", {}))
+
+
+def test_it_closes_while_others_read(journal: Journal) -> None:
+    for number in range(40):
+        journal.write_now(*(Put("run", "ada", f"{number}-{one}", {"text": "x" * 500}) for one in range(20)))
+
+    def read() -> None:
+        with pytest.raises(Unavailable):
+            while True:
+                journal.page("run", owner="ada", limit=800)
+
+    with ThreadPoolExecutor(8) as pool:
+        reading = [pool.submit(read) for _ in range(8)]
+        time.sleep(0.2)
+        journal.close()
+    for one in reading:
+        one.result()
 
 
 def test_the_file_is_private(path: Path, file_journal: Journal) -> None:

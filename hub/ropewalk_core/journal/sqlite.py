@@ -1,6 +1,8 @@
 """SqliteStore: a journal in one file of the home, in WAL mode with ``synchronous=FULL``.
 
-A lock beside the file keeps a second process away. Not here: the statements (``statements.py``).
+A lock beside the file keeps a second process away. Each reader borrows a connection: one per thread was simpler, but
+whoever closed the journal then closed a connection in use, which ends the whole process. Not here: the statements
+(``statements.py``).
 """
 
 from __future__ import annotations
@@ -55,19 +57,28 @@ class SqliteStore(Statements):
         self.path = path
         _refuse_network(path)
         self._lock = self._hold(path.with_name(path.name + ".lock"))
-        self._readers = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
         try:
             self._writer = self._connect()
+        except RopewalkError:
+            self._lock.close()
+            raise
+        try:
             self._prepare(self._writer)
         except RopewalkError:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close every connection and let another process have the file."""
-        for connection in self._open:
+        """Close every connection and let another process have the file; who reads at this moment ends in peace."""
+        with self._guard:
+            self._closed, idle = True, self._idle
+            self._idle = []
+        for connection in idle:
             connection.close()
+        self._writer.close()
         self._lock.close()
 
     def apply(self, batches: Sequence[Batch], mark: str) -> list[Result]:
@@ -94,22 +105,37 @@ class SqliteStore(Statements):
         return int(self._writer.execute(sql, values).lastrowid or 0)
 
     def _read(self, sql: str, values: Sequence[Any]) -> list[Row]:
-        connection: sqlite3.Connection | None = getattr(self._readers, "connection", None)
-        if connection is None:
-            connection = self._readers.connection = self._connect()
+        connection = self._borrow()
         try:
             return connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise _translate(error) from error
+        finally:
+            self._give_back(connection)
+
+    def _borrow(self) -> sqlite3.Connection:
+        with self._guard:
+            if self._closed:
+                raise Unavailable("The journal is closed.")
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._guard:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         self.path.touch(mode=0o600)  # SQLite gives its other files the same mode
         connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
-        self._open.append(connection)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
         except sqlite3.Error as error:
+            connection.close()
             raise self._damaged(error) from error
         return connection
 
