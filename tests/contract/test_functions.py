@@ -12,6 +12,7 @@ import pytest
 from ropewalk_core.errors import BadCode, TooLarge
 from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.local.functions import LocalFunctions
+from ropewalk_core.local.host_client import HostClient, StepExit
 from ropewalk_core.testing import ADA, FunctionsContract
 from tests.function_rig import Rig, running
 
@@ -242,3 +243,25 @@ async def test_routes_are_what_the_journal_says_at_once(rig: Rig) -> None:
     assert {route.name for route in rig.functions.routes()} == {function.name, "twin"}
     await rig.journal.write(Remove("function", "ada", "twin"), Append("function", "ada", "twin", "removed", {}))
     assert {route.name for route in rig.functions.routes()} == {function.name}
+
+
+class _SlowSteps(HostClient):
+    """A host that takes its time to begin a step."""
+
+    async def run_step(self, *given: Any, **named: Any) -> StepExit:
+        await asyncio.sleep(1)
+        return await super().run_step(*given, **named)
+
+
+async def test_what_is_deployed_right_after_a_removal_keeps_its_code(rig: Rig) -> None:
+    host = _SlowSteps(rig.settings.run / "host.sock")
+    rig.functions._host = host
+    try:
+        await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
+        await rig.functions.remove(ADA, "ada", "double")
+        await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))
+        await asyncio.sleep(2)
+        assert (await rig.call(b"21")).json() == 42
+    finally:
+        rig.functions._host = rig.client
+        await host.close()

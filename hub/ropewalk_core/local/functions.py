@@ -62,10 +62,14 @@ class LocalFunctions(FunctionBook):
 
     # The port
 
-    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
+    async def deploy(
+        self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "", existing: bool = False
+    ) -> Function:
         """See `Functions.deploy`."""
         spec = self._checked(owner, spec)
         async with self._deploying.setdefault((owner, spec.name), asyncio.Lock()):
+            if existing:
+                self._found(owner, spec.name)
             return await self._deploy(owner, spec)
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
@@ -150,7 +154,9 @@ class LocalFunctions(FunctionBook):
             names.new_id("clean"), owner, kind="command", argv=("rm", "-rf", "--", str(folder)), timeout=60
         )
         try:
-            await self._host.run_step(order)
+            async with self._deploying.setdefault((owner, name), asyncio.Lock()):
+                if self._journal.get(KIND, owner, name) is None:  # it may have been deployed again
+                    await self._host.run_step(order)
         except RopewalkError as error:  # a function of the same name replaces them
             _log.warning("the code of %s's removed function %s stays on disk: %s", owner, name, error)
 
