@@ -52,9 +52,16 @@ check: setup ## lint, types, import arrows, sizes
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.sizes
 
+# Runs tests so that AGAIN=1 repeats only those that failed, and all of them if the run before ended in any other way.
+# The other targets keep nothing: another user may test the same folder.
+KEPT = build/pytest-$@
+repeatable = { $(if $(AGAIN),,rm -rf $(KEPT);) \
+	$(BIN)/pytest -o addopts="--strict-markers --strict-config --timeout=60" -o cache_dir=$(KEPT) -m "$(1)" -q $(if $(AGAIN),--last-failed); \
+	status=$$?; [ $$status = 1 ] || rm -rf $(KEPT); (exit $$status); }
+
 test: setup ## check, then the fast tests
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -m "not slow and not browser and not cluster" -q
+	@$(call repeatable,not slow and not browser and not cluster)
 
 test-slow: setup ## faults and attacks against a running platform
 	@$(BIN)/pytest -m "slow and not browser and not cluster" -q
@@ -76,11 +83,8 @@ on_cluster = $(BIN)/python -m tests.cluster status >/dev/null 2>&1; before=$$?; 
 	$(BIN)/python -m tests.cluster up --profile all && $(BIN)/python -m tests.cluster images && $(1); result=$$?; \
 	[ $$before = 0 ] || $(BIN)/python -m tests.cluster down; exit $$result
 
-# They keep what failed, which the others must not: the same folder is tested by two users.
-KEEPING = -o addopts="--strict-markers --strict-config --timeout=60"
-
 test-cluster: setup ## the tests of and against that cluster, with our images in it (as root)
-	@$(call on_cluster,$(BIN)/pytest $(KEEPING) -m "cluster and not cluster_slow" -q $(if $(AGAIN),--last-failed))
+	@$(call on_cluster,$(call repeatable,cluster and not cluster_slow))
 
 test-cluster-slow: setup ## those of them that take longest, and the API server away for 60 s (as root)
 	@$(call on_cluster,ROPEWALK_TEST_OUTAGE=$(or $(ROPEWALK_TEST_OUTAGE),60) $(BIN)/pytest -m cluster_slow -q)
