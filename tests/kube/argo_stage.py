@@ -40,17 +40,17 @@ _KEY = "0123456789abcdef" * 4
 
 def public(door: int) -> None:
     """Give the names that examples use to images that are there: Python to our runner's, and busybox to busybox."""
-    registry = Registry(f"127.0.0.1:{door}")
-    for name, tag, source, base in (
-        ("library/python", "3.11", RUNNER, "0.1"),
-        ("library/busybox", "latest", "library/busybox", "1"),
-    ):
-        manifest = registry.http.get(f"/v2/{source}/manifests/{base}", headers={"Accept": _MANIFEST})
-        body = manifest.raise_for_status().json()
-        for one in (body["config"], *body["layers"]) if name != source else ():
-            there = {"mount": one["digest"], "from": source}
-            registry.http.post(f"/v2/{name}/blobs/uploads/", params=there).raise_for_status()
-        registry._manifest(name, tag, _MANIFEST, body)
+    with Registry(f"127.0.0.1:{door}") as registry:
+        for name, tag, source, base in (
+            ("library/python", "3.11", RUNNER, "0.1"),
+            ("library/busybox", "latest", "library/busybox", "1"),
+        ):
+            manifest = registry.http.get(f"/v2/{source}/manifests/{base}", headers={"Accept": _MANIFEST})
+            body = manifest.raise_for_status().json()
+            for one in (body["config"], *body["layers"]) if name != source else ():
+                there = {"mount": one["digest"], "from": source}
+                registry.http.post(f"/v2/{name}/blobs/uploads/", params=there).raise_for_status()
+            registry._manifest(name, tag, _MANIFEST, body)
 
 
 def registry_door(stage: Stage) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk_core.errors import Denied, NotFound
+from ropewalk_core.errors import Denied, NotFound, Unavailable
 from ropewalk_core.kube.kinds import NAMESPACE, POD
 from ropewalk_core.kube.tenancy import namespace_of
 from ropewalk_core.model import Actor, Notebook, State
@@ -54,7 +54,10 @@ async def running(rig: Notebooks, owner: str) -> Notebook:
 
 async def reached(rig: Notebooks, owner: str, state: State, seconds: float = 400) -> Notebook:
     async def there() -> Notebook | None:
-        seen = await rig.port.get(person(owner), owner)
+        try:
+            seen = await rig.port.get(person(owner), owner)
+        except Unavailable:
+            return None  # a hub that has just become ready is not known at every node yet
         assert state is State.FAILED or seen.status.state is not State.FAILED, seen.status.why
         return seen if seen.status.state is state else None
 

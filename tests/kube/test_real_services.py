@@ -116,6 +116,20 @@ class Scene:
         assert found is not None
         return found
 
+    async def waits(self, port: KubeServices, name: str, words: str, seconds: float = 180) -> None:
+        """Wait until it waits for a reason with these words; there may be others before."""
+        told: list[Why | None] = [None]
+
+        async def is_so() -> bool:
+            seen = await port.get(ADA, "ada", name)
+            told[0] = seen.status.why
+            return seen.status.state is State.WAITING and told[0] is not None and words in told[0].cause
+
+        try:
+            await until(f"{name} waits because of {words}", is_so, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the last reason: {told[0]}") from None
+
     async def deployment(self, name: str) -> Object:
         return await self.api.get(DEPLOYMENT, release_of(name), self.space)
 
@@ -572,8 +586,7 @@ async def test_why_it_does_not_run_is_said(scene: Scene) -> None:
     )
     async with scene.port() as port:
         await port.apply(ADA, "ada", site())
-        seen = await scene.reach(port, "one", State.WAITING)
-        assert seen.status.why is not None and "There is no image" in seen.status.why.cause
+        await scene.waits(port, "one", "There is no image")
         await port.remove(ADA, "ada", "one")
         await gone(lambda: port.get(ADA, "ada", "one"))
     scene.settings = good
@@ -582,8 +595,7 @@ async def test_why_it_does_not_run_is_said(scene: Scene) -> None:
         await scene.reach(port, "one", State.RUNNING)
         await scene.put("a-file", "text")
         await port.apply(ADA, "ada", site(values={"folder": "a-file/in"}))
-        seen = await scene.reach(port, "one", State.WAITING)
-        assert seen.status.why is not None and "exit code 1" in seen.status.why.cause, seen.status.why
+        await scene.waits(port, "one", "exit code 1")
         await until("its log says more", lambda: says(port, "one", "cannot create directory"))
         await port.remove(ADA, "ada", "one")
         await gone(lambda: port.get(ADA, "ada", "one"))
@@ -593,8 +605,7 @@ async def test_why_it_does_not_run_is_said(scene: Scene) -> None:
         await asyncio.sleep(1.0)
         async with scene.port() as port:
             await port.apply(ADA, "ada", site())
-            seen = await scene.reach(port, "one", State.WAITING)
-            assert seen.status.why is not None and "pods" in seen.status.why.cause, seen.status.why
+            await scene.waits(port, "one", "pods")
     finally:
         await scene.api.delete(QUOTA, "none", scene.space)
 

@@ -152,7 +152,7 @@ async def test_broken_json_is_said(http: httpx.AsyncClient, content: bytes) -> N
 
 
 async def test_a_problem_names_the_page_that_explains_it(http: httpx.AsyncClient) -> None:
-    answer = await http.get("/api/v1/services/ada/nothing")
+    answer = await http.get("/api/v1/services/ada/absent")  # no name of the requests above, which may hit upon a launch
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"].endswith("/help/errors#RW-NOT-FOUND") and answer.json()["type"].startswith("http://")
 

@@ -20,15 +20,20 @@ def test_a_part_that_is_away_is_named_in_plain_words(tmp_path: Path) -> None:
     argv = [str(folder / "node"), str(script), str(node.proxy_script()), *told, f"127.0.0.1:{door}"]
     process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
-            try:
-                answer = httpx.get(f"http://127.0.0.1:{door}/", headers={"Host": "localhost"}, trust_env=False)
-                break
-            except httpx.ConnectError:
-                assert process.poll() is None
-                time.sleep(0.05)
+        answer = _asked(f"http://127.0.0.1:{door}/", process)
     finally:
         process.kill()
         process.wait()
     assert answer.status_code == 503
     assert "does not answer" in answer.text and "RW-UNAVAILABLE" in answer.text and "proxy" not in answer.text.lower()
+
+
+def _asked(url: str, process: subprocess.Popen[bytes]) -> httpx.Response:
+    """Ask the proxy as soon as it listens."""
+    end = time.monotonic() + 50
+    while True:
+        try:
+            return httpx.get(url, headers={"Host": "localhost"}, trust_env=False, timeout=20)
+        except httpx.TransportError:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.05)

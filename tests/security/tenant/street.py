@@ -30,9 +30,8 @@ def push_tools(at: Layout) -> None:
     port, builder = json.loads(at.state.read_text())["doors"]["registry"], Builder(at)
     files = {"bin/busybox": BUSYBOX, **{f"bin/{one}": builder.binary(one) for one in ("kubectl", "probe")}}
     links = {f"bin/{one}": "busybox" for one in _APPLETS}
-    registry = Registry(f"127.0.0.1:{port}")
-    registry.push(Image("attacker:1", files, command=("sh",), links=links, arch=machine()))
-    registry.http.close()
+    with Registry(f"127.0.0.1:{port}") as registry:
+        registry.push(Image("attacker:1", files, command=("sh",), links=links, arch=machine()))
 
 
 class Street:
