@@ -188,8 +188,11 @@ class Cluster:
     gateways: tuple[str, ...] = ()
     """Namespaces besides the platform's whose pods may call into accounts' pods: knative-serving, kourier-system."""
     api_server: tuple[str, ...] = ()
-    """Addresses of the API server, as 10.0.0.1:6443, that the reporter beside a workflow's step must reach; no
-    other pod of an account may."""
+    """Addresses of the API server, as 10.0.0.1:6443, that the reporter beside a workflow's step must reach, and a
+    notebook with `notebook_token`; no other pod of an account may."""
+    notebook_token: bool = False
+    """Whether notebooks get a Kubernetes token, so that kubectl and its kind work in them: for ten minutes, renewed,
+    and only to read what runs in the account's own namespace. Nothing else of an account's gets one."""
     private: tuple[str, ...] = (
         "10.0.0.0/8",
         "100.64.0.0/10",

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 from ropewalk_core.kube import restricted, volumes
 from ropewalk_core.kube.buckets import ENVIRONMENT
+from ropewalk_core.kube.config import POD_FOLDER
 from ropewalk_core.kube.kinds import Object
 from ropewalk_core.kube.placement import Fragment
+from ropewalk_core.kube.tenancy import NOTEBOOKS, WORK
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_hub.notebook_server import THREADS
@@ -20,6 +22,8 @@ from ropewalk_hub.notebook_server import THREADS
 NOTEBOOK = "notebook"
 """The name of a person's notebook pod and of its container; there is one in each namespace."""
 PORT = 8888
+_KUBERNETES = "kubernetes"
+_TOKEN_SECONDS = 600  # the least that Kubernetes gives; the node writes a new one in time, and clients read it again
 _LOOPBACKS = ("localhost", ".localhost")
 
 
@@ -46,14 +50,17 @@ def variables(settings: Settings, account: str, placement: Placement) -> dict[st
 
 def finished(pod: Object, account: str, fragment: Fragment, settings: Settings) -> Object:
     """Return a drawn pod with our placement, files, labels and limits, as every pod of an account has them."""
-    files = volumes.mount(settings)
+    files, given = volumes.mount(settings), settings.cluster.notebook_token
+    token = [_token()] if given else []
+    mounts = [files.mount, *({"name": _KUBERNETES, "mountPath": str(POD_FOLDER), "readOnly": True} for _ in token)]
     spec = dict(pod["spec"])
-    containers = [_container(one, files.mount, fragment, settings.cluster) for one in spec.get("containers") or ()]
+    containers = [_container(one, mounts, fragment, settings.cluster) for one in spec.get("containers") or ()]
     spec |= {
         **fragment.pod,
         "containers": containers,
-        "volumes": [*(spec.get("volumes") or ()), files.volume],
+        "volumes": [*(spec.get("volumes") or ()), files.volume, *token],
         "restartPolicy": "Never",
+        "serviceAccountName": NOTEBOOKS if given else WORK,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": restricted.pod(),
@@ -70,14 +77,27 @@ def _names(account: str) -> dict[str, str]:
     return {"account": account, "kind": "notebook", "name": NOTEBOOK}
 
 
-def _container(one: Object, mount: Object, fragment: Fragment, cluster: Cluster) -> Object:
+def _token() -> Object:
+    """Return the volume with a notebook's own token, laid out as every client looks for it in a pod.
+
+    The nearer way, to have Kubernetes mount one, would give it to every container and for longer.
+    """
+    sources: list[Object] = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": _TOKEN_SECONDS}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]
+    return {"name": _KUBERNETES, "projected": {"sources": sources}}
+
+
+def _container(one: Object, mounts: list[Object], fragment: Fragment, cluster: Cluster) -> Object:
     if one.get("name") != NOTEBOOK:
         return one
     probe: dict[str, Any] = {"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 600}
     return {
         **one,
         "resources": resources(fragment, cluster),
-        "volumeMounts": [*(one.get("volumeMounts") or ()), mount],
+        "volumeMounts": [*(one.get("volumeMounts") or ()), *mounts],
         "envFrom": [{"secretRef": {"name": ENVIRONMENT, "optional": True}}],
         "securityContext": restricted.container(),
         "startupProbe": probe,  # ready means that it listens, so nobody is sent to a server that is not there yet

@@ -29,7 +29,7 @@ from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.config import find
 from ropewalk_core.kube.kinds import EVENT, POD, Object
 from ropewalk_core.kube.placement import place
-from ropewalk_core.kube.tenancy import WORK, Tenant, namespace_of
+from ropewalk_core.kube.tenancy import Tenant, namespace_of
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.kube.volumes import HOME
 from ropewalk_core.model import Why
@@ -283,7 +283,6 @@ def configure(config: Any, settings: Settings) -> None:
     ours.port = PORT
     ours.notebook_dir = HOME
     ours.working_dir = HOME
-    ours.service_account = WORK
     ours.automount_service_account_token = False
     ours.enable_user_namespaces = False
     ours.events_enabled = False

@@ -115,6 +115,7 @@ async def installed_hub(stage: Stage) -> None:
             f'namespace = "{space}"',
             f'prefix = "{cluster.prefix}"',
             'secrets = "/etc/ropewalk/secrets"',
+            f"notebook_token = {str(cluster.notebook_token).lower()}",
             f'images = {{hub = "{image}", notebook = "{notebook}", runner = "{notebook}"}}',
         ]
     )

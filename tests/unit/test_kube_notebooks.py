@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadInput, NotFound, Unavailable
+from ropewalk_core.kube import file_pod
+from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, Place, serving
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import Fragment, place
-from ropewalk_core.model import Notebook, State, Status, Why
+from ropewalk_core.kube.volumes import claim, mount
+from ropewalk_core.model import Bundle, FunctionSpec, Notebook, RunSpec, State, Status, Why
 from ropewalk_core.placement import Inventory, Node, Placement
 from ropewalk_core.settings import Cluster, Door, Settings
 from ropewalk_hub import addresses, cluster_doctor, health, kube_notebook, tenancy
@@ -23,6 +26,8 @@ from ropewalk_hub.backends import find, kube
 from ropewalk_hub.kube_pod import finished, resources, variables
 from ropewalk_hub.notebooks import Seen, observed
 from ropewalk_hub.secrets_store import Secret, SecretsStore
+from ropewalk_workflows.argo.render import AnyImage, Where, workflow
+from ropewalk_workflows.manifest import read
 from tests.ports import free_port
 
 GIB = 2**30
@@ -75,6 +80,51 @@ def test_the_pod_is_restricted_and_has_the_files_and_no_token(tmp_path: Path) ->
         == pod["metadata"]["labels"]
     )
     assert DRAWN["spec"]["containers"][0].keys() == {"name", "image", "ports"}, "what was drawn stays as it is"
+
+
+def test_a_notebook_has_a_token_where_the_installation_gives_one(tmp_path: Path) -> None:
+    without = finished(DRAWN, "ada", Fragment(), settings_of(tmp_path))
+    given = finished(DRAWN, "ada", Fragment(), settings_of(tmp_path, notebook_token=True))
+    assert without["spec"]["serviceAccountName"] == "work" and "projected" not in json.dumps(without)
+    spec = given["spec"]
+    assert spec.pop("serviceAccountName") == "notebooks" and spec["automountServiceAccountToken"] is False
+    volume, mounted = spec["volumes"].pop(), spec["containers"][0]["volumeMounts"].pop()
+    assert mounted == {
+        "name": volume["name"],
+        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+        "readOnly": True,
+    }
+    assert volume["projected"]["sources"] == [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 600}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]
+    del without["spec"]["serviceAccountName"]
+    assert given == without, "nothing else differs"
+    beside = {"metadata": DRAWN["metadata"], "spec": {"containers": [*DRAWN["spec"]["containers"], {"name": "other"}]}}
+    [_, other] = finished(beside, "ada", Fragment(), settings_of(tmp_path, notebook_token=True))["spec"]["containers"]
+    assert other == {"name": "other"}, "the notebook's container alone has it"
+
+
+def test_nothing_but_a_notebook_ever_gets_a_token(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, notebook_token=True)
+    function = FunctionSpec(name="f", bundle=Bundle(files={}, entry="cell:handler", digest="d"))
+    where, files = Place("ada", "f", "0123456789abcdef", "rw--ada"), mount(settings)
+    step = {"name": "main", "container": {"image": "busybox", "command": ["sh"]}}
+    manifest = {"kind": "Workflow", "spec": {"entrypoint": "main", "templates": [step]}}
+    run = RunSpec(name="x", manifest=manifest, source="argo")
+    rendered = {
+        "a function on Knative": serving(KNATIVE, where, function, settings, Fragment(), files),
+        "a function as a Deployment": serving(PLAIN, where, function, settings, Fragment(), files),
+        "a workflow": workflow(run, read(manifest, AnyImage()), Where("ada", "run-0", "rw--ada"), settings, SITE),
+        "the file server": file_pod.render("ada", "rw--ada", claim(settings), "key", settings)[-1][1],
+        "the doctor's probe": cluster_doctor.probe(settings, "rw--ada", ""),
+    }
+    for what, objects in rendered.items():
+        text = json.dumps(objects)
+        assert '"serviceAccountName": "work"' in text and '"automountServiceAccountToken": false' in text, what
+        assert '"notebooks"' not in text and '"serviceAccountToken"' not in text and "projected" not in text, what
+    # Of a service, whose chart somebody else wrote, `charts.py` refuses each of these (tests/kube/test_charts.py).
 
 
 def test_who_asks_for_nothing_gets_the_common_limits() -> None:

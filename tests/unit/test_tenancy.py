@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ SETTINGS = Settings(
         gateways=("knative-serving", "kourier-system"),
         api_server=("10.250.0.1:6443",),
         container_most={"memory": "16Gi"},
+        notebook_token=True,
     ),
 )
 CLUSTER = SETTINGS.cluster
@@ -56,6 +58,7 @@ def golden() -> str:
     head = (
         "# Everything that a tenant's namespace holds, and what may be done there.\n"
         "# Written by `python -m tests.unit.test_tenancy`; read each change of it as a change of who may do what.\n"
+        "# The account `notebooks`, its binding and `allow-notebook-token` need `cluster.notebook_token`.\n"
     )
     objects = [*render(ADA, SETTINGS), request(ADA, CLUSTER), *cluster_roles(CLUSTER)]
     version = "rbac.authorization.k8s.io/v1"
@@ -189,7 +192,41 @@ def test_no_role_reads_secrets_or_grants_what_it_has_not() -> None:
     assert not touched & {"secrets", "pods", "roles"}
 
 
-CLUSTER_TENANTS = ("hub", "platform", "releases", "reports")
+CLUSTER_TENANTS = ("hub", "notebooks", "platform", "releases", "reports")
+
+
+def test_a_notebooks_token_reads_and_reads_no_secrets() -> None:
+    [role] = [one for one in cluster_roles(CLUSTER) if one["metadata"]["name"] == "ropewalk-tenant-notebooks"]
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert {(group, one) for rule in role["rules"] for group in rule["apiGroups"] for one in rule["resources"]} == {
+        ("", "pods"),
+        ("", "pods/log"),
+        ("", "events"),
+        ("serving.knative.dev", "services"),
+        ("argoproj.io", "workflows"),
+    }
+
+
+def test_nothing_of_a_notebooks_token_is_there_unless_the_installation_says_so() -> None:
+    assert Cluster().notebook_token is False
+    off = render(ADA, replace(SETTINGS, cluster=replace(CLUSTER, notebook_token=False)))
+    on = render(ADA, SETTINGS)
+    assert [one for one in on if one in off] == off
+    more = {(one["kind"], one["metadata"]["name"]) for one in on if one not in off}
+    assert more == {
+        ("NetworkPolicy", "allow-notebook-token"),
+        ("ServiceAccount", "notebooks"),
+        ("RoleBinding", "notebooks"),
+    }
+    taken_back = steps(off, stored(on))  # who says no later, takes it from all at once
+    assert {one.key for one in taken_back} == more and {one.act for one in taken_back} == {Act.REMOVE}
+
+
+def test_a_notebook_with_a_token_reaches_the_api_server_and_nothing_else_does() -> None:
+    named = {one["metadata"]["name"]: one["spec"] for one in render(ADA, SETTINGS) if one["kind"] == "NetworkPolicy"}
+    notebook, step = named["allow-notebook-token"], named["allow-step-reports"]
+    assert notebook["podSelector"] == {"matchLabels": {"ropewalk.dev/kind": "notebook"}}
+    assert notebook["egress"] == step["egress"] and notebook["policyTypes"] == ["Egress"]
 
 
 def stored(objects: list[Object]) -> list[Object]:

@@ -1,8 +1,8 @@
 """FilePod: what runs the file server of one account: a deployment, the service that finds it, its secret. Pure.
 
 The secret is derived from the platform's key and the namespace, so that nothing has to be kept and one namespace's
-secret opens no other's files. Nobody in the namespace can read it: what runs there has no token, and the API server
-gives secrets to the platform and to Helm's account alone. Not here: when it runs (``file_servers.py``).
+secret opens no other's files. Nobody in the namespace can read it: no token that is given there reads secrets, which
+are for the platform and Helm's account alone. Not here: when it runs (``file_servers.py``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Policies: who a tenant's pods may speak to, and who may speak to them. Pure rendering.
 
 Everything is denied both ways; each further policy opens one thing and says which: names, the namespace itself, the
-platform's programs, the world outside without private networks and the API server, which a step's reporter alone may
-reach. Never ``namespaceSelector: {}``. A network plugin that does not enforce policies ignores all of this in silence,
-which only a probe shows.
+platform's programs, the world outside without private networks and the API server, which only a step's reporter and a
+notebook with a token may reach. Never ``namespaceSelector: {}``. A network plugin that does not enforce policies
+ignores all of this in silence, which only a probe shows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ KNATIVE_PORTS = (8012, 8013, 9090)  # its proxy beside a function: both protocol
 _SPACE = "kubernetes.io/metadata.name"
 _PART = "app.kubernetes.io/component"
 _STEP = {"matchExpressions": [{"key": "workflows.argoproj.io/workflow", "operator": "Exists"}]}
+_NOTEBOOK = {"matchLabels": {"ropewalk.dev/kind": "notebook"}}  # a label that no chart, function or step can have
 
 
 def policies(settings: Settings) -> list[Object]:
@@ -53,8 +54,9 @@ def policies(settings: Settings) -> list[Object]:
         _policy("allow-world", egress=[{"to": _world(cluster)}]),
     ]
     if cluster.api_server:
-        rules = [_to_api_server(one) for one in cluster.api_server]
-        opened.append(_policy("allow-step-reports", egress=rules, pods=_STEP))
+        those = {"allow-step-reports": _STEP} | ({"allow-notebook-token": _NOTEBOOK} if cluster.notebook_token else {})
+        for name, pods in those.items():
+            opened.append(_policy(name, egress=[_to_api_server(one) for one in cluster.api_server], pods=pods))
     return [one for one in opened if one["spec"].get("egress") != [{"to": []}]]
 
 

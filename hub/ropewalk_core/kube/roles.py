@@ -54,6 +54,15 @@ TENANT_RULES: dict[str, list[Rule]] = {
         _rule("apps", ["replicasets"], _READ),
         _rule("batch", ["jobs"], _READ + _WRITE + ["update"]),
     ],
+    # What a notebook's token may, where the installation gives one (`cluster.notebook_token`): see what runs, and why
+    # it does not. What changes things goes through the platform, which knows of it then; secrets and configuration
+    # are no part of seeing, and `kubectl exec` would be a way into pods that the gateway guards.
+    "notebooks": [
+        _rule("", ["pods", "events"], _READ),
+        _rule("", ["pods/log"], ["get"]),
+        _rule("serving.knative.dev", ["services"], _READ),
+        _rule("argoproj.io", ["workflows"], _READ),
+    ],
 }
 
 

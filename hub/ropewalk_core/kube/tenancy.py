@@ -35,8 +35,9 @@ INSTALLATION, ACCOUNT, OWNER = "ropewalk.dev/installation", "ropewalk.dev/accoun
 MANAGED = {"app.kubernetes.io/managed-by": "ropewalk-tenancy"}
 KINDS: tuple[Kind, ...] = (QUOTA, LIMIT_RANGE, NETWORK_POLICY, SERVICE_ACCOUNT, ROLE_BINDING)
 """What a tenant's namespace holds of ours."""
-WORK, REPORTS, RELEASES = "work", "reports", "releases"
-"""Service accounts: of everything that people run, of the reporter beside a step, and of Helm as the tenant."""
+WORK, REPORTS, RELEASES, NOTEBOOKS = "work", "reports", "releases", "notebooks"
+"""Service accounts: of everything that people run, of the reporter beside a step, of Helm as the tenant, and of a
+notebook where it gets a token; elsewhere a notebook is `WORK` like the rest, and there is no `NOTEBOOKS`."""
 PROGRAMS = ("hub", "platform")
 """Service accounts of the platform's own namespace that are bound in every tenant's."""
 GUARD = "pod-security.kubernetes.io"
@@ -97,7 +98,7 @@ def render(tenant: Tenant, settings: Settings) -> list[Object]:
         _quota(tenant, cluster),
         _limits(cluster),
         *policies(settings),
-        *(_account(one) for one in ("default", WORK, REPORTS, RELEASES)),
+        *(_account(one) for one in ("default", WORK, *_bound(cluster))),
         *_bindings(space, cluster),
     ]
     return [_namespace(tenant, cluster), *(_placed(one, space, tenant, cluster) for one in inside)]
@@ -211,7 +212,7 @@ def _account(name: str) -> Object:
 
 
 def _bindings(space: str, cluster: Cluster) -> list[Object]:
-    """Return who may do what here: our two programs, and two accounts of the namespace's own; ``bounds`` knows them."""
+    """Return who may do what here: our two programs, and accounts of the namespace's own; ``bounds`` knows them."""
     group = ROLE_BINDING.group
 
     def binding(name: str, namespace: str) -> Object:
@@ -225,5 +226,10 @@ def _bindings(space: str, cluster: Cluster) -> list[Object]:
 
     return [
         *(binding(one, cluster.namespace) for one in PROGRAMS),
-        *(binding(one, space) for one in (REPORTS, RELEASES)),
+        *(binding(one, space) for one in _bound(cluster)),
     ]
+
+
+def _bound(cluster: Cluster) -> tuple[str, ...]:
+    """Return the namespace's own accounts that may do anything."""
+    return (REPORTS, RELEASES, *((NOTEBOOKS,) if cluster.notebook_token else ()))
