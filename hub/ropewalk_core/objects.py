@@ -1,9 +1,10 @@
 """Objects: the only module that speaks S3. Writes and reads objects, and makes users and buckets on our own server.
 
 Every request is signed with the keys that it is given (signature version 4), so one client serves all tenants and no
-tenant's keys are kept. Users and buckets are made through the administrator's interface of versitygw, the S3 server of
-the chart; the rest is plain S3. Not here: whose bucket is whose (``kube/buckets.py``). Rejected: boto3 and aiobotocore
-(thirty megabytes for five requests, and the first one blocks).
+tenant's keys are kept; of one bucket a few objects are read at a time, so that no tenant has all connections. Users and
+buckets are made through the administrator's interface of versitygw, the S3 server of the chart; the rest is plain S3.
+Not here: whose bucket is whose (``kube/buckets.py``). Rejected: boto3 and aiobotocore (thirty megabytes for five
+requests, and the first one blocks).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import contextlib
 import datetime
 import hashlib
 import hmac
+from asyncio import Semaphore
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -26,6 +29,10 @@ REGION = "us-east-1"
 PATIENCE = 20.0
 _TRIES = (0.1, 0.3, 1.0, 3.0)
 _CHUNK = 1 << 18
+PIECE = 1 << 20
+"""Bytes that are read at once for somebody who may pause."""
+_OF_ONE = 4
+"""Objects of one bucket that are read at the same time; further readers wait. All buckets share 64 connections."""
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
 
@@ -62,6 +69,7 @@ class Objects:
             transport=transport,
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
         )
+        self._reading: defaultdict[str, Semaphore] = defaultdict(lambda: Semaphore(_OF_ONE))
 
     async def close(self) -> None:
         """End every connection."""
@@ -77,32 +85,41 @@ class Objects:
         return int(answer.headers.get("content-length") or 0)
 
     @contextlib.asynccontextmanager
-    async def open(self, keys: Keys, bucket: str, key: str, *, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open an object and give its content from a byte on, in chunks; raise `NotFound` if there is none."""
-        extra = {"range": f"bytes={start}-"} if start else {}
-        request = self._signed(keys, "GET", _path(bucket, key), b"", extra)
-        with _as_ours():
-            answer = await self._http.send(request, stream=True)
-        try:
-            if start and answer.status_code == 416:
-                yield _nothing()
-                return
-            if not answer.is_success:
-                await answer.aread()
-                raise _refusal(answer, f"{bucket}/{key}")
-            yield _chunks(answer)
-        finally:
-            await answer.aclose()
+    async def open(
+        self, keys: Keys, bucket: str, key: str, *, start: int = 0, most: int = 0
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open an object and give its content from a byte on, in chunks; raise `NotFound` if there is none.
 
-    async def read(self, keys: Keys, bucket: str, key: str, *, most: int) -> bytes:
-        """Return a small object's content, or its first ``most`` bytes."""
-        content = b""
-        async with self.open(keys, bucket, key) as chunks:
-            async for chunk in chunks:
-                content += chunk
-                if len(content) >= most:
-                    break
-        return content[:most]
+        It holds one of a few connections: who may pause in the middle, as a person does, reads `pieces`.
+        """
+        extra = {"range": f"bytes={start}-{start + most - 1 if most else ''}"} if start or most else {}
+        async with self._reading[bucket]:
+            request = self._signed(keys, "GET", _path(bucket, key), b"", extra)
+            with _as_ours():
+                answer = await self._http.send(request, stream=True)
+            try:
+                if extra and answer.status_code == 416:
+                    yield _nothing()
+                    return
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _refusal(answer, f"{bucket}/{key}")
+                yield _chunks(answer)
+            finally:
+                await answer.aclose()
+
+    async def pieces(self, keys: Keys, bucket: str, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
+        """Yield an object's content from a byte on, and hold nothing of the store's between two pieces."""
+        while piece := await self.read(keys, bucket, key, start=start, most=PIECE):
+            yield piece
+            if len(piece) < PIECE:
+                return
+            start += PIECE
+
+    async def read(self, keys: Keys, bucket: str, key: str, *, most: int, start: int = 0) -> bytes:
+        """Return a small object's content, or ``most`` bytes from one on."""
+        async with self.open(keys, bucket, key, start=start, most=most) as chunks:
+            return b"".join([chunk async for chunk in chunks])
 
     async def make_user(self, root: Keys, keys: Keys) -> None:
         """Have a user with these keys, who may use only buckets that belong to them."""

@@ -136,6 +136,11 @@ class Store(Buckets):
 
         yield chunks()
 
+    async def pieces(self, keys: Keys, bucket: str, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
+        async with self.open(keys, bucket, key, start=start) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
 
 class Platform:
     """A platform's side; the journal and the cluster outlive it."""

@@ -11,10 +11,10 @@ import pytest
 
 from ropewalk_core.errors import Conflict
 from ropewalk_core.kube.buckets import Bucket, Buckets
-from ropewalk_core.objects import Keys
+from ropewalk_core.objects import PIECE, Keys
 from ropewalk_workflows.argo.stores import verified
 
-CHUNK = bytes(2**20)
+CHUNK = bytes(PIECE)
 BUCKET = Bucket("space", Keys("space", "secret"))
 
 
@@ -38,6 +38,11 @@ class Store(Buckets):
                 yield chunk
 
         yield chunks()
+
+    async def pieces(self, keys: Keys, bucket: str, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
+        async with self.open(keys, bucket, key) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
 def digest_of(content: list[bytes]) -> str:

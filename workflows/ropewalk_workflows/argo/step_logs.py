@@ -104,16 +104,15 @@ class StepLogs:
         bucket: Bucket = self._buckets.of(self._space)
         offset, rest = after, b""
         try:
-            async with self._buckets.objects.open(bucket.keys, bucket.name, key, start=after) as chunks:
-                async for chunk in chunks:
-                    *whole, rest = (rest + chunk).split(b"\n")
-                    for one in whole:
-                        offset += len(one) + 1
-                        yield LogLine(offset=offset, text=one.decode("utf-8", "replace").rstrip("\r"))
-                    while len(rest) > _LONGEST_LINE:
-                        one, rest = rest[:_LONGEST_LINE], rest[_LONGEST_LINE:]
-                        offset += len(one)
-                        yield LogLine(offset=offset, text=one.decode("utf-8", "replace"))
+            async for piece in self._buckets.objects.pieces(bucket.keys, bucket.name, key, start=after):
+                *whole, rest = (rest + piece).split(b"\n")
+                for one in whole:
+                    offset += len(one) + 1
+                    yield LogLine(offset=offset, text=one.decode("utf-8", "replace").rstrip("\r"))
+                while len(rest) > _LONGEST_LINE:
+                    one, rest = rest[:_LONGEST_LINE], rest[_LONGEST_LINE:]
+                    offset += len(one)
+                    yield LogLine(offset=offset, text=one.decode("utf-8", "replace"))
         except NotFound:
             return
         if rest:

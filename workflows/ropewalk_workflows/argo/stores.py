@@ -19,14 +19,13 @@ from ropewalk_core.artifacts import streamed
 from ropewalk_core.errors import Conflict
 from ropewalk_core.kube.buckets import Bucket, Buckets
 from ropewalk_core.model import Bundle, RunSpec
-from ropewalk_core.objects import Objects
+from ropewalk_core.objects import PIECE, Objects
 from ropewalk_runtime import bundle as bundles
 from ropewalk_workflows import names
 from ropewalk_workflows.accepted import given_values
 from ropewalk_workflows.engine.state import Reference
 
 _AT_ONCE = 8
-_IN_MEMORY = 8 * 2**20
 
 
 async def put_inputs(buckets: Buckets, bucket: Bucket, spec: RunSpec, most: int) -> None:
@@ -79,7 +78,7 @@ async def verified(
     """Return the content of a file, which was read whole and has this digest.
 
     What is larger than a little is read once more to give it, as nobody has room for a copy of anything that an account
-    may keep.
+    may keep; in pieces, as whoever downloads it may be slow and the store's connections are for all.
 
     Raises
     ------
@@ -94,24 +93,23 @@ async def verified(
         async for chunk in chunks:
             seen.update(chunk)
             length += len(chunk)
-            if length <= _IN_MEMORY:
+            if length <= PIECE:
                 small.append(chunk)
             else:
                 small.clear()
     if seen.hexdigest() != digest:
         raise _changed()
-    return streamed(io.BytesIO(b"".join(small))) if length <= _IN_MEMORY else _given(objects, bucket, key, digest)
+    return streamed(io.BytesIO(b"".join(small))) if length <= PIECE else _given(objects, bucket, key, digest)
 
 
 async def _given(objects: Objects, bucket: Bucket, key: str, digest: str) -> AsyncIterator[bytes]:
     """Yield a file's content, and its last piece only if all of it has this digest."""
     seen, last = hashlib.sha256(), b""
-    async with objects.open(bucket.keys, bucket.name, key) as chunks:
-        async for chunk in chunks:
-            seen.update(chunk)
-            if last:
-                yield last
-            last = chunk
+    async for piece in objects.pieces(bucket.keys, bucket.name, key):
+        seen.update(piece)
+        if last:
+            yield last
+        last = piece
     if seen.hexdigest() != digest:
         raise _changed()
     yield last
