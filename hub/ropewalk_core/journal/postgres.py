@@ -214,7 +214,7 @@ class PostgresStore(Statements):
     # Reading
 
     def _read(self, sql: str, values: Sequence[Any]) -> list[Row]:
-        """Run a query on a connection of its own; once more on a fresh one if the database was away meanwhile."""
+        """Run a query on a connection of its own; once more on a fresh one if that connection was lost meanwhile."""
         while True:
             connection, fresh = self._borrow()
             try:
@@ -222,12 +222,12 @@ class PostgresStore(Statements):
             except psycopg.DataError:  # text that no database holds is not there
                 rows = []
             except psycopg.Error as error:
-                gone = _is_gone(error, connection)
+                late, gone = _is_late(error, connection), _is_gone(error, connection)
                 connection.close()
-                if not gone:
+                if not late and not gone:
                     raise _translate(error) from error
                 self._drop_idle()
-                if fresh:
+                if late or fresh:
                     raise self._went_away(_first_line(error)) from error
                 continue
             self._give_back(connection)
@@ -265,12 +265,24 @@ class PostgresStore(Statements):
         pause = 0.1
         while not self._closed.wait(pause):
             pause = min(_LONGEST_PAUSE, 2 * pause)
-            try:
-                self._give_back(self._reader())
-            except Lost:
-                continue
-            self._away = False
-            return
+            if self._answers():
+                self._away = False
+                return
+
+    def _answers(self) -> bool:
+        """Whether the database reads a record, which a connection that it accepts does not say of its disk."""
+        try:
+            connection = self._reader()
+        except Lost:
+            return False
+        try:
+            connection.execute("SELECT 1 FROM records LIMIT 1").fetchone()
+        except psycopg.Error as error:
+            late, gone = _is_late(error, connection), _is_gone(error, connection)
+            connection.close()
+            return not late and not gone
+        self._give_back(connection)
+        return True
 
     def _drop_idle(self) -> None:
         with self._guard:
@@ -349,6 +361,11 @@ def _is_gone(error: psycopg.Error, connection: Connection) -> bool:
     if connection.closed or state[:2] == "08" or state in _GOING:
         return True
     return not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def _is_late(error: psycopg.Error, connection: Connection) -> bool:
+    """Whether a read was ended at its time, by the server or by us; to wait as long once more would not help."""
+    return error.sqlstate == "57014" or (not error.sqlstate and not connection.closed)
 
 
 def _translate(error: psycopg.Error) -> RopewalkError:
