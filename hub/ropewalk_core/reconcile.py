@@ -127,8 +127,9 @@ class KeyedQueue(Generic[K]):
         return (entry.failures, entry.last_error) if entry else (0, "")
 
     async def idle(self) -> None:
-        """Wait until no key is due, waiting or running."""
-        await self._idle.wait()
+        """Wait until no key is due, waiting or running; that is so when this returns."""
+        while not self._idle.is_set():
+            await self._idle.wait()
 
     async def run(self) -> None:
         """Carry out keys for ever; when cancelled, cancel what runs and wait for it."""

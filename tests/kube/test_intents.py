@@ -147,6 +147,35 @@ async def test_what_hangs_holds_up_neither_other_kinds_of_its_owner_nor_anybody_
         await task
 
 
+async def test_a_line_that_is_empty_goes_and_what_comes_then_is_carried_out(journal: Journal) -> None:
+    cluster = Cluster()
+    async with running(journal, cluster) as intents:
+        for wish in ("first", "second", "third"):
+            await ask(journal, intents, wish)
+            assert await intents.settled("thing", "ada", "a", patience=1e9)
+            tasks = len(asyncio.all_tasks())
+            async with asyncio.timeout(5):
+                while intents._queues:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+            assert len(asyncio.all_tasks()) < tasks
+    assert [one["wish"] for one in cluster.told] == ["first", "second", "third"]
+
+
+async def test_what_is_asked_in_the_moment_in_which_a_line_ends_is_carried_out(journal: Journal) -> None:
+    cluster = Cluster()
+    async with running(journal, cluster) as intents:
+        for number in range(200):
+            await journal.write(intents.asked("thing", "ada", "a", {"wish": number}))
+            intents.hurry("thing", "ada", "a")
+            for _ in range(number % 20):  # somewhere between the wish and the end of its line
+                await asyncio.sleep(0)
+            intents.hurry("thing", "ada", "a")
+            async with asyncio.timeout(5):
+                assert await intents.settled("thing", "ada", "a", patience=1e9)
+    assert cluster.told[-1] == {"wish": 199}
+
+
 async def test_patience_ends(journal: Journal) -> None:
     intents = Intents(journal, SimulatedClock())
     await ask(journal, intents)

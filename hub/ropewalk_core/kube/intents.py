@@ -105,20 +105,28 @@ class Intents:
             self._add((what, record.owner, name))
         async with asyncio.TaskGroup() as self._running:
             try:
-                for queue in self._queues.values():
-                    self._running.create_task(queue.run())
+                for line, queue in self._queues.items():
+                    self._running.create_task(self._work(line, queue))
                 await asyncio.Event().wait()
             finally:
                 self._running = None
 
     def _add(self, key: Key) -> None:
-        what, owner, _ = key
-        queue = self._queues.get((what, owner))
+        line = key[:2]
+        queue = self._queues.get(line)
         if queue is None:
-            queue = self._queues[what, owner] = KeyedQueue(self._carry_out, self._clock, workers=AT_ONCE)
+            queue = self._queues[line] = KeyedQueue(self._carry_out, self._clock, workers=AT_ONCE)
             if self._running is not None:
-                self._running.create_task(queue.run())
+                self._running.create_task(self._work(line, queue))
         queue.add(key)
+
+    async def _work(self, line: tuple[str, str], queue: KeyedQueue[Key]) -> None:
+        """Carry out what is in a queue until nothing is; what comes then has a new one."""
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(queue.run())
+            await queue.idle()
+            del self._queues[line]
+            work.cancel()
 
     async def _carry_out(self, key: Key) -> None:
         what, owner, name = key
