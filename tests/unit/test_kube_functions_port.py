@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from ropewalk_core.errors import BadCode, Conflict, Denied, NotFound, Unavailable
+from ropewalk_core.errors import BadCode, Conflict, Denied, NotFound, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.history import CODE, REVISION
-from ropewalk_core.journal import Journal, Remove
+from ropewalk_core.journal import Journal, Operation, Remove
 from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, FOREIGN_END, NEXT
 from ropewalk_core.kube.function_objects import CONTAINER, KNATIVE, PLAIN, Verdict
 from ropewalk_core.kube.functions import KubeFunctions
@@ -353,6 +353,52 @@ async def test_what_others_changed_is_put_right_by_deploying_the_same(stage: Sta
     assert (await stage.deploy(2)).unchanged and not stage.journal.page(NEXT)
 
 
+@pytest.mark.parametrize("waited", [True, False])
+async def test_what_others_changed_is_not_forgotten_when_another_deploy_fails(stage: Stage, waited: bool) -> None:
+    await stage.deploy(2)
+    whole, theirs = copy.deepcopy(stage.served()["spec"]), copy.deepcopy(stage.served())
+    theirs["spec"]["theirs"] = True
+    await stage.api.apply(stage.kind, theirs)
+    await stage.until(lambda: _note(stage) == FOREIGN_CHANGE)
+    stage.api.slow.clear()
+    deploying = asyncio.create_task(stage.deploy(3))
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2 and not stage.journal.page("intent"))
+    tried = stage.functions._ledger.next("ada", "double")
+    assert tried is not None
+    if waited:
+        await stage.functions._judge._judged(tried, Verdict(why=Why(cause="No machine is free.")))
+        assert _note(stage) == "Its new revision waits: No machine is free."
+    await stage.functions._judge._judged(tried, Verdict(error=BadCode("no")))
+    with pytest.raises(BadCode):
+        await deploying
+    stage.api.slow.set()
+    await stage.until(lambda: not stage.journal.page("intent"))
+    drift = stage.kind is DEPLOYMENT  # Knative's one object was made ours again when the other revision went
+    assert _note(stage) == (FOREIGN_CHANGE if drift else "")
+    assert (stage.served()["spec"] == whole) is not drift
+    assert (await stage.deploy(2)).unchanged is not drift
+    assert stage.served()["spec"] == whole and _note(stage) == ""
+    assert (await stage.deploy(2)).unchanged
+
+
+async def test_what_others_changed_is_put_right_also_while_another_revision_is_tried(stage: Stage) -> None:
+    first = await stage.deploy(2)
+    whole, theirs = copy.deepcopy(stage.served()["spec"]), copy.deepcopy(stage.served())
+    theirs["spec"]["theirs"] = True
+    await stage.api.apply(stage.kind, theirs)
+    await stage.until(lambda: _note(stage) == FOREIGN_CHANGE)
+    stage.api.slow.clear()
+    tried = asyncio.create_task(stage.deploy(3))
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2 and not stage.journal.page("intent"))
+    stage.api.slow.set()
+    again = await stage.deploy(2)
+    with pytest.raises(Conflict):
+        await tried
+    assert not again.unchanged and again.revision == first.revision and again.status.note == ""
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 1)
+    assert stage.served()["spec"] == whole and (await stage.deploy(2)).unchanged
+
+
 @pytest.mark.parametrize("then", ["fails", "is given up"])
 async def test_what_serves_does_not_go_on_saying_that_a_new_revision_waits(stage: Stage, then: str) -> None:
     await stage.deploy(2)
@@ -490,6 +536,92 @@ async def test_the_end_of_a_trial_takes_nothing_from_what_was_wished_since(stage
     await stage.until(lambda: not stage.journal.page("intent"))
     later.cancel()
     await asyncio.gather(later, return_exceptions=True)
+
+
+async def test_a_failure_is_not_written_of_what_was_wished_since(stage: Stage) -> None:
+    stage.api.slow.clear()
+    earlier = asyncio.create_task(stage.deploy(2))
+    await stage.until(lambda: stage.api.names(stage.kind) and not stage.journal.page("intent"))
+    tried = stage.functions._ledger.next("ada", "double")
+    assert tried is not None
+    stage.api.slow.set()
+    later = asyncio.create_task(stage.deploy(3))
+    with pytest.raises(Conflict):
+        await earlier
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        await stage.journal.write(*stage.functions._ledger.failed(tried, Denied("You use 50 of 50 pods.")))
+    assert (await later).status.state is State.RUNNING
+
+
+@pytest.mark.parametrize("said_by", ["the judge", "the API server"])
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_somebody_was_told_is_written_also_when_the_disk_was_full_at_first(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, said_by: str, before: bool
+) -> None:
+    if before:
+        await stage.deploy(2)
+        await stage.functions.stop_all("ada", Why(cause="The account was deactivated."))
+        await stage.until(lambda: not stage.journal.page("intent"))
+    was = (await stage.functions.list(ADA, "ada")).items
+    write, full = stage.journal.write, [StorageFull("The disk is full.")]
+
+    async def writes(*batch: Operation) -> int:
+        if full and any(isinstance(one, Remove) and one.kind == NEXT for one in batch):
+            raise full.pop()
+        return await write(*batch)
+
+    monkeypatch.setattr(stage.journal, "write", writes)
+    stage.api.loads = said_by != "the judge"
+    if said_by == "the API server":
+        stage.api.refuses[stage.kind] = Denied("You use 50 of 50 pods.")
+    with pytest.raises(RopewalkError) as found:
+        await stage.deploy(3)
+    assert isinstance(found.value, BadCode if said_by == "the judge" else Denied)
+    await stage.until(lambda: not stage.journal.page(NEXT) and not stage.journal.page("intent"))
+    assert not full and (await stage.functions.list(ADA, "ada")).items == was
+
+
+async def test_who_asks_does_not_wait_for_who_tidies(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stage.deploy(2)
+    asked, answer, applied = asyncio.Event(), asyncio.Event(), list[str]()
+    delete, apply = stage.api.delete, stage.api.apply
+
+    async def slowly(kind: Kind, name: str, namespace: str = "") -> bool:
+        asked.set()
+        await answer.wait()
+        return await delete(kind, name, namespace)
+
+    async def applies(kind: Kind, body: Object, *, force: bool = False) -> Object:
+        applied.append(body["metadata"]["name"])
+        return await apply(kind, body, force=force)
+
+    await stage.deploy(3)
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 1)
+    monkeypatch.setattr(stage.api, "delete", slowly)
+    await stage.deploy(4)
+    await asked.wait()
+    monkeypatch.setattr(stage.api, "apply", applies)
+    third = asyncio.create_task(stage.deploy(3))  # what is about to go is wished again
+    await stage.until(lambda: stage.journal.page(NEXT))
+    await asyncio.sleep(0.05)
+    assert not applied
+    answer.set()
+    assert (await third).status.state is State.RUNNING
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 1)
+    assert stage.api.names(CONFIG_MAP) == [f"fn--double-{(await third).revision.id}"]
+    labels = stage.served()["spec"]["template"]["metadata"]["labels"]
+    assert labels["ropewalk.dev/revision"] == (await third).revision.id
+
+
+async def test_nothing_is_kept_in_memory_of_functions_that_are_gone(stage: Stage) -> None:
+    await stage.deploy(2)
+    stage.api.loads = False
+    with pytest.raises(BadCode):
+        await stage.deploy(3)
+    await stage.functions.remove(ADA, "ada", "double")
+    await stage.until(lambda: not stage.journal.page("intent") and not stage.intents._queues)
+    ledger = stage.functions._ledger
+    await stage.until(lambda: not (ledger._locks or ledger._waits or ledger._told))
 
 
 async def numbers(stage: Stage) -> list[int]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ropewalk_core.errors import RopewalkError
-from ropewalk_core.journal import Operation, Put
+from ropewalk_core.journal import Operation
 from ropewalk_core.kube.function_judge import FunctionJudge
-from ropewalk_core.kube.function_ledger import AT, WHAT, FunctionLedger, Next
+from ropewalk_core.kube.function_ledger import WHAT, FunctionLedger, Next
 from ropewalk_core.kube.function_objects import KNATIVE, Place, clearer, code, packed
 from ropewalk_core.kube.function_tidy import remove, tidy
 from ropewalk_core.kube.ground import KubeGround
@@ -46,18 +46,21 @@ class FunctionCarrier:
         if intent.wish["do"] == "deploy":
             tried = self._ledger.next(*key)
             if tried is not None and tried.function.revision.id == intent.wish["revision"]:
-                await self._apply(tried)
+                async with self._ledger.hands(*key):
+                    await self._apply(tried)
                 self._judge.follow(key)
             return ()
         namespace = intent.wish["namespace"] or await self._space(intent.owner)
         at = self._ledger.at(*key)
+        generation = 0
         if at is None:
             await remove(self._api, KNATIVE_SERVICE, Place(*key, "", namespace).service, namespace)
         elif at.body["how"] == KNATIVE:
             applied = [await self._api.apply(KNATIVE_SERVICE, one, force=True) for one in at.body["objects"]]
-            at.body["generation"] = int(applied[0]["metadata"]["generation"])
+            generation = int(applied[0]["metadata"]["generation"])
         await tidy(self._api, self._ledger, key, namespace)
-        return [Put(AT, *key, at.body, expect=at.version)] if at is not None else ()
+        self._ledger.ended(*key)
+        return self._ledger.put_right(at, generation) if at is not None and generation else ()
 
     def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
         """Say what becomes of a wish that the API server will never take."""

@@ -114,7 +114,7 @@ class FunctionJudge:
     async def _gone(self, tried: Next) -> None:
         """Write down that somebody removed what is tried; what serves is gone with it only if it is the same object."""
         owner, name = tried.function.owner, tried.function.name
-        async with self._ledger.locks[owner, name]:
+        async with self._ledger.lock(owner, name):
             at = self._ledger.at(owner, name)
             if at is None or (at.body["how"], self._ledger.serves(at)) == (tried.how, tried.served):
                 await self._ledger.stopped(owner, name, note=FOREIGN_END, tried=tried.version)
@@ -123,8 +123,7 @@ class FunctionJudge:
 
     async def _failed(self, tried: Next, error: RopewalkError) -> None:
         owner, name = tried.function.owner, tried.function.name
-        gone = Remove(NEXT, owner, name, expect=tried.version)
-        await self._journal.write(gone, *self._ledger.failed(tried, error))
+        await self._journal.write(*self._ledger.failed(tried, error))
         self._intents.hurry(WHAT, owner, name)
 
     async def _ready(self, tried: Next, verdict: Verdict) -> None:

@@ -10,9 +10,9 @@ in which a trial that ends and a wish that comes at the same moment would overwr
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ropewalk_core import why as whys
 from ropewalk_core.errors import Conflict, RopewalkError
@@ -24,7 +24,10 @@ from ropewalk_core.kube.kinds import Object
 from ropewalk_core.model import Function, State, Status, Why
 
 NEXT, AT = "function-next", "function-at"
-"""Records: the revision that is being tried, and where the one that serves is."""
+"""Records: the revision that is being tried, and where the one that serves is.
+
+`AT` is ``foreign`` as long as others changed it: the function's own note may speak of something else meanwhile.
+"""
 WHAT = "function"
 FOREIGN_END = "It was removed with kubectl or another tool."
 FOREIGN_CHANGE = "It was changed with kubectl or another tool."
@@ -71,8 +74,16 @@ class FunctionLedger:
     def __init__(self, ground: KubeGround) -> None:
         self._journal, self._clock, self._intents = ground.journal, ground.clock, ground.intents
         self._waits: dict[tuple[str, str, str], asyncio.Future[Function]] = {}
-        self.locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """One for each function; whoever decides by what the journal says, and awaits before writing, holds it."""
+        self._told: dict[Key, str] = {}  # the revision whose failure somebody heard of, until that is written down
+        self._locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def lock(self, owner: str, name: str) -> asyncio.Lock:
+        """Return a function's lock: whoever decides by what the journal says, and awaits before writing, holds it."""
+        return self._locks.setdefault(("journal", owner, name), asyncio.Lock())
+
+    def hands(self, owner: str, name: str) -> asyncio.Lock:
+        """Return the lock of whoever makes a revision's objects or removes them, for which nobody who asks waits."""
+        return self._locks.setdefault(("cluster", owner, name), asyncio.Lock())
 
     # What is written down
 
@@ -95,7 +106,8 @@ class FunctionLedger:
 
     def kept(self, owner: str, name: str) -> set[str]:
         """Return the revisions that serve or are tried; what belongs to any other may go."""
-        record, tried = self._journal.get(KIND, owner, name), self.next(owner, name)
+        tried = self.next(owner, name)  # first: a trial that ends well is seen as one of the two
+        record = self._journal.get(KIND, owner, name)
         serves = {function_of(record).revision.id} if record and self.at(owner, name) else set()
         return serves | ({tried.function.revision.id} if tried else set())
 
@@ -123,13 +135,12 @@ class FunctionLedger:
     def failed(self, tried: Next, error: RopewalkError) -> list[Operation]:
         """Return what the journal says of a revision that does not come to run; who waits for it gets the error."""
         function, key = tried.function, (tried.function.owner, tried.function.name)
-        operations: list[Operation] = [
-            Remove(NEXT, *key),
-            self.clearing(*key),
-        ]
+        operations: list[Operation] = [Remove(NEXT, *key, expect=tried.version), self.clearing(*key)]
         status = Status(state=State.FAILED, since=self._clock.wall(), why=whys.from_error(error))
         failed = function.model_copy(update={"status": status})
-        asked = self.tell((*key, function.revision.id), error=error)
+        if self.tell((*key, function.revision.id), error=error):
+            self._told[key] = function.revision.id
+        asked = self._told.get(key) == function.revision.id
         if self._journal.get(AT, *key) is not None:
             return [*operations, *self.waits_no_more(*key)]
         if asked and tried.before is None:
@@ -142,11 +153,22 @@ class FunctionLedger:
 
     def waits_no_more(self, owner: str, name: str) -> list[Operation]:
         """Return what takes the word about a new revision that waits from a function that serves."""
+        at = self.at(owner, name)
+        return self._noting(owner, name, WAITS, FOREIGN_CHANGE if at is not None and at.body.get("foreign") else "")
+
+    def put_right(self, at: Record, generation: int) -> list[Operation]:
+        """Return what the journal says once our objects of what serves are in the cluster as we wish them."""
+        body = {key: value for key, value in at.body.items() if key != "foreign"}
+        put = Put(AT, at.owner, at.name, {**body, "generation": generation}, expect=at.version)
+        return [put, *self._noting(at.owner, at.name, FOREIGN_CHANGE, "")]
+
+    def _noting(self, owner: str, name: str, before: str, note: str) -> list[Operation]:
+        """Return what gives a function that serves another note in place of one that begins with ``before``."""
         record = self._journal.get(KIND, owner, name)
         function = function_of(record) if record else None
-        if function is None or not function.status.note.startswith(WAITS):
+        if function is None or not function.status.note.startswith(before):
             return []
-        function = function.model_copy(update={"status": function.status.model_copy(update={"note": ""})})
+        function = function.model_copy(update={"status": function.status.model_copy(update={"note": note})})
         body = function.model_dump(mode="json")
         return [Put(KIND, owner, name, body), Append(KIND, owner, name, "running", visible(function))]
 
@@ -183,6 +205,7 @@ class FunctionLedger:
         """Return what becomes of a revision, to be told."""
         future = self._waits.get((owner, name, revision))
         if future is None:
+            self.ended(owner, name)
             future = self._waits[owner, name, revision] = asyncio.get_running_loop().create_future()
             future.add_done_callback(lambda one: one.cancelled() or one.exception())
         return future
@@ -199,6 +222,10 @@ class FunctionLedger:
         elif function is not None:
             future.set_result(function)
         return True
+
+    def ended(self, owner: str, name: str) -> None:
+        """Forget who was told of a failure: it is written down, or a new wish began."""
+        self._told.pop((owner, name), None)
 
     def tell_all(self, owner: str, name: str, error: RopewalkError, *, but: str = "") -> None:
         """Give everybody who waits for a function an error, except who waits for the revision ``but``."""

@@ -84,7 +84,7 @@ class FunctionMinder:
         try:
             await self._api.get(watched(at.body["how"]), self._ledger.serves(at), at.body["namespace"])
         except NotFound:
-            async with self._ledger.locks[owner, name]:
+            async with self._ledger.lock(owner, name):
                 # The answer took its time, and says nothing of what came since; versions begin again with a new record.
                 if self._ledger.at(owner, name) != at or self._ledger.open(owner, name):
                     return
@@ -112,6 +112,6 @@ class FunctionMinder:
         with contextlib.suppress(Conflict):
             await self._journal.write(
                 Put(KIND, owner, name, function.model_dump(mode="json"), expect=record.version),
-                Put(AT, owner, name, {**at.body, "generation": generation}, expect=at.version),
+                Put(AT, owner, name, {**at.body, "generation": generation, "foreign": True}, expect=at.version),
                 Append(KIND, owner, name, "changed", visible(function)),
             )

@@ -1,8 +1,9 @@
 """Tidying after functions: what belongs to revisions that neither serve nor are tried goes from the cluster.
 
-What goes is what the journal does not name, looked at under the function's lock. Not here: when it is time for that,
-which whoever carries a wish out or sees a revision ready knows. Rejected: owner references to one object of ours, by
-which the cluster would tidy by itself, but at another moment than the journal says.
+What goes is what the journal does not name. What is wished meanwhile is applied afterwards: who applies waits for who
+tidies, but who asks for something waits for neither. Not here: when it is time for that, which whoever carries a wish
+out or sees a revision ready knows. Rejected: owner references to one object of ours, by which the cluster would tidy by
+itself, but at another moment than the journal says.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ async def tidy(api: Api, ledger: FunctionLedger, key: Key, namespace: str) -> No
             listing = await api.list(kind, namespace, labels=labels_of(key[1]))
             owned = () if kind is KNATIVE_REVISION else ("ownerReferences",)
             found += [(kind, one) for one in listing.items if not any(one["metadata"].get(field) for field in owned)]
-    async with ledger.locks[key]:  # whatever is wished now was written down before it was made, so nothing new goes
-        kept = ledger.kept(*key)
-        for kind, one in found:
-            if (one["metadata"].get("labels") or {}).get(REVISION) not in kept:
+    async with ledger.hands(*key):
+        for kind, one in found:  # whatever is wished is written down before it is made, so nothing new goes
+            if (one["metadata"].get("labels") or {}).get(REVISION) not in ledger.kept(*key):
                 await remove(api, kind, one["metadata"]["name"], namespace)
 
 

@@ -20,7 +20,7 @@ from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_
 from ropewalk_core.journal import Append, Operation, Put, Record, Remove
 from ropewalk_core.kube.function_carrier import FunctionCarrier
 from ropewalk_core.kube.function_judge import FunctionJudge
-from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, NEXT, WHAT, FunctionLedger, Next
+from ropewalk_core.kube.function_ledger import AT, NEXT, WHAT, FunctionLedger, Next
 from ropewalk_core.kube.function_minder import FunctionMinder
 from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, Place, fingerprint, packed, serving
 from ropewalk_core.kube.ground import KubeGround
@@ -81,17 +81,16 @@ class KubeFunctions(FunctionBook):
         identifier = revision_id(spec, f"{image} {fingerprint(blank)}")
         where = Place(owner, spec.name, identifier, namespace)
         objects = serving(how, where, spec, self._settings, fragment, files)
-        async with self._ledger.locks[owner, spec.name]:
+        async with self._ledger.lock(owner, spec.name):
             record, tried = self._journal.get(KIND, owner, spec.name), self._ledger.next(owner, spec.name)
-            have = function_of(record) if record else None
-            same = have is not None and have.revision.id == identifier and self._ledger.at(owner, spec.name) is not None
-            if have and same and (tried is None or tried.function.revision.id != identifier):
-                if tried:
-                    await self._withdraw(tried)
-                if tried or have.status.note != FOREIGN_CHANGE:  # what others changed is put right when asked for
+            have, at = function_of(record) if record else None, self._ledger.at(owner, spec.name)
+            same = have is not None and have.revision.id == identifier and at is not None
+            if tried is None or tried.function.revision.id != identifier:
+                if same and at and not at.body.get("foreign"):  # what others changed is put right when asked for
+                    if tried:
+                        await self._withdraw(tried)
                     serves = function_of(self._found(owner, spec.name))
                     return serves.model_copy(update={"unchanged": True})
-            if tried is None or tried.function.revision.id != identifier:
                 wished = self._next_of(owner, spec, have, identifier, image, State.STARTING)
                 if have and same:
                     wished = wished.model_copy(update={"revision": have.revision})
@@ -102,7 +101,7 @@ class KubeFunctions(FunctionBook):
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.remove`."""
-        async with self._ledger.locks[owner, name]:
+        async with self._ledger.lock(owner, name):
             record = self._found(owner, name)
             status = Status(state=State.STOPPED, since=self._clock.wall())
             function = function_of(record).model_copy(update={"status": status})
@@ -132,7 +131,7 @@ class KubeFunctions(FunctionBook):
     async def stop_all(self, account: str, why: Why) -> None:
         """Take an account's functions out of the cluster; what was deployed stays known, and can be deployed again."""
         for record in self._journal.page(KIND, account, limit=100_000):
-            async with self._ledger.locks[account, record.name]:
+            async with self._ledger.lock(account, record.name):
                 if self._journal.get(AT, account, record.name) or self._journal.get(NEXT, account, record.name):
                     await self._ledger.stopped(account, record.name, why=why, remove=True)
                     self._judge.give_up(account, record.name)
