@@ -42,12 +42,22 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     one.close()
 
 
-def services(journal: Journal, clock: Quick, space: Callable[[str], Awaitable[str]]) -> KubeServices:
+class Still:
+    """An API server where nothing happens."""
+
+    async def watch(self, *_about: Any, **_more: Any) -> Any:
+        await asyncio.Event().wait()
+        yield
+
+
+def services(
+    journal: Journal, clock: SystemClock, space: Callable[[str], Awaitable[str]], api: Any = None
+) -> KubeServices:
     ground = KubeGround(
         settings=Settings(home=Path("/home"), backend="kube"),
         journal=journal,
         clock=clock,
-        api=cast(Api, None),
+        api=cast(Api, api),
         space=space,
         site=cast(Any, None),
         intents=Intents(journal, clock),
@@ -83,6 +93,40 @@ async def test_nobody_is_led_into_a_namespace_that_was_not_looked_at(journal: Jo
     with pytest.raises(NameTaken):
         await one._space("ada")
     assert [it.url for it in one.routes()] == [""]
+
+
+async def test_the_gateway_hears_once_of_all_addresses_that_a_start_finds(journal: Journal) -> None:
+    for owner in ("ada", "bob", "eve"):
+        spec = ServiceSpec(name="one", template="site", values={})
+        service = Service(owner=owner, spec=spec, status=Status(state=State.RUNNING), address="http://localhost/")
+        await journal.write(Put("service", owner, "one", service.model_dump(mode="json")))
+    doors = {owner: asyncio.Event() for owner in ("ada", "bob", "eve")}
+    away = ["eve"]
+
+    async def space(owner: str) -> str:
+        if owner in away:
+            away.remove(owner)
+            raise Unavailable("The API server is away.")
+        await doors[owner].wait()
+        return f"ropewalk--{owner}"
+
+    def led() -> list[str]:
+        return [one.owner for one in port.routes() if one.url]
+
+    port = services(journal, Quick(), space, Still())
+    before, run = journal.cursor, asyncio.create_task(port.run())
+    doors["ada"].set()
+    assert await journal.wait(before, timeout=0.1) == before and led() == ["ada"]  # no news without bob's
+    doors["bob"].set()
+    cursor = await journal.wait(before, timeout=5)
+    assert cursor > before and led() == ["ada", "bob"]
+    doors["eve"].set()  # who could not be looked at is told of when that is done
+    assert await journal.wait(cursor, timeout=5) > cursor and led() == ["ada", "bob", "eve"]
+    newest = journal.cursor
+    await port._space("ada")
+    assert await journal.wait(newest, timeout=0.1) == newest  # nothing new
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
 
 
 async def test_a_namespace_that_is_away_for_days_is_waited_for(journal: Journal) -> None:

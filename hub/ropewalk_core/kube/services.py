@@ -43,6 +43,8 @@ Key = tuple[str, str]
 WHAT = "service"
 SEEN = "service-seen"
 """Records of this kind hold which object a service is, and at which change of it by us."""
+FOUND = "service-space"
+"""Events of this kind tell the gateway's poll that services have addresses which they did not have."""
 GONE = Why(cause="It was removed with kubectl or another tool.", next="Launch it again if you still need it.")
 CHANGED = "It was changed with kubectl or another tool."
 _AGAIN, _LONGEST_PAUSE = 3.0, 60.0
@@ -70,6 +72,8 @@ class KubeServices:
         files = mount(ground.settings)
         self._releases = Releases(ground.settings, ground.api, helm, templates, ground.site, files)
         self._spaces: dict[str, str] = {}
+        self._unasked: set[str] = set()  # owners of services whose namespace nobody looked at since the start
+        self._news = False
         self._following: dict[str, asyncio.Task[None]] = {}
         self._tasks = Tasks()
         self._queue: KeyedQueue[Key] = KeyedQueue(self._look, self._clock)
@@ -170,7 +174,9 @@ class KubeServices:
     async def run(self) -> None:
         """Watch what belongs to services, and record it, for ever."""
         self._watches = True
-        for record in self._journal.page(KIND, limit=1_000_000):
+        records = self._journal.page(KIND, limit=1_000_000)
+        self._unasked = {record.owner for record in records} - {*self._spaces}
+        for record in records:
             self._follow(record.owner)
             self._queue.add((record.owner, record.name))
         try:
@@ -319,11 +325,18 @@ class KubeServices:
 
     async def _space(self, owner: str) -> str:
         try:
-            self._spaces[owner] = await self._ask_space(owner)
+            space = await self._ask_space(owner)
+            self._news = self._news or self._spaces.get(owner) != space
+            self._spaces[owner] = space
         except NameTaken:  # no request of the owner's may go there
             self._spaces.pop(owner, None)
             raise
-        return self._spaces[owner]
+        finally:
+            self._unasked.discard(owner)
+            if self._news and not self._unasked:  # a snapshot before would lack the addresses of the others
+                self._news = False
+                self._journal.submit([Append(FOUND, "", "", "found")])
+        return space
 
     def _known_space(self, owner: str) -> str:
         return self._spaces.get(owner) or namespace_of(owner, self._settings.cluster)
