@@ -25,7 +25,7 @@ from ropewalk_core.settings import Limits, Settings
 from ropewalk_hub.gateway.link import worker_error
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Room
-from ropewalk_runtime.frames import pack
+from ropewalk_runtime.frames import MAX_HEADER, pack
 from ropewalk_runtime.serve import FRAME
 
 HEADER = {"type": "application/json", "query": "a=%26&b=1", "caller": "ada", "call": "call-1"}
@@ -163,3 +163,19 @@ async def test_a_function_that_never_answers_times_out(stage: Stage, monkeypatch
     stage.answer = silent
     with pytest.raises(TimedOut):
         await stage.call(timeout=0.2)
+
+
+async def test_an_answer_that_waits_for_room_is_not_lost_when_its_time_is_over(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ropewalk_hub.gateway.remote._START_PATIENCE", 0.2)
+    stage.answer = framed({"status": 200}, b"42")
+    monkeypatch.setattr("ropewalk_hub.gateway.room.SMALL", 1)
+    with stage.room.call("ada", 0) as other:
+        for _ in range(3):
+            await other.answer(1000 + MAX_HEADER)
+        call = asyncio.create_task(stage.call(timeout=0.3))
+        await asyncio.sleep(1.0)
+        assert not call.done()
+        other.leave()
+        assert (await call).body == b"42"

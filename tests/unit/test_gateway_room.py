@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
@@ -18,12 +19,13 @@ from ropewalk_core.errors import Limited
 from ropewalk_core.model import AccountRule, Bundle, FunctionRoute, FunctionSpec, Snapshot
 from ropewalk_core.settings import Limits, Settings
 from ropewalk_hub.gateway.app import Gateway
-from ropewalk_hub.gateway.room import SMALL, Room
+from ropewalk_hub.gateway.room import FLOOR, SMALL, Place, Room
 from ropewalk_runtime.frames import MAX_HEADER, pack
 from ropewalk_runtime.serve import FRAME
 
 PAYLOAD = 2 * 2**20
 LARGEST = PAYLOAD + MAX_HEADER
+PEOPLE = ("ada", "bob", "cleo")
 
 
 class Stage:
@@ -49,9 +51,9 @@ class Stage:
             Snapshot(
                 cursor=1,
                 keys=KeySet([self.key]).as_dict(private=False),
-                accounts={name: AccountRule(subject=name, active=True) for name in ("ada", "bob")},
+                accounts={name: AccountRule(subject=name, active=True) for name in PEOPLE},
                 functions=tuple(
-                    FunctionRoute(owner=name, name="f", revision="r", spec=spec, url=url) for name in ("ada", "bob")
+                    FunctionRoute(owner=name, name="f", revision="r", spec=spec, url=url) for name in PEOPLE
                 ),
             )
         )
@@ -109,10 +111,13 @@ async def test_many_slow_large_calls_of_one_account_are_refused_and_others_answe
         async with asyncio.timeout(20):
             while sum(one.done() for one in calls) < 40 - fit or stage.arrived < fit:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-        small = asyncio.create_task(stage.call("ada", 1, http))
+        small = [asyncio.create_task(stage.call("ada", 1, http)) for _ in range(FLOOR + 1)]
         other = asyncio.create_task(stage.call("bob", PAYLOAD, http))
-        assert (await small)[0] == 429, "there is no room for a small one either"
+        async with asyncio.timeout(20):
+            while stage.arrived < fit + FLOOR + 1 or not any(one.done() for one in small):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         stage.let.set()
+        assert Counter([(await one)[0] for one in small]) == {200: FLOOR, 429: 1}, "a few small ones always have room"
         told = [await one for one in calls]
         assert Counter(status for status, _, _ in told) == {200: fit, 429: 40 - fit}
         assert all(wait == "1" and "RW-LIMITED" in text for status, wait, text in told if status == 429)
@@ -139,29 +144,78 @@ async def test_a_payload_that_does_not_say_its_size_is_taken_for_the_largest(sta
         assert Counter([(await one)[0] for one in calls]) == {200: fit, 429: 5}
 
 
-async def test_large_answers_wait_for_each_other_and_not_for_ever() -> None:
-    room = Room(Settings(home=Path("/home"), limits=Limits(payload=PAYLOAD)), patience=0.3)
+async def test_a_third_account_is_answered_while_two_hold_all_the_room(stage: Stage) -> None:
+    enough = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x"
+        await enough.wait()
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        calls = [asyncio.create_task(stage.call(name, slow(), http)) for name in ("ada", "bob") for _ in range(12)]
+        small = [asyncio.create_task(stage.call(name, 1, http)) for name in ("ada", "bob") for _ in range(200)]
+        async with asyncio.timeout(20):
+            while not any(one.done() for one in small):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        stage.let.set()
+        for _ in range(2 * FLOOR):
+            assert (await stage.call("cleo", SMALL, http))[0] == 200
+        enough.set()
+        assert {status for status, _, _ in await asyncio.gather(*calls, *small)} == {200, 429}
+
+
+def rooms() -> Room:
+    return Room(Settings(home=Path("/home"), limits=Limits(payload=PAYLOAD)))
+
+
+async def test_large_answers_wait_for_each_other() -> None:
+    room = rooms()
     with room.call("ada", 0) as first, room.call("ada", 0) as second, room.call("bob", 0) as other:
         for _ in range(3):
             await first.answer(LARGEST)
         await second.answer(SMALL)  # it is paid for
-        with pytest.raises(Limited) as caught:
-            await second.answer(LARGEST)
-        assert caught.value.details["wait"] is False and "It has run" in caught.value.hint
-        for _ in range(2):
-            await other.answer(LARGEST)
-        with pytest.raises(Limited):  # what is one's own is left, and nothing of what is for all
-            await other.answer(LARGEST)
-        waiting = asyncio.create_task(second.answer(LARGEST))
-        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(second.answer(LARGEST))]
+        for _ in range(2):  # what is one's own is full, and what is for all is not
+            await asyncio.wait_for(other.answer(LARGEST), 1)
+        waiting.append(asyncio.create_task(other.answer(LARGEST)))
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in waiting)
         first.leave()
-        await waiting
+        async with asyncio.timeout(1):
+            await asyncio.gather(*waiting)
+
+
+async def test_answers_have_room_in_turn_and_who_holds_least_comes_first() -> None:
+    room, order, little = rooms(), list[str](), 2 * SMALL
+
+    async def answer(place: Place, size: int, name: str) -> None:
+        await place.answer(size)
+        order.append(name)
+
+    with ExitStack() as stack:
+        held = [(one, stack.enter_context(room.call("ada", 0))) for one in (LARGEST, LARGEST, LARGEST - little, little)]
+        for size, place in held:
+            await place.answer(size)
+        bob, cleo, gone = (stack.enter_context(room.call(name, 0)) for name in ("bob", "cleo", "cleo"))
+        await bob.answer(2 * LARGEST)
+        asked = ((gone, LARGEST, "gone"), (cleo, LARGEST, "large"), (bob, little, "bob's"), (cleo, little, "cleo's"))
+        waiting = [asyncio.create_task(answer(*one)) for one in asked]
+        await asyncio.sleep(0.05)
+        waiting.pop(0).cancel()
+        held[3][1].leave()
+        await asyncio.sleep(0.05)
+        assert order == [], "a little one does not overtake the large one before it"
+        held[0][1].leave()
+        held[1][1].leave()
+        async with asyncio.timeout(1):
+            await asyncio.gather(*waiting)
+        assert order == ["large", "cleo's", "bob's"]
 
 
 def test_a_call_that_ends_however_gives_its_room_back() -> None:
-    room = Room(Settings(home=Path("/home"), limits=Limits(payload=PAYLOAD)))
+    room = rooms()
     for _ in range(100):
         with pytest.raises(ZeroDivisionError), room.call("ada", 3 * LARGEST):
             raise ZeroDivisionError
-    with room.call("ada", 3 * LARGEST), pytest.raises(Limited), room.call("ada", 0):
+    with room.call("ada", 3 * LARGEST), pytest.raises(Limited), room.call("ada", SMALL + 1):
         pass

@@ -68,8 +68,8 @@ class Remote:
         headers |= {"Content-Type": header["type"]} if header["type"] else {}
         url = f"{route.url}/" + (f"?{header['query']}" if header["query"] else "")
         try:
-            async with asyncio.timeout(route.spec.timeout + _START_PATIENCE):
-                status, kind, body = await self._sent(url, headers, payload, place)
+            async with asyncio.timeout(route.spec.timeout + _START_PATIENCE) as time_left:
+                status, kind, body = await self._sent(url, headers, payload, place, time_left)
         except TimeoutError:
             raise TimedOut(f"'{route.name}' did not answer within {route.spec.timeout:g} seconds.") from None
         if status != 200 or kind != FRAME:
@@ -85,13 +85,15 @@ class Remote:
         for session in self._sessions.values():
             await session.close()
 
-    async def _sent(self, url: str, headers: dict[str, str], payload: bytes, place: Place) -> tuple[int, str, bytes]:
+    async def _sent(
+        self, url: str, headers: dict[str, str], payload: bytes, place: Place, time_left: asyncio.Timeout
+    ) -> tuple[int, str, bytes]:
         for attempt in range(1, _TRIES + 1):
             try:
                 async with self._http(len(payload)).post(
                     URL(url, encoded=True), data=payload, headers=headers
                 ) as response:
-                    return response.status, response.content_type, await self._body(response, place)
+                    return response.status, response.content_type, await self._body(response, place, time_left)
             except aiohttp.ClientConnectorError as error:  # nothing was sent
                 if attempt == _TRIES:
                     raise Unavailable("The function cannot be reached in the cluster.") from error
@@ -101,11 +103,14 @@ class Remote:
                 raise Unavailable("The connection to the function broke off.", hint=hint) from error
         raise AssertionError
 
-    async def _body(self, response: aiohttp.ClientResponse, place: Place) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, place: Place, time_left: asyncio.Timeout) -> bytes:
         """Return the answer's body, as far as an answer may go with its log, once there is room for it."""
         most, body = self._limit + MAX_HEADER + 8, bytearray()
-        size = response.content_length
+        size, loop = response.content_length, asyncio.get_running_loop()
+        left = (time_left.when() or loop.time()) - loop.time()
+        time_left.reschedule(None)  # it has run, so it does not wait in its own time
         await place.answer(most if size is None or size > most else size)
+        time_left.reschedule(loop.time() + left)
         async for piece in response.content.iter_any():
             body += piece
             if len(body) > most:

@@ -1,14 +1,19 @@
 """Room: how much of the gateway's memory calls may take, each account's and all together.
 
-A call is charged its payload before that is read, and its answer before that is read or sent; both until the last
-byte has left. A payload without room is refused at once, as calls beyond a pool's queue are; an answer waits a while,
-for its call has run. As payloads never wait and answers wait for answers only, nobody waits in a circle. Not here:
-what calls are. Rejected: a bound on the number of calls (a thousand small ones are fine, fifty large ones are not).
+A call is charged its payload before that is read, and a large answer beside that; both until the last byte has left.
+Each account's first few small calls are always taken; any other payload without room is refused at once, as calls
+beyond a pool's queue are. An answer waits, however long, for its call has run: in turn, the account that holds least
+first. As payloads never wait and answers wait for answers only, nobody waits in a circle. An answer from a pod is
+charged before it is read; one from a worker on this machine is here already, and keeps the worker from its next call
+until there is room, so beside the room there is one at most for each call that workers run at the same time.
+Not here: what calls are. Rejected: a bound on the number of calls (a thousand small ones are fine, fifty large ones are
+not).
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +27,8 @@ SMALL = 128 * 2**10
 _OF_ONE, _OF_ALL = 3, 5
 """How many of the largest payloads, and as many of the largest answers, are here at the same time. With copies that are
 on their way, five of 32 MiB took 0.7 GiB; on a cluster there is 1."""
-_PATIENCE = 30.0
+FLOOR = 8
+"""Calls of each account that are charged the least and have room whatever others hold."""
 
 
 class Room:
@@ -32,15 +38,13 @@ class Room:
     ----------
     settings
         How large payloads and answers may be.
-    patience
-        Seconds that an answer waits for room.
     """
 
-    def __init__(self, settings: Settings, patience: float = _PATIENCE) -> None:
+    def __init__(self, settings: Settings) -> None:
         largest = settings.limits.payload + MAX_HEADER
         self._payloads = Share(_OF_ONE * largest, _OF_ALL * largest)
         self._answers = Share(_OF_ONE * largest, _OF_ALL * largest)
-        self._patience = patience
+        self._floor = Share(FLOOR * SMALL, sys.maxsize)
 
     @contextmanager
     def call(self, owner: str, size: int) -> Iterator[Place]:
@@ -52,44 +56,30 @@ class Room:
             If there is none.
         """
         charge = max(size, SMALL)
-        if not self._payloads.take(owner, charge):
+        shares = (self._floor, self._payloads) if charge == SMALL else (self._payloads,)
+        share = next((one for one in shares if one.take(owner, charge)), None)
+        if share is None:
             raise Limited("Too many calls, or too large ones, are under way already.", field="queue")
-        place = Place(self._answers, owner, self._patience)
+        place = Place(self._answers, owner)
         try:
             yield place
         finally:
             place.leave()
-            self._payloads.give(owner, charge)
+            share.give(owner, charge)
 
 
 class Place:
     """The room of one call's answer."""
 
-    def __init__(self, answers: Share, owner: str, patience: float) -> None:
-        self._answers, self._owner, self._patience = answers, owner, patience
+    def __init__(self, answers: Share, owner: str) -> None:
+        self._answers, self._owner = answers, owner
         self._size = 0
 
     async def answer(self, size: int) -> None:
-        """Wait for room for an answer.
-
-        Raises
-        ------
-        Limited
-            If none came.
-        """
-        if size <= SMALL:
-            return
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._answers.wait(self._owner, size)
-        except TimeoutError:
-            raise Limited(
-                "Too many large answers wait to be read already.",
-                field="queue",
-                hint="It has run. Read the answers of other calls, then call again if it may run twice.",
-                details={"wait": False},
-            ) from None
-        self._size += size
+        """Wait for room for an answer."""
+        if size > SMALL:
+            await self._answers.wait(self._owner, size)
+            self._size += size
 
     def leave(self) -> None:
         """Give the room back."""
@@ -109,21 +99,29 @@ class Share:
     def __init__(self, of_one: int, of_all: int) -> None:
         self._of_one, self._left = of_one, of_all
         self._held: Counter[str] = Counter()
-        self._news = asyncio.Event()
+        self._waiting: list[tuple[str, int, asyncio.Future[None]]] = []
 
     def take(self, owner: str, size: int) -> bool:
         """Take some and say whether they were there."""
-        if size > self._left or self._held[owner] + size > self._of_one:
+        if size > self._left or not self._may(owner, size):
             return False
         self._held[owner] += size
         self._left -= size
         return True
 
     async def wait(self, owner: str, size: int) -> None:
-        """Take some as soon as they are there."""
-        while not self.take(owner, size):
-            self._news.clear()
-            await self._news.wait()
+        """Take some in turn: who holds least comes first, then who has waited longest."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((owner, size, turn))
+        self._serve()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._serve()
+            else:
+                self.give(owner, size)
+            raise
 
     def give(self, owner: str, size: int) -> None:
         """Give some back."""
@@ -131,4 +129,17 @@ class Share:
         self._held[owner] -= size
         if not self._held[owner]:
             del self._held[owner]
-        self._news.set()
+        self._serve()
+
+    def _may(self, owner: str, size: int) -> bool:
+        return self._held[owner] + size <= self._of_one
+
+    def _serve(self) -> None:
+        """Give to those who wait, until one whose turn it is does not fit; nobody overtakes that one."""
+        self._waiting = [one for one in self._waiting if not one[2].done()]
+        while able := [one for one in self._waiting if self._may(*one[:2])]:
+            first = min(able, key=lambda one: self._held[one[0]])
+            if not self.take(*first[:2]):
+                return
+            self._waiting.remove(first)
+            first[2].set_result(None)
