@@ -27,7 +27,9 @@ MOST = 256
 _SMALLEST, _AHEAD = 32, 4
 """Calls begun ahead of the results: so many for each lane, and so many at least, that one slow call stops no other."""
 _HELD = 64 * 2**20
-"""Bytes of arguments and answers held at the same time, but for one call that is larger by itself."""
+"""Bytes of arguments held at the same time, and as many of answers, but for one call that is larger by itself. What the
+first calls answer is not known before: as many as there are lanes may be under way when the first large answer comes.
+"""
 _MOMENT = 0.01
 """Seconds for which a result that is there may be kept back to begin further calls."""
 _GATHER = 0.005
@@ -71,6 +73,9 @@ class Lanes:
         self._waiting: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running, self._woken, self._closed = 0, False, False
+        self._under_way = self._largest = 0
+        self._came_in = self._handed_out = 0  # bytes of answers; each is added to by one thread only
+        self._full = False
         self._wanted: Item | None = None
         self._came = threading.Event()
 
@@ -89,6 +94,15 @@ class Lanes:
     def add(self, item: Item) -> None:
         """Begin a call as soon as a lane is free."""
         self._waiting.append(item)
+        self._rouse()
+
+    def hand_out(self, item: Item) -> None:
+        """Count the answer of a call that is over as held no longer."""
+        self._handed_out += len(item.answer)
+        if self._full:
+            self._rouse()
+
+    def _rouse(self) -> None:
         if not self._woken:
             self._woken = True
             self._portal.tell(self._wake)
@@ -112,7 +126,7 @@ class Lanes:
     # In the portal's loop
 
     def _wake(self) -> None:
-        self._woken = False
+        self._woken = self._full = False
         if self._closed:
             return
         for _ in range(min(self.count - self._running, len(self._waiting))):
@@ -127,17 +141,33 @@ class Lanes:
 
     async def _lane(self) -> None:
         try:
-            while self._waiting and not self.stopped:
+            while self._waiting and not self.stopped and self._has_room():
                 await self._serve(self._waiting.popleft())
         finally:  # nothing is awaited after the last look at what waits: `_wake` counts right
             self._running -= 1
 
+    def _has_room(self) -> bool:
+        """Say whether one more answer may be held; one that did not come yet counts as the largest so far.
+
+        Calls begin in order, so that what waits first is the next result as soon as nothing is held or under way.
+        """
+        before, self._full = self._full, True  # before the look: who hands an answer out after it wakes the lanes
+        held = self._came_in - self._handed_out
+        if (held or self._under_way) and held + (self._under_way + 1) * self._largest > _HELD:
+            return False
+        self._full = before  # other lanes may have ended for lack of room
+        return True
+
     async def _serve(self, item: Item) -> None:
+        self._under_way += 1
         try:
             item.answer = await self._patiently(item.body)
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this call and is raised there
             item.failure = error
             self.failures += 1
+        self._under_way -= 1
+        self._came_in += len(item.answer)
+        self._largest = max(self._largest, len(item.answer))
         item.body, item.done = b"", True
         self.answered += 1
         if item is self._wanted:
@@ -180,7 +210,7 @@ class Window:
         self._size = max(_SMALLEST, _AHEAD * lanes.count)
         self._items: deque[Item] = deque()
         self._begun, self._more = 0, True
-        self._bytes = self._largest = 0
+        self._bytes = 0
 
     def take(self, tick: Callable[[], None]) -> Item | None:
         """Return the next call in order once it is over; nothing after the last."""
@@ -191,7 +221,7 @@ class Window:
         self._lanes.wait(item, tick)
         self._items.popleft()
         self._bytes -= item.size
-        self._largest = max(self._largest, len(item.answer))
+        self._lanes.hand_out(item)
         return item
 
     def _fill(self) -> None:
@@ -209,9 +239,8 @@ class Window:
         return bool(self._items) and self._items[0].done
 
     def _room(self) -> bool:
-        """Say whether one more fits; an answer that did not come yet counts as the largest so far."""
-        held = self._bytes + (len(self._items) + 1) * self._largest
-        return not self._items or (len(self._items) < self._size and held < _HELD)
+        """Say whether the arguments of one more fit; lanes see to it that the answers do."""
+        return not self._items or (len(self._items) < self._size and self._bytes < _HELD)
 
     def _begin(self) -> None:
         item = Item(self._begun)

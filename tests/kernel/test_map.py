@@ -144,13 +144,29 @@ def test_held_bytes_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for at, _ in enumerate(mapped(send, source())):
         assert len(taken) - at <= 5
-    taken.clear()
 
-    async def answer(body: bytes) -> bytes:
-        return b'"' + b"x" * 40_000 + b'"'
 
-    ahead = [len(taken) - at for at, _ in enumerate(mapped(answer, (taken.append(n) or n for n in range(60))))]
-    assert max(ahead[mapping._SMALLEST :]) <= 4
+@pytest.mark.parametrize("delays", [[0.0], [0.2] + [0.0] * 99])
+def test_held_answers_have_a_bound_from_the_first_on(monkeypatch: pytest.MonkeyPatch, delays: list[float]) -> None:
+    monkeypatch.setattr(mapping, "_HELD", 100_000)
+    platform = Platform(dict.fromkeys(range(60), "x" * 40_000), delays)
+    ahead = [len(platform.begun) - at for at, _ in enumerate(mapped(platform.send, range(60)))]
+    assert len(ahead) == 60
+    assert max(ahead) <= 4  # one for each lane: how large they are is not known before
+    assert max(ahead[2:]) <= 3  # what is in hand, and two that fit
+
+
+@options(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 3_000), max_size=80),
+    count=st.integers(1, 9),
+    delays=st.lists(st.floats(0, 0.004), min_size=1, max_size=7),
+)
+def test_a_bound_on_answers_stops_nothing_for_good(sizes: list[int], count: int, delays: list[float]) -> None:
+    platform = Platform({at: "x" * size for at, size in enumerate(sizes)}, delays)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapping, "_HELD", 2_000)
+        assert [len(one) for one in mapped(platform.send, range(len(sizes)), count)] == sizes
 
 
 def test_one_item_larger_than_the_bound_travels(monkeypatch: pytest.MonkeyPatch) -> None:
