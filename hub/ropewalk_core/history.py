@@ -1,9 +1,9 @@
 """History: the accepted revisions of each function, as records beside the function's own.
 
-Each has two records under one key: what it is, and its code, so that a list reads no code. They are written in the
-batch that accepts the revision, by the backend, which knows when that is. Keys sort by number, so that a page lists the
-newest first. Not here: comparing revisions (``revisions.py``). Rejected: reading old revisions from the function's
-events, which are forgotten after a while and hold no code.
+Each has two records under one key: what it is, with the size of its code, and its code, so that a list reads no code.
+They are written in the batch that accepts the revision, by the backend, which knows when that is. Keys sort by number,
+so that a page lists the newest first. Not here: comparing revisions (``revisions.py``). Rejected: reading old revisions
+from the function's events, which are forgotten after a while and hold no code.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from ropewalk_core.model import Bundle, Function, Page, Revision, State
 REVISION, CODE = "revision", "revision-code"
 KEPT = 50
 """Revisions of one function that are kept; the oldest go first."""
+KEPT_BYTES = 32 * 2**20
+"""Bytes of code that are kept of one function, but for the latest revision, which stays whatever it holds: the
+journal's disk is everybody's."""
+_SIZE = "size"
 _DIGITS = 8
 _ACCEPTED = (State.RUNNING, State.IDLE, State.STOPPED)
 
 
 def keeping(journal: Journal, function: Function, before: Function | None) -> list[Operation]:
-    """Return what writes down a revision that is being accepted, and lets go of those beyond the latest `KEPT`.
+    """Return what writes down a revision that is being accepted, and lets go of the oldest beyond what is kept.
 
     Parameters
     ----------
@@ -28,16 +32,17 @@ def keeping(journal: Journal, function: Function, before: Function | None) -> li
         The function as it was. If it is older than its history, its revision is written down too.
     """
     owner, name = function.owner, function.name
-    known = [one.name for one in _records(journal, owner, name)]
+    known = {one.name: int(one.body.get(_SIZE, 0)) for one in _records(journal, owner, name)}
     fresh = {_key(name, function.revision.number): function.revision}
     if before is not None and not known and _accepted(before):
         fresh.setdefault(_key(name, before.revision.number), before.revision)
-    operations: list[Operation] = []
-    for key, revision in fresh.items():
-        operations.append(Put(REVISION, owner, key, revision.summary().model_dump(mode="json")))
-        operations.append(Put(CODE, owner, key, revision.spec.bundle.model_dump(mode="json")))
-    for key in sorted({*known, *fresh}, reverse=True)[KEPT:]:
-        operations += _removing(owner, key)
+    sizes = known | {key: len(one.spec.bundle.model_dump_json().encode()) for key, one in fresh.items()}
+    kept = _latest(sizes)
+    operations = [one for key in known.keys() - kept for one in _removing(owner, key)]
+    for key in kept & fresh.keys():
+        body = fresh[key].summary().model_dump(mode="json") | {_SIZE: sizes[key]}
+        operations.append(Put(REVISION, owner, key, body))
+        operations.append(Put(CODE, owner, key, fresh[key].spec.bundle.model_dump(mode="json")))
     return operations
 
 
@@ -53,7 +58,7 @@ def page(journal: Journal, function: Function, after: str, limit: int) -> Page[R
     """
     limit = max(1, min(limit, KEPT))
     records = _records(journal, function.owner, function.name, after, limit + 1)
-    items = [Revision.model_validate(one.body) for one in records[:limit]]
+    items = [_revision(one) for one in records[:limit]]
     if not items and not after and _accepted(function):
         items = [function.revision.summary()]
     return Page(items=tuple(items), next=str(items[-1].number) if len(records) > limit else "")
@@ -64,7 +69,7 @@ def find(journal: Journal, function: Function, number: int) -> Revision:
     key = _key(function.name, number)
     record, code = (journal.get(kind, function.owner, key) for kind in (REVISION, CODE))
     if record is not None and code is not None:
-        revision = Revision.model_validate(record.body)
+        revision = _revision(record)
         spec = revision.spec.model_copy(update={"bundle": Bundle.model_validate(code.body)})
         return revision.model_copy(update={"spec": spec})
     if number == function.revision.number and _accepted(function):
@@ -72,8 +77,24 @@ def find(journal: Journal, function: Function, number: int) -> Revision:
     raise NotFound(
         f"There is no revision {number} of '{function.name}'.",
         field="number",
-        hint=f"The latest {KEPT} are kept. `ropewalk functions versions {function.name}` lists them.",
+        hint=f"The latest {KEPT} are kept, or fewer. `ropewalk functions versions {function.name}` lists them.",
     )
+
+
+def _latest(sizes: dict[str, int]) -> set[str]:
+    """Return the keys that are kept: the newest, as many and as large as may be, and one in any case."""
+    kept: set[str] = set()
+    left = KEPT_BYTES
+    for key in sorted(sizes, reverse=True)[:KEPT]:
+        left -= sizes[key]
+        if kept and left < 0:
+            break
+        kept.add(key)
+    return kept
+
+
+def _revision(record: Record) -> Revision:
+    return Revision.model_validate({key: value for key, value in record.body.items() if key != _SIZE})
 
 
 def _records(journal: Journal, owner: str, name: str, before: str = "", limit: int = 2 * KEPT) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +24,12 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     one.close()
 
 
-def made(number: int, name: str = "double", owner: str = "ada", state: State = State.RUNNING) -> Function:
-    bundle = Bundle(files={"cell.py": f"x = {number}\n"}, entry="cell:x", origin={"cell.py": "cell [1]:1"}, digest="d")
+def made(
+    number: int, name: str = "double", owner: str = "ada", state: State = State.RUNNING, more: str = ""
+) -> Function:
+    bundle = Bundle(
+        files={"cell.py": f"x = {number}\n{more}"}, entry="cell:x", origin={"cell.py": "cell [1]:1"}, digest="d"
+    )
     revision = Revision(id=f"r{number}", number=number, spec=FunctionSpec(name=name, bundle=bundle))
     return Function(owner=owner, name=name, revision=revision, status=Status(state=state))
 
@@ -55,6 +60,35 @@ def test_the_latest_are_kept_also_where_numbers_are_missing(journal: Journal) ->
     )
     with pytest.raises(NotFound, match="no revision 1 of 'double'"):
         history.find(journal, latest, 1)
+
+
+def test_the_code_that_is_kept_has_a_bound(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "KEPT_BYTES", 10_000)
+    for number in range(1, 9):
+        latest = accept(journal, made(number, more="#" * 2_400))
+        assert sum(len(json.dumps(one.body)) for one in journal.page(CODE)) <= 10_000
+    assert numbers(journal, latest) == [8, 7, 6]
+    accept(journal, made(9, "other"))
+    for number, more, left in (
+        (10, "", [10, 8, 7, 6]),
+        (11, "\1" * 1_500, [11, 10]),  # what is escaped counts as what it takes
+        (12, "#" * 10_000, [12]),  # the one that serves stays
+        (13, "", [13]),
+    ):
+        latest = accept(journal, made(number, more=more))
+        assert numbers(journal, latest) == left
+        assert len(journal.page(REVISION)) == len(journal.page(CODE)) == len(left) + 1
+        assert history.find(journal, latest, number).spec == latest.revision.spec
+    with pytest.raises(NotFound, match="no revision 12"):
+        history.find(journal, latest, 12)
+
+
+def test_a_large_function_that_is_older_than_its_history_is_not_written_down(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "KEPT_BYTES", 10_000)
+    new = accept(journal, made(6), made(5, more="#" * 10_000))
+    assert numbers(journal, new) == [6]
 
 
 def test_functions_with_names_alike_and_other_owners_stay_apart(journal: Journal) -> None:
