@@ -12,7 +12,7 @@ import pytest
 
 from ropewalk_core.errors import Denied, RopewalkError, Unavailable
 from ropewalk_core.journal import Append, Journal, Operation, Put
-from ropewalk_core.kube.intents import AT_ONCE, Intent, Intents
+from ropewalk_core.kube.intents import AT_ONCE, OF_ALL, Intent, Intents
 from ropewalk_core.testing import SimulatedClock
 
 
@@ -145,6 +145,32 @@ async def test_what_hangs_holds_up_neither_other_kinds_of_its_owner_nor_anybody_
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_many_accounts_at_once_are_carried_out_a_few_at_a_time(journal: Journal) -> None:
+    now, most, let = 0, 0, asyncio.Event()
+
+    async def slow(intent: Intent) -> list[Operation]:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await let.wait()
+        now -= 1
+        return []
+
+    cluster, accounts = Cluster(), [f"a{number}" for number in range(2 * OF_ALL)]
+    await journal.write(*(Put("intent", owner, "service/s", {}) for owner in accounts))
+    async with running(journal, cluster) as intents:
+        intents.carried_by("service", slow, cluster.refused)
+        await ask(journal, intents)
+        async with asyncio.timeout(20):
+            assert await intents.settled("thing", "ada", "a", patience=1e9)
+            while now < OF_ALL:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            let.set()
+            for owner in accounts:
+                assert await intents.settled("service", owner, "s", patience=1e9)
+    assert most == OF_ALL
 
 
 async def test_a_line_that_is_empty_goes_and_what_comes_then_is_carried_out(journal: Journal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import signal
@@ -61,6 +62,24 @@ async def test_what_a_killed_platform_left_is_removed_first(tmp_path: Path) -> N
     (tmp_path / "run" / "other").mkdir()
     await played(tmp_path, "true").uninstall(REACH, "one")
     assert [one.name for one in (tmp_path / "run").iterdir()] == ["other"]
+
+
+async def test_what_hangs_for_one_account_takes_one_turn_only(tmp_path: Path) -> None:
+    began, let = tmp_path / "began", tmp_path / "let"
+    hangs = f"*ada*) while [ ! -e {let} ]; do sleep 0.05; done;;"
+    helm = played(tmp_path, f'echo "$@" >> {began}; case "$*" in {hangs} esac')
+    ada = [asyncio.create_task(helm.uninstall(REACH, f"service--{number}")) for number in range(5)]
+    try:
+        async with asyncio.timeout(20):
+            while not began.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            for _ in range(2):
+                await helm.uninstall(Reach(REACH.access, REACH.token, "ropewalk--bob"), "service--one")
+        assert [line.rpartition("--")[2] for line in began.read_text().splitlines()] == ["ada", "bob", "bob"]
+    finally:
+        let.touch()
+        await asyncio.gather(*ada)
+    assert len(began.read_text().splitlines()) == 7
 
 
 def test_it_ends_with_the_platform(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import yaml
 
@@ -34,7 +35,7 @@ from ropewalk_core.why import cluster as why
 
 _PREFIX = "helm-"
 _LONGEST = 60.0
-_AT_ONCE = 3  # a cluster that does not answer must not take every thread
+_AT_ONCE = 3  # a cluster that does not answer must not take every thread; one of a namespace, so nor may a namespace
 _HISTORY = "3"
 _MISSING = ("release: not found", "release not found")
 _LEFT = ("another operation (install/upgrade/rollback) is in progress", "has no deployed releases")
@@ -80,6 +81,7 @@ class Helm:
     def __init__(self, folder: Path, *, program: str = "helm") -> None:
         self._folder, self._program = folder, program
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._spaces: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._first, self._begun = threading.Lock(), False
 
     async def render(self, chart: Path, release: str, namespace: str, values: Mapping[str, Any]) -> list[Object]:
@@ -102,18 +104,23 @@ class Helm:
         A release that a kill left half-way, or that the cluster did not take whole, is brought back to what it was
         before, or taken away if it never was.
         """
-        async with self._turns:
+        async with self._turn(reach):
             await asyncio.to_thread(self._install, reach, chart, release, objects, values)
 
     async def uninstall(self, reach: Reach, release: str) -> None:
         """Take a release away; one that is not there is done already."""
-        async with self._turns:
+        async with self._turn(reach):
             await asyncio.to_thread(self._uninstall, reach, release)
 
     async def state(self, reach: Reach, release: str) -> str:
         """Return the state of a release in Helm's words, such as ``deployed``; empty if there is none."""
-        async with self._turns:
+        async with self._turn(reach):
             return await asyncio.to_thread(self._state, reach, release)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, reach: Reach) -> AsyncIterator[None]:
+        async with self._spaces.setdefault(reach.namespace, asyncio.Lock()), self._turns:
+            yield
 
     # What runs in a thread
 

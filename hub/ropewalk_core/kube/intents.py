@@ -27,6 +27,8 @@ from ropewalk_core.reconcile import KeyedQueue
 KIND = "intent"
 AT_ONCE = 2
 """Intents of one account and kind that are carried out at the same time."""
+OF_ALL = 64
+"""Intents of one kind that are, of all accounts: an API server that has just come back gets no more at once."""
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +64,7 @@ class Intents:
         self._journal, self._clock = journal, clock
         self._hands: dict[str, tuple[Carry, Refused]] = {}
         self._queues: dict[tuple[str, str], KeyedQueue[Key]] = {}
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(OF_ALL))
         self._running: asyncio.TaskGroup | None = None
         self._ended: defaultdict[Key, asyncio.Event] = defaultdict(asyncio.Event)
 
@@ -130,18 +133,19 @@ class Intents:
 
     async def _carry_out(self, key: Key) -> None:
         what, owner, name = key
-        record = self._journal.get(KIND, owner, f"{what}/{name}")
-        if record is None:
-            return
-        intent = Intent(what, owner, name, record.body)
-        carry, refused = self._hands[what]
-        try:
-            told = await carry(intent)
-        except RopewalkError as error:
-            if passes(error):
-                raise
-            _log.warning("%s of %s, '%s', was refused: %s", what, owner, name, error)
-            told = refused(intent, error)
+        async with self._turns[what]:
+            record = self._journal.get(KIND, owner, f"{what}/{name}")
+            if record is None:
+                return
+            intent = Intent(what, owner, name, record.body)
+            carry, refused = self._hands[what]
+            try:
+                told = await carry(intent)
+            except RopewalkError as error:
+                if passes(error):
+                    raise
+                _log.warning("%s of %s, '%s', was refused: %s", what, owner, name, error)
+                told = refused(intent, error)
         await self._end(key, record, told)
 
     async def _end(self, key: Key, record: Record, told: Iterable[Operation]) -> None:
