@@ -42,6 +42,8 @@ _DEEPEST = 10
 _NODES = 2000
 """Hints that are read; a source of that length holds more only to be a nuisance."""
 _UNION = 20
+_REMEMBERED = 256
+_remembered: dict[tuple[str, str], Signature | None] = {}
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,23 @@ class Signature:
 
 
 def read(bundle: Bundle) -> Signature | None:
-    """Return the signature of a bundle's entry point; None when its source does not say."""
+    """Return the signature of a bundle's entry point; None when its source does not say.
+
+    Of a bundle with a digest, which backends make, it is read once and remembered: nobody may change what it holds.
+    """
+    if not bundle.digest or not bundle.files:  # a summary has its whole bundle's digest
+        return _read(bundle)
+    key = bundle.digest, bundle.entry
+    if key in _remembered:
+        return _remembered[key]
+    signature = _read(bundle)
+    if len(_remembered) >= _REMEMBERED:
+        del _remembered[next(iter(_remembered))]
+    _remembered[key] = signature
+    return signature
+
+
+def _read(bundle: Bundle) -> Signature | None:
     module, _, name = bundle.entry.partition(":")
     sources = Sources(bundle.files)
     found = sources.module(module).functions.get(name)

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 import types
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi.openapi.models import OpenAPI
@@ -16,10 +16,10 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from ropewalk_core import openapi, samples
+from ropewalk_core import openapi, samples, signatures
 from ropewalk_core.errors import documented
 from ropewalk_core.model import Bundle, Function, FunctionSpec, Revision, State, Status
-from ropewalk_core.signatures import read
+from ropewalk_core.signatures import Signature, read
 from ropewalk_runtime.handler import Handler, answer
 
 KNOWN = """
@@ -287,6 +287,29 @@ def test_a_hostile_source_costs_little_and_is_any_value(name: str) -> None:
     valid(made)
     if name in ("long", "deep", "newer", "zero", "minus"):
         assert signature is None and parameters(made) == {} and payload == {}
+
+
+def test_what_was_deployed_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[Bundle] = []
+
+    def reading(one: Bundle, reading: Any = signatures._read) -> Signature | None:
+        parsed.append(one)
+        return cast("Signature | None", reading(one))
+
+    monkeypatch.setattr(signatures, "_read", reading)
+    monkeypatch.setattr(signatures, "_remembered", {})
+    monkeypatch.setattr(signatures, "_REMEMBERED", 3)
+    one = bundle("def handler(a): ...").model_copy(update={"digest": "one"})
+    assert read(one.model_copy(update={"files": {}})) is None  # as a list has it
+    names = [[each.name for each in signature.parameters] for _ in range(5) if (signature := read(one))]
+    assert names == [["a"]] * 5 and len(parsed) == 2
+    assert read(one.model_copy(update={"entry": "cell:other"})) is None
+    for number in range(9):
+        read(one.model_copy(update={"digest": str(number)}))
+    assert len(signatures._remembered) == 3 and len(parsed) == 12
+    for _ in range(2):
+        read(bundle("def handler(b): ..."))  # nothing says what it is
+    assert len(parsed) == 14
 
 
 def test_words_of_the_docstring_stay_words() -> None:
