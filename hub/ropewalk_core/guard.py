@@ -163,10 +163,12 @@ class GuardedFunctions:
     def __init__(self, inner: Functions) -> None:
         self._inner = inner
 
-    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
+    async def deploy(
+        self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "", existing: bool = False
+    ) -> Function:
         """See `Functions.deploy`."""
         check(actor, "write", "function", owner)
-        return await self._inner.deploy(actor, owner, spec, key=key)
+        return await self._inner.deploy(actor, owner, spec, key=key, existing=existing)
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.remove`."""

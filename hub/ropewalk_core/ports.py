@@ -96,8 +96,13 @@ class Services(Protocol):
 class Functions(Protocol):
     """Functions deployed from cells."""
 
-    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
-        """Accept a revision; the same content again returns ``unchanged``."""
+    async def deploy(
+        self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "", existing: bool = False
+    ) -> Function:
+        """Accept a revision; the same content again returns ``unchanged``.
+
+        With ``existing``, a function that is not there, or was removed meanwhile, raises `NotFound`.
+        """
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
         """Remove the function and end its workers."""
@@ -119,7 +124,10 @@ class Functions(Protocol):
         """Return the revisions that were accepted and are kept, newest first, as summaries without code."""
 
     async def revision(self, actor: Actor, owner: str, name: str, number: int) -> Revision:
-        """Return one of them with its code, or raise `NotFound`. To roll back is to deploy its spec again."""
+        """Return one of them with its code, or raise `NotFound`.
+
+        To roll back is to deploy its spec again, with ``existing``.
+        """
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """Return the latest calls, newest first."""

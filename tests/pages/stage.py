@@ -171,8 +171,11 @@ class _Functions:
             raise NotFound(f"There is no function '{name}'.")
         return self._things.functions[name]
 
-    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
-        have = self._things.functions[spec.name]
+    async def deploy(
+        self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "", existing: bool = False
+    ) -> Function:
+        assert existing  # pages deploy only to roll back
+        have = await self.get(actor, owner, spec.name)
         revision = Revision(id=f"from {spec.timeout}", number=have.revision.number + 1, spec=spec)
         self._things.revisions[spec.name].insert(0, revision)
         made = self._things.functions[spec.name] = have.model_copy(update={"revision": revision})

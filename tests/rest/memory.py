@@ -82,8 +82,12 @@ class MemoryServices(Memory):
 class MemoryFunctions(Memory):
     kind, model = "function", Function
 
-    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
+    async def deploy(
+        self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "", existing: bool = False
+    ) -> Function:
         check_name(spec.name)
+        if existing:
+            await self.get(actor, owner, spec.name)
         record = self.journal.get(self.kind, owner, spec.name)
         have = Function.model_validate(record.body) if record else None
         if have and have.revision.spec == spec:

@@ -27,11 +27,11 @@ from ropewalk_core.errors import (
     UserCodeFailed,
 )
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Artifact, Bundle, FunctionSpec, RunSpec, ServiceSpec
+from ropewalk_core.model import Actor, Artifact, Bundle, FunctionSpec, Revision, RunSpec, ServiceSpec
 from ropewalk_core.testing import take
 from ropewalk_hub.platform import Platform
 from tests.rest.conftest import API, bearer
-from tests.rest.memory import MemoryWorkflows
+from tests.rest.memory import MemoryFunctions, MemoryWorkflows
 
 Make = Callable[..., Client]
 FUNCTION = FunctionSpec(name="double", bundle=Bundle(files={"cell.py": "x"}, entry="cell:x"))
@@ -117,6 +117,24 @@ async def test_revisions(client_of: Make, platform: Platform) -> None:
     await ada.functions.remove("many")
     with pytest.raises(NotFound):
         await ada.functions.revisions("many")
+
+
+async def test_a_rollback_brings_nothing_back_that_was_removed_meanwhile(
+    client_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, look = client_of(), MemoryFunctions.revision
+
+    async def removed_meanwhile(self: MemoryFunctions, actor: Actor, owner: str, name: str, number: int) -> Revision:
+        revision = await look(self, actor, owner, name, number)
+        await self.remove(actor, owner, name)
+        return revision
+
+    await ada.functions.deploy(FUNCTION)
+    monkeypatch.setattr(MemoryFunctions, "revision", removed_meanwhile)
+    with pytest.raises(NotFound):
+        await ada.functions.rollback("double", 1)
+    with pytest.raises(NotFound):
+        await ada.functions.get("double")
 
 
 async def test_runs(client_of: Make, platform: Platform) -> None:

@@ -316,8 +316,10 @@ async def test_an_account_that_ends_takes_its_functions_out(stage: Stage) -> Non
 
 
 async def test_what_is_removed_leaves_nothing(stage: Stage) -> None:
-    await stage.deploy()
+    old = (await stage.deploy()).revision
     await stage.functions.remove(ADA, "ada", "double")
+    with pytest.raises(NotFound):  # who rolls back, and looked before
+        await stage.functions.deploy(ADA, "ada", old.spec, existing=True)
     await stage.until(lambda: not stage.journal.page("intent"))
     assert not stage.api.names(stage.kind) and not stage.api.names(CONFIG_MAP)
     assert not stage.api.names(KNATIVE_REVISION) and not stage.journal.page(AT)

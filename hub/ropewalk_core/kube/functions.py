@@ -68,7 +68,9 @@ class KubeFunctions(FunctionBook):
 
     # The port
 
-    async def deploy(self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "") -> Function:
+    async def deploy(
+        self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "", existing: bool = False
+    ) -> Function:
         """See `Functions.deploy`."""
         spec = self._checked(owner, spec)
         fragment = place(spec.placement, await self._site())
@@ -82,6 +84,8 @@ class KubeFunctions(FunctionBook):
         where = Place(owner, spec.name, identifier, namespace)
         objects = serving(how, where, spec, self._settings, fragment, files)
         async with self._ledger.lock(owner, spec.name):
+            if existing:
+                self._found(owner, spec.name)
             record, tried = self._journal.get(KIND, owner, spec.name), self._ledger.next(owner, spec.name)
             have, at = function_of(record) if record else None, self._ledger.at(owner, spec.name)
             same = have is not None and have.revision.id == identifier and at is not None

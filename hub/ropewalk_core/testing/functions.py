@@ -110,7 +110,7 @@ class FunctionsContract:
         first = await functions.deploy(ADA, "ada", self.spec())
         second = await functions.deploy(ADA, "ada", self.spec(factor=3))
         old = await functions.revision(ADA, "ada", "double", first.revision.number)
-        back = await functions.deploy(ADA, "ada", old.spec)
+        back = await functions.deploy(ADA, "ada", old.spec, existing=True)
         assert not back.unchanged and back.revision.number > second.revision.number
         assert (back.revision.id, back.revision.spec) == (first.revision.id, first.revision.spec)
         assert json.loads(await functions.call(ADA, "ada", "double", self.payload)) == self.answer
@@ -145,8 +145,10 @@ class FunctionsContract:
 
     async def test_what_was_removed_is_not_found(self, functions: GuardedFunctions) -> None:
         """A removed function is gone for everybody, with its revisions."""
-        await functions.deploy(ADA, "ada", self.spec())
+        gone = await functions.deploy(ADA, "ada", self.spec())
         await functions.remove(ADA, "ada", "double")
+        with pytest.raises(NotFound):  # whoever rolls back may have looked before
+            await functions.deploy(ADA, "ada", gone.revision.spec, existing=True)
         with pytest.raises(NotFound):
             await functions.get(ADA, "ada", "double")
         with pytest.raises(NotFound):

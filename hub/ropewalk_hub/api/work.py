@@ -215,7 +215,7 @@ async def roll_back_function(
 ) -> Function:
     """Deploy a kept revision again, as `deploy_function` does: it is tried first, and gets a number of its own."""
     revision = await its.functions.revision(actor, owner, name, wish.number)
-    return await its.functions.deploy(actor, owner, revision.spec, key=key)
+    return await its.functions.deploy(actor, owner, revision.spec, key=key, existing=True)
 
 
 @router.delete("/functions/{owner}/{name}", tags=["functions"], operation_id="remove_function", responses=problems(404))

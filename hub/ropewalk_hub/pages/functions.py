@@ -199,7 +199,7 @@ def _check(payload: str) -> None:
 async def roll_back(actor: Signed, its: Its, name: str, number: Annotated[int, Form(ge=1)]) -> Response:
     """Deploy a kept revision again."""
     revision = await its.functions.revision(actor, actor.account, name, number)
-    await its.functions.deploy(actor, actor.account, revision.spec)
+    await its.functions.deploy(actor, actor.account, revision.spec, existing=True)
     return see(f"/functions/{name}#revisions")
 
 
