@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.functions", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--calls", type=int, default=10_000, help="items of one map, more than 1,000")
-    parser.add_argument("--rounds", type=int, default=7, help="how often ours and the peer take turns")
+    parser.add_argument("--rounds", type=int, default=10, help="pairs of ours and the peer, begun in turn")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ropewalk-bench-") as name:
         folder = Path(name)

@@ -1,7 +1,8 @@
-"""What `bench.functions` runs as a person's program: a function, `f.map` and the tight client in turn; JSON at the end.
+"""What `bench.functions` runs as a person's program: a function, `f.map` and the tight client; JSON at the end.
 
-The home comes from ``ROPEWALK_HOME``. A shell is there, so that the line of progress is drawn as in a notebook. Memory
-is this process's resident size: growth from item 1,000 to item 10,000 of the first map, which keeps no answer.
+They take turns in who begins a pair. The home comes from ``ROPEWALK_HOME``. A shell is there, so that the line of
+progress is drawn as in a notebook. Memory is this process's resident size: growth from item 1,000 to item 10,000 of the
+first map, which keeps no answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import ropewalk
 from bench import tight
+from bench.report import in_turn
 from ropewalk_core import sync
 from ropewalk_kernel import calls
 from ropewalk_kernel.functions import FunctionHandle
@@ -74,7 +76,7 @@ def theirs(function: FunctionHandle, items: range, connections: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=10)
     chosen = parser.parse_args()
     InteractiveShell.instance()
     function = ropewalk.functions.deploy(echo)
@@ -82,7 +84,7 @@ def main() -> int:
     items, connections = range(chosen.calls), spec.max_workers * spec.concurrency
     grown = growth(function, chosen.calls)
     theirs(function, items, connections)
-    pairs = [(ours(function, items), theirs(function, items, connections)) for _ in range(chosen.rounds)]
+    pairs = in_turn(lambda: ours(function, items), lambda: theirs(function, items, connections), chosen.rounds)
     sys.stdout.write("\n" + json.dumps({"growth": grown, "pairs": pairs, "connections": connections}) + "\n")
     return 0
 

@@ -1,8 +1,8 @@
 """How every bench reports: one JSON object with ``rows``, or the same as a table.
 
-Not here: measuring. An interval holds the median of the ratio, or of our own figure where there is no peer, with 95 %
-confidence, and is made of the samples' order alone. A target is text such as ``<= 1.7``; ``met`` compares the ratio
-with it where there is a peer, else our own figure, and is true where there is no target.
+Not here: measuring (but for who begins). An interval holds the median of the ratio, or of our own figure where there is
+no peer, with 95 % confidence, and is made of the samples' order alone. A target is text such as ``<= 1.7``; ``met``
+compares the ratio with it where there is a peer, else our own figure, and is true where there is no target.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import operator
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,6 +52,18 @@ class Row:
         body["against"] = self.against and {"name": self.against[0], "value": round(self.against[1], 3)}
         body["interval"] = self.interval and [round(one, 3) for one in self.interval]
         return body
+
+
+def in_turn(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> list[tuple[float, float]]:
+    """Return as many pairs of samples, ours and the peer's; each begins every other pair."""
+    pairs = []
+    for turn in range(rounds):
+        if turn % 2:
+            peer = theirs()
+            pairs.append((ours(), peer))
+        else:
+            pairs.append((ours(), theirs()))
+    return pairs
 
 
 def paired(name: str, unit: str, peer: str, pairs: Sequence[tuple[float, float]], target: str | None = None) -> Row:

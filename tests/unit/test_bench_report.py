@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 
-from bench.report import alone, interval, middle, paired
+from bench.report import alone, in_turn, interval, middle, paired
 
 
 @pytest.mark.parametrize(("count", "low"), [(6, 0), (10, 1), (20, 5), (100, 39)])
@@ -14,6 +15,12 @@ def test_an_interval_is_made_of_the_samples_order(count: int, low: int) -> None:
     samples = list(range(count))
     random.Random(1).shuffle(samples)
     assert interval(samples) == (low, count - 1 - low)
+
+
+def test_each_begins_every_other_pair() -> None:
+    count = itertools.count()
+    taken = in_turn(lambda: float(next(count)), lambda: float(next(count)), 4)
+    assert taken == [(0, 1), (3, 2), (4, 5), (7, 6)]
 
 
 def test_too_few_samples_have_no_interval() -> None:
