@@ -208,10 +208,10 @@ def test_what_takes_longest_is_named_for_whoever_runs_it() -> None:
     ],
 )
 def test_a_part_is_tried_again_only_where_there_is_time(
-    used: int, takes: int, results: str, told: list[str], status: str
+    tmp_path: Path, used: int, takes: int, results: str, told: list[str], status: str
 ) -> None:
     ci = (ROOT / ".ci" / "run").read_text()
-    functions = re.findall(r"^(?:part|tell)\(\) \{.*?^\}$", ci, re.DOTALL | re.MULTILINE)
+    functions = re.findall(r"^(?:part|logged|tell)\(\) \{.*?^\}$", ci, re.DOTALL | re.MULTILINE)
     settings = re.findall(r"^(?:failed|longest|told)=.*$", ci, re.MULTILINE)
     script = f"""
     results=({results})
@@ -220,9 +220,8 @@ def test_a_part_is_tried_again_only_where_there_is_time(
     part "make test" work
     echo "status $failed"
     """
-    done = subprocess.run(
-        ["bash", "-u", "-c", "\n".join([*settings, *functions, script])], capture_output=True, text=True, check=True
-    )
+    argv = ["bash", "-u", "-c", "\n".join([*settings, *functions, script])]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert lines[0] == "== make test" and lines[-1] == f"status {status}", done.stdout
     assert len(lines) == 2 + len(told)
