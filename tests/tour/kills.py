@@ -6,7 +6,6 @@ kills everything is whole again for a while, so that work can go on. Not here: w
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -14,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ _STUCK = 120.0
 _AFTER = 30.0
 """Seconds after a part is back in which it still excuses what goes wrong."""
 _NOTEBOOKS = "component=singleuser-server"
+_AWAY = (ClusterError, httpx.HTTPError, OSError)
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,11 @@ def plan(seed: int) -> tuple[Kill, ...]:
 class Victims(Protocol):
     """What can be killed, and whether it is back."""
 
-    def kill(self, kill: Kill) -> str:
-        """Kill, wait until the part is back, and return what is wrong with what it must not have touched."""
+    def kill(self, kill: Kill) -> None:
+        """Kill, and wait until the part is back."""
+
+    def harmed(self) -> str:
+        """Return what befell, since the last look, what no kill may touch."""
 
     def whole(self, seconds: float = _BACK) -> None:
         """Wait until every part answers again."""
@@ -85,7 +88,7 @@ class Kills:
         self._victims, self._say = victims, say
         self._count: Counter[str] = Counter()
         self._began, self._enough = time.monotonic(), threading.Event()
-        self._during, self._excused = "", float("-inf")
+        self._during, self._excused, self._last = "", float("-inf"), "nothing"
 
     @property
     def lacking(self) -> list[str]:
@@ -109,6 +112,10 @@ class Kills:
         finally:
             self._enough.set()
             thread.join()
+            try:
+                self._look()
+            except _AWAY as error:
+                self.problems.append(f"nobody could look at the notebooks at last: {error}")
         if self.lacking:
             self.problems.append(f"killed less than {LEAST} times: {', '.join(self.lacking)}")
 
@@ -138,7 +145,7 @@ class Kills:
                 if self._goes_on() or self._enough.wait(kill.pause):
                     return
                 self._kill(kill)
-        except (ClusterError, httpx.HTTPError, OSError) as error:
+        except _AWAY as error:
             self.problems.append(f"the kills ended: {error}")
         finally:
             self._enough.set()
@@ -153,16 +160,20 @@ class Kills:
 
     def _kill(self, kill: Kill) -> None:
         began, during = time.monotonic(), self.doing
-        self._during, self._excused = during, float("inf")
+        self._look()
+        self._during, self._excused, self._last = during, float("inf"), kill.part
         try:
-            wrong = self._victims.kill(kill)
+            self._victims.kill(kill)
         finally:
             self._excused = time.monotonic() + _AFTER
         self._count[kill.part] += 1
         back = time.monotonic() - began
         self._note(f"killed {kill.part} ({kill.how}) during {during}; back after {back:.1f} s", began)
-        if wrong:
-            self.problems.append(f"after {kill.part} was killed: {wrong}")
+        self._look()
+
+    def _look(self) -> None:
+        if wrong := self._victims.harmed():
+            self.problems.append(f"after {self._last} was killed: {wrong}")
 
     def _note(self, line: str, at: float | None = None) -> None:
         line = f"at {(time.monotonic() if at is None else at) - self._began:6.1f} s  {line}"
@@ -174,14 +185,22 @@ class Installation:
     """The parts of an installation on the test cluster."""
 
     def __init__(self, one: Installed) -> None:
-        self._one, self._killed = one, 0
+        self._one, self._killed, self._notebooks = one, 0, Notebooks()
 
-    def kill(self, kill: Kill) -> str:
-        """Kill, wait until the part is back, and return what is wrong with what it must not have touched."""
+    def harmed(self) -> str:
+        """Return which notebooks did not stay as they were at the last look."""
+        kube = Kube(self._one.at.kubeconfig)
+        try:
+            return self._notebooks.harmed(kube.listed("/api/v1/pods", labelSelector=_NOTEBOOKS))
+        finally:
+            kube.close()
+
+    def kill(self, kill: Kill) -> None:
+        """Kill, and wait until the part is back."""
         kube = Kube(self._one.at.kubeconfig)
         try:
             wait(kill.part, lambda: "" if self._containers(kube, kill.part) else "it is not ready", _BACK)
-            before, notebooks = self._containers(kube, kill.part), _notebooks(kube)
+            before = self._containers(kube, kill.part)
             pod, container = next(iter(before.items()))
             self._keep_log(pod, kill.part)
             if kill.how == POD:
@@ -191,9 +210,6 @@ class Installation:
                 os.kill(first_process(container), signal.SIGKILL)
             gone = set(before.values())
             wait(kill.part, lambda: self._missing(kube, kill.part, gone), _BACK)
-            now = _notebooks(kube)
-            harmed = [name for name in notebooks if name in now and now[name] != notebooks[name]]
-            return f"notebooks were started again: {', '.join(harmed)}" if harmed else ""
         finally:
             kube.close()
 
@@ -245,13 +261,24 @@ def first_process(container: str, proc: Path = Path("/proc")) -> int:
     raise ClusterError(f"no process of the container {container[:12]} is there")
 
 
-def _notebooks(kube: Kube) -> dict[str, Any]:
-    """Return which pod each person's notebook is in, and how often its container was started."""
-    pods = kube.listed("/api/v1/pods", labelSelector=_NOTEBOOKS)
-    return {
-        str(pod["metadata"]["namespace"]): json.dumps(
-            [pod["metadata"]["uid"], [one["restartCount"] for one in pod["status"].get("containerStatuses", ())]]
-        )
-        for pod in pods
-        if pod["status"].get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
-    }
+class Notebooks:
+    """People's notebooks, each from the first look on at which it is ready; nobody on the tour stops one."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def harmed(self, pods: Iterable[dict[str, Any]]) -> str:
+        """Say which were started again or are gone since the last look."""
+        now, ready = {}, set()
+        for pod in pods:
+            made, status = pod["metadata"], pod["status"]
+            if status.get("phase") == "Running" and not made.get("deletionTimestamp"):
+                name, containers = f"{made['namespace']}/{made['name']}", status.get("containerStatuses", ())
+                now[name] = made["uid"], [one["restartCount"] for one in containers]
+                if containers and all(one["ready"] for one in containers):
+                    ready.add(name)
+        gone = [name for name in self._known if name not in now]
+        again = [name for name, known in self._known.items() if now.get(name, known) != known]
+        self._known = {name: pod for name, pod in now.items() if name in ready or name in self._known}
+        said = (("notebooks are gone", gone), ("notebooks were started again", again))
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in said if names)

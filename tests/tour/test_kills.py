@@ -15,7 +15,7 @@ from tests.cluster.layout import ClusterError
 from tests.tour import __main__ as tour_module
 from tests.tour import kills as kills_module
 from tests.tour.__main__ import Tour
-from tests.tour.kills import LEAST, MOST, PARTS, POD, PROCESS, Kill, Kills, first_process, plan
+from tests.tour.kills import LEAST, MOST, PARTS, POD, PROCESS, Kill, Kills, Notebooks, first_process, plan
 from tests.tour.promises import Ledger
 
 
@@ -27,11 +27,13 @@ class Victims:
         self.waited, self.wrong = 0, wrong
         self.all_killed = threading.Event()
 
-    def kill(self, kill: Kill) -> str:
+    def kill(self, kill: Kill) -> None:
         self.killed.append(kill)
         if len(self.killed) == MOST * len(PARTS):
             self.all_killed.set()
-        return self.wrong
+
+    def harmed(self) -> str:
+        return self.wrong if self.killed else ""
 
     def whole(self, seconds: float = 0) -> None:
         self.waited += 1
@@ -97,12 +99,53 @@ def test_it_says_what_was_killed_too_seldom_and_what_was_harmed() -> None:
     kills = Kills(victims, 4, quiet)
     with kills.going_on():
         assert victims.all_killed.wait(20)
-    assert "ropewalk--ada" in kills.problems[0]
-    kills = Kills(victims, 4, quiet)
+    assert kills.problems[0] == f"after {plan(4)[0].part} was killed: notebooks were started again: ropewalk--ada"
+    kills = Kills(Victims(), 4, quiet)
     kills._enough.set()  # the walk is over before it began
     with kills.going_on():
         pass
     assert kills.problems == ["killed less than 2 times: hub, platform, gateway, tenancy"]
+
+
+def test_what_befalls_a_notebook_after_the_last_kill_is_seen_too() -> None:
+    victims = Victims()
+    kills = Kills(victims, 4, quiet)
+    with kills.going_on():
+        assert victims.all_killed.wait(20)
+        until_over(kills)
+        victims.wrong = "notebooks are gone: ropewalk--ada/jupyter"
+    assert kills.problems == [f"after {plan(4)[-1].part} was killed: notebooks are gone: ropewalk--ada/jupyter"]
+
+
+def until_over(kills: Kills) -> None:
+    while kills.lives:
+        threading.Event().wait(0.01)
+
+
+def pod(uid: str, *, restarts: int = 0, ready: bool = True, phase: str = "Running", ending: bool = False) -> Any:
+    ended = {"deletionTimestamp": "2026-11-22T02:00:00Z"} if ending else {}
+    return {
+        "metadata": {"namespace": "ropewalk--ada", "name": "jupyter", "uid": uid} | ended,
+        "status": {"phase": phase, "containerStatuses": [{"restartCount": restarts, "ready": ready}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        ([[], [pod("a")], [pod("a")], [pod("a", ready=False)]], ""),
+        ([[pod("a")], []], "notebooks are gone: ropewalk--ada/jupyter"),
+        ([[pod("a")], [pod("a", ending=True)]], "notebooks are gone: ropewalk--ada/jupyter"),
+        ([[pod("a")], [pod("a", phase="Failed")]], "notebooks are gone: ropewalk--ada/jupyter"),
+        ([[pod("a")], [], [pod("b")], [pod("b")]], "notebooks are gone: ropewalk--ada/jupyter"),
+        ([[pod("a")], [pod("b")], [pod("b")]], "notebooks were started again: ropewalk--ada/jupyter"),
+        ([[pod("a")], [pod("a", restarts=1)]], "notebooks were started again: ropewalk--ada/jupyter"),
+        ([[pod("a", ready=False)], [], [pod("b", ready=False)], [pod("c")], [pod("c")]], ""),  # nobody was in it yet
+    ],
+)
+def test_a_notebook_stays_what_it_was_once_it_was_ready(looks: list[list[Any]], said: str) -> None:
+    notebooks = Notebooks()
+    assert [one for look in looks if (one := notebooks.harmed(look))] == ([said] if said else [])
 
 
 def test_what_fails_beside_a_kill_is_done_again_and_counted() -> None:
