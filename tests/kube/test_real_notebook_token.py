@@ -111,7 +111,7 @@ async def test_kubectl_works_as_it_comes_and_only_in_a_notebook(given: Stage) ->
 
     plain = {"serviceAccountName": WORK, "automountServiceAccountToken": False}
     assert "No such file" in await street.run("tokenless", street.ada, f"cat {TOKEN}", **plain)
-    blind = "--server=https://$KUBERNETES_SERVICE_HOST --insecure-skip-tls-verify get --raw /version"
+    blind = "--server=https://$KUBERNETES_SERVICE_HOST --insecure-skip-tls-verify --token=none get --raw /version"
     answers = re.compile("gitVersion|nauthorized|orbidden")
     assert answers.search(await said("labelled", blind, **plain, labels=label))  # it is the label that opens the way
     assert not answers.search(await said("plain", blind, **plain))
