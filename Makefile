@@ -9,7 +9,10 @@ BIN := .venv/bin
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-setup: .venv/.done .venv-user/.done .cache/proxy/.done ## install everything at its locked version
+setup: ## install everything at its locked version
+	@mkdir -p .cache && flock .cache/setup.lock $(MAKE) --no-print-directory installed  # two at once would spoil each other's
+
+installed: .venv/.done .venv-user/.done .cache/proxy/.done
 
 .venv/bin/uv: locks/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ropewalk needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
@@ -107,4 +110,4 @@ tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform 
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-down bench tour clean
+.PHONY: help setup installed up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-down bench tour clean

@@ -36,6 +36,9 @@ def main() -> int:
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. The same command goes on here; `make cluster-down` removes what was started.\n")
+        return 130
     return 0
 
 
