@@ -13,6 +13,7 @@ setup: ## install everything at its locked version
 	@mkdir -p .cache && flock .cache/setup.lock $(MAKE) --no-print-directory installed  # two at once would spoil each other's
 
 installed: .venv/.done .venv-user/.done .cache/proxy/.done
+	@:
 
 .venv/bin/uv: locks/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ropewalk needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
