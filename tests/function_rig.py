@@ -25,7 +25,7 @@ from joserfc.jwk import ECKey, KeySet
 
 from ropewalk_core import environments, settings
 from ropewalk_core.journal import Journal
-from ropewalk_core.local import accounts, sandbox
+from ropewalk_core.local import accounts, cgroups, sandbox
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.local.host_client import HostClient
 from ropewalk_core.model import AccountRule, Actor, Bundle, Call, FunctionSpec, ServiceRoute, Snapshot
@@ -216,9 +216,13 @@ class Rig:
 
 @contextmanager
 def scratch_home() -> Iterator[Path]:
-    """Give a folder with a short path: names of unix sockets hold 107 characters."""
+    """Give a folder with a short path, as names of unix sockets hold 107 characters; its control groups go with it."""
     with tempfile.TemporaryDirectory(prefix="rw-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder).resolve()
+        home = Path(folder).resolve()
+        try:
+            yield home
+        finally:
+            cgroups.remove(Settings(home=home))
 
 
 @asynccontextmanager
