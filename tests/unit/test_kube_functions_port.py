@@ -25,7 +25,7 @@ from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, KNATIVE_SERVICE, POD, Kind, Object
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.view import Change, Happened
-from ropewalk_core.model import Actor, Bundle, FunctionSpec, State, Why
+from ropewalk_core.model import Actor, Bundle, Function, FunctionSpec, State, Why
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_hub.platform import SystemClock
@@ -342,13 +342,27 @@ async def test_a_change_by_others_is_noted_once_and_left(stage: Stage) -> None:
     assert mended.status.note == "" and mended.status.state is State.RUNNING
 
 
-async def test_what_others_changed_is_put_right_by_deploying_the_same(stage: Stage) -> None:
-    first = await stage.deploy(2)
-    whole = copy.deepcopy(stage.served()["spec"])
+async def _changed_by_others(stage: Stage) -> Object:
+    """Change what serves as kubectl would, wait until that is seen, and return what was there before."""
+    before: Object = copy.deepcopy(stage.served()["spec"])
     theirs = copy.deepcopy(stage.served())
     theirs["spec"]["theirs"] = True
     await stage.api.apply(stage.kind, theirs)
     await stage.until(lambda: _note(stage) == FOREIGN_CHANGE)
+    return before
+
+
+async def _trial(stage: Stage) -> asyncio.Task[Function]:
+    """Deploy another revision, and return once it is in the cluster, where it does not come to run yet."""
+    stage.api.slow.clear()
+    deploying = asyncio.create_task(stage.deploy(3))
+    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2 and not stage.journal.page("intent"))
+    return deploying
+
+
+async def test_what_others_changed_is_put_right_by_deploying_the_same(stage: Stage) -> None:
+    first = await stage.deploy(2)
+    whole = await _changed_by_others(stage)
     again = await stage.deploy(2)
     assert not again.unchanged and again.status.note == "" and again.status.state is State.RUNNING
     assert again.revision == first.revision and stage.served()["spec"] == whole
@@ -358,13 +372,8 @@ async def test_what_others_changed_is_put_right_by_deploying_the_same(stage: Sta
 @pytest.mark.parametrize("waited", [True, False])
 async def test_what_others_changed_is_not_forgotten_when_another_deploy_fails(stage: Stage, waited: bool) -> None:
     await stage.deploy(2)
-    whole, theirs = copy.deepcopy(stage.served()["spec"]), copy.deepcopy(stage.served())
-    theirs["spec"]["theirs"] = True
-    await stage.api.apply(stage.kind, theirs)
-    await stage.until(lambda: _note(stage) == FOREIGN_CHANGE)
-    stage.api.slow.clear()
-    deploying = asyncio.create_task(stage.deploy(3))
-    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2 and not stage.journal.page("intent"))
+    whole = await _changed_by_others(stage)
+    deploying = await _trial(stage)
     tried = stage.functions._ledger.next("ada", "double")
     assert tried is not None
     if waited:
@@ -385,13 +394,8 @@ async def test_what_others_changed_is_not_forgotten_when_another_deploy_fails(st
 
 async def test_what_others_changed_is_put_right_also_while_another_revision_is_tried(stage: Stage) -> None:
     first = await stage.deploy(2)
-    whole, theirs = copy.deepcopy(stage.served()["spec"]), copy.deepcopy(stage.served())
-    theirs["spec"]["theirs"] = True
-    await stage.api.apply(stage.kind, theirs)
-    await stage.until(lambda: _note(stage) == FOREIGN_CHANGE)
-    stage.api.slow.clear()
-    tried = asyncio.create_task(stage.deploy(3))
-    await stage.until(lambda: len(stage.api.names(CONFIG_MAP)) == 2 and not stage.journal.page("intent"))
+    whole = await _changed_by_others(stage)
+    tried = await _trial(stage)
     stage.api.slow.set()
     again = await stage.deploy(2)
     with pytest.raises(Conflict):

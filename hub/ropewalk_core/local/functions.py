@@ -67,14 +67,14 @@ class LocalFunctions(FunctionBook):
     ) -> Function:
         """See `Functions.deploy`."""
         spec = self._checked(owner, spec)
-        async with self._deploying.setdefault((owner, spec.name), asyncio.Lock()):
+        async with self._lock(owner, spec.name):
             if existing:
                 self._found(owner, spec.name)
             return await self._deploy(owner, spec)
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.remove`."""
-        async with self._deploying.setdefault((owner, name), asyncio.Lock()):
+        async with self._lock(owner, name):
             record = self._found(owner, name)
             status = Status(state=State.STOPPED, since=self._clock.wall())
             function = function_of(record).model_copy(update={"status": status})
@@ -89,6 +89,10 @@ class LocalFunctions(FunctionBook):
         return function
 
     # Deploying
+
+    def _lock(self, owner: str, name: str) -> asyncio.Lock:
+        """Return the lock of whoever deploys a function, removes it or removes its code."""
+        return self._deploying.setdefault((owner, name), asyncio.Lock())
 
     def _checked(self, owner: str, spec: FunctionSpec) -> FunctionSpec:
         spec = super()._checked(owner, spec)
@@ -154,7 +158,7 @@ class LocalFunctions(FunctionBook):
             names.new_id("clean"), owner, kind="command", argv=("rm", "-rf", "--", str(folder)), timeout=60
         )
         try:
-            async with self._deploying.setdefault((owner, name), asyncio.Lock()):
+            async with self._lock(owner, name):
                 if self._journal.get(KIND, owner, name) is None:  # it may have been deployed again
                     await self._host.run_step(order)
         except RopewalkError as error:  # a function of the same name replaces them
