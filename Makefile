@@ -56,11 +56,13 @@ check: setup ## lint, types, import arrows, sizes
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.sizes
 
+SLOWEST = --durations=20 --durations-min=5
+
 # Runs tests so that AGAIN=1 repeats only those that failed, and all of them if the run before ended in any other way.
 # The other targets keep nothing: another user may test the same folder.
 KEPT = build/pytest-$@
 repeatable = { $(if $(AGAIN),,rm -rf $(KEPT);) \
-	$(BIN)/pytest -o addopts="--strict-markers --strict-config --timeout=60" -o cache_dir=$(KEPT) -m "$(1)" -q $(if $(AGAIN),--last-failed); \
+	$(BIN)/pytest -o addopts="--strict-markers --strict-config --timeout=60" -o cache_dir=$(KEPT) -m "$(1)" -q $(SLOWEST) $(if $(AGAIN),--last-failed); \
 	status=$$?; [ $$status = 1 ] || rm -rf $(KEPT); (exit $$status); }
 
 test: setup ## check, then the fast tests
@@ -68,15 +70,19 @@ test: setup ## check, then the fast tests
 	@$(call repeatable,not slow and not browser and not cluster)
 
 test-slow: setup ## faults and attacks against a running platform
-	@$(BIN)/pytest -m "slow and not browser and not cluster" -q
+	@$(call repeatable,slow and not browser and not cluster)
 
 test-browser: setup ## attacks and pages in a real browser
 	@$(BIN)/pytest -m browser -q
 
-test-unprivileged: setup ## the fast tests as an ordinary user (run as root)
+test-unprivileged: setup ## those for which it matters who runs them, as an ordinary user (run as root)
 	@$(BIN)/python -m tests.unprivileged
 
-cluster: setup ## start a real Kubernetes cluster for tests (PROFILE=core|argo|knative|helm|all; as root)
+# Before anything is set up: a cluster of its own makes namespaces of the kernel and mounts.
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "Run this as root: it makes namespaces of the kernel and mounts." >&2; exit 2; }
+
+cluster: root setup ## start a real Kubernetes cluster for tests (PROFILE=core|argo|knative|helm|all; as root)
 	@$(BIN)/python -m tests.cluster up --profile $(or $(PROFILE),core)
 
 cluster-down: setup ## end it and leave nothing behind
@@ -87,17 +93,20 @@ on_cluster = $(BIN)/python -m tests.cluster status >/dev/null 2>&1; before=$$?; 
 	$(BIN)/python -m tests.cluster up --profile all && $(BIN)/python -m tests.cluster images && $(1); result=$$?; \
 	[ $$before = 0 ] || $(BIN)/python -m tests.cluster down; exit $$result
 
-test-cluster: setup ## the tests of and against that cluster, with our images in it (as root)
+test-cluster: root setup ## the tests of and against that cluster, with our images in it (as root)
 	@$(call on_cluster,$(call repeatable,cluster and not cluster_slow))
 
-test-cluster-slow: setup ## those of them that take longest, and the API server away for 60 s (as root)
-	@$(call on_cluster,ROPEWALK_TEST_OUTAGE=$(or $(ROPEWALK_TEST_OUTAGE),60) $(BIN)/pytest -m cluster_slow -q)
+test-cluster-slow: root setup ## those of them that take longest, and the API server away for 60 s (as root)
+	@$(call on_cluster,ROPEWALK_TEST_OUTAGE=$(or $(ROPEWALK_TEST_OUTAGE),60) $(BIN)/pytest -m cluster_slow -q $(SLOWEST))
 
-images: setup ## build images/ with buildah and push them to the test cluster that runs (as root; ONLY="runner hub" for some)
+images: root setup ## build images/ with buildah and push them to the test cluster that runs (as root; ONLY="runner hub" for some)
 	@$(BIN)/python -m tests.cluster images $(ONLY)
 
-kube: setup ## install Ropewalk on a test cluster and print its address and first link (PORT=n takes another port; as root)
+kube: root setup ## install Ropewalk on a test cluster and print its address and first link (PORT=n takes another port; as root)
 	@$(BIN)/python -m tests.cluster.installed up $(if $(PORT),--port $(PORT))
+
+kube-prepare: root setup ## do all for that but `helmfile sync`, and print the lines that run it by hand (as root)
+	@$(BIN)/python -m tests.cluster.installed prepare $(if $(PORT),--port $(PORT))
 
 kube-down: setup ## remove it from the cluster, all but the volumes
 	@$(BIN)/python -m tests.cluster.installed down
@@ -111,4 +120,4 @@ tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform 
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup installed up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-down bench tour clean
+.PHONY: help setup installed up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-prepare kube-down root bench tour clean

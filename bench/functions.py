@@ -1,7 +1,7 @@
 """The figures of functions beside their peers, in one run: `python -m bench.functions [--json]`.
 
-It starts a platform in a scratch home, has a person's program (`bench/mapped.py`) measure in it, and ends it. So far:
-many calls by `f.map`.
+It starts a platform in a scratch home, has a person's programs (`bench/mapped.py`, `bench/durable.py`) measure in it,
+and ends it. So far: many calls by `f.map`, and durable calls.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from bench.embedded import CHECKOUT, Platform, platform
 from bench.report import Row, alone, paired, publish
 
 
-def mapped(running: Platform, calls: int, rounds: int) -> dict[str, Any]:
-    """Run `bench/mapped.py` on this home and return its figures."""
+def program(running: Platform, name: str, *words: str) -> dict[str, Any]:
+    """Run a person's program on this home and return its figures."""
     environment = os.environ | {"ROPEWALK_HOME": str(running.home), "ROPEWALK_DOOR_PORT": str(running.port)}
-    command = [sys.executable, "-m", "bench.mapped", "--calls", str(calls), "--rounds", str(rounds)]
+    command = [sys.executable, "-m", name, *words]
     done = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
@@ -40,6 +40,18 @@ def rows_of(figures: dict[str, Any], calls: int) -> list[Row]:
     ]
 
 
+def durable_rows(figures: dict[str, Any]) -> list[Row]:
+    """Return the rows of durable calls."""
+    count = figures["connections"]
+    rates, bare = ([pair[side] for pair in figures["pairs"]] for side in (0, 1))
+    return [
+        alone(f"durable spawn, {count} connections, on disk before its 202", "1/s", rates, ">= 3000"),
+        alone(f"bare SQLite insert, one commit for {count}, same disk", "1/s", bare),
+        alone("durable spawn, 1 connection, p50", "ms", [figures["p50"]]),
+        alone("durable calls carried out, from spawn to result, one worker", "1/s", [figures["carried"]]),
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.functions", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -50,8 +62,10 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o755)
         with platform(folder) as running:
-            figures = mapped(running, chosen.calls, chosen.rounds)
-    publish(rows_of(figures, chosen.calls), as_json=chosen.json)
+            rounds = ("--rounds", str(chosen.rounds))
+            figures = program(running, "bench.mapped", "--calls", str(chosen.calls), *rounds)
+            durable = program(running, "bench.durable", *rounds)
+    publish([*rows_of(figures, chosen.calls), *durable_rows(durable)], as_json=chosen.json)
     return 0
 
 

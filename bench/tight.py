@@ -13,7 +13,9 @@ from typing import Any
 
 
 class Wire(asyncio.Protocol):
-    """One connection."""
+    """One connection; ``head`` is a request's but for the length of its body."""
+
+    good = b"HTTP/1.1 200 "
 
     def __init__(self, head: bytes) -> None:
         self._head, self._buffer = head, b""
@@ -31,15 +33,15 @@ class Wire(asyncio.Protocol):
         size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         if len(rest) < size or self._answer is None:
             return
-        if not head.startswith(b"HTTP/1.1 200 "):
+        if not head.startswith(self.good):
             self._answer.set_exception(RuntimeError(head.decode()))
         else:
             self._answer.set_result(rest[:size])
         self._answer, self._buffer = None, rest[size:]
 
-    async def post(self, body: bytes) -> bytes:
+    async def post(self, body: bytes, more: bytes = b"") -> bytes:
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))
+        self._transport.write(b"%s%sContent-Length: %d\r\n\r\n%s" % (self._head, more, len(body), body))
         return await self._answer
 
     def close(self) -> None:
@@ -49,7 +51,7 @@ class Wire(asyncio.Protocol):
 async def calls(port: int, headers: dict[str, str], items: range, connections: int) -> list[Any]:
     """Call with each item and return the answers in order."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST / HTTP/1.1\r\n{lines}Content-Length: ".encode()
+    head = f"POST / HTTP/1.1\r\n{lines}".encode()
     loop, left, answers = asyncio.get_running_loop(), iter(items), [None] * len(items)
 
     async def lane(left: Iterator[int]) -> None:

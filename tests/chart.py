@@ -97,7 +97,8 @@ def settings_schema(cls: Any = Settings, group: str = "") -> dict[str, Any]:
         if dataclasses.is_dataclass(hint):
             properties[one.name] = settings_schema(hint, f"{one.name}.")
         else:
-            properties[one.name] = {**_type(hint), "description": documented[one.name].replace("&lt;", "<")}
+            form = {"pattern": one.metadata["pattern"]} if "pattern" in one.metadata else {}
+            properties[one.name] = {**_type(hint), **form, "description": documented[one.name].replace("&lt;", "<")}
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 

@@ -20,10 +20,12 @@ from typing import Any
 import httpx
 import pytest
 from aiohttp import web
+from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 from ropewalk_core import environments, settings
+from ropewalk_core.durable import DurableDesk
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, cgroups, sandbox
 from ropewalk_core.local.functions import LocalFunctions
@@ -31,6 +33,8 @@ from ropewalk_core.local.host_client import HostClient
 from ropewalk_core.model import AccountRule, Actor, Bundle, Call, FunctionSpec, ServiceRoute, Snapshot
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Settings
+from ropewalk_hub import durable_feed
+from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.gateway.__main__ import listeners, serve
 from ropewalk_hub.host import Host
 from ropewalk_hub.platform import SystemClock
@@ -66,12 +70,32 @@ class Rig:
         self.functions = LocalFunctions(
             self.settings, self.journal, INVENTORY, SystemClock(), host=self.client, token=self._token_of
         )
+        self.desk = self.new_desk()
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self._host: asyncio.Task[None] | None = None
         self._gateway: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
     # What tests use
+
+    def new_desk(self) -> DurableDesk:
+        """Return the desk of durable calls on this journal; the next one is what a platform that starts again has."""
+        return DurableDesk(
+            self.settings,
+            self.journal,
+            SystemClock(),
+            route=lambda owner, name: self.functions.route(owner, name),
+            active=lambda account: account in self.rules and self.rules[account].active,
+        )
+
+    async def restart_platform(self) -> None:
+        """Do what a killed platform is for the journal and for whoever asked it; its address answers all the time."""
+        self.journal.close()
+        self.journal = Journal(self.settings.home / "journal.db")
+        self.functions = LocalFunctions(
+            self.settings, self.journal, INVENTORY, SystemClock(), host=self.client, token=self._token_of
+        )
+        self.desk = self.new_desk()
 
     def token(self, account: str = "ada", **changes: Any) -> str:
         claims = {
@@ -184,9 +208,22 @@ class Rig:
             {"account": facts["account"], "subject": f"subject-{facts['account']}", "sid": facts["sid"], "epoch": 0}
         )
 
+    async def _durable(self, request: web.Request) -> web.Response:
+        """Answer with the platform's own routes, on the desk that there is now."""
+        app = FastAPI()
+        app.state.platform = self
+        app.include_router(durable_feed.router, prefix="/internal")
+        add_handlers(app)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://platform", timeout=30) as inside:
+            kind = {"Content-Type": "application/json"}
+            answer = await inside.request(request.method, request.path_qs, content=await request.read(), headers=kind)
+        return web.Response(body=answer.content, status=answer.status_code, content_type="application/json")
+
     @asynccontextmanager
     async def platform(self) -> AsyncIterator[None]:
-        application = web.Application()
+        application = web.Application(client_max_size=64 * 2**20)
+        application.router.add_route("*", "/internal/durable/{path:.*}", self._durable)
         application.router.add_get("/internal/snapshot", self._snapshot)
         application.router.add_post("/internal/calls", self._calls)
         application.router.add_post("/internal/door", self._door)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ropewalk_core import access
 from ropewalk_core.model import Function, Run, Service, Step
+from ropewalk_core.traffic import said
 from ropewalk_kernel import graph, look
 
 _LOG_LINES = 12
@@ -71,14 +73,21 @@ def function_card(function: Function, *, line: str = "", curl: str = "") -> Pict
     spec = function.revision.spec
     facts = f"revision {function.revision.number}, {spec.placement.describe()}, {spec.timeout:g} s per call"
     line = line or f"function {function.name}"
+    split = " ".join(one for one in (_opened(function), said(function)) if one)
     html = (
         f'<div class="rw-head"><span class="rw-name">{look.text(function.name)}</span>{look.chip(function.status)}'
         f'<span class="rw-dim">{look.text(facts)}</span></div>{look.why_html(function.status)}'
+        f"{f'<div>{look.text(split)}</div>' if split else ''}"
         f"<div>{look.text(function.address)}</div>{f'<pre>{look.text(curl)}</pre>' if curl else ''}"
     )
     text = [line, f"  {look.word(function.status)}, {facts}", *_indented(look.why_text(function.status))]
-    text += [f"  {one}" for one in (function.address, curl) if one]
+    text += [f"  {one}" for one in (split, function.address, curl) if one]
     return Picture(_card(line, html), "\n".join(text))
+
+
+def _opened(function: Function) -> str:
+    """Return who may call a function, where that is more than its owner."""
+    return access.said(function.access) if function.access.who != "private" else ""
 
 
 def service_card(service: Service, *, line: str = "", logs: Sequence[str] = ()) -> Picture:

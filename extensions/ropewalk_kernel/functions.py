@@ -6,31 +6,37 @@ here: capturing code (``ropewalk_workflows.capture``) and the wire to the gatewa
 
 from __future__ import annotations
 
+import inspect
+import secrets
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
 
+import httpx
 from pydantic import ValidationError
 
 from ropewalk_core import samples, sync
-from ropewalk_core.errors import BadInput
+from ropewalk_core.client.durable import Shelf
+from ropewalk_core.errors import BadInput, NotFound
 from ropewalk_core.model import Call, Function, FunctionSpec, Revision
 from ropewalk_core.names import check_name
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_core.revisions import difference, pair, previous, stories
 from ropewalk_core.signatures import read
 from ropewalk_core.wrong import wrong
-from ropewalk_kernel import calls, cards, live, look, mapping, values
+from ropewalk_kernel import calls, cards, live, look, mapping, shares, sharing, values
 from ropewalk_kernel.bar import Bar
+from ropewalk_kernel.brought import Brought, Program, captured, form_of, here
+from ropewalk_kernel.spawned import Spawned, SpawnedCall, listed
 from ropewalk_kernel.workflows import working_folder
-from ropewalk_workflows.capture import capture
 
 _PLACEMENT = frozenset(Placement.model_fields)
-_OPTIONS = frozenset({"timeout", "concurrency", "max_workers", "idle"})
+_FORMS = ("python", "asgi", "program", "server")
+_OPTIONS = frozenset({"form", "timeout", "concurrency", "max_workers", "idle", "retries", "retry_errors", "retry_wait"})
 
 
-class FunctionHandle:
+class FunctionHandle(sharing.Shared, shares.Split):
     """A deployed function. Call it: ``digits(pixels)``; the answer comes back as Python values.
 
     Parameters
@@ -39,23 +45,29 @@ class FunctionHandle:
         The function's name.
     function
         The Python function of the cell, when it was deployed from this kernel; `local` calls it here.
+    number
+        The revision that calls go to alone; 0: wherever the function's traffic leads them.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any] | None = None) -> None:
-        self.name, self.function = name, function
+    def __init__(self, name: str, function: Callable[..., Any] | None = None, number: int = 0) -> None:
+        self.name, self.function, self.number = name, function, number
         self.__name__ = name
         self.__doc__ = getattr(function, "__doc__", None) or f"The function {name}, called on the platform."
         self._seen: Function | None = None
+        self._one: Callable[..., Any] | None = None
         self._cell: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function on the platform with Python values; numpy arrays and data frames travel as lists."""
-        return calls.call(self._known().address, args, kwargs)
+        """Call the function on the platform with Python values; numpy arrays and data frames travel as lists.
+
+        What a generator yields comes as it is yielded: ``for part in f(x)``. To leave the loop ends the generator.
+        """
+        return calls.call(self._address(self._known()), args, kwargs)
 
     async def aio(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on the platform without blocking: ``await f.aio(x)``, or many with ``asyncio.gather``.
 
-        To cancel who awaits cancels the request; what began on the platform runs there to its end.
+        To cancel who awaits ends the call. What a generator yields comes by ``async for part in await f.aio(x)``.
 
         Examples
         --------
@@ -65,7 +77,7 @@ class FunctionHandle:
         client, body = sync.client(), calls.envelope(args, kwargs)
         if self._seen is None:
             self._seen = await sync.elsewhere(client.functions.get(self.name))
-        return values.decode(await sync.elsewhere(calls.send(client, self._seen.address, body)))
+        return await calls.aio(client, self._address(self._seen), body)
 
     def map(
         self,
@@ -113,21 +125,73 @@ class FunctionHandle:
             raise BadInput(f"workers is {count!r}.", field="workers", hint=f"Give a number from 1 to {mapping.MOST}.")
         lengths = [len(one) for one in iterables if isinstance(one, Sized)]
         bar = Bar(self.name, min(lengths) if len(lengths) == len(iterables) else None, shown=progress)
-        lanes = mapping.Lanes(lambda body: calls.send(client, seen.address, body), count, go_on=on_error == "return")
+        address = self._address(seen)
+        lanes = mapping.Lanes(lambda body: calls.send(client, address, body), count, go_on=on_error == "return")
         return mapping.results(lanes, zip(*iterables, strict=False), bar, give_failures=on_error == "return")
 
+    def spawn(self, *args: Any, **kwargs: Any) -> SpawnedCall:
+        """Have the call carried out whatever happens meanwhile, and return at once; it is on disk when this returns.
+
+        Keep the handle's ``id``: ``functions.spawned(id).result()`` asks for the result tomorrow, from any notebook.
+        What is lost or takes too long is tried again, as the options ``retries``, ``retry_errors`` and ``retry_wait``
+        of the function say. It may therefore run more than once; its result is recorded once.
+
+        Examples
+        --------
+        >>> call = double.spawn(21)
+        >>> call.result()
+        42
+        >>> ropewalk.functions.spawned(call.id).state
+        """
+        return self._spawn(secrets.token_hex(16), args, kwargs)
+
+    def spawn_once(self, key: str, *args: Any, **kwargs: Any) -> SpawnedCall:
+        """Do as `spawn` does, under a key: the same key again returns the call that it made, however often you run it.
+
+        Examples
+        --------
+        >>> double.spawn_once("monday", 21).id == double.spawn_once("monday", 21).id
+        True
+        """
+        if not key:
+            raise BadInput("The key is empty.", field="key", hint="Give text that names this one call.")
+        return self._spawn(key, args, kwargs)
+
+    def spawned(self, shelf: Shelf = "", limit: int = 20) -> Spawned:
+        """Return the latest durable calls, newest first: all, or with ``shelf`` the open, failed or ended ones."""
+        return listed(self.name, shelf, limit)
+
+    def _spawn(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SpawnedCall:
+        body, address = calls.envelope(args, kwargs), self._address(self._known())
+        return SpawnedCall(sync.wait(calls.spawn(sync.client(), address, body, key)))
+
     def local(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the code of the cell in this kernel, whichever revision is deployed."""
+        """Call the code of the cell in this kernel, whichever revision is deployed; a class is started once for it."""
         if self.function is None:
             raise BadInput(
                 f"The code of {self.name} is not in this kernel.", field="local", hint="Run the cell that defines it."
             )
+        if isinstance(self.function, type):
+            self._one = self._one or _started(self.function)
+            return self._one(*args, **kwargs)
         return self.function(*args, **kwargs)
+
+    def request(self, method: str, path: str = "/", **options: Any) -> httpx.Response:
+        """Send a request to the function's own address, with a token of yours: for an ASGI app.
+
+        Parameters
+        ----------
+        method, path
+            Of the request.
+        options
+            As of ``httpx.request``: ``json``, ``params``, ``headers``, ``content``, ``timeout`` ...
+        """
+        return calls.request(self._address(self._known()), method, path, options)
 
     @property
     def url(self) -> str:
-        """The function's own address."""
-        return self._known().address
+        """The function's own address, or that of the revision that `at` chose."""
+        return self._address(self._known())
 
     @property
     def placement(self) -> Placement:
@@ -215,6 +279,7 @@ class FunctionHandle:
         """Deploy an earlier revision again, and show the card.
 
         It is tried as every deploy is and becomes a new revision, so that the one it takes the place of stays too.
+        Where calls were split between revisions, all of them go to it.
 
         Parameters
         ----------
@@ -232,7 +297,7 @@ class FunctionHandle:
             number = previous(self._known().revision, kept)
         self._seen = sync.wait(sync.client().functions.rollback(self.name, number))
         word = "is already what" if self._seen.unchanged else f"revision {self._seen.revision.number} is what"
-        line = f"function {self.name}: {word} revision {number} was"
+        line = f"function {self.name}: {word} revision {number} was, and takes all calls"
         live.show(cards.function_card(self._seen, line=line))
 
     def remove(self) -> None:
@@ -243,15 +308,28 @@ class FunctionHandle:
     def _known(self) -> Function:
         return self._seen or self.info()
 
+    def _address(self, seen: Function) -> str:
+        """Return where calls go."""
+        if not self.number:
+            return seen.address
+        for one in seen.traffic.shares:
+            if one.number == self.number and one.address:
+                return one.address
+        raise NotFound(
+            f"Revision {self.number} of {self.name} has no address of its own.",
+            field="number",
+            hint=f"`.at({self.number})` gives it one, unless the names of function and account are too long for it.",
+        )
+
     def _ipython_display_(self) -> None:
         if self._cell is None or self._cell != live.cell():  # its cell shows the card already
             live.show(cards.function_card(self.info()))
 
     def __repr__(self) -> str:
-        return f"<function {self.name} on the platform>"
+        return f"<function {self.name}{f', revision {self.number},' if self.number else ''} on the platform>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (FunctionHandle, (self.name,))
+        return (FunctionHandle, (self.name, None, self.number))
 
 
 class Functions:
@@ -265,6 +343,19 @@ class Functions:
     ...     return 2 * x
     >>> ropewalk.functions.get("double").url
     """
+
+    def of(self, owner: str, name: str) -> sharing.Borrowed:
+        """Return a function that its owner lets you call, or raise `NotFound`.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> @ropewalk.function(access=["bob"])
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> ropewalk.functions.of("ada", "double")
+        """
+        return sharing.Borrowed(sync.wait(sync.client().functions.get(check_name(name), owner=check_name(owner))))
 
     def get(self, name: str) -> FunctionHandle:
         """Return a function by name, or raise `NotFound`.
@@ -288,8 +379,28 @@ class Functions:
         """
         return Listed(tuple(sync.iterate(sync.client().functions.all())))
 
+    def spawned(self, call: str) -> SpawnedCall:
+        """Return a durable call by the identifier of its handle, or raise `NotFound`.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> @ropewalk.function
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> call = double.spawn(21)
+        >>> ropewalk.functions.spawned(call.id).result()
+        42
+        """
+        return SpawnedCall(sync.wait(sync.client().durable.get(call)))
+
     def deploy(
-        self, function: Callable[..., Any], name: str = "", *, placement: Placement | None = None, **options: Any
+        self,
+        function: Callable[..., Any] | Brought,
+        name: str = "",
+        *,
+        placement: Placement | None = None,
+        **options: Any,
     ) -> FunctionHandle:
         """Deploy a function of this notebook, and show its card.
 
@@ -303,7 +414,9 @@ class Functions:
             Where it may run.
         options
             ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout`` and
-            ``idle`` in seconds; ``concurrency``, ``max_workers``.
+            ``idle`` in seconds; ``concurrency``, ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
+            durable calls; ``access`` and ``origins`` as in `access`; ``form="asgi"`` for a function that returns an
+            ASGI app.
 
         Raises
         ------
@@ -319,14 +432,38 @@ class Functions:
         ...     return 2 * x
         >>> ropewalk.functions.deploy(double, memory="512Mi", timeout=5)
         """
+        wish = sharing.wished(options)
         spec = specification(function, name, placement, options)
         deployed = sync.wait(sync.client().functions.deploy(spec))
-        handle = FunctionHandle(spec.name, getattr(function, "function", function))
+        if wish is not None:
+            unchanged = deployed.unchanged
+            deployed = sharing.apply(deployed, *wish).model_copy(update={"unchanged": unchanged})
+        handle = FunctionHandle(spec.name, here(function))
         handle._seen, handle._cell = deployed, live.cell()
         word = "unchanged" if deployed.unchanged else "deployed"
         line = f"function {spec.name}: {word}, revision {deployed.revision.number}"
         live.show(cards.function_card(deployed, line=line, curl=f"{spec.name}(...)   or   {handle.curl()}"))
         return handle
+
+    def program(self, source: str, name: str, *, placement: Placement | None = None, **options: Any) -> FunctionHandle:
+        """Deploy a program in any language: a process for each call, which reads the payload and writes the answer.
+
+        Parameters
+        ----------
+        source
+            Its text, or the path of its file; a first line with ``#!`` names what runs it, else it is a shell's.
+        name
+            Its name on the platform.
+        placement, options
+            As of `deploy`; with ``form="server"`` it runs as long as its worker and listens on the port in ``PORT``.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> shout = ropewalk.functions.program("tr a-z A-Z", "shout")
+        >>> print(shout.curl("quiet"))
+        """
+        return self.deploy(Program.of(source, name), name, placement=placement, **options)
 
     def __getitem__(self, name: str) -> FunctionHandle:
         return self.get(name)
@@ -383,24 +520,36 @@ class Versions(cards.Pictured):
 
 
 def specification(
-    function: Callable[..., Any], name: str, placement: Placement | None, options: Mapping[str, Any]
+    function: Callable[..., Any] | Brought, name: str, placement: Placement | None, options: Mapping[str, Any]
 ) -> FunctionSpec:
     """Return what will be sent: captured code, placement and limits. Raises `BadInput` on an unknown option."""
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None and key not in sharing.OPTIONS}
     unknown = sorted(set(given) - _PLACEMENT - _OPTIONS)
     if unknown:
-        known = ", ".join(sorted(_PLACEMENT | _OPTIONS))
+        known = ", ".join(sorted(_PLACEMENT | _OPTIONS | sharing.OPTIONS))
         raise BadInput(f"There is no option '{unknown[0]}'.", field=unknown[0], hint=f"The options are {known}.")
     fields = {key: given.pop(key) for key in list(given) if key in _PLACEMENT}
     if placement is not None:
         fields = placement.model_dump(exclude_unset=True) | fields
     own = str(getattr(function, "__name__", ""))
-    chosen = name or platform_name(own)
+    chosen, form = name or platform_name(own), given.pop("form", "") or form_of(function)
+    if form not in _FORMS:
+        raise BadInput(f"There is no form {form!r}.", field="form", hint=f"The forms are {', '.join(_FORMS)}.")
     checked = {"name": check_name(chosen), "placement": parse_placement(fields), "folder": working_folder()} | given
     try:
-        return FunctionSpec(bundle=capture(function), **checked)
+        return FunctionSpec(bundle=captured(function).model_copy(update={"form": form}), **checked)
     except ValidationError as error:
         raise wrong(error.errors()) from error
+
+
+def _started(made: type) -> Callable[..., Any]:
+    """Return what answers calls of a class, as a worker makes it: one object, started once."""
+    one = made()
+    begun = one.start() if hasattr(one, "start") else None
+    if inspect.iscoroutine(begun):
+        sync.wait(begun)
+    answering: Callable[..., Any] = getattr(one, "call", one)
+    return answering
 
 
 def platform_name(own: str) -> str:

@@ -20,6 +20,8 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from ropewalk_core.errors import BadCode, BadInput, BadName, RopewalkError
 from ropewalk_core.names import is_name
+from ropewalk_core.signatures import answering
+from ropewalk_kernel.brought import Cell, Program
 from ropewalk_kernel.functions import functions, platform_name
 from ropewalk_kernel.runs import runs
 from ropewalk_kernel.services import services
@@ -60,10 +62,16 @@ def _options() -> Any:
     add("--accelerator", "-A", action="append", help="in order of preference; may be repeated")
     add("--scratch", help="size of the temporary folder")
     add("--isolation", help="sandbox class")
+    add("--form", help="asgi for a cell that makes an ASGI app; program or server for one that is no Python function")
     add("--timeout", type=float, help="seconds that a call may take")
     add("--idle", type=float, help="seconds after which an unused worker ends")
     add("--concurrency", type=int, help="calls that one worker takes at a time")
     add("--max-workers", type=int, help="workers at most")
+    add("--access", help="private, public (anybody, without signing in), or accounts with commas between them")
+    add("--origins", help="web pages that may call it, with commas between them")
+    add("--retries", type=int, help="times that a durable call is tried again")
+    add("--retry-errors", action="store_true", default=None, help="try it again after the function's own exception too")
+    add("--retry-wait", type=float, help="seconds before the first retry")
     return parser
 
 
@@ -86,14 +94,24 @@ class RopewalkMagics(Magics):
         """
         chosen = _options_of(line)
         shell: Any = self.shell
+        if cell.lstrip("\n").startswith("#!") or chosen["form"] in ("program", "server"):
+            wanted, deploy_as = chosen.pop("name"), chosen.pop("deploy_as")
+            bound = _bound_as(wanted or deploy_as)
+            shell.user_ns[bound] = functions.deploy(
+                Program(cell.lstrip("\n"), bound), deploy_as or platform_name(wanted), **_listed(chosen)
+            )
+            return
         # The magic's own line counts: tracebacks then name the lines that the person sees in the cell.
         source = "\n" + _plain_python(cell)
-        wanted = _defined(source, chosen.pop("name"))
+        whole = chosen["form"] == "asgi"
+        wanted = _defined(source, chosen.pop("name"), whole=whole)
         deploy_as = chosen.pop("deploy_as")
         file = shell.compile.cache(source, _prompt(shell), raw_code=source)
         exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
-        options: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
-        shell.user_ns[wanted] = functions.deploy(shell.user_ns[wanted], deploy_as, **options)
+        target = shell.user_ns[wanted]
+        if whole and not inspect.isfunction(target):
+            target = Cell(source, wanted, file, target)
+        shell.user_ns[wanted] = functions.deploy(target, deploy_as, **_listed(chosen))
 
     @line_magic
     def functions(self, line: str) -> Any:
@@ -111,6 +129,18 @@ class RopewalkMagics(Magics):
         return services.get(line.strip()) if line.strip() else services.list()
 
 
+def _listed(chosen: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
+
+
+def _bound_as(name: str) -> str:
+    """Return the Python name of a program, which has none in its own text."""
+    if not name:
+        hint = "Write %%function NAME above it; the name then stands for the deployed program."
+        raise BadInput("A program needs a name.", field="name", hint=hint)
+    return name.replace("-", "_")
+
+
 def _prompt(shell: Any) -> int:
     """Return the number of the running cell. The shell counts on before it runs one, so only the cell itself knows."""
     cells: dict[str, int] = getattr(shell.compile, "_filename_map", {})
@@ -120,18 +150,36 @@ def _prompt(shell: Any) -> int:
     return int(cells[frame.f_code.co_filename] if frame is not None else shell.execution_count)
 
 
-def _defined(source: str, wanted: str) -> str:
-    """Return which function of the cell is meant; raise when there is none, or the cell does not compile."""
+def _defined(source: str, wanted: str, *, whole: bool = False) -> str:
+    """Return which function of the cell is meant; raise when there is none, or the cell does not compile.
+
+    With ``whole`` it may be anything that the cell binds, and is ``app`` when that is not said.
+    """
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
         raise BadCode(f"The cell does not compile: {error.msg}.", field=f"cell line {error.lineno}") from error
-    names = [one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    names = [str(getattr(one, "name", "")) for one in tree.body if _answers(one)]
+    if whole:
+        bound = [one.id for node in tree.body if isinstance(node, ast.Assign) for one in _targets(node)]
+        wanted, names = wanted or ("app" if "app" in bound else ""), names + bound
     if not names:
-        raise BadInput("The cell defines no function.", field="cell", hint="Write one with def.")
+        hint = "Write one with def, or a class with a method call."
+        raise BadInput("The cell defines no function.", field="cell", hint=hint)
     if wanted and wanted not in names:
         raise _undefined(wanted, names)
     return wanted or names[-1]
+
+
+def _targets(node: ast.Assign) -> list[ast.Name]:
+    return [one for one in node.targets if isinstance(one, ast.Name)]
+
+
+def _answers(one: ast.stmt) -> bool:
+    """Say whether a statement defines what can answer calls: a function, or a class with ``call`` or ``__call__``."""
+    if isinstance(one, ast.ClassDef):
+        return answering(one) is not None
+    return isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def _undefined(wanted: str, names: list[str]) -> RopewalkError:

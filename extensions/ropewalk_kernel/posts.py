@@ -10,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import h11
 import httpx
 
+from ropewalk_runtime.parts import PARTS_TYPE
+
 _CONNECT = 5.0
 _KEPT = 20.0
 """Seconds that an unused connection is kept: less than any server or proxy on the way keeps it."""
+_AHEAD = 2**18
+"""Bytes of an answer in parts that are kept before nothing more is read."""
+_PARTS = PARTS_TYPE.encode()
 _JOINED = 2**16
 """Bytes up to which head and body leave in one piece; a larger body is not copied for it."""
 
@@ -38,11 +44,73 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as it came."""
+    """An answer as it came; one in parts has a ``stream`` instead of a body."""
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+    stream: Stream | None = None
+
+
+class Stream:
+    """The body of an answer as it comes, held back when nobody takes it. Used in the loop that it came in."""
+
+    def __init__(self, over: Callable[[], None], hold: Callable[[bool], None]) -> None:
+        self._over, self._hold = over, hold
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._ended, self._held = False, False
+        self._failure: Broken | None = None
+        self._news: asyncio.Future[None] | None = None
+
+    async def next(self) -> bytes | None:
+        """Return what came since the last time, None after the end.
+
+        Raises
+        ------
+        Broken
+            If it broke off.
+        """
+        while not self._pieces:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                return None
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        if self._held and not self._ended:
+            self._held = False
+            self._hold(False)
+        return data
+
+    def close(self) -> None:
+        """Take no more; what is under way is given up."""
+        if not self._ended:
+            self._ended = True
+            self._over()
+
+    def feed(self, data: bytes) -> None:
+        """Keep a piece that came."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > _AHEAD and not self._held:
+            self._held = True
+            self._hold(True)
+        self._wake()
+
+    def end(self, failure: Broken | None = None) -> None:
+        """Note that no more will come."""
+        if not self._ended:
+            self._ended, self._failure = True, failure
+            self._wake()
+            self._over()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
 
 class Posts:
@@ -57,23 +125,32 @@ class Posts:
     ) -> Answer:
         """Send one request and return its answer, whatever its status; a cancelled one closes its connection.
 
+        An answer in parts (`PARTS_TYPE`) is returned as soon as it begins, and read or closed by who asked.
+
         Raises
         ------
         Broken
             If no whole answer came.
         """
         connection = self._kept(place) or await _connect(place)
+        answer = None
         try:
-            return await connection.post(target, headers, body, timeout)
+            answer = await connection.post(target, headers, body, timeout, lambda: self._back(place, connection))
+            return answer
         finally:
-            if connection.idle:
-                self._keep(place, connection)
-            else:
-                connection.close()
+            if answer is None or answer.stream is None:
+                self._back(place, connection)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._sweep(until=float("inf"))
+
+    def _back(self, place: Place, connection: Connection) -> None:
+        """Take a connection back after its request."""
+        if connection.idle:
+            self._keep(place, connection)
+        else:
+            connection.close()
 
     def _kept(self, place: Place) -> Connection | None:
         kept = self._idle.get(place)
@@ -115,15 +192,25 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answer] | None = None
         self._head: h11.Response | None = None
         self._parts: list[bytes] = []
+        self._stream: Stream | None = None
+        self._over: Callable[[], None] = self.close
 
     @property
     def idle(self) -> bool:
         """Whether a request may be sent."""
         open_ = self._transport is not None and not self._transport.is_closing()
-        return open_ and self._answer is None and self._http.our_state is h11.IDLE
+        return open_ and self._answer is None and self._stream is None and self._http.our_state is h11.IDLE
 
-    async def post(self, target: str, headers: tuple[tuple[str, str], ...], body: bytes, timeout: float) -> Answer:
-        """Send one request and return its answer."""
+    async def post(
+        self,
+        target: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes,
+        timeout: float,
+        over: Callable[[], None],
+    ) -> Answer:
+        """Send one request and return its answer; ``over`` is called at the end of one in parts."""
+        self._over = over
         if self._transport is None or not self.idle:
             raise Broken("ConnectionError")
         head = self._http.send(_request(target, headers, len(body))) or b""
@@ -153,7 +240,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, up to the end of the answer."""
-        if self._answer is None:  # nothing was asked: the other side closes, or is none of ours
+        if self._answer is None and self._stream is None:  # the other side closes, or is none of ours
             self.close()
             return
         try:
@@ -175,25 +262,52 @@ class Connection(asyncio.Protocol):
         """Take one event and say whether it was the last."""
         if isinstance(event, h11.Response):
             self._head = event
+            if event.status_code == 200 and (b"content-type", _PARTS) in event.headers:
+                self._begin(event)
         elif isinstance(event, h11.Data):
-            self._parts.append(bytes(event.data))
+            (self._parts.append if self._stream is None else self._stream.feed)(bytes(event.data))
         elif isinstance(event, h11.ConnectionClosed):
             self._break(ConnectionResetError())
+            return True
+        elif isinstance(event, h11.EndOfMessage) and self._stream is not None:
+            stream, self._stream = self._stream, None
+            self._reuse()
+            stream.end()
             return True
         elif isinstance(event, h11.EndOfMessage) and self._head is not None and self._answer is not None:
             answer = Answer(self._head.status_code, self._head.headers, b"".join(self._parts))
             waiting, self._answer, self._parts = self._answer, None, []
-            spent = self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE
-            if not spent and not self._http.trailing_data[0]:  # more than the answer would be taken for the next one
-                self._http.start_next_cycle()
-            else:
-                self.close()
+            self._reuse()
             if not waiting.done():
                 waiting.set_result(answer)
             return True
         return False
 
+    def _begin(self, head: h11.Response) -> None:
+        """Give who waits the answer while its body comes."""
+        waiting, self._answer = self._answer, None
+        if waiting is not None:
+            self._stream = Stream(self._over, self._hold)
+            if waiting.done():
+                self._stream.close()
+            else:
+                waiting.set_result(Answer(head.status_code, head.headers, b"", self._stream))
+
+    def _hold(self, held: bool) -> None:
+        if isinstance(self._transport, asyncio.ReadTransport) and not self._transport.is_closing():
+            (self._transport.pause_reading if held else self._transport.resume_reading)()
+
+    def _reuse(self) -> None:
+        spent = self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE
+        if not spent and not self._http.trailing_data[0]:  # more than the answer would be taken for the next one
+            self._http.start_next_cycle()
+        else:
+            self.close()
+
     def _break(self, error: Exception) -> None:
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            stream.end(Broken(type(error).__name__))
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(Broken(type(error).__name__))
         self.close()

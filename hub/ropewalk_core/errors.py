@@ -35,6 +35,7 @@ Rejected: one class per HTTP status (a status does not say what to do next), and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
@@ -197,7 +198,8 @@ class Denied(RopewalkError):
 class WrongOrigin(Denied):
     """A request that changes something did not come from the platform's own pages.
 
-    Pages of notebooks and services cannot act in your name.
+    Pages of notebooks and services cannot act in your name. For a call of a function: it came from a web page that is
+    not on the function's list.
     """
 
     code = "RW-WRONG-ORIGIN"
@@ -270,7 +272,10 @@ class Limited(RopewalkError):
 
     def __init__(self, message: str, *, retry_after: float = 1.0, **keywords: Any) -> None:
         super().__init__(message, **keywords)
-        self.retry_after = float(self.details.setdefault("retry_after", retry_after))
+        said = self.details.setdefault("retry_after", retry_after)
+        if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said < math.inf:
+            said = self.details["retry_after"] = retry_after  # what was rebuilt from JSON may hold anything there
+        self.retry_after = float(said)
         if not keywords.get("hint"):
             self.hint = f"Wait {max(1, round(self.retry_after))} s, then do the same again; nothing was changed."
 

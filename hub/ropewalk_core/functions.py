@@ -10,18 +10,46 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import httpx
 
-from ropewalk_core import history, names
-from ropewalk_core.errors import BadInput, NotFound, RopewalkError, TooLarge, Unavailable, from_problem
-from ropewalk_core.journal import Journal, Record
-from ropewalk_core.model import Actor, Call, Function, FunctionRoute, FunctionSpec, Page, Revision, State, Status
-from ropewalk_core.ports import Clock
+from ropewalk_core import history, names, sharing
+from ropewalk_core import traffic as traffics
+from ropewalk_core.errors import (
+    BadInput,
+    BadName,
+    NotFound,
+    RopewalkError,
+    TooLarge,
+    Unavailable,
+    UserCodeFailed,
+    from_problem,
+)
+from ropewalk_core.journal import Append, Journal, Operation, Record
+from ropewalk_core.model import (
+    Access,
+    Actor,
+    Call,
+    CallKey,
+    Function,
+    FunctionRoute,
+    FunctionSpec,
+    NewKey,
+    Page,
+    Revision,
+    Share,
+    State,
+    Status,
+    Traffic,
+)
+from ropewalk_core.ports import Clock, Functions
 from ropewalk_core.settings import Settings
+from ropewalk_runtime.handler import BadAnswer
+from ropewalk_runtime.parts import NDJSON, PARTS_TYPE, encode, read
 
 KIND = "function"
 RING = 200
@@ -66,29 +94,46 @@ class FunctionBook:
         door = self._settings.door
         host = f"{names.function_host(name, owner, door.people)}:{door.people_port}"
         headers = {"Host": host, "Content-Type": content_type, "Authorization": f"Bearer {await self._token(actor)}"}
+        headers |= {"Accept": f"{PARTS_TYPE}, */*", "Accept-Encoding": "identity"}
         bind = door.bind if door.bind not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - it is not bound here
         timeout = function.revision.spec.timeout + 2 * LOAD_PATIENCE
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
-                answer = await client.post(f"http://{bind}:{door.people_port}/", content=payload, headers=headers)
+            async with (
+                httpx.AsyncClient(trust_env=False, timeout=timeout) as client,
+                client.stream("POST", f"http://{bind}:{door.people_port}/", content=payload, headers=headers) as answer,
+            ):
+                body = await self._body(answer)
         except httpx.HTTPError as error:
             raise Unavailable("The gateway is being restarted.") from error
-        refused = _problem(answer) if answer.is_error else None
+        refused = _problem(body) if answer.is_error else None
         identifier = str(refused.details.get("call", "")) if refused else answer.headers.get("X-Ropewalk-Call", "")
         await self._recorded(owner, name, identifier)
         if refused:
             raise refused
-        return answer.content
+        return await asyncio.to_thread(whole, body) if answer.headers.get("Content-Type") == PARTS_TYPE else body
+
+    async def _body(self, answer: httpx.Response) -> bytes:
+        """Return an answer's body; one that does not end is left where it is over the limit, which ends its call."""
+        limit, body = self._settings.limits.payload, bytearray()
+        async for piece in answer.aiter_bytes():
+            body += piece
+            if len(body) > limit:
+                raise TooLarge(
+                    f"All parts of the answer are over the limit of {limit} bytes.",
+                    field="limits.payload",
+                    hint="Call it at its own address, which gives them as they come.",
+                )
+        return bytes(body)
 
     async def get(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.get`."""
-        return function_of(self._found(owner, name))
+        return sharing.shown(self._journal, function_of(self._found(owner, name)))
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
         """See `Functions.list`."""
         limit = max(1, min(limit, 500))
         records = self._journal.page(KIND, owner, after=after, limit=limit + 1)
-        items = tuple(function_of(one).summary() for one in records[:limit])
+        items = tuple(sharing.shown(self._journal, function_of(one).summary()) for one in records[:limit])
         return Page(items=items, next=items[-1].name if len(records) > limit else "")
 
     async def revisions(
@@ -110,13 +155,51 @@ class FunctionBook:
     async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """See `Functions.watch`."""
         async for event in self._journal.follow(KIND, after=after, owner=owner):
-            yield Function.model_validate(event.body), event.cursor
+            yield sharing.shown(self._journal, Function.model_validate(event.body)), event.cursor
+
+    async def access(self, actor: Actor, owner: str, name: str, access: Access) -> Function:
+        """See `Functions.access`."""
+        _, kept = sharing.choosing(self._journal, owner, name, access)
+        return await self._shared(owner, name, kept)
+
+    async def keys(self, actor: Actor, owner: str, name: str) -> Page[CallKey]:
+        """See `Functions.keys`."""
+        self._found(owner, name)
+        return Page(items=tuple(one.listed() for one in sharing.of(self._journal, owner, name).keys))
+
+    async def add_key(
+        self, actor: Actor, owner: str, name: str, *, label: str = "", calls: int, seconds: int, key: str = ""
+    ) -> NewKey:
+        """See `Functions.add_key`."""
+        told, kept = sharing.adding(
+            self._journal, owner, name, label=label, calls=calls, seconds=seconds, key=key, now=self._clock.wall()
+        )
+        await self._shared(owner, name, kept)
+        return told
+
+    async def revoke_key(self, actor: Actor, owner: str, name: str, identifier: str) -> CallKey:
+        """See `Functions.revoke_key`."""
+        self._found(owner, name)
+        ended, kept = sharing.revoking(self._journal, owner, name, identifier)
+        await self._shared(owner, name, kept)
+        return ended
+
+    async def _shared(self, owner: str, name: str, kept: Operation) -> Function:
+        """Write down who may call a function, and wait until the gateway goes by it."""
+        function = function_of(self._found(owner, name))
+        cursor = await self._journal.write(kept, Append(KIND, owner, name, "shared", visible(function)))
+        await self._gateway_has(cursor)
+        return sharing.shown(self._journal, function)
 
     # For the gateway
 
     def routes(self) -> tuple[FunctionRoute, ...]:
         """Return where the gateway finds each function. The code itself stays out of the snapshot."""
         return tuple(self._all_routes().values())
+
+    def route(self, owner: str, name: str) -> FunctionRoute | None:
+        """Return where the gateway finds one function; None if there is none."""
+        return self._all_routes().get((owner, name))
 
     def record_calls(self, calls: Iterable[Call]) -> None:
         """Remember calls that the gateway reports; of a function that is gone, nothing."""
@@ -156,7 +239,9 @@ class FunctionBook:
             )
         if not spec.bundle.files or ":" not in spec.bundle.entry:
             raise BadInput("The bundle holds no code.", field="bundle")
-        bundle = spec.bundle.model_copy(update={"digest": _digest({**spec.bundle.files, "": spec.bundle.entry})})
+        form = "" if spec.bundle.form == "python" else f" {spec.bundle.form}"  # no path begins with a blank
+        code = {**spec.bundle.files, "": spec.bundle.entry} | ({form: ""} if form else {})
+        bundle = spec.bundle.model_copy(update={"digest": _digest(code)})
         return spec.model_copy(update={"bundle": bundle})
 
     def _next_of(
@@ -170,6 +255,7 @@ class FunctionBook:
             revision=Revision(id=identifier, number=number, spec=spec, environment=environment, created=now),
             status=Status(state=state, since=now),
             address=self.address(owner, spec.name),
+            traffic=have.traffic if have else Traffic(),
             created=have.created if have else now,
         )
 
@@ -177,6 +263,35 @@ class FunctionBook:
         """Return the stable address of a function."""
         door = self._settings.door
         return f"{door.scheme}://{names.function_host(name, owner, door.people)}:{door.people_port}/"
+
+    def _wished(self, function: Function, weights: Mapping[int, int]) -> tuple[Function, tuple[Revision, ...]]:
+        """Return the function with a split, and the revisions that it names with their code.
+
+        Raises
+        ------
+        NotFound
+            If one of them is not kept.
+        """
+        owner, name = function.owner, function.name
+        known = traffics.weights({number or traffics.LATEST: one for number, one in weights.items()})
+        named = tuple(history.find(self._journal, function, number) for number in sorted(known) if number)
+        shares = tuple(
+            Share(
+                number=one.number,
+                revision=one.id,
+                weight=known[one.number],
+                address=self._own_address(owner, name, one.number),
+            )
+            for one in named
+        )
+        return function.model_copy(update={"traffic": Traffic(latest=known[0], shares=shares)}), named
+
+    def _own_address(self, owner: str, name: str, number: int) -> str:
+        door = self._settings.door
+        try:
+            return f"{door.scheme}://{names.revision_host(number, name, owner, door.people)}:{door.people_port}/"
+        except BadName:  # it takes its share all the same
+            return ""
 
     async def _recorded(self, owner: str, name: str, identifier: str) -> None:
         """Wait a moment for the record of a call, so that whoever looks next sees it."""
@@ -221,11 +336,63 @@ class FunctionBook:
 
     def _route(self, function: Function) -> FunctionRoute:
         """Return where the gateway finds a function."""
-        bare = function.summary().revision
-        return FunctionRoute(owner=function.owner, name=function.name, revision=bare.id, spec=bare.spec)
+        shared = sharing.of(self._journal, function.owner, function.name)
+        return _led(function, function.revision).model_copy(
+            update={
+                "access": shared.access,
+                "keys": shared.keys,
+                "weight": function.traffic.latest,
+                "others": tuple(
+                    _led(function, found).model_copy(update={"number": one.number, "weight": one.weight})
+                    for one in function.traffic.shares
+                    if (found := history.summary(self._journal, function.owner, function.name, one.number))
+                ),
+            }
+        )
 
     def _forget_calls(self, owner: str, name: str) -> None:
         self._kept[owner] -= sum(map(_text, self._calls.pop((owner, name), ())))
+
+
+def _led(function: Function, revision: Revision) -> FunctionRoute:
+    """Return the route to one revision of a function."""
+    bare = revision.summary()
+    return FunctionRoute(owner=function.owner, name=function.name, revision=bare.id, spec=bare.spec)
+
+
+async def roll_back(
+    functions: Functions, actor: Actor, owner: str, name: str, number: int, *, key: str = ""
+) -> Function:
+    """Deploy a kept revision again; where calls were split, all of them go to it then."""
+    revision = await functions.revision(actor, owner, name, number)
+    deployed = await functions.deploy(actor, owner, revision.spec, key=key, existing=True)
+    if not traffics.split(deployed.traffic):
+        return deployed
+    ended = traffics.weights(traffics.ended(deployed.traffic))
+    function = await functions.traffic(actor, owner, name, ended)
+    return function.model_copy(update={"unchanged": deployed.unchanged})
+
+
+def whole(body: bytes) -> bytes:
+    """Return what a generator yielded as one answer: text and bytes joined, anything else as lines of JSON.
+
+    Raises
+    ------
+    RopewalkError
+        What the generator failed with.
+    """
+    found: list[Any] = []
+    for line in body.splitlines():
+        what, value = read(line)
+        if what == "error":
+            raise from_problem(value)
+        found += [value] if what == "value" else []
+    if found and all(isinstance(one, bytes | str) for one in found):
+        return b"".join(one if isinstance(one, bytes) else one.encode(errors="replace") for one in found)
+    try:
+        return b"".join(encode(NDJSON, one, sys.maxsize) for one in found)
+    except BadAnswer as error:  # NaN, which JSON does not have
+        raise UserCodeFailed(str(error), field=error.field, hint=error.hint) from None
 
 
 def find(journal: Journal, owner: str, name: str) -> Record:
@@ -260,9 +427,9 @@ def _text(call: Call) -> int:
     return len(call.logs) + len(call.traceback) + len(call.error)
 
 
-def _problem(answer: httpx.Response) -> RopewalkError:
+def _problem(body: bytes) -> RopewalkError:
     try:
-        facts = answer.json()
+        facts = json.loads(body)
     except ValueError:
         facts = {}
     return from_problem(facts if isinstance(facts, dict) else {})

@@ -7,19 +7,25 @@ from mypy and from readers which verb a method is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import BinaryIO, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import BinaryIO, Literal, TypeVar
 
 from ropewalk_core import policy
+from ropewalk_core.errors import NotFound
 from ropewalk_core.model import (
+    Access,
     Account,
     Actor,
     Bundle,
     Call,
+    CallKey,
+    DurableCall,
+    DurableResult,
     FileEntry,
     Function,
     FunctionSpec,
     LogLine,
+    NewKey,
     Notebook,
     Noun,
     Page,
@@ -35,7 +41,7 @@ from ropewalk_core.model import (
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.policy import Allow, Kind, Verb
-from ropewalk_core.ports import Functions, Identity, Notebooks, Services, Storage, Workflows
+from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Services, Storage, Workflows
 
 N = TypeVar("N", bound=Noun)
 
@@ -51,7 +57,10 @@ def check(actor: Actor, verb: Verb, kind: Kind, owner: str = "") -> Allow:
 def outline(noun: N) -> N:
     """Return the thing without what its owner put into it: code, values, arguments, results, what their code said."""
     if isinstance(noun, Function):
-        return noun.model_copy(update={"revision": outline(noun.revision)})
+        access = Access(who=noun.access.who)
+        return noun.model_copy(
+            update={"revision": outline(noun.revision), "access": access, "status": _bare(noun.status)}
+        )
     if isinstance(noun, Revision):
         spec = noun.spec.model_copy(update={"bundle": Bundle(files={}, entry="")})
         return noun.model_copy(update={"spec": spec})
@@ -179,12 +188,28 @@ class GuardedFunctions:
         self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
     ) -> bytes:
         """See `Functions.call`."""
-        check(actor, "call", "function", owner)
+        await self._callable(actor, "call", owner, name)
         return await self._inner.call(actor, owner, name, payload, content_type=content_type)
 
     async def get(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.get`."""
-        return _seen(check(actor, "get", "function", owner), await self._inner.get(actor, owner, name))
+        return _seen(
+            await self._callable(actor, "get", owner, name),
+            await self._inner.get(actor, owner, name),
+        )
+
+    async def _callable(self, actor: Actor, verb: Verb, owner: str, name: str) -> Allow:
+        """Return policy's yes, also for somebody who may only call it; a refusal is the same if it does not exist."""
+        decision = policy.decide(actor, verb, "function", owner)
+        if isinstance(decision, Allow):
+            return decision
+        try:
+            access = (await self._inner.get(actor, owner, name)).access
+        except NotFound:
+            raise decision.error() from None
+        if actor.account and isinstance(policy.decide_call(access, owner, actor.account), Allow):
+            return Allow(outline=True)
+        raise decision.error()
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
         """See `Functions.list`."""
@@ -203,6 +228,33 @@ class GuardedFunctions:
         allowed = check(actor, "get", "function", owner)
         return _seen(allowed, await self._inner.revision(actor, owner, name, number))
 
+    async def traffic(self, actor: Actor, owner: str, name: str, weights: Mapping[int, int]) -> Function:
+        """See `Functions.traffic`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.traffic(actor, owner, name, weights)
+
+    async def access(self, actor: Actor, owner: str, name: str, access: Access) -> Function:
+        """See `Functions.access`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.access(actor, owner, name, access)
+
+    async def keys(self, actor: Actor, owner: str, name: str) -> Page[CallKey]:
+        """See `Functions.keys`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.keys(actor, owner, name)
+
+    async def add_key(
+        self, actor: Actor, owner: str, name: str, *, label: str = "", calls: int, seconds: int, key: str = ""
+    ) -> NewKey:
+        """See `Functions.add_key`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.add_key(actor, owner, name, label=label, calls=calls, seconds=seconds, key=key)
+
+    async def revoke_key(self, actor: Actor, owner: str, name: str, identifier: str) -> CallKey:
+        """See `Functions.revoke_key`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.revoke_key(actor, owner, name, identifier)
+
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """See `Functions.calls`."""
         check(actor, "logs", "function", owner)
@@ -211,6 +263,67 @@ class GuardedFunctions:
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """See `Functions.watch`."""
         return _watched(check(actor, "watch", "function", owner), self._inner.watch(actor, owner, after=after))
+
+
+class GuardedDurable:
+    """`Durable` behind policy: what a call was given and gave is its owner's alone, so there are no outlines."""
+
+    def __init__(self, inner: Durable) -> None:
+        self._inner = inner
+
+    async def spawn(
+        self,
+        actor: Actor,
+        owner: str,
+        function: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        query: str = "",
+        key: str = "",
+    ) -> DurableCall:
+        """See `Durable.spawn`."""
+        check(actor, "call", "function", owner)
+        return await self._inner.spawn(actor, owner, function, payload, content_type=content_type, query=query, key=key)
+
+    async def get(self, actor: Actor, owner: str, call: str) -> DurableCall:
+        """See `Durable.get`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.get(actor, owner, call)
+
+    async def list(
+        self,
+        actor: Actor,
+        owner: str,
+        function: str,
+        *,
+        shelf: Literal["", "open", "failed", "ended"] = "",
+        after: str = "",
+        limit: int = 50,
+    ) -> Page[DurableCall]:
+        """See `Durable.list`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.list(actor, owner, function, shelf=shelf, after=after, limit=limit)
+
+    async def result(self, actor: Actor, owner: str, call: str, *, wait: float = 0.0) -> DurableResult:
+        """See `Durable.result`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.result(actor, owner, call, wait=wait)
+
+    async def cancel(self, actor: Actor, owner: str, call: str) -> DurableCall:
+        """See `Durable.cancel`."""
+        check(actor, "call", "function", owner)
+        return await self._inner.cancel(actor, owner, call)
+
+    async def replay(self, actor: Actor, owner: str, call: str) -> DurableCall:
+        """See `Durable.replay`."""
+        check(actor, "call", "function", owner)
+        return await self._inner.replay(actor, owner, call)
+
+    async def forget(self, actor: Actor, owner: str, call: str) -> DurableCall:
+        """See `Durable.forget`."""
+        check(actor, "remove", "function", owner)
+        return await self._inner.forget(actor, owner, call)
 
 
 class GuardedWorkflows:

@@ -14,10 +14,10 @@ from ropewalk_core.model import Bundle, Function, Page, Revision, State
 
 REVISION, CODE = "revision", "revision-code"
 KEPT = 50
-"""Revisions of one function that are kept; the oldest go first."""
+"""Revisions of one function that are kept; the oldest go first, but none that was chosen to take calls."""
 KEPT_BYTES = 32 * 2**20
-"""Bytes of code that are kept of one function, but for the latest revision, which stays whatever it holds: the
-journal's disk is everybody's."""
+"""Bytes of code that are kept of one function, but for the latest revision and the few that were chosen, which stay
+whatever they hold: the journal's disk is everybody's."""
 _SIZE = "size"
 _DIGITS = 8
 _ACCEPTED = (State.RUNNING, State.IDLE, State.STOPPED)
@@ -25,6 +25,8 @@ _ACCEPTED = (State.RUNNING, State.IDLE, State.STOPPED)
 
 def keeping(journal: Journal, function: Function, before: Function | None) -> list[Operation]:
     """Return what writes down a revision that is being accepted, and lets go of the oldest beyond what is kept.
+
+    Those that its traffic names stay as long as it does.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ def keeping(journal: Journal, function: Function, before: Function | None) -> li
     if before is not None and not known and _accepted(before):
         fresh.setdefault(_key(name, before.revision.number), before.revision)
     sizes = known | {key: len(one.spec.bundle.model_dump_json().encode()) for key, one in fresh.items()}
-    kept = _latest(sizes)
+    kept = _latest(sizes) | (sizes.keys() & {_key(name, one.number) for one in function.traffic.shares})
     operations = [one for key in known.keys() - kept for one in _removing(owner, key)]
     for key in kept & fresh.keys():
         body = fresh[key].summary().model_dump(mode="json") | {_SIZE: sizes[key]}
@@ -79,6 +81,12 @@ def find(journal: Journal, function: Function, number: int) -> Revision:
         field="number",
         hint=f"The latest {KEPT} are kept, or fewer. `ropewalk functions versions {function.name}` lists them.",
     )
+
+
+def summary(journal: Journal, owner: str, name: str, number: int) -> Revision | None:
+    """Return one kept revision without its code, if it is there."""
+    record = journal.get(REVISION, owner, _key(name, number))
+    return _revision(record) if record is not None else None
 
 
 def _latest(sizes: dict[str, int]) -> set[str]:

@@ -140,7 +140,11 @@ class Bundle(Noun):
     entry: str
     origin: dict[str, str] = Field(default_factory=dict)
     imports: tuple[str, ...] = Field(default=(), description="Top-level modules the code imports")
-    digest: str = Field(default="", description="SHA-256 over files and entry")
+    digest: str = Field(default="", description="SHA-256 over files, entry and form")
+    form: Literal["python", "asgi", "program", "server"] = Field(
+        default="python",
+        description="A function, generator or class; an ASGI app; a program for each call; a program that listens",
+    )
 
 
 class FunctionSpec(Noun):
@@ -153,6 +157,11 @@ class FunctionSpec(Noun):
     concurrency: int = Field(default=1, ge=1, le=64, description="Calls one worker takes at a time")
     max_workers: int = Field(default=4, ge=1, le=64)
     idle: float = Field(default=60.0, ge=0, description="Seconds after which an unused worker ends")
+    retries: int = Field(default=3, ge=0, le=20, description="Times a durable call that was lost is tried again")
+    retry_errors: bool = Field(default=False, description="Whether also after the function's own exception")
+    retry_wait: float = Field(
+        default=1.0, gt=0, le=3600, description="Seconds before the first retry; each pause is twice the one before"
+    )
     folder: str = Field(default="", description="Working directory, relative to the account's files")
 
 
@@ -171,6 +180,57 @@ class Revision(Noun):
         return self.model_copy(update={"spec": self.spec.model_copy(update={"bundle": bundle})})
 
 
+class Share(Noun):
+    """A revision that was chosen by its number: it has an address of its own, and takes so many of 100 calls."""
+
+    number: int = Field(ge=1)
+    revision: str = Field(description="Its identifier")
+    weight: int = Field(default=0, ge=0, le=100, description="Of 100 calls of the function; 0: only its own address")
+    address: str = Field(default="", description="Where it alone answers; empty if that name would be too long")
+
+
+class Traffic(Noun):
+    """Which revisions take a function's calls: the latest, whichever that is, and chosen ones by number."""
+
+    latest: int = Field(default=100, ge=0, le=100, description="Of 100 calls")
+    shares: tuple[Share, ...] = ()
+
+
+class Access(Noun):
+    """Who may call a function besides its owner and the holders of its keys, and which web pages may."""
+
+    who: Literal["private", "shared", "public"] = "private"
+    accounts: tuple[str, ...] = Field(default=(), description="With whom it is shared")
+    origins: tuple[str, ...] = Field(default=(), description="Web pages that may call it, such as https://example.org")
+
+
+class CallKey(Noun):
+    """A key that lets whoever holds it call one function. The secret itself is told once and not kept."""
+
+    id: str
+    label: str = ""
+    calls: int = Field(ge=1, description="Calls that it is good for in each window")
+    seconds: int = Field(ge=1, description="How long a window is")
+    created: float = Field(default_factory=time.time)
+
+
+class StoredKey(CallKey):
+    """A key as the journal and the gateway know it."""
+
+    digest: str = Field(description="SHA-256 of the secret")
+
+    def listed(self) -> CallKey:
+        """Return it as its owner sees it in a list."""
+        return CallKey.model_validate(self.model_dump(exclude={"digest"}))
+
+
+class NewKey(Noun):
+    """A key that was made just now."""
+
+    key: CallKey
+    secret: str = Field(description="What goes into the header X-Ropewalk-Key; it is not shown again")
+
+
 class Function(Noun):
     """A deployed function."""
 
@@ -179,6 +239,8 @@ class Function(Noun):
     revision: Revision
     status: Status
     address: str = ""
+    traffic: Traffic = Traffic()
+    access: Access = Access()
     created: float = Field(default_factory=time.time)
     unchanged: bool = Field(default=False, description="True when a deploy found the same content in place")
 
@@ -194,6 +256,7 @@ class Call(Noun):
     function: str
     owner: str
     revision: str
+    caller: str = Field(default="", description="An account, or `key:` and a key's identifier; empty for anybody")
     started: float
     ended: float | None = None
     state: State
@@ -202,6 +265,48 @@ class Call(Noun):
     error: str = ""
     traceback: str = Field(default="", description="The person's own frames; for the owner only")
     logs: str = ""
+
+
+class DurableCall(Noun):
+    """A call that was accepted and is on disk: it is carried out, and its result is recorded once.
+
+    It is ``waiting`` (for its turn, or for a retry), ``running``, ``done``, ``stopped`` (canceled), or ``failed``: a
+    dead letter, which keeps its arguments and can be replayed.
+    """
+
+    id: str = Field(description="The function's name, a dot, and what sorts by time")
+    owner: str
+    function: str
+    caller: str = Field(default="", description="The account that asked for it")
+    status: Status
+    created: float
+    due: float = Field(default=0.0, description="When it is tried next, while it waits")
+    attempt: int = Field(default=0, description="Attempts that were begun")
+    spent: int = Field(default=0, description="Those of them since it was accepted or replayed")
+    holder: str = Field(default="", description="The life of the gateway that carries it, while it runs")
+    call: str = Field(default="", description="The record of its latest attempt, which holds the log")
+    revision: str = Field(default="", description="The revision that its latest attempt ran")
+    size: int = Field(default=0, description="Bytes of its arguments")
+    result: int | None = Field(default=None, description="Bytes of its result, once it is done")
+    digest: str = Field(default="", description="SHA-256 of what it was called with")
+    key: str = Field(default="", description="SHA-256 of its idempotency key; empty without one")
+    problem: dict[str, Any] = Field(default_factory=dict, description="How its latest attempt failed")
+    ended: float | None = None
+    expires: float | None = Field(default=None, description="Until when it is kept, once it has ended")
+
+    def summary(self) -> DurableCall:
+        """Return it as lists show it: without traceback and other details of its failure."""
+        return self.model_copy(update={"problem": self.problem | {"details": {}}}) if self.problem else self
+
+
+class DurableResult(Noun):
+    """A durable call and, once it is done, what it gave; bytes are base64 in JSON."""
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    call: DurableCall
+    content_type: str = ""
+    body: bytes | None = None
 
 
 class RunSpec(Noun):
@@ -331,7 +436,10 @@ class AccountRule(Noun):
 
 
 class FunctionRoute(Noun):
-    """Where the gateway finds a function: its bundle is at `AccountPaths.bundle(name, revision)`, or it has a URL."""
+    """Where the gateway finds a revision of a function: at `AccountPaths.bundle(name, revision)`, or at a URL.
+
+    The snapshot holds one for each function, of its latest revision; ``others`` are those chosen by number.
+    """
 
     owner: str
     name: str
@@ -339,6 +447,11 @@ class FunctionRoute(Noun):
     spec: FunctionSpec
     url: str = Field(default="", description="Where it answers in the cluster; empty means workers of this machine")
     away: str = Field(default="", description="Why no call can reach it now; empty when calls can")
+    number: int = Field(default=0, description="Of a revision among `others`, by which its own address names it")
+    weight: int = Field(default=100, description="How many of 100 calls of the function it takes")
+    others: tuple[FunctionRoute, ...] = ()
+    access: Access = Access()
+    keys: tuple[StoredKey, ...] = ()
 
 
 class ServiceRoute(Noun):

@@ -17,6 +17,7 @@ from ropewalk_core.errors import BadName
 
 LONGEST = 32
 _NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,30}[a-z0-9]|[a-z]")
+_REVISION = re.compile(r"r([1-9][0-9]{0,7})")
 RESERVED = frozenset(
     {
         "api",
@@ -90,6 +91,8 @@ class PeopleHost:
     kind: Literal["notebook", "service", "function"]
     account: str
     name: str = ""
+    revision: int = 0
+    """The number of the function's revision that the host belongs to alone; 0 for the function itself."""
 
 
 def notebook_host(account: str, base: str = "localhost") -> str:
@@ -105,6 +108,11 @@ def service_host(service: str, account: str, base: str = "localhost") -> str:
 def function_host(function: str, account: str, base: str = "localhost") -> str:
     """Return ``<function>--fn--<account>.<base>``."""
     return _label(f"{function}--fn--{account}") + f".{base}"
+
+
+def revision_host(number: int, function: str, account: str, base: str = "localhost") -> str:
+    """Return ``r<number>--<function>--fn--<account>.<base>``, where one revision of a function answers alone."""
+    return _label(f"r{number}--{function}--fn--{account}") + f".{base}"
 
 
 def check_pair(name: str, account: str) -> None:
@@ -137,4 +145,6 @@ def parse_host(host: str, base: str = "localhost") -> PeopleHost | None:
         return PeopleHost("service", parts[1], parts[0])
     if len(parts) == 3 and parts[1] == "fn":
         return PeopleHost("function", parts[2], parts[0])
+    if len(parts) == 4 and parts[2] == "fn" and (found := _REVISION.fullmatch(parts[0])):
+        return PeopleHost("function", parts[3], parts[1], int(found[1]))
     return None

@@ -10,7 +10,8 @@ import html
 import inspect
 from typing import Any
 
-from ropewalk_core import samples
+from ropewalk_core import access, samples
+from ropewalk_core.callkeys import HEADER
 from ropewalk_core.errors import (
     BadInput,
     Internal,
@@ -27,6 +28,8 @@ from ropewalk_core.errors import (
 )
 from ropewalk_core.model import Function
 from ropewalk_core.signatures import REF, Schema, Signature, read
+from ropewalk_runtime.bundle import RAW
+from ropewalk_runtime.parts import NDJSON
 
 _ERRORS: tuple[type[RopewalkError], ...] = (
     *(Unauthenticated, NotFound, TooLarge, BadInput, Limited),
@@ -35,6 +38,24 @@ _ERRORS: tuple[type[RopewalkError], ...] = (
 _PROBLEM = "ropewalk.Problem"
 """A name that no class of the person's can have."""
 
+_LATER = [
+    {
+        "name": name,
+        "in": "header",
+        "description": words,
+        "schema": {"type": "string"} | more,
+    }
+    for name, words, more in (
+        ("Prefer", "Have it carried out later, as a durable call; for the owner alone", {"enum": ["respond-async"]}),
+        ("Idempotency-Key", "The same key again is the same durable call", {"maxLength": 200}),
+    )
+]
+_ACCEPTED = {
+    "description": "A durable call that is on disk; GET its Location and Location/result",
+    "headers": {"Location": {"schema": {"type": "string"}}},
+    "content": {"application/json": {"schema": {"type": "object"}}},
+}
+
 
 def describe(function: Function) -> dict[str, Any]:
     """Return the document of a function as it is deployed now."""
@@ -42,7 +63,7 @@ def describe(function: Function) -> dict[str, Any]:
     signature = known or Signature()
     words = plain(signature.doc)
     said = {"schema": signature.payload(), "example": samples.payload(known)} if known else {"schema": {}}
-    operation = {
+    operation: dict[str, Any] = {
         "operationId": function.name,
         "summary": words.partition("\n")[0][:200] or f"Call {function.name}",
         "requestBody": {
@@ -54,12 +75,17 @@ def describe(function: Function) -> dict[str, Any]:
         },
         "responses": {"200": _answer(signature)} | _failures(),
     }
+    if function.revision.spec.bundle.form in RAW:
+        operation["responses"]["200"] = {"description": "What it answers", "content": {"*/*": {"schema": {}}}}
+    else:
+        operation["parameters"] = _LATER
+        operation["responses"]["202"] = _ACCEPTED
     return {
         "openapi": "3.1.0",
         "info": {"title": function.name, "version": str(function.revision.number)}
         | ({"description": words} if words else {}),
         "servers": [{"url": function.address.rstrip("/")}],
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"key": []}, *([{}] if function.access.who == "public" else [])],
         "paths": {"/": {"post": operation}},
         "components": {
             "schemas": signature.types | {_PROBLEM: _problem()},
@@ -68,8 +94,14 @@ def describe(function: Function) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "The owner's, from `ropewalk token`; it is good for ten minutes.",
-                }
+                    "description": f"{access.said(function.access)} `ropewalk token` makes one for ten minutes.",
+                },
+                "key": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": HEADER,
+                    "description": "A key that the function's owner made; each has a quota.",
+                },
             },
         },
     }
@@ -81,8 +113,11 @@ def plain(text: str) -> str:
 
 
 def _answer(signature: Signature) -> dict[str, Any]:
-    kind = "application/octet-stream" if signature.binary else "application/json"
-    return {"description": "What it returned", "content": {kind: {"schema": signature.returns}}}
+    text = signature.streams and signature.returns.get("type") == "string"
+    plain_kind = NDJSON if signature.streams and not text else "text/plain" if text else "application/json"
+    kind = "application/octet-stream" if signature.binary else plain_kind
+    said = "What it yields, each part as it comes" if signature.streams else "What it returned"
+    return {"description": said, "content": {kind: {"schema": signature.returns}}}
 
 
 def _failures() -> dict[str, Any]:

@@ -3,7 +3,8 @@
 ``guard.py`` asks it once around each port. Not here: who somebody is (``ropewalk_hub.security``) and whether a thing
 exists. The rules of this version: a person may do everything with their own things; an administrator manages accounts
 and notebooks, and sees that other people's things exist, but not what is in them; nobody else learns even that, so a
-refusal there is "not found". Rejected: roles as data; two kinds of people need no rule language yet.
+refusal there is "not found". The owner of a function may let others call it, which lets them do nothing else with it.
+Rejected: roles as data; two kinds of people need no rule language yet.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ropewalk_core.errors import Denied, NotFound, RopewalkError
-from ropewalk_core.model import Actor
+from ropewalk_core.model import Access, Actor
 
 Kind: TypeAlias = Literal["account", "notebook", "service", "function", "run", "file"]
 Verb: TypeAlias = Literal["list", "get", "watch", "logs", "write", "remove", "call", "stop", "approve", "deactivate"]
@@ -67,6 +68,27 @@ def decide(actor: Actor, verb: Verb, kind: Kind, owner: str = "") -> Allow | Den
     if actor.administrator:
         return Deny("This belongs to somebody else; only its owner can open or change it.", hidden=False)
     return Deny(f"There is no such {kind}.")
+
+
+def decide_call(access: Access, owner: str, caller: str, *, key: bool = False) -> Allow | Deny:
+    """Return whether this caller may call a function: the same rule at the gateway and at the platform.
+
+    Parameters
+    ----------
+    access
+        What its owner chose.
+    owner
+        The account that owns it.
+    caller
+        The account that asks; empty for somebody who did not say who they are.
+    key
+        Whether they hold a valid key of this very function.
+    """
+    if key or access.who == "public" or (caller and caller == owner):
+        return Allow()
+    if access.who == "shared" and caller and caller in access.accounts:
+        return Allow()
+    return Deny("There is no such function.")
 
 
 def _decide_account(actor: Actor, verb: Verb, owner: str) -> Allow | Deny:

@@ -8,17 +8,22 @@ interface; a backend for one port alone (a Slurm engine, say) must be possible.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, BinaryIO, Protocol
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, BinaryIO, Literal, Protocol
 
 from ropewalk_core.model import (
+    Access,
     Account,
     Actor,
     Call,
+    CallKey,
+    DurableCall,
+    DurableResult,
     FileEntry,
     Function,
     FunctionSpec,
     LogLine,
+    NewKey,
     Notebook,
     Page,
     Revision,
@@ -129,11 +134,75 @@ class Functions(Protocol):
         To roll back is to deploy its spec again, with ``existing``.
         """
 
+    async def traffic(self, actor: Actor, owner: str, name: str, weights: Mapping[int, int]) -> Function:
+        """Split calls between revisions by number, 0 for the latest, which add up to 100; those named stay reachable.
+
+        A deploy leaves the split as it is. A revision that is not kept is `NotFound`, and then nothing changes.
+        """
+
+    async def access(self, actor: Actor, owner: str, name: str, access: Access) -> Function:
+        """Say who may call it; that belongs to the function, not to a revision, and is gone with it."""
+
+    async def keys(self, actor: Actor, owner: str, name: str) -> Page[CallKey]:
+        """Return its keys, without their secrets."""
+
+    async def add_key(
+        self, actor: Actor, owner: str, name: str, *, label: str = "", calls: int, seconds: int, key: str = ""
+    ) -> NewKey:
+        """Make a key; its secret is in this answer alone. The same ``key`` again replaces what it made."""
+
+    async def revoke_key(self, actor: Actor, owner: str, name: str, identifier: str) -> CallKey:
+        """End a key; once this is answered it opens nothing, or within 5 s where the gateway is late or away."""
+
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """Return the latest calls, newest first."""
 
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """Yield each change after the cursor."""
+
+
+class Durable(Protocol):
+    """Calls of functions that are carried out whatever is killed. One implementation: `DurableDesk`, on any backend."""
+
+    async def spawn(
+        self,
+        actor: Actor,
+        owner: str,
+        function: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        query: str = "",
+        key: str = "",
+    ) -> DurableCall:
+        """Accept a call: it is on disk when this returns. The same key again returns the call that it made."""
+
+    async def get(self, actor: Actor, owner: str, call: str) -> DurableCall:
+        """Return a call, or raise `NotFound`."""
+
+    async def list(
+        self,
+        actor: Actor,
+        owner: str,
+        function: str,
+        *,
+        shelf: Literal["", "open", "failed", "ended"] = "",
+        after: str = "",
+        limit: int = 50,
+    ) -> Page[DurableCall]:
+        """Return a page of a function's calls, newest first: all, or those that are open, failed, or done."""
+
+    async def result(self, actor: Actor, owner: str, call: str, *, wait: float = 0.0) -> DurableResult:
+        """Return what it gave, or where it stands; raise what it failed with, or `Conflict` if it was canceled."""
+
+    async def cancel(self, actor: Actor, owner: str, call: str) -> DurableCall:
+        """Stop it; one that has ended stays as it is."""
+
+    async def replay(self, actor: Actor, owner: str, call: str) -> DurableCall:
+        """Try a failed call again with the arguments that it kept; an open one stays as it is."""
+
+    async def forget(self, actor: Actor, owner: str, call: str) -> DurableCall:
+        """Remove a call that has ended, and its result."""
 
 
 class Workflows(Protocol):

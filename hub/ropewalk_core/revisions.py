@@ -71,7 +71,7 @@ def difference(older: Revision, newer: Revision) -> str:
 def _options(spec: FunctionSpec) -> dict[str, Any]:
     """Return what a function was deployed with beside its code."""
     rest = spec.model_dump(mode="json", exclude={"name", "bundle", "placement"})
-    return {**spec.placement.model_dump(mode="json"), **rest, "entry": spec.bundle.entry}
+    return {**spec.placement.model_dump(mode="json"), **rest, "entry": spec.bundle.entry, "form": spec.bundle.form}
 
 
 def _facts(title: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

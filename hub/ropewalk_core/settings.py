@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import tomllib
 import typing
@@ -22,6 +23,14 @@ from typing import Any
 from ropewalk_core.errors import BadInput
 
 IMAGES = ("hub", "notebook", "runner")
+_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_HOST = rf"{_LABEL}(\.{_LABEL})*"
+
+
+def _text(default: str, pattern: str) -> str:
+    """Return a field whose text, whole, has a form; the chart's schema has it too."""
+    chosen: str = field(default=default, metadata={"pattern": f"^({pattern})$"})
+    return chosen
 
 
 def default_home() -> Path:
@@ -37,13 +46,13 @@ class Door:
 
     port: int = 8000
     """TCP port of the platform's door (sign-in, dashboard, API, hub, notebooks); the people's door is the next one."""
-    host: str = "localhost"
+    host: str = _text("localhost", _HOST)
     """Name people type; notebooks live at <account>.<host>. On a shared machine use a name with a wildcard record."""
     bind: str = "127.0.0.1"
     """Address to listen on. Loopback by default: embedded mode speaks plain http."""
-    scheme: str = "http"
+    scheme: str = _text("http", "https?")
     """http, or https when a proxy in front ends TLS."""
-    people_host: str = ""
+    people_host: str = _text("", f"({_HOST})?")
     """Domain of notebooks, services and functions; empty means the same name as `host`."""
 
     @property
@@ -96,6 +105,14 @@ class Limits:
     """Bytes of log kept for one step, service or call; more is cut with a mark."""
     processes: int = 512
     """Processes one sandbox may have."""
+    durable_waiting: int = 50_000
+    """Durable calls of one account that may wait or run; further ones are refused."""
+    durable_payload: int = 2**20
+    """Bytes of a durable call's arguments, and of its result: the journal keeps both, larger data goes by file."""
+    durable_bytes: int = 256 * 2**20
+    """Bytes that an account's durable calls may take in the journal: arguments, kept results, and 1 KiB for each."""
+    durable_kept: float = 7 * 86400.0
+    """Seconds that a durable call is kept after its end, with its result, or with its arguments if it failed."""
 
 
 @dataclass(frozen=True)
@@ -352,7 +369,9 @@ def _build(cls: Any, prefix: str, values: dict[str, Any]) -> Any:
         if dataclasses.is_dataclass(hints[one.name]):
             chosen[one.name] = _build(hints[one.name], f"{path}.", values)
         elif path in values:
-            chosen[one.name] = _convert(path, hints[one.name], values[path])
+            chosen[one.name] = value = _convert(path, hints[one.name], values[path])
+            if (form := one.metadata.get("pattern")) and not re.fullmatch(form, value):
+                raise _cannot_be(path, value)
     return cls(**chosen)
 
 
@@ -373,4 +392,8 @@ def _convert(path: str, hint: Any, value: Any) -> Any:
             return tuple(value.split(",")) if isinstance(value, str) else tuple(value)
         return dict(value)
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"Setting '{path}' cannot be {value!r}.", field=path, hint="See docs/settings.md.") from error
+        raise _cannot_be(path, value) from error
+
+
+def _cannot_be(path: str, value: Any) -> BadInput:
+    return BadInput(f"Setting '{path}' cannot be {value!r}.", field=path, hint="See docs/settings.md.")

@@ -35,6 +35,7 @@ _OBJECTS = frozenset({"dict", "Dict", "Mapping", "MutableMapping", "defaultdict"
 _TUPLES = frozenset({"tuple", "Tuple"})
 _LISTS = _TUPLES | {"list", "List", "set", "Set", "frozenset", "FrozenSet", "Sequence", "Iterable", "Collection"}
 _LISTS |= {"Iterator", "Generator"}
+_YIELDING = frozenset({"Iterator", "Iterable", "Generator", "AsyncIterator", "AsyncIterable", "AsyncGenerator"})
 _FIRST = frozenset({"Annotated", "Final", "Required", "NotRequired"})
 _BINARY = frozenset({"bytes", "bytearray", "memoryview"})
 _ENUMS = frozenset({"Enum", "IntEnum", "StrEnum"})
@@ -82,6 +83,8 @@ class Signature:
         Whether it answers bytes, which go as they are.
     doc
         Its docstring.
+    streams
+        Whether it yields; ``returns`` is then what each part is.
     types
         The named types that the schemas refer to.
     """
@@ -91,6 +94,7 @@ class Signature:
     returns: Schema = field(default_factory=dict)
     binary: bool = False
     doc: str = ""
+    streams: bool = False
     types: dict[str, Schema] = field(default_factory=dict)
 
     def named(self) -> Schema | None:
@@ -122,10 +126,12 @@ class Signature:
 
 
 def read(bundle: Bundle) -> Signature | None:
-    """Return the signature of a bundle's entry point; None when its source does not say.
+    """Return the signature of a bundle's entry point; None when its source does not say, as that of an app.
 
     Of a bundle with a digest, which backends make, it is read once and remembered: nobody may change what it holds.
     """
+    if bundle.form != "python":
+        return None
     if not bundle.digest or not bundle.files:  # a summary has its whole bundle's digest
         return _read(bundle)
     key = bundle.digest, bundle.entry
@@ -141,8 +147,18 @@ def read(bundle: Bundle) -> Signature | None:
 def _read(bundle: Bundle) -> Signature | None:
     module, _, name = bundle.entry.partition(":")
     sources = Sources(bundle.files)
-    found = sources.module(module).functions.get(name)
-    return _Reader(sources).signature(found, module) if found else None
+    known = sources.module(module)
+    if name in known.functions:
+        return _Reader(sources).signature(known.functions[name], module)
+    if name in known.classes and (method := answering(known.classes[name])):
+        return _Reader(sources).signature(method, module, of=known.classes[name])
+    return None
+
+
+def answering(made: ast.ClassDef) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return the method by which an object of a class answers calls: ``call``, else ``__call__``."""
+    methods = {one.name: one for one in made.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return methods.get("call") or methods.get("__call__")
 
 
 class _Reader:
@@ -158,11 +174,13 @@ class _Reader:
         self._having: dict[tuple[str, str], bool] = {}
         self._enums: dict[tuple[str, str], dict[str, Any] | None] = {}
 
-    def signature(self, found: ast.FunctionDef | ast.AsyncFunctionDef, where: str) -> Signature:
-        """Return the signature of a definition."""
+    def signature(
+        self, found: ast.FunctionDef | ast.AsyncFunctionDef, where: str, of: ast.ClassDef | None = None
+    ) -> Signature:
+        """Return the signature of a definition, or of a method of a class."""
         args = found.args
         bare = {id(one) for one in args.posonlyargs}
-        named = [*args.posonlyargs, *args.args]
+        named = [*args.posonlyargs, *args.args][1 if of else 0 :]
         defaults: list[ast.expr | None] = [None] * (len(named) - len(args.defaults))
         pairs = zip([*named, *args.kwonlyargs], [*defaults, *args.defaults, *args.kw_defaults], strict=True)
         parameters = tuple(
@@ -175,9 +193,12 @@ class _Reader:
             for one, default in pairs
         )
         more = self.hint(args.kwarg.annotation, where) if args.kwarg else None
-        binary = found.returns is not None and word(found.returns) in _BINARY
-        returns = {} if binary else self.hint(found.returns, where)
-        return Signature(parameters, more, returns, binary, doc(found), self._types)
+        streams = yields(found)
+        returning = _yielded(found.returns) if streams else found.returns
+        binary = returning is not None and word(returning) in _BINARY
+        returns = {} if binary else self.hint(returning, where)
+        words = doc(found) or (doc(of) if of else "")
+        return Signature(parameters, more, returns, binary, words, streams, self._types)
 
     def hint(self, hint: ast.expr | None, where: str, depth: int = 0) -> Schema:
         """Return the schema of a hint that stands in a module."""
@@ -315,6 +336,25 @@ class _Reader:
             required[one.target.id] = not given and (total or kind == "Required") and kind != "NotRequired"
         self._told[key]["required"] = [name for name in properties if required.get(name)]
         return self._told[key]
+
+
+def yields(found: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Say whether a definition is a generator's: what is defined inside of it does not count."""
+    waiting: list[ast.AST] = list(found.body)
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, ast.Yield | ast.YieldFrom):
+            return True
+        if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(one))
+    return False
+
+
+def _yielded(hint: ast.expr | None) -> ast.expr | None:
+    """Return the hint of what a generator yields, from its own."""
+    if isinstance(hint, ast.Subscript) and word(hint.value) in _YIELDING:
+        return next(iter(inside(hint)), None)
+    return None
 
 
 def _members_of(made: ast.ClassDef) -> dict[str, Any] | None:

@@ -105,7 +105,7 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def doc(made: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+def doc(made: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
     """Return a docstring that can be sent: an escape may stand for half of a surrogate pair."""
     return (ast.get_docstring(made) or "").encode(errors="replace").decode()
 

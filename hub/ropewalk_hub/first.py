@@ -10,7 +10,15 @@ import asyncio
 import sys
 
 from ropewalk_core import settings as settings_module
+from ropewalk_core.settings import Settings
 from ropewalk_hub.siblings import ask_unix
+
+
+def link_command(settings: Settings) -> str:
+    """Return the command that prints the link."""
+    if settings.backend == "kube":
+        return "kubectl exec deploy/platform --container platform -- python -m ropewalk_hub.first"
+    return "ropewalk up"
 
 
 def main() -> int:

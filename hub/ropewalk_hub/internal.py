@@ -14,14 +14,17 @@ from starlette.concurrency import run_in_threadpool
 
 from ropewalk_core.errors import NotFound
 from ropewalk_core.model import Call, Snapshot
+from ropewalk_hub import durable_feed
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.door import redeem
+from ropewalk_hub.first import link_command
 from ropewalk_hub.platform import Platform
 from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.wire import Batch, WantedPage
 
 router = APIRouter(prefix="/internal")
 gateways = APIRouter(prefix="/internal")
+gateways.include_router(durable_feed.router)
 
 
 def platform_of(request: Request) -> Platform:
@@ -66,7 +69,7 @@ async def token(
         raise NotFound(
             f"There is no account '{account[:60]}'." if account else "Nobody has an account yet.",
             field="account",
-            hint="Open the link that `ropewalk up` printed to make the first account.",
+            hint=f"Open the link that `{link_command(platform.settings)}` prints to make the first account.",
         )
     made, until = await run_in_threadpool(platform.issuer.tokens.make, found, f"cli:{found.name}", audience)
     door = platform.settings.door

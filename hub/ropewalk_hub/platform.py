@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from ropewalk_core import catalog, guard
 from ropewalk_core.catalog import Catalog
+from ropewalk_core.durable import DurableDesk
 from ropewalk_core.errors import Unauthenticated
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts as local_accounts
 from ropewalk_core.model import Actor
 from ropewalk_core.placement import Inventory
-from ropewalk_core.ports import Clock, Functions, Identity, Notebooks, Services, Storage, Workflows
+from ropewalk_core.ports import Clock, Durable, Functions, Identity, Notebooks, Services, Storage, Workflows
 from ropewalk_core.settings import Settings
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.backends import Backend, Ground, Task, find
@@ -53,7 +54,7 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class Platform:
-    """The parts of the platform process. The six ports are behind policy."""
+    """The parts of the platform process. The ports are behind policy."""
 
     settings: Settings
     journal: Journal
@@ -65,9 +66,11 @@ class Platform:
     notebooks: Notebooks
     services: Services
     functions: Functions
+    durable: Durable
     workflows: Workflows
     storage: Storage
     feed: GatewayFeed
+    desk: DurableDesk
     backend: Backend
     tasks: tuple[Task, ...] = ()
     """What runs as long as the process serves."""
@@ -149,6 +152,12 @@ def build(
     )
     identity = IssuerIdentity(issuer, apart=backend.apart)
     notebooks = HubNotebooks(hub, journal, settings, clock, inventory=backend.inventory, berth=backend.berth)
+
+    def active(account: str) -> bool:
+        found = issuer.accounts.get(account)
+        return found is not None and found.state == "active"
+
+    desk = DurableDesk(settings, journal, clock, route=backend.traffic.function, active=active)
     return Platform(
         settings=settings,
         journal=journal,
@@ -160,9 +169,11 @@ def build(
         notebooks=guard.GuardedNotebooks(notebooks),
         services=guard.GuardedServices(backend.services),
         functions=guard.GuardedFunctions(backend.functions),
+        durable=guard.GuardedDurable(desk),
         workflows=guard.GuardedWorkflows(backend.workflows),
         storage=guard.GuardedStorage(backend.storage),
         feed=GatewayFeed(journal, issuer, backend.traffic),
+        desk=desk,
         backend=backend,
         tasks=(
             Closing(hub, journal, issuer.accounts, clock, end_work=backend.end_work).run,

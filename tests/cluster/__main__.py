@@ -11,7 +11,7 @@ from tests.cluster import dockerfiles, policy_enforcer
 from tests.cluster.builder import Builder
 from tests.cluster.cluster import Cluster
 from tests.cluster.inside import Inside, alive
-from tests.cluster.layout import PROFILES, ClusterError, Layout, layout, nodes, say
+from tests.cluster.layout import PROFILES, ClusterError, Layout, carried_out, layout, nodes, say
 
 
 def main() -> int:
@@ -31,15 +31,7 @@ def main() -> int:
     own = verbs.add_parser("images", help="build our own images and push them to the registry of the cluster that runs")
     own.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(dockerfiles.NAMES)}; else all")
     asked = parser.parse_args()
-    try:
-        _do(asked, layout())
-    except ClusterError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. The same command goes on here; `make cluster-down` removes what was started.\n")
-        return 130
-    return 0
+    return carried_out(lambda: _do(asked, layout()))
 
 
 def _do(asked: argparse.Namespace, at: Layout) -> None:

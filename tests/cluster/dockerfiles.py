@@ -55,6 +55,7 @@ class Dockerfiles:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._folder = layout.cache / "containers"
+        self._held: tuple[int, ...] = ()
 
     def build(self, *names: str) -> None:
         """Build the images named, or all three."""
@@ -67,7 +68,9 @@ class Dockerfiles:
         unknown = sorted(set(names) - set(NAMES))
         if unknown:
             raise ClusterError(f"there is no image {', '.join(unknown)}; take some of {', '.join(NAMES)}")
+        say("building images: some minutes the first time")
         with self._alone():
+            self._run("what was left half built", ["buildah", "rm", "--all"])
             self._debian()
             self._helm()
             for name in names or NAMES:
@@ -192,8 +195,15 @@ class Dockerfiles:
         }
 
     def _run(self, what: str, argv: list[str]) -> None:
+        # It holds the lock itself: it lives on when whoever started it is killed.
         done = subprocess.run(
-            argv, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            argv,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            pass_fds=self._held,
         )
         if done.returncode:
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
@@ -205,7 +215,11 @@ class Dockerfiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            self._held = (lock.fileno(),)
+            try:
+                yield
+            finally:
+                self._held = ()
 
 
 def there(registry: Registry, name: str) -> bool:

@@ -75,13 +75,25 @@ class Inside:
         return self.ask({"do": "parts"})
 
     def door(self, host: str, port: int, listen: int = 0) -> int:
-        """Open a port on this machine's loopback that leads to an address in the cluster, and return it."""
+        """Open a port on this machine's loopback that leads to an address in the cluster, and return it.
+
+        One that leads in already leads there from now on. Raises `OSError` if another program has the port.
+        """
+        request = {"do": "door", "host": host, "port": port}
+        if listen in self.doors():
+            self.ask(request | {"listen": listen})
+            return listen
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", listen))
             listener.listen(128)
-            self.ask({"do": "door", "host": host, "port": port}, [listener.fileno()])
-            return int(listener.getsockname()[1])
+            found = int(listener.getsockname()[1])
+            self.ask(request | {"listen": found}, [listener.fileno()])
+            return found
+
+    def doors(self) -> set[int]:
+        """Return the ports on this machine's loopback that lead in."""
+        return {int(one) for one in self.ask({"do": "doors"})}
 
     def ask(self, request: Mapping[str, Any], handles: Sequence[int] = ()) -> dict[str, Any]:
         """Ask the first process for something."""

@@ -1,6 +1,7 @@
-"""Ropewalk on the test cluster, as helmfile installs it: ``python -m tests.cluster.installed up|sync|down|link``.
+"""Ropewalk on the test cluster, as helmfile installs it: ``python -m tests.cluster.installed up``, and other verbs.
 
-`up` starts a cluster where none runs, builds and pushes images, and installs; `sync` only installs again. What helmfile
+`prepare` starts a cluster where none runs, builds and pushes images, and says what to run by hand; `up` installs too,
+and `sync` only installs again. What helmfile
 does here it does anywhere, from the same files; only images and manifests come from this machine. Ports of this
 machine's loopback lead in, so that http://localhost:PORT is the platform's own address in a browser.
 """
@@ -10,13 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from tests.cluster import parts
@@ -25,7 +26,7 @@ from tests.cluster.dockerfiles import Dockerfiles
 from tests.cluster.images import Registry
 from tests.cluster.inside import alive
 from tests.cluster.kube import Kube
-from tests.cluster.layout import ROOT, ClusterError, Layout, layout, say
+from tests.cluster.layout import ROOT, ClusterError, Layout, carried_out, layout, say
 
 SPACE = "ropewalk"
 PORT = 8000
@@ -45,7 +46,8 @@ class Installed:
         return f"http://localhost:{self.port}"
 
     def prepare(self) -> None:
-        """Have a cluster, Helm's clients, and every image in its registry."""
+        """Have a cluster, Helm's clients, and every image in its registry; once the ports are seen to be free."""
+        self._look()
         Cluster(self.at).up("helm")
         registry = self._registry()
         if not {"argo", "knative"} <= set(self._state()["parts"]):
@@ -57,10 +59,17 @@ class Installed:
         ours.push_peoples(registry)
         self._file("images").write_text(yaml.safe_dump(images))
 
-    def sync(self) -> float:
-        """Run `helmfile sync`, open the ports, and return its seconds."""
+    def values(self) -> Path:
+        """Write what helmfile is told beside its environment, and return the file."""
         file = self._file("values")
         file.write_text(yaml.safe_dump(self._chosen()))
+        return file
+
+    def sync(self) -> float:
+        """Run `helmfile sync`, open the ports, and return its seconds."""
+        self._look()
+        file = self.values()
+        say("helmfile sync: some minutes the first time, as the nodes pull each image")
         started = time.monotonic()
         self.helmfile("--state-values-file", str(file), "sync")
         took = time.monotonic() - started
@@ -114,15 +123,19 @@ class Installed:
             try:
                 inside.door(str((found or {})["spec"]["clusterIP"]), port, listen=port)
             except OSError as error:
-                if not self._answers():
-                    raise ClusterError(f"port {port} is taken ({error.strerror}); take others: PORT=9000") from error
+                raise _taken(port, error) from error
         kube.close()
 
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.origin}/sign-in", timeout=10, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
+    def _look(self) -> None:
+        """See that both ports are free or lead in already: that they are taken is not to be said after minutes."""
+        inside = alive(self.at)
+        for port in {self.port, self.port + 1} - (inside.doors() if inside else set()):
+            try:
+                with socket.socket() as one:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    one.bind(("127.0.0.1", port))
+            except (OSError, OverflowError) as error:
+                raise _taken(port, error) from error
 
     def _registry(self) -> str:
         return f"127.0.0.1:{self._state()['doors']['registry']}"
@@ -147,27 +160,33 @@ class Installed:
         return done.stdout
 
 
+def _taken(port: int, error: Exception) -> ClusterError:
+    return ClusterError(f"port {port} cannot be used ({getattr(error, 'strerror', error)}); take others: PORT=9000")
+
+
 def main() -> int:
     """Do what was asked; a failure is one message and exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.installed", description=__doc__)
-    parser.add_argument("verb", choices=("up", "sync", "down", "link"))
+    parser.add_argument("verb", choices=("up", "prepare", "sync", "down", "link"))
     parser.add_argument("--port", type=int, default=PORT)
     asked = parser.parse_args()
-    one = Installed(layout(), asked.port)
-    try:
-        if asked.verb == "down":
-            say(f"removed all but volumes in {one.destroy():.0f} s")
-            return 0
-        if asked.verb == "up":
-            one.prepare()
-        if asked.verb in ("up", "sync"):
-            say(f"helmfile sync: {one.sync():.0f} s")
-            say(f"Ropewalk is at {one.origin}. Make the first administrator with this link. It works once:")
-        say(f"  {one.first()}")
-    except ClusterError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    return carried_out(lambda: _do(asked.verb, Installed(layout(), asked.port)))
+
+
+def _do(verb: str, one: Installed) -> None:
+    if verb == "down":
+        say(f"removed all but volumes in {one.destroy():.0f} s")
+        return
+    if verb in ("up", "prepare"):
+        one.prepare()
+    if verb == "prepare":
+        say(f'export KUBECONFIG={one.at.kubeconfig} PATH="{one.at.run / "bin"}:$PATH"')
+        say(f"helmfile --environment test --state-values-file {one.values()} sync")
+        return
+    if verb in ("up", "sync"):
+        say(f"helmfile sync: {one.sync():.0f} s")
+        say(f"Ropewalk is at {one.origin}. Make the first administrator with this link. It works once:")
+    say(f"  {one.first()}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +141,19 @@ def layout() -> Layout:
                 f"ROPEWALK_TEST_CLUSTER_RUN={run}: the cluster has a {hidden} of its own; take another place"
             )
     return Layout(path, Path(cache).resolve())
+
+
+def carried_out(work: Callable[[], None]) -> int:
+    """Do what somebody asked for at the prompt, and return the exit status; a failure is one message."""
+    try:
+        work()
+    except ClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. The same command goes on here; `make cluster-down` removes what was started.\n")
+        return 130
+    return 0
 
 
 def say(words: str) -> None:

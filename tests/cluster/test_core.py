@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.cluster.inside import Inside
 from tests.cluster.kube import Kube, wait
-from tests.cluster.layout import METADATA, REGISTRY, Layout, machine, nodes
+from tests.cluster.layout import CONTROL, METADATA, REGISTRY, REGISTRY_PORT, Layout, machine, nodes
 from tests.cluster.scene import PROBE, Scene, eventually, kubectl, service
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(180)]
@@ -129,6 +131,17 @@ def test_kubectl_reads_logs_and_runs_commands(scene: Scene, at: Layout) -> None:
     place = ("-n", scene.namespace)
     eventually(lambda: _assert(kubectl(at, *place, "logs", "shell") == "started\n"))
     assert kubectl(at, *place, "exec", "shell", "--", "echo", "inside") == "inside\n"
+
+
+def test_a_door_leads_where_it_was_last_told_to(inside: Inside) -> None:
+    """A service that was removed and made again has another address."""
+    port = inside.door(CONTROL, 1)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://127.0.0.1:{port}/v2/", trust_env=False)
+    assert inside.door(CONTROL, REGISTRY_PORT, listen=port) == port
+    assert httpx.get(f"http://127.0.0.1:{port}/v2/", trust_env=False).status_code == 200
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        inside.door(CONTROL, REGISTRY_PORT, listen=other.getsockname()[1])
 
 
 def test_a_part_that_is_killed_comes_back_and_one_that_is_stopped_stays_away(inside: Inside, kube: Kube) -> None:

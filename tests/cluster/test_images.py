@@ -5,7 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
+import secrets
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +69,17 @@ _FORBIDDEN = re.compile(
 )
 
 
+_SLOW = """
+import sys
+from tests.cluster.dockerfiles import DEBIAN, Dockerfiles
+from tests.cluster.layout import layout
+ours = Dockerfiles(layout())
+with ours._alone():
+    recipe = ours._recipe("slow", f"FROM {DEBIAN}\\nRUN echo {sys.argv[1]} && sleep 3\\n")
+    ours._bud("something slow", recipe, recipe.parent, "localhost/slow")
+"""
+
+
 @pytest.fixture(scope="module")
 def registry(at: Layout, inside: Inside) -> Iterator[Registry]:
     """Return the cluster's registry with our images in it: those that are there, else built now."""
@@ -102,6 +117,7 @@ def test_it_runs_restricted_and_imports_what_it_must(scene: Scene, registry: Reg
     assert run(scene, ours(name), "sh", "-c", script).split() == ["1000", "/home/work", "/home/work"]
 
 
+@pytest.mark.cluster_slow
 def test_python_is_the_account_s_where_there_is_one(scene: Scene, registry: Registry) -> None:
     account = ".ropewalk/environment/bin"
     makes = f"mkdir -p {account} && ln -s /bin/echo {account}/python && hash -r && python its own"
@@ -109,6 +125,7 @@ def test_python_is_the_account_s_where_there_is_one(scene: Scene, registry: Regi
     assert said == "/opt/ropewalk/user\nits own\n"
 
 
+@pytest.mark.cluster_slow
 def test_what_lies_beside_the_code_of_a_checkout_is_found(scene: Scene, registry: Registry) -> None:
     assert run(scene, ours("hub"), "python", "-c", _DATA) == ""
     said = run(scene, ours("hub"), "sh", "-c", "helm version --short && node --version && ropewalk --help", name="two")
@@ -188,3 +205,24 @@ def _files(layer: bytes, small: int) -> Iterator[tuple[str, bytes]]:
                 content: Any = tar.extractfile(one) if one.size < small else None
                 if one.size:  # builders leave empty files where they mounted something
                     yield one.name, content.read() if content else b""
+
+
+@pytest.mark.cluster_slow
+def test_a_build_that_was_killed_is_waited_for_and_cleared_away(at: Layout, registry: Registry) -> None:
+    ours = Dockerfiles(at)
+
+    def half_built() -> str:
+        argv = ["buildah", "containers", "--quiet"]
+        return subprocess.run(argv, env=ours._environment(), capture_output=True, text=True, check=True).stdout
+
+    ours.build("runner")
+    assert half_built() == ""
+    building = subprocess.Popen([sys.executable, "-c", _SLOW, secrets.token_hex(8)], cwd=ROOT)
+    while not half_built():
+        assert building.poll() is None
+        time.sleep(0.1)
+    building.kill()
+    building.wait()
+    assert half_built() != ""  # what builds is a process of its own, and lives
+    ours.build("runner")
+    assert half_built() == ""

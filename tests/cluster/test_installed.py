@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -111,6 +112,24 @@ def answers(one: Installed) -> str:
     except httpx.HTTPError as error:
         return str(error)
     return "" if status == 200 else f"the hub says {status}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ropewalk: {imagez: {hub: one}}", "'imagez' not allowed"),
+        ("ropewalk: {settings: {door: {host: 'http://one'}}}", "/settings/door/host"),
+        ("knativ: {enabled: false}", "'knativ' not allowed"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_installed(
+    prepared: Installed, before: dict[Key, Any], tmp_path: Path, text: str, said: str
+) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(text)
+    with pytest.raises(ClusterError, match=said):
+        prepared.helmfile("--state-values-file", str(wrong), "sync")
+    assert objects(prepared).keys() == before.keys()
 
 
 def test_it_ends_in_a_sign_in_page(installed: Installed) -> None:

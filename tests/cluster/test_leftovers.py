@@ -36,8 +36,8 @@ def environment(at: Layout) -> dict[str, str]:
     return {**os.environ, "ROPEWALK_TEST_CLUSTER_RUN": str(at.run), "ROPEWALK_TEST_CLUSTER_CACHE": str(at.cache)}
 
 
-def up(at: Layout) -> Inside:
-    subprocess.run(_UP, env=environment(at), cwd=ROOT, check=True)
+def up(at: Layout, profile: str = "core") -> Inside:
+    subprocess.run([*_UP, "--profile", profile], env=environment(at), cwd=ROOT, check=True)
     inside = alive(at)
     assert inside is not None
     return inside
@@ -84,9 +84,11 @@ def test_a_start_that_was_cut_off_is_cleared_away_by_the_next(other: Layout, mom
     same(before, leftovers.picture(other))
 
 
-def test_a_cluster_that_was_killed_is_cleared_away_by_the_next(other: Layout) -> None:
+@pytest.mark.cluster_slow
+@pytest.mark.parametrize("profile", ["core", "all"])
+def test_a_cluster_that_was_killed_is_cleared_away_by_the_next(other: Layout, profile: str) -> None:
     before = leftovers.picture(other)
-    inside = up(other)
+    inside = up(other, profile)
     known = leftovers.processes(inside)
     spaces = leftovers.spaces(known)
     os.kill(inside.pid, signal.SIGKILL)

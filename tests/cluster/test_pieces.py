@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import socket
 import subprocess
 import tarfile
 from pathlib import Path
@@ -20,8 +21,20 @@ from tests.cluster.builder import PROGRAMS, Builder, lacking, parts
 from tests.cluster.cluster import PACKAGES
 from tests.cluster.images import Image, layer
 from tests.cluster.inside import started_at
+from tests.cluster.installed import Installed
 from tests.cluster.layout import ROOT, TOOLS, ClusterError, Layout
 from tests.cluster.policy_enforcer import Pod
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_done(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for first in (port, port - 1):
+            one = Installed(Layout(tmp_path / "run", tmp_path / "cache"), first)
+            for act in (one.prepare, one.sync):
+                with pytest.raises(ClusterError, match=rf"port {port} cannot be used .*PORT=9000"):
+                    act()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -51,6 +51,10 @@ class Part:
         return {"pid": self.pid, "wanted": self.wanted, "starts": self.starts, "ended": self.ended, "log": self.log}
 
 
+Doors = dict[int, tuple[str, int]]
+"""Where each port of this machine's loopback leads."""
+
+
 class World:
     """Parts, doors and the control socket, on one event loop."""
 
@@ -58,6 +62,7 @@ class World:
         self.run = run
         self.parts: dict[str, Part] = {}
         self.gone = asyncio.Event()
+        self._doors: Doors = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def live(self) -> None:
@@ -111,12 +116,21 @@ class World:
                 self._stop(part, signal.SIGTERM if request["do"] == "stop" else signal.SIGKILL)
                 return part.told()
             case "door":
-                self._spawn(_door(socket.socket(fileno=handles[0]), (request["host"], request["port"])))
+                self._open((request["host"], request["port"]), request["listen"], handles)
                 return {}
+            case "doors":
+                return {str(listen): list(target) for listen, target in self._doors.items()}
             case "parts":
                 return {name: part.told() for name, part in self.parts.items()}
             case other:
                 return {"error": f"nothing is called {other}"}
+
+    def _open(self, target: tuple[str, int], listen: int, handles: list[int]) -> None:
+        """Let a door lead there: one that is open already, or a new one on the socket that came with the request."""
+        known = listen in self._doors
+        self._doors[listen] = target
+        if not known:
+            self._spawn(_door(socket.socket(fileno=handles[0]), listen, self._doors))
 
     def _add(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["name"]
@@ -197,12 +211,12 @@ def _received(connection: socket.socket) -> tuple[str, list[int]]:
     return text.decode(), list(handles)
 
 
-async def _door(listener: socket.socket, target: tuple[str, int]) -> None:
-    """Pass what connects to a socket of the machine's network on to an address in ours."""
+async def _door(listener: socket.socket, listen: int, doors: Doors) -> None:
+    """Pass what connects to a socket of the machine's network on to where its door leads now."""
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            inner_reader, inner_writer = await asyncio.open_connection(*target)
+            inner_reader, inner_writer = await asyncio.open_connection(*doors[listen])
         except OSError:
             writer.close()
             return

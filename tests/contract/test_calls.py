@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from ropewalk_core import sync
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import Limited, UserCodeFailed
-from ropewalk_core.model import Function
+from ropewalk_core.model import Bundle, Function, FunctionSpec
 from ropewalk_core.testing import ADA
 from ropewalk_kernel import calls
 from ropewalk_kernel.functions import FunctionHandle
@@ -137,3 +138,60 @@ async def test_more_at_a_time_than_the_gateway_lets_wait(rig: Rig) -> None:
         patch.setattr(calls, "send", counting)
         assert await asyncio.to_thread(spread) == list(range(200))
     assert refused > 0
+
+
+async def handle_of(rig: Rig, source: str, **options: Any) -> FunctionHandle:
+    bundle = Bundle(files={"cell.py": source}, entry="cell:handler", form=options.pop("form", "python"))
+    function = await rig.functions.deploy(ADA, "ada", FunctionSpec(name="double", bundle=bundle, **options))
+    await rig.settled()
+    handle = Deployed("double")
+    handle._seen = function
+    return handle
+
+
+YIELDING = """
+def handler(count, bad=-1):
+    try:
+        for number in range(count):
+            if number == bad:
+                raise ValueError("no such thing")
+            yield [number, b"x" * 100_000 if number % 2 else None][number % 2]
+    finally:
+        open("closed", "a").write("closed ")
+"""
+
+
+async def test_what_is_yielded_comes_as_it_is_and_ends_with_who_reads(rig: Rig) -> None:
+    count = await handle_of(rig, YIELDING, concurrency=2)
+    closed = rig.settings.home / "accounts/ada/files/closed"
+
+    def reads() -> None:
+        assert list(count(4)) == [0, b"x" * 100_000, 2, b"x" * 100_000]
+        found = []
+        with pytest.raises(UserCodeFailed) as caught:
+            for one in count(4, bad=2):
+                found.append(one)
+        assert len(found) == 2 and "no such thing" in caught.value.details["traceback"]
+        closed.unlink()
+        for one in count(1_000_000):
+            assert one == 0
+            break
+
+    await asyncio.to_thread(reads)
+    async with asyncio.timeout(10):
+        while not closed.exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.05)
+    assert [one async for one in await count.aio(1)] == [0]
+    assert await asyncio.to_thread(lambda: list(count.map([1, 1], progress=False))) == [[0], [0]]
+
+
+async def test_an_app_is_asked_with_a_token_of_the_persons(rig: Rig) -> None:
+    source = """
+async def handler(scope, receive, send):
+    await send({"type": "http.response.start", "status": 203, "headers": [(b"content-type", b"text/plain")]})
+    said = f"{scope['method']} {scope['path']} {scope['query_string'].decode()}".encode()
+    await send({"type": "http.response.body", "body": said + (await receive())["body"]})
+"""
+    app = await handle_of(rig, source, form="asgi")
+    answer = await asyncio.to_thread(app.request, "PUT", "/a/b", json={"x": 1}, params={"q": "1"})
+    assert (answer.status_code, answer.text) == (203, 'PUT /a/b q=1{"x":1}')

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from ropewalk_core import sharing
 from ropewalk_core.errors import BadCode, TooLarge
 from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.local.host_client import HostClient, StepExit
+from ropewalk_core.model import Access
 from ropewalk_core.testing import ADA, FunctionsContract
 from tests.function_rig import Rig, running
 
@@ -265,3 +267,9 @@ async def test_what_is_deployed_right_after_a_removal_keeps_its_code(rig: Rig) -
     finally:
         rig.functions._host = rig.client
         await host.close()
+
+
+async def test_what_was_chosen_as_a_function_was_removed_opens_no_later_one(rig: Rig) -> None:
+    await rig.journal.write(sharing.choosing(rig.journal, "ada", "double", Access(who="public"))[1])
+    assert (await rig.functions.deploy(ADA, "ada", rig.spec(DOUBLE))).access == Access()
+    assert rig.functions.routes()[0].access == Access()

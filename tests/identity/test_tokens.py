@@ -241,8 +241,16 @@ async def test_the_gateways_own_socket_gives_it_what_it_needs_and_no_rights(stag
     from ropewalk_hub.internal import create_app, gateways
 
     app = create_app(stage.platform, gateways)
-    told = {(method, one.path) for one in gateways.routes for method in one.methods}  # type: ignore[attr-defined]
+    told = {(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods}
+    calls = "/internal/durable"
     assert told == {
+        ("POST", f"{calls}/accept"),
+        ("POST", f"{calls}/take"),
+        ("POST", f"{calls}/report"),
+        ("GET", f"{calls}/{{owner}}/{{call}}"),
+        ("GET", f"{calls}/{{owner}}/{{call}}/result"),
+        ("POST", f"{calls}/{{owner}}/{{call}}/cancel"),
+        ("POST", f"{calls}/{{owner}}/{{call}}/replay"),
         ("GET", "/internal/ready"),
         ("GET", "/internal/snapshot"),
         ("POST", "/internal/calls"),

@@ -17,14 +17,15 @@ from IPython.core.interactiveshell import InteractiveShell
 from ropewalk_core import sync
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
-from ropewalk_kernel import live
+from ropewalk_kernel import calls, live
 from tests.kernel.fake import FakePlatform
 
 
 @pytest.fixture
-def platform() -> Iterator[FakePlatform]:
+def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePlatform]:
     """A platform in memory, and the process's client connected to it."""
     fake = FakePlatform()
+    monkeypatch.setattr(calls, "spawn", fake.spawn)  # which goes to the gateway
 
     async def connect() -> Client:
         transport = httpx.ASGITransport(app=fake.serve)

@@ -12,11 +12,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ropewalk_core import openapi
-from ropewalk_core.errors import NotFound, RopewalkError
+from ropewalk_core import callkeys, openapi
+from ropewalk_core.access import checked
+from ropewalk_core.errors import NotFound, RopewalkError, UserCodeFailed
 from ropewalk_core.model import (
+    Access,
     Artifact,
     Call,
+    DurableCall,
     Function,
     FunctionSpec,
     Page,
@@ -25,12 +28,16 @@ from ropewalk_core.model import (
     RunSpec,
     Service,
     ServiceSpec,
+    Share,
     State,
     Status,
     Step,
     StepInputs,
+    StoredKey,
+    Traffic,
 )
 from ropewalk_core.placement import Inventory, Node, fit
+from ropewalk_core.traffic import weights
 from ropewalk_runtime import values
 
 HERE = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30),))
@@ -49,6 +56,9 @@ class FakePlatform:
         self.inputs: dict[str, StepInputs] = {}
         self.logs: dict[str, list[str]] = {}
         self.calls: list[Call] = []
+        self.made: list[StoredKey] = []
+        self.durable: dict[str, DurableCall] = {}
+        self.results: dict[str, Any] = {}
         self.away: dict[str, int] = {}
         self.submitted: list[RunSpec] = []
         route = "/api/v1"
@@ -61,6 +71,14 @@ class FakePlatform:
                 Route(f"{route}/functions/ada/{{name}}/revisions", self.list_revisions),
                 Route(f"{route}/functions/ada/{{name}}/revisions/{{number:int}}", self.revision),
                 Route(f"{route}/functions/ada/{{name}}/rollback", self.roll_back, methods=["POST"]),
+                Route(f"{route}/functions/ada/{{name}}/traffic", self.split, methods=["PUT"]),
+                Route(f"{route}/functions/ada/{{name}}/access", self.share, methods=["PUT"]),
+                Route(f"{route}/functions/ada/{{name}}/keys", self.keys, methods=["GET", "POST"]),
+                Route(f"{route}/functions/ada/{{name}}/keys/{{key}}", self.revoke, methods=["DELETE"]),
+                Route(f"{route}/durable/ada", self.list_durable),
+                Route(f"{route}/durable/ada/{{call}}", self.durable_call, methods=["GET", "DELETE"]),
+                Route(f"{route}/durable/ada/{{call}}/result", self.durable_result),
+                Route(f"{route}/durable/ada/{{call}}/{{act}}", self.durable_act, methods=["POST"]),
                 Route(f"{route}/services/ada", self.list_services),
                 Route(f"{route}/services/ada/{{name}}", self.service, methods=["GET", "PUT", "DELETE"]),
                 Route(f"{route}/services/ada/{{name}}/logs", self.log),
@@ -110,6 +128,8 @@ class FakePlatform:
             revision=revision,
             status=Status(state=State.IDLE),
             address=f"http://{name}--fn--ada.localhost:8001/",
+            traffic=have.traffic if have else Traffic(),
+            access=have.access if have else Access(),
         )
         return self.functions[name]
 
@@ -120,7 +140,47 @@ class FakePlatform:
         return model(self.kept(request.path_params["name"], request.path_params["number"]))
 
     async def roll_back(self, request: Request) -> Response:
-        return model(self.deploy(self.kept(request.path_params["name"], (await request.json())["number"]).spec))
+        name = request.path_params["name"]
+        deployed = self.deploy(self.kept(name, (await request.json())["number"]).spec)
+        shares = tuple(one.model_copy(update={"weight": 0}) for one in deployed.traffic.shares)
+        made = deployed.model_copy(update={"traffic": Traffic(shares=shares)})
+        self.functions[name] = made.model_copy(update={"unchanged": False})
+        return model(made)
+
+    async def split(self, request: Request) -> Response:
+        name, wish = request.path_params["name"], weights((await request.json())["shares"])
+        shares = tuple(
+            Share(
+                number=one,
+                revision=self.kept(name, one).id,
+                weight=wish[one],
+                address=f"http://r{one}--{name}--fn--ada.localhost:8001/",
+            )
+            for one in sorted(wish)
+            if one
+        )
+        changed = {"traffic": Traffic(latest=wish[0], shares=shares)}
+        self.functions[name] = self.functions[name].model_copy(update=changed)
+        return model(self.functions[name])
+
+    async def share(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        access = checked(Access.model_validate(await request.json()), "ada")
+        self.functions[name] = self.functions[name].model_copy(update={"access": access})
+        return model(self.functions[name])
+
+    async def keys(self, request: Request) -> Response:
+        if request.method == "GET":
+            return page([one.listed() for one in self.made])
+        wish = await request.json()
+        kept, told = callkeys.make(f"{len(self.made):010}", wish["label"], wish["calls"], wish["seconds"], 1.0)
+        self.made.append(kept)
+        return model(told)
+
+    async def revoke(self, request: Request) -> Response:
+        [ended] = [one for one in self.made if one.id == request.path_params["key"]]
+        self.made.remove(ended)
+        return model(ended.listed())
 
     def kept(self, name: str, number: int) -> Revision:
         """Return a revision, or raise as the platform does."""
@@ -134,6 +194,48 @@ class FakePlatform:
 
     async def list_calls(self, request: Request) -> Response:
         return page(self.calls)
+
+    async def spawn(self, client: Any, address: str, body: bytes, key: str) -> DurableCall:
+        """Accept a call as the gateway does, and carry it out when its result is asked for."""
+        function = address.removeprefix("http://").partition("--")[0]
+        known = next((one for one in self.durable.values() if one.key == f"{function} {key}"), None)
+        if known is not None:
+            return known
+        number = f"{function}.{len(self.durable):018}"
+        status = Status(state=State.WAITING)
+        call = DurableCall(
+            id=number, owner="ada", function=function, status=status, created=1.0, key=f"{function} {key}"
+        )
+        self.durable[number] = call
+        bundle, scope = self.functions[function].revision.spec.bundle, {}  # type: dict[str, Any]
+        exec("\n".join(bundle.files.values()), scope)
+        given = json.loads(body)
+        self.results[number] = scope[bundle.entry.partition(":")[2]](*given["args"], **given["kwargs"])
+        return call
+
+    async def list_durable(self, request: Request) -> Response:
+        return page([one for one in self.durable.values() if one.function == request.query_params["function"]][::-1])
+
+    async def durable_call(self, request: Request) -> Response:
+        call = request.path_params["call"]
+        if call not in self.durable:
+            raise NotFound(f"There is no durable call {call}.")
+        return model(self.durable.pop(call) if request.method == "DELETE" else self.durable[call])
+
+    async def durable_result(self, request: Request) -> Response:
+        one = self.durable[request.path_params["call"]]
+        if one.status.state is State.FAILED:
+            raise UserCodeFailed("It failed.", details={"wait": False})
+        if one.status.state is State.WAITING:
+            self.durable[one.id] = one.model_copy(update={"status": Status(state=State.DONE), "attempt": 1})
+            return JSONResponse(one.model_dump(mode="json"), status_code=202)
+        return Response(json.dumps(self.results[one.id]), media_type="application/octet-stream")
+
+    async def durable_act(self, request: Request) -> Response:
+        call, state = request.path_params["call"], {"cancel": State.STOPPED, "replay": State.WAITING}
+        status = Status(state=state[request.path_params["act"]])
+        self.durable[call] = self.durable[call].model_copy(update={"status": status})
+        return model(self.durable[call])
 
     async def list_services(self, request: Request) -> Response:
         return page(list(self.services.values()))

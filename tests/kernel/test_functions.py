@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk_core.errors import BadInput, BadName, NotFound
+from ropewalk_core.errors import BadCode, BadInput, BadName, NotFound
+from ropewalk_core.model import Access
 from ropewalk_kernel.functions import FunctionHandle, functions
 from tests.kernel.conftest import Notebook
 from tests.kernel.fake import FakePlatform
@@ -120,6 +121,84 @@ def test_revisions_are_listed_compared_and_come_back(platform: FakePlatform, not
     assert "revision 5 is what revision 3 was" in notebook.run("double.rollback()")
     notebook.run("double.rollback(77)")
     assert "RW-NOT-FOUND There is no revision 77 of 'double'." in notebook.errors[0]
+
+
+def test_calls_are_split_between_revisions(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 3"))
+    assert "the latest revision takes all calls" in notebook.run("double.traffic()")
+    said = "Of 100 calls revision 1 takes 90, revision 2 takes 10."
+    assert said in notebook.run("double.traffic({1: 90, 2: 10})")
+    card = notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 4"))
+    assert "revision 2 takes 10, revision 3, the latest, takes none." in card  # a deploy says what a split does to it
+    assert "revision 4 is what revision 1 was, and takes all calls" in notebook.run("double.rollback(1)")
+    traffic = platform.functions["double"].traffic
+    assert (traffic.latest, [(one.number, one.weight) for one in traffic.shares]) == (100, [(1, 0), (2, 0)])
+    for cell, why in (("double.traffic({1: 90})", "add up to 90"), ("double.traffic({9: 100})", "no revision 9")):
+        notebook.run(cell)
+        assert why in notebook.errors[0]
+
+
+def test_a_revision_is_called_at_its_own_address(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 3"))
+    double = notebook.value("double")
+    first = double.at(1)
+    assert first.url == "http://r1--double--fn--ada.localhost:8001/" and first.url in first.curl(1)
+    assert platform.functions["double"].traffic.latest == 100  # nothing else was changed by that
+    assert double.url == "http://double--fn--ada.localhost:8001/"
+    assert "revision 1" in repr(first) and pickle.loads(pickle.dumps(first)).url == first.url
+    notebook.run("double.traffic({1: 100})")
+    double.at(2)
+    traffic = platform.functions["double"].traffic
+    assert (traffic.latest, [(one.number, one.weight) for one in traffic.shares]) == (0, [(1, 100), (2, 0)])
+    notebook.run("double.traffic({'latest': 100})")
+    with pytest.raises(NotFound, match="no address of its own"):
+        FunctionHandle("double", number=1).url  # noqa: B018
+    with pytest.raises(NotFound):
+        double.at(9)
+
+
+def test_who_may_call_is_chosen_and_said(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    assert "Only you can call it, with a token." in notebook.run("double.access()")
+    assert "so can 'bob' and 'eve'" in notebook.run("double.access(['eve', 'bob'])")
+    assert "Anybody can call it, without signing in." in notebook.run("double.access('public')")
+    said = notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 3"))
+    assert "Anybody can call it, without signing in." in said  # said at every deploy, and kept by it
+    notebook.run("double.access(origins=['https://example.org'])")
+    access = platform.functions["double"].access
+    assert (access.who, access.origins) == ("public", ("https://example.org",))
+    notebook.run("double.access('private')")
+    assert platform.functions["double"].access.origins == ("https://example.org",)
+    notebook.run("double.access(origins=[])")
+    assert platform.functions["double"].access == Access()
+
+
+def test_who_may_call_is_an_option_of_a_deploy(platform: FakePlatform, notebook: Notebook) -> None:
+    said = notebook.run(DOUBLE.replace("--timeout 5", "--access bob,eve --origins https://example.org"))
+    assert "function double: deployed, revision 1" in said and "so can 'bob' and 'eve'" in said
+    assert platform.functions["double"].access.accounts == ("bob", "eve")
+    notebook.run(DOUBLE)
+    assert platform.functions["double"].access.accounts == ("bob", "eve")  # what is not said stays
+    notebook.run("import ropewalk\n@ropewalk.function(access='public', name='open')\ndef one(x):\n    return x\n")
+    assert platform.functions["open"].access.who == "public"
+    notebook.run("@ropewalk.function(access=['Not A Name'])\ndef other(x):\n    return x\n")
+    assert "no account's name" in notebook.errors[0] and "other" not in platform.functions
+
+
+def test_a_key_is_not_left_in_the_notebook(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    assert "No keys" in notebook.run("double.keys()")
+    shown = notebook.run("key = double.add_key('web', calls=5, seconds=60)\nkey")
+    key = notebook.value("key")
+    assert key.text.startswith("rwk-0000000000-") and key.text not in shown and "5 calls in 60 s" in shown
+    assert key.text not in repr(key) and key.text not in str(key._repr_mimebundle_())
+    listed = notebook.run("double.keys()")
+    keys = notebook.value("double").keys()
+    assert "web" in listed and key.text not in listed and [one.id for one in keys] == [key.id]
+    notebook.run("double.revoke_key(key.id)")
+    assert not platform.made
 
 
 def test_the_first_revision_has_none_before_it(platform: FakePlatform, notebook: Notebook) -> None:
@@ -235,3 +314,66 @@ def test_unknown_options_and_names_are_named(platform: FakePlatform) -> None:
     assert caught.value.field == "timeout"
     with pytest.raises(BadName):
         functions.deploy(one, "Not A Name")
+
+
+def test_a_class_is_deployed_like_a_function(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(
+        "%%function\nBASE = 10\nclass Model:\n    def start(self):\n        self.base = BASE\n"
+        "    def call(self, x: int) -> int:\n        self.base += x\n        return self.base\n"
+    )
+    spec = platform.functions["model"].revision.spec
+    assert spec.bundle.entry == "ropewalk_cells:Model" and "BASE = 10" in spec.bundle.files["ropewalk_cells.py"]
+    handle = notebook.value("Model")
+    assert (handle.local(1), handle.local(1)) == (11, 12)
+    assert "Model(x=1)" not in handle.curl() and '{"x": 1}' in handle.curl()
+
+
+def test_a_cell_that_makes_an_app_travels_whole(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run("GREETING = 'hello'\ndef polite(name):\n    return GREETING + name\n")
+    said = notebook.run(
+        "%%function --form asgi --as greeter\nimport json\nfrom starlette.applications import Starlette\n"
+        "LIMIT = 3\napp = Starlette()\ndef greet(name):\n    return json.dumps(polite(name)[:LIMIT])\n"
+    )
+    assert "function greeter: deployed" in said, notebook.errors
+    bundle = platform.functions["greeter"].revision.spec.bundle
+    assert (bundle.form, bundle.entry) == ("asgi", "ropewalk_cells:app")
+    text = bundle.files["ropewalk_cells.py"]
+    assert text.count("GREETING = 'hello'") == 1 and text.count("app = Starlette()") == 1
+    assert "def polite" in text and {"json", "starlette"} <= set(bundle.imports)
+    made: dict[str, object] = {}
+    exec(compile(text, "cells", "exec"), made)
+    assert callable(made["app"])
+
+
+def test_an_app_is_known_by_its_parameters(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run("%%function\nasync def raw(scope, receive, send):\n    pass\n")
+    assert platform.functions["raw"].revision.spec.bundle.form == "asgi"
+    notebook.run("import ropewalk\n@ropewalk.function(form='asgi')\ndef made():\n    return None\n")
+    assert platform.functions["made"].revision.spec.bundle.form == "asgi"
+    notebook.run("ropewalk.functions.deploy(lambda: 1, 'x', form='wsgi')")
+    assert "There is no form 'wsgi'" in notebook.errors[-1]
+
+
+def test_a_program_is_brought_by_a_cell_or_a_file(platform: FakePlatform, notebook: Notebook) -> None:
+    said = notebook.run("%%function shout --memory 64Mi\n#!/bin/sh\ntr a-z A-Z\n")
+    assert "function shout: deployed" in said, notebook.errors
+    spec = platform.functions["shout"].revision.spec
+    assert spec.bundle.files == {"program": "#!/bin/sh\ntr a-z A-Z\n"} and spec.bundle.form == "program"
+    assert spec.placement.memory == 64 * 2**20 and notebook.value("shout").name == "shout"
+    notebook.run("%%function --as my-server --form server\n#!/usr/bin/env python3\nprint(1)\n")
+    assert platform.functions["my-server"].revision.spec.bundle.form == "server"
+    assert notebook.value("my_server").name == "my-server"
+    notebook.run("%%function\n#!/bin/sh\ntrue\n")
+    assert "A program needs a name" in notebook.errors[-1]
+    Path("count.sh").write_text("wc -l\n")
+    functions.program("count.sh", "count")
+    assert platform.functions["count"].revision.spec.bundle.files == {"program": "wc -l\n"}
+    functions.program("wc -c", "chars")
+    assert platform.functions["chars"].revision.spec.bundle.files == {"program": "wc -c\n"}
+
+
+def test_the_hub_token_travels_in_no_program(platform: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "0123456789abcdef")
+    with pytest.raises(BadCode, match="hub token"):
+        functions.program("curl -H 'Authorization: token 0123456789abcdef' http://hub", "spy")
+    assert not platform.functions

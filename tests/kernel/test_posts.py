@@ -161,3 +161,52 @@ async def test_unused_connections_are_closed(monkeypatch: pytest.MonkeyPatch) ->
             await asyncio.sleep(0.02)
         assert ours._idle == {} and ours._sweeping is None
         assert (await post(server, ours)).body == b"42"
+
+
+PARTS = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.ropewalk.parts+json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def test_an_answer_in_parts_is_there_at_once_and_its_connection_serves_on() -> None:
+    async with serving(PARTS + chunk(b'{"value":1}\n') + chunk(b'{"end":true}\n') + b"0\r\n\r\n") as (server, ours):
+        answer = await post(server, ours)
+        assert answer.stream is not None
+        found = b""
+        while (data := await answer.stream.next()) is not None:
+            found += data
+        assert found == b'{"value":1}\n{"end":true}\n'
+        assert (await post(server, ours)).body == b"42" and server.connections == 1
+
+
+async def test_an_answer_that_breaks_off_says_so_after_what_came() -> None:
+    async with serving(PARTS + chunk(b"close")) as (server, ours):
+        answer = await post(server, ours)
+        assert answer.stream is not None and await answer.stream.next() == b"close"
+        with pytest.raises(Broken):
+            await answer.stream.next()
+
+
+async def test_who_reads_no_further_closes_the_connection() -> None:
+    async with serving(PARTS + chunk(b"x")) as (server, ours):
+        answer = await post(server, ours)
+        assert answer.stream is not None
+        answer.stream.close()
+        await asyncio.wait_for(server.gone.wait(), 5)
+        assert await answer.stream.next() == b"x" and await answer.stream.next() is None
+
+
+async def test_what_nobody_reads_is_held_back() -> None:
+    async with serving(PARTS + b"".join(chunk(b"x" * 60_000) for _ in range(200))) as (server, ours):
+        answer = await post(server, ours)
+        assert answer.stream is not None
+        await asyncio.sleep(0.3)
+        first = await answer.stream.next()
+        assert first is not None and len(first) < 2_000_000
+        size = len(first)
+        while size < 12_000_000:
+            size += len(await answer.stream.next() or b"")
+        assert size == 12_000_000
+        answer.stream.close()

@@ -46,7 +46,7 @@ def test_a_cell_that_we_show_runs_when_pasted(platform: FakePlatform, notebook: 
     for service in platform.services.values():
         Catalog().check(service.spec.template, service.spec.values)
     for name in platform.functions:
-        assert any(f"def {name}(" in cell for cell in cells)
+        assert any(re.search(rf"(def|class|%%function|--as) {name}\b", cell, re.IGNORECASE) for cell in cells)
     assert platform.functions or platform.services or platform.submitted
 
 

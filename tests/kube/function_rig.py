@@ -9,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube.functions import KubeFunctions
 from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_hub.gateway.__main__ import listeners
 from ropewalk_hub.gateway.app import Gateway
+from ropewalk_hub.gateway.front import Front
 from ropewalk_hub.platform import SystemClock
 from tests.function_rig import Rig, scratch_home
 from tests.kube.runner import runner
@@ -35,8 +34,9 @@ class KubeRig(Rig):
         self.settings = replace(self.settings, backend="kube", cluster=cluster)
         self.stage, self.space, self.how = stage, space, how
         self._work: list[asyncio.Task[None]] = []
-        self._site: web.AppRunner | None = None
+        self._front: Front | None = None
         self.functions: Any = self.port()
+        self.desk = self.new_desk()
 
     def port(self) -> KubeFunctions:
         """Return the port on this rig's journal; the next one is what a platform that starts again has."""
@@ -70,19 +70,17 @@ class KubeRig(Rig):
         self.journal.close()
         self.journal = Journal(self.settings.home / "journal.db")
         self.functions = self.port()
+        self.desk = self.new_desk()
         self.begin()
 
     async def start_gateway(self, *, apart: bool = False) -> None:
-        self._site = web.AppRunner(Gateway(self.settings, resolver=self.stage.resolver).application(), access_log=None)
-        await self._site.setup()
-        for sock in listeners(self.settings):
-            sock.setblocking(False)
-            await web.SockSite(self._site, sock).start()
+        self._front = Front(Gateway(self.settings, resolver=self.stage.resolver))
+        await self._front.start(listeners(self.settings))
 
     async def close(self) -> None:
         await self.die()
-        if self._site is not None:
-            await self._site.cleanup()
+        if self._front is not None:
+            await self._front.close()
         await super().close()
 
 

@@ -233,6 +233,17 @@ async def test_patience_ends_and_the_error_says_what_it_was() -> None:
         assert found.value.retry_after == 30.0
 
 
+async def test_a_server_that_has_just_come_back_is_not_believed_about_rights() -> None:
+    denied = says(403, "Forbidden", 'configmaps "one" is forbidden: User "u" cannot get resource "configmaps"')
+    async with rig(patience=20) as (server, api, _):
+        server.put("one", x="1")
+        server.faults["get"].append(denied)
+        with pytest.raises(Denied):
+            await api.get(CONFIG_MAP, "one", "n")
+        server.faults["get"] += [says(503, "ServiceUnavailable", "starting"), denied, denied]
+        assert (await api.get(CONFIG_MAP, "one", "n"))["data"] == {"x": "1"}
+
+
 async def test_a_generated_name_is_not_asked_for_twice() -> None:
     async with rig() as (server, api, _):
         server.faults["write"].append(says(500, "InternalError", "maybe it was made"))

@@ -167,6 +167,7 @@ async def test_a_watch_outlives_its_api_server_and_sees_what_vanished(
     await other.close()
 
 
+@pytest.mark.cluster_slow
 async def test_a_watch_leaves_an_api_server_that_fell_silent(
     administrator: Path, api: Api, place: str, cluster: Cluster
 ) -> None:

@@ -24,6 +24,8 @@ NAMES = [
     *sorted(one.stem for one in FOLDER.glob("*.py") if one.stem != "__init__"),
     *sorted(one.name for one in FOLDER.glob("argo_*.yaml")),
 ]
+QUICK = ("dynamic", "hera_program")
+"""One whose graph grows while it runs, and one of another library: the rest takes as long again and again."""
 _READ = ("toss",)  # templates whose printed result another one reads
 
 
@@ -93,7 +95,9 @@ def _bare(value: Any, pickled: set[str]) -> Any:
     return [_bare(one, pickled) for one in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.cluster_slow) for one in NAMES]
+)
 async def test_an_example_is_the_same(name: str, rig: ArgoRig) -> None:
     spec, expected = example(name)
     there = await rig.wait((await rig.submit(spec)).id, seconds=200)

@@ -33,6 +33,9 @@ DOUBLE = "def handler(value):\n    return 2 * value\n"
 TRIPLE = "def handler(value):\n    return 3 * value\n"
 GREEDY = "def handler(value):\n    return len(b'x' * value)\n"
 FIRST, SECOND = nodes()
+RETURNS = 180.0
+"""Seconds: a deploy ends when its pod has started, and after a long outage each controller and kubelet of the cluster
+asks again only after up to a minute (client-go's reflectors wait 30 s, doubled by jitter), one after the other."""
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +112,7 @@ async def test_the_api_server_is_gone_and_calls_go_on(stage: Stage, rig: KubeRig
             return bool(await rig.functions.deploy(ADA, "ada", rig.spec(TRIPLE, name="triple")))
         return False
 
-    await until("what was refused meanwhile is taken", taken)
+    await until("what was refused meanwhile is taken", taken, RETURNS)
     await deployed(rig, TRIPLE, "triple")
     assert (await rig.functions.get(ADA, "ada", "double")).status.state is State.RUNNING
 

@@ -39,6 +39,7 @@ class TestKnativeFunctions(FunctionsContract):
         return rig.functions  # type: ignore[no-any-return]
 
 
+@pytest.mark.cluster_slow
 class TestPlainFunctions(TestKnativeFunctions):
     how = PLAIN
 
@@ -234,6 +235,40 @@ async def test_earlier_revisions_leave_nothing(rig: KubeRig) -> None:
         return not [one for kind in kinds for one in (await api.list(kind, space, labels=labels_of("double"))).items]
 
     await until("nothing is left", nothing, 120)
+
+
+@pytest.mark.cluster_slow
+async def test_no_call_fails_while_shares_move(rig: KubeRig) -> None:
+    """A few callers that never stop, while a revision is deployed, gets its share and loses it again."""
+    await deployed(rig, DOUBLE)
+    await deployed(rig, DOUBLE.replace("* 2", "* 3"))
+    seen: set[tuple[int, str]] = set()
+    ended = asyncio.Event()
+
+    async def lane() -> None:
+        while not ended.is_set():
+            answer = await rig.call(b"1")
+            seen.add((answer.status_code, answer.text))
+
+    lanes = [asyncio.create_task(lane()) for _ in range(3)]
+    try:
+        split = await rig.functions.traffic(ADA, "ada", "double", {0: 50, 1: 50})
+        await asyncio.sleep(3)
+        assert (await rig.call(b"1", function="r1--double")).json() == 2
+        third = await deployed(rig, DOUBLE.replace("* 2", "* 4"))
+        assert third.traffic == split.traffic
+        await asyncio.sleep(3)
+        await rig.functions.traffic(ADA, "ada", "double", {0: 100})
+        await asyncio.sleep(3)
+    finally:
+        ended.set()
+        await asyncio.gather(*lanes)
+    assert seen == {(200, "2"), (200, "3"), (200, "4")}
+
+    async def one_left() -> bool:
+        return len(await objects(rig)) == 1
+
+    await until("what took a share is gone", one_left, 60)
 
 
 async def test_it_goes_to_zero_and_comes_back_cold(knative: KubeRig) -> None:

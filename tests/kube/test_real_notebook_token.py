@@ -23,7 +23,7 @@ from tests.kube.stage import ADMINISTRATOR, Installation, Stage, installed, unti
 from tests.kube.test_real_notebooks import running
 from tests.security.tenant.street import TOKEN, push_tools, settle
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.cluster_slow, pytest.mark.root, pytest.mark.timeout(900)]
 
 ASK = """
 import json, os, ssl, urllib.error, urllib.request
@@ -117,7 +117,6 @@ async def test_kubectl_works_as_it_comes_and_only_in_a_notebook(given: Stage) ->
     assert not answers.search(await said("plain", blind, **plain))
 
 
-@pytest.mark.cluster_slow  # an installation's own hub, for one notebook
 async def test_a_notebook_reads_its_own_namespace_and_no_more(given: Stage, tmp_path: Path) -> None:
     await installed_hub(given)
     other = await given.space("bob")

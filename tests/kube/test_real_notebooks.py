@@ -109,6 +109,7 @@ async def killed(stage: Stage) -> None:
     await until("the old hub is gone", gone)
 
 
+@pytest.mark.cluster_slow
 async def test_a_start_whose_hub_is_killed_goes_on(rig: Notebooks) -> None:
     await rig.port.start(person("olaf"), "olaf")
     await until("there is a pod", partial(_pod_runs, rig, "olaf"), 120)
@@ -130,8 +131,12 @@ async def test_what_is_busy_waits_and_says_so_and_can_be_stopped(rig: Notebooks)
     nodes = (await rig.stage.site()).inventory.nodes
     whole = min(8.0, max(one.cpu for one in nodes))  # fits an empty machine; the platform's own pods are there
     await rig.port.start(person("wim"), "wim", placement=Placement(cpu=whole))
-    waits = await reached(rig, "wim", State.WAITING, 120)
-    assert waits.status.why and "cores" in waits.status.why.cause
+
+    async def waits_for_room() -> bool:  # it may wait for its volume first
+        why = (await reached(rig, "wim", State.WAITING, 120)).status.why
+        return why is not None and "cores" in why.cause
+
+    await until("wim's notebook waits for cores", waits_for_room, 120)
     await rig.port.stop(person("wim"), "wim")
     await reached(rig, "wim", State.STOPPED, 120)
 

@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,31 @@ import uvicorn
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
-from ropewalk_core import guard
+from ropewalk_core import guard, sharing
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.journal import Append, Journal
 from ropewalk_core.model import (
+    Access,
     Actor,
     Artifact,
     Bundle,
     Call,
+    CallKey,
     Function,
     FunctionSpec,
     LogLine,
+    NewKey,
     Notebook,
     Page,
     Revision,
     Run,
     Service,
     ServiceSpec,
+    Share,
     State,
     Status,
     Step,
+    Traffic,
     Usage,
     Why,
 )
@@ -169,7 +174,28 @@ class _Functions:
     async def get(self, actor: Actor, owner: str, name: str) -> Function:
         if name not in self._things.functions:
             raise NotFound(f"There is no function '{name}'.")
-        return self._things.functions[name]
+        return sharing.shown(self._things.journal, self._things.functions[name])
+
+    async def access(self, actor: Actor, owner: str, name: str, access: Access) -> Function:
+        await self.get(actor, owner, name)
+        await self._things.journal.write(sharing.choosing(self._things.journal, owner, name, access)[1])
+        self._things.acts.append(("shared", name))
+        return await self.get(actor, owner, name)
+
+    async def keys(self, actor: Actor, owner: str, name: str) -> Page[CallKey]:
+        await self.get(actor, owner, name)
+        return Page(items=tuple(one.listed() for one in sharing.of(self._things.journal, owner, name).keys))
+
+    async def add_key(self, actor: Actor, owner: str, name: str, **facts: Any) -> NewKey:
+        await self.get(actor, owner, name)
+        told, kept = sharing.adding(self._things.journal, owner, name, now=1.0, **facts)
+        await self._things.journal.write(kept)
+        return told
+
+    async def revoke_key(self, actor: Actor, owner: str, name: str, identifier: str) -> CallKey:
+        ended, kept = sharing.revoking(self._things.journal, owner, name, identifier)
+        await self._things.journal.write(kept)
+        return ended
 
     async def deploy(
         self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "", existing: bool = False
@@ -192,6 +218,20 @@ class _Functions:
             if one.number == number:
                 return one
         raise NotFound(f"There is no revision {number} of '{name}'.")
+
+    async def traffic(self, actor: Actor, owner: str, name: str, weights: Mapping[int, int]) -> Function:
+        have = self._things.functions[name]
+        for one in filter(None, weights):
+            await self.revision(actor, owner, name, one)
+        shares = tuple(
+            Share(number=one, revision="r", weight=weights[one], address=f"http://r{one}--{name}/")
+            for one in weights
+            if one
+        )
+        made = have.model_copy(update={"traffic": Traffic(latest=weights[0], shares=shares)})
+        self._things.functions[name] = made
+        self._things.acts.append(("split", name))
+        return made
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
         items = [self._things.functions[name] for name in sorted(self._things.functions)]

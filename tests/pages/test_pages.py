@@ -265,6 +265,79 @@ async def test_revisions_say_what_changed_and_come_back(stage: Stage, browser: h
     assert (await ask(browser, "/functions/digits")).words.count("Roll back") == 3
 
 
+async def test_calls_are_split_between_revisions(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    page = await ask(browser, "/functions/digits")
+    fields = {one["name"]: one["value"] for one in page.all("input") if one.get("form") == "split"}
+    assert fields == {"latest": "100", "r3": "", "r2": "", "r1": ""}
+    answer = await browser.post("/functions/digits/traffic", data=fields | {"latest": "10", "r2": "90"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/functions/digits#revisions")
+    page = await ask(browser, "/functions/digits")
+    assert "Of 100 calls revision 2 takes 90, revision 3, the latest, takes 10." in page.words
+    assert "http://r2--digits/" in page.words
+    await browser.post("/functions/digits/rollback", data={"number": "1"})
+    assert "Of 100 calls rev" not in (await ask(browser, "/functions/digits")).words
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"latest": "10"}, "add up to 10"),
+        ({"r2": "many"}, "whole number"),
+        ({"r2": "9" * 5000}, "whole number"),
+        ({"other": "100"}, "no number of a revision"),
+        ({}, "add up to 0"),
+    ],
+)
+async def test_a_wrong_split_is_said_beside_it(
+    stage: Stage, browser: httpx.AsyncClient, shares: dict[str, str], said: str
+) -> None:
+    furnish(stage.things)
+    answer = await browser.post("/functions/digits/traffic", data=shares)
+    assert answer.status_code == 422 and said in Document(answer.text).words
+    assert stage.things.acts == []
+
+
+async def test_who_may_call_is_chosen_on_the_page(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    page = await ask(browser, "/functions/digits")
+    assert "Only you can call it, with a token. Change" in page.words
+    answer = await browser.post("/functions/digits/access", data={"who": "public", "origins": "https://example.org"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/functions/digits#access")
+    page = await ask(browser, "/functions/digits")
+    assert "Anybody can call it, without signing in." in page.words
+    assert [one["value"] for one in page.all("input") if one.get("name") == "origins"] == ["https://example.org"]
+    for data, said in (
+        ({"who": "shared", "accounts": "nobody-here"}, "no account 'nobody-here'"),
+        ({"who": "shared"}, "shared with nobody"),
+        ({"who": "private", "origins": "<b>"}, "'<b>' is no origin"),
+        ({"who": "everyone"}, "Choose who may call it"),
+    ):
+        answer = await browser.post("/functions/digits/access", data=data)
+        assert answer.status_code == 422 and said in Document(answer.text).words, data
+    assert "Anybody can call it" in (await ask(browser, "/functions/digits")).words
+
+
+async def test_a_key_is_shown_once(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    answer = await browser.post("/functions/digits/keys", data={"label": "<i>web</i>", "calls": "5", "seconds": "60"})
+    [secret] = re.findall(r"rwk-[0-9a-z]{10}-[A-Za-z0-9_-]{43}", answer.text)
+    assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store"
+    page = await ask(browser, "/functions/digits")
+    assert secret not in page.words and "<i>web</i> 5 calls in" in page.words
+    assert "whoever holds a key (1 now)" in page.words
+    [form] = [one for one in page.all("form") if one["action"].endswith("/revoke")]
+    assert (await browser.post(form["action"])).status_code == 303
+    assert "There are no keys." in (await ask(browser, "/functions/digits")).words
+    assert (await browser.post(form["action"])).status_code == 404
+    for data in ({"calls": "0"}, {"calls": "many"}, {"seconds": "9" * 20}, {"label": "x" * 61}):
+        answer = await browser.post("/functions/digits/keys", data=data)
+        assert answer.status_code == 422 and "rwk-" not in answer.text
+    hostile = {"origin": "http://board--ada.localhost:8001"}
+    for path in ("keys", "access", "traffic"):
+        assert (await browser.post(f"/functions/digits/{path}", headers=hostile)).status_code == 403
+
+
 async def test_a_revision_that_is_not_kept_is_said(stage: Stage, browser: httpx.AsyncClient) -> None:
     furnish(stage.things)
     for number, status in (("9", 404), ("0", 422), ("x", 422), ("", 422)):

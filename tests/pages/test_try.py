@@ -55,11 +55,13 @@ async def test_each_parameter_has_a_field_with_a_value(stage: Stage, browser: ht
     }
     assert inputs["value.exact"]["type"] == "checkbox" and "checked" in inputs["value.exact"]
     assert inputs["value.count"]["inputmode"] == "decimal"
-    assert [one["value"] for one in page.all("option")] == ['"dark"', '"light"', "", '"fast"', '"slow"', "3"]
-    assert [one["value"] for one in page.all("option") if "selected" in one] == ['"light"', ""]
+    others = ("private", "shared", "public")  # of who may call it
+    offered = [one for one in page.all("option") if one["value"] not in others]
+    assert [one["value"] for one in offered] == ['"dark"', '"light"', "", '"fast"', '"slow"', "3"]
+    assert [one["value"] for one in offered if "selected" in one] == ['"light"', ""]
     areas = [one["name"] for one in page.all("textarea")]
     assert areas == ["value.at", "value.rows", "payload"] and '{"x": 1.0}' in page.words
-    labels = {one["for"] for one in page.all("label")}
+    labels = {one["for"] for one in page.all("label")} - {"who", "accounts", "origins", "label", "quota", "seconds"}
     assert labels == {
         "payload",
         *(name.replace("value.", "f-value-") for name in [*inputs, "value.at", "value.rows"]),

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from ropewalk_core import history
+from ropewalk_core import history, sharing
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import NotFound, UserCodeFailed
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.model import (
+    Access,
     Actor,
     Artifact,
     Bundle,
     Call,
+    CallKey,
     Function,
     FunctionSpec,
     LogLine,
+    NewKey,
     Page,
     Revision,
     Run,
     RunSpec,
     Service,
     ServiceSpec,
+    Share,
     State,
     Status,
     Step,
     StepInputs,
+    Traffic,
 )
 from ropewalk_core.names import check_name, new_id
 
@@ -82,6 +87,30 @@ class MemoryServices(Memory):
 class MemoryFunctions(Memory):
     kind, model = "function", Function
 
+    async def get(self, actor: Actor, owner: str, name: str) -> Any:
+        return sharing.shown(self.journal, await super().get(actor, owner, name))
+
+    async def access(self, actor: Actor, owner: str, name: str, access: Access) -> Function:
+        await self.get(actor, owner, name)
+        await self.journal.write(sharing.choosing(self.journal, owner, name, access)[1])
+        found: Function = await self.get(actor, owner, name)
+        return found
+
+    async def keys(self, actor: Actor, owner: str, name: str) -> Page[CallKey]:
+        await self.get(actor, owner, name)
+        return Page(items=tuple(one.listed() for one in sharing.of(self.journal, owner, name).keys))
+
+    async def add_key(self, actor: Actor, owner: str, name: str, **facts: Any) -> NewKey:
+        await self.get(actor, owner, name)
+        told, kept = sharing.adding(self.journal, owner, name, now=1.0, **facts)
+        await self.journal.write(kept)
+        return told
+
+    async def revoke_key(self, actor: Actor, owner: str, name: str, identifier: str) -> CallKey:
+        ended, kept = sharing.revoking(self.journal, owner, name, identifier)
+        await self.journal.write(kept)
+        return ended
+
     async def deploy(
         self, actor: Actor, owner: str, spec: FunctionSpec, *, key: str = "", existing: bool = False
     ) -> Function:
@@ -94,6 +123,7 @@ class MemoryFunctions(Memory):
             return have.model_copy(update={"unchanged": True})
         revision = Revision(id=spec.bundle.digest, number=have.revision.number + 1 if have else 1, spec=spec)
         made = Function(owner=owner, name=spec.name, revision=revision, status=RUNNING)
+        made = made.model_copy(update={"traffic": have.traffic}) if have else made
         await self.journal.write(*history.keeping(self.journal, made, have))
         kept: Function = await self.keep(owner, spec.name, made)
         return kept
@@ -105,6 +135,17 @@ class MemoryFunctions(Memory):
 
     async def revision(self, actor: Actor, owner: str, name: str, number: int) -> Revision:
         return history.find(self.journal, await self.get(actor, owner, name), number)
+
+    async def traffic(self, actor: Actor, owner: str, name: str, weights: Mapping[int, int]) -> Function:
+        have = await self.get(actor, owner, name)
+        shares = tuple(
+            Share(number=one, revision=history.find(self.journal, have, one).id, weight=weights[one], address=f"r{one}")
+            for one in sorted(weights)
+            if one
+        )
+        update = {"traffic": Traffic(latest=weights.get(0, 0), shares=shares)}
+        kept: Function = await self.keep(owner, name, have.model_copy(update=update))
+        return kept
 
     async def call(self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "") -> bytes:
         await self.get(actor, owner, name)

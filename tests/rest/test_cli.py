@@ -78,6 +78,15 @@ def test_functions(shell: Shell, platform: Platform) -> None:
     assert "not JSON" in shell.err
 
 
+def test_a_program_is_deployed_from_its_file(shell: Shell, platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "my_count.sh").write_text("#!/bin/sh\nwc -l\n")
+    said = shell("functions", "deploy", str(tmp_path / "my_count.sh"), "--timeout", "5")
+    assert said.startswith("my-count is deployed, revision 1: ")
+    spec = asyncio.run(platform.functions.get(ADA, "ada", "my-count")).revision.spec
+    assert (spec.bundle.form, spec.timeout, spec.bundle.files) == ("program", 5, {"program": "#!/bin/sh\nwc -l\n"})
+    shell("functions", "deploy", str(tmp_path / "my_count.sh"), "--server", "--timeout", "-1", code=2)
+
+
 def test_revisions(shell: Shell, platform: Platform) -> None:
     spec = FunctionSpec(name="digits", bundle=Bundle(files={"cell.py": "x = 1\n"}, entry="cell:x", digest="a"))
     other = Bundle(files={"cell.py": "x = \x1b[31m2\n"}, entry="cell:x", digest="b")
@@ -94,11 +103,45 @@ def test_revisions(shell: Shell, platform: Platform) -> None:
     assert shell("functions", "diff", "digits", "1", "1") == "Nothing differs between revisions 1 and 1.\n"
     assert shell.json("functions", "diff", "digits", "1", "2")["changed"] == ["code", "timeout"]
     shell("functions", "diff", "digits", "7", code=4)
-    assert shell("functions", "rollback", "digits") == "digits is what revision 1 was, as revision 3.\n"
-    assert shell("functions", "rollback", "digits", "1") == "digits is what revision 1 was already.\n"
+    again, already = "as revision 3, which takes all calls", "already, and that takes all calls"
+    assert shell("functions", "rollback", "digits") == f"digits is what revision 1 was, {again}.\n"
+    assert shell("functions", "rollback", "digits", "1") == f"digits is what revision 1 was {already}.\n"
     assert shell.json("functions", "rollback", "digits", "2")["revision"]["number"] == 4
     shell("functions", "rollback", "digits", "77", code=4)
     assert "ropewalk functions versions digits" in shell.err
+    assert shell("functions", "traffic", "digits").split() == ["latest", "(now", "4)", "100", "of", "100"]
+    assert shell.json("functions", "traffic", "digits", "1=90", "latest=10")["traffic"]["shares"][0]["weight"] == 90
+    said = "Of 100 calls revision 1 takes 90, revision 4, the latest, takes 10."
+    assert said in shell("functions", "get", "digits")
+    assert "revision 1      90 of 100  r1" in shell("functions", "traffic", "digits")
+    for wrong, why in (
+        (["1=90"], "add up to 90"),
+        (["1=x"], "REVISION=SHARE"),
+        (["x=100"], "no number"),
+        (["1=50", "01=50"], "twice"),
+    ):
+        shell("functions", "traffic", "digits", *wrong, code=2)
+        assert why in shell.err
+    shell("functions", "traffic", "digits", "77=0", "latest=100", code=4)
+    shell("functions", "rollback", "digits", "1")
+    assert shell.json("functions", "get", "digits")["traffic"]["latest"] == 100
+    assert "Only you can call it" in shell("functions", "access", "digits")
+    shell("functions", "access", "digits", "bob", "eve", "--origin", "https://example.org")
+    assert "so can 'bob' and 'eve'" in shell("functions", "get", "digits")
+    assert shell.json("functions", "access", "digits", "public")["access"]["origins"] == ["https://example.org"]
+    assert "Anybody can call it, without signing in." in shell("functions", "access", "digits", "--no-origins")
+    shell("functions", "access", "digits", "nobody-here", code=2)
+    assert "no account 'nobody-here'" in shell.err
+    shell("functions", "access", "digits", "--origin", "example.org", code=2)
+    assert "no origin" in shell.err
+    assert "No keys" in shell("functions", "keys", "digits")
+    secret = shell("functions", "add-key", "digits", "--label", "web", "--calls", "5").strip()
+    assert secret.startswith("rwk-") and "not shown again" in shell.err and secret not in shell.err
+    [listed] = shell.json("functions", "keys", "digits")
+    assert listed["label"] == "web" and "digest" not in listed and secret not in str(listed)
+    assert listed["id"] in shell("functions", "revoke-key", "digits", listed["id"])
+    shell("functions", "revoke-key", "digits", listed["id"], code=4)
+    shell("functions", "add-key", "digits", "--calls", "0", code=2)
     shell("functions", "remove", "digits")
 
 

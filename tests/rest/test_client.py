@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from ropewalk_core import callkeys, sharing
 from ropewalk_core.artifacts import ArtifactStore
 from ropewalk_core.client import Client, HubToken, NoToken, Token, Tokens
 from ropewalk_core.client.wire import Wire
@@ -27,7 +28,7 @@ from ropewalk_core.errors import (
     UserCodeFailed,
 )
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Actor, Artifact, Bundle, FunctionSpec, Revision, RunSpec, ServiceSpec
+from ropewalk_core.model import Access, Actor, Artifact, Bundle, FunctionSpec, Revision, RunSpec, ServiceSpec
 from ropewalk_core.testing import take
 from ropewalk_hub.platform import Platform
 from tests.rest.conftest import API, bearer
@@ -105,6 +106,23 @@ async def test_revisions(client_of: Make, platform: Platform) -> None:
         back = await ada.functions.rollback("many", 2, key="once")
         assert (back.revision.number, back.revision.spec) == (4, made[1].revision.spec)
     assert back.unchanged
+    split = await ada.functions.traffic("many", {1: 90, 4: 10})
+    assert [(one.number, one.weight) for one in split.traffic.shares] == [(1, 90), (4, 10)] and not split.traffic.latest
+    other = FunctionSpec(name="many", bundle=Bundle(files={"a.py": "d"}, entry="a:x", digest="d"))
+    assert (await ada.functions.deploy(other)).traffic == split.traffic  # a deploy leaves a split as it is
+    ended = await ada.functions.rollback("many", 2)
+    assert (ended.traffic.latest, [one.weight for one in ended.traffic.shares]) == (100, [0, 0])
+    for shares in ({1: 90}, {}, {1: 101}, {"first": 100}, {1: -1, 2: 101}, {1: True, 2: 99}):
+        with pytest.raises(BadInput) as caught:
+            await ada.functions.traffic("many", shares)
+        assert caught.value.field == "traffic"
+    with pytest.raises(NotFound):
+        await ada.functions.traffic("many", {77: 100})
+    with pytest.raises(Denied):
+        await eve.functions.traffic("many", {1: 100}, owner="ada")
+    with pytest.raises(NotFound):
+        await client_of("bob").functions.traffic("many", {1: 100}, owner="ada")
+    assert (await ada.functions.get("many")).traffic == ended.traffic
     with pytest.raises(NotFound, match="no revision 9"):
         await ada.functions.rollback("many", 9)
     with pytest.raises(BadInput):
@@ -135,6 +153,70 @@ async def test_a_rollback_brings_nothing_back_that_was_removed_meanwhile(
         await ada.functions.rollback("double", 1)
     with pytest.raises(NotFound):
         await ada.functions.get("double")
+
+
+async def test_who_may_call_is_chosen_by_the_owner(client_of: Make, platform: Platform) -> None:
+    ada, bob, eve = client_of(), client_of("bob"), client_of("eve")
+    spec = FunctionSpec(name="open", bundle=Bundle(files={"a.py": "x"}, entry="a:x", digest="x"))
+    await ada.functions.deploy(spec)
+    for access in (Access(), Access(who="shared", accounts=("eve",))):
+        await ada.functions.access("open", access)
+        with pytest.raises(NotFound) as hidden:
+            await bob.functions.get("open", owner="ada")
+        with pytest.raises(NotFound) as called:
+            await bob.functions.call("open", b"1", owner="ada")
+        with pytest.raises(NotFound) as missing:
+            await bob.functions.call("nothing", b"1", owner="ada")
+        assert hidden.value.problem() == called.value.problem() == missing.value.problem()
+    for access in (Access(who="shared", accounts=("bob", "ada")), Access(who="public")):
+        shared = await ada.functions.access("open", access)
+        assert shared.access.who == access.who and "ada" not in shared.access.accounts
+        seen = await bob.functions.get("open", owner="ada")
+        assert seen.address == shared.address and not seen.access.accounts  # what it takes to call it
+        assert not seen.revision.spec.bundle.files and not seen.revision.spec.bundle.entry
+        assert await bob.functions.call("open", b"1", owner="ada") == b"11"
+        for act in (
+            bob.functions.access("open", Access(who="public"), owner="ada"),
+            bob.functions.keys("open", owner="ada"),
+            bob.functions.add_key("open", owner="ada"),
+            bob.functions.revoke_key("open", "0123456789", owner="ada"),
+            bob.functions.traffic("open", {"latest": 100}, owner="ada"),
+            bob.functions.calls("open", owner="ada"),
+            bob.functions.revisions("open", owner="ada"),
+            bob.functions.remove("open", owner="ada"),
+        ):
+            with pytest.raises(NotFound):
+                await act
+    with pytest.raises(Denied):
+        await eve.functions.access("open", Access(who="public"), owner="ada")
+    for wrong in (
+        Access(who="shared", accounts=("nobody",)),
+        Access(who="shared"),
+        Access(who="public", accounts=("bob",)),
+        Access(origins=("null",)),
+    ):
+        with pytest.raises(BadInput):
+            await ada.functions.access("open", wrong)
+    assert (await ada.functions.get("open")).access.who == "public"
+
+
+async def test_a_key_is_told_once(client_of: Make, platform: Platform) -> None:
+    ada = client_of()
+    await ada.functions.deploy(FunctionSpec(name="keyed", bundle=Bundle(files={"a.py": "x"}, entry="a:x", digest="x")))
+    made = [await ada.functions.add_key("keyed", label="web", calls=5, seconds=60, key="once") for _ in range(2)]
+    assert made[0].key.id == made[1].key.id and made[0].secret != made[1].secret  # as after an answer that was lost
+    assert (await ada.functions.keys("keyed")).items == (made[1].key,)
+    stored = sharing.of(platform.journal, "ada", "keyed").keys
+    assert callkeys.find(stored, made[1].secret) and not callkeys.find(stored, made[0].secret)
+    assert made[1].secret not in str(platform.journal.page(sharing.SHARING))
+    await ada.functions.revoke_key("keyed", made[1].key.id)
+    assert not (await ada.functions.keys("keyed")).items
+    with pytest.raises(NotFound):
+        await ada.functions.revoke_key("keyed", made[1].key.id)
+    for _ in range(callkeys.MOST):
+        await ada.functions.add_key("keyed")
+    with pytest.raises(BadInput, match="20 keys already"):
+        await ada.functions.add_key("keyed")
 
 
 async def test_runs(client_of: Make, platform: Platform) -> None:

@@ -33,6 +33,8 @@ def filled(path: str, owner: str, name: str = "nothing") -> str:
         "path": name,
         "token": "x.y",
         "number": "3",
+        "identifier": "0123456789",
+        "call": name,
     }
     for key, value in names.items():
         path = path.replace("{" + key + "}", value)
@@ -79,6 +81,9 @@ VALID: dict[str, Any] = {
     "apply_service": {"name": "nothing", "template": "editor"},
     "deploy_function": {"name": "nothing", "bundle": {"files": {}, "entry": "a:b"}},
     "roll_back_function": {"number": 3},
+    "split_function": {"shares": {"latest": 100}},
+    "share_function": {},
+    "add_key": {},
     "submit_run": {"name": "nothing", "manifest": {}},
     "sign_file": {"path": "nothing"},
 }

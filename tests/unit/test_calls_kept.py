@@ -1,14 +1,17 @@
-"""What the platform remembers of calls is bounded for each account, whatever its functions print."""
+"""What the platform remembers of calls, and holds of their answers, is bounded, whatever functions print and yield."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from ropewalk_core import functions as module
 from ropewalk_core import settings
+from ropewalk_core.errors import TooLarge
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.model import Actor, Call, State
 from ropewalk_core.placement import Inventory
@@ -46,3 +49,20 @@ async def test_an_account_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatc
     assert [one.id for one in await seen("ada", "g")] == ["call-101"]
     assert [one.id for one in await seen("bob", "f")] == ["call-100"]
     assert sum(len(one.logs) for one in [*await seen("ada", "f"), *await seen("ada", "g")]) <= 1000
+
+
+async def test_an_answer_without_an_end_is_left_where_it_is_too_large(tmp_path: Path) -> None:
+    nothing, sent = cast(Any, None), 0
+    chosen = settings.load(tmp_path, environ={"ROPEWALK_LIMITS_PAYLOAD": "1000"})
+    book = module.FunctionBook(chosen, nothing, SimulatedClock(), nothing)
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 100
+            yield b'{"value":1}\n' * 10
+
+    with pytest.raises(TooLarge) as caught:
+        await book._body(httpx.Response(200, content=endless()))
+    assert caught.value.field == "limits.payload" and sent < 2000
+    assert await book._body(httpx.Response(200, content=b"x" * 1000)) == b"x" * 1000

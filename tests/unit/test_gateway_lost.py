@@ -24,7 +24,7 @@ from ropewalk_hub.gateway import tcp
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Room
 from ropewalk_runtime.frames import pack
-from ropewalk_runtime.serve import FRAME
+from ropewalk_runtime.served import FRAME
 
 HEADER = {"type": "", "query": "", "caller": "ada", "call": "call-1"}
 tcp._IDLE, tcp._BETWEEN, tcp._TIMES = 1, 1, 2
@@ -56,7 +56,7 @@ async def main():
     async def call(payload):
         with room.call("ada", 1) as place:
             route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
-            return (await remote.call(route, HEADER, payload, place)).body
+            return (await remote.call(route, HEADER, payload, place, lambda *_: None)).body
 
     assert await call(b"quick") == b"1"  # its connection is kept
     large = asyncio.create_task(call(b"slow"))

@@ -26,7 +26,7 @@ from ropewalk_hub.gateway.link import worker_error
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Room
 from ropewalk_runtime.frames import MAX_HEADER, pack
-from ropewalk_runtime.serve import FRAME
+from ropewalk_runtime.served import FRAME, FRAMES
 
 HEADER = {"type": "application/json", "query": "a=%26&b=1", "caller": "ada", "call": "call-1"}
 Handle = Callable[[web.Request], Awaitable[web.Response]]
@@ -60,7 +60,7 @@ class Stage:
         url = f"http://fn--f.space.svc:{self.port}"
         route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
         with self.room.call("ada", len(body)) as place:
-            return await self.remote.call(route, HEADER, body, place)
+            return await self.remote.call(route, HEADER, body, place, lambda *_: None)
 
 
 def framed(header: dict[str, Any], body: bytes = b"") -> Handle:
@@ -123,6 +123,7 @@ async def test_a_handlers_failure_comes_with_its_lines(stage: Stage) -> None:
         (plain(502), Unavailable),
         (plain(404), Unavailable),
         (plain(413), TooLarge),
+        (plain(431), TooLarge),
         (plain(200, b"not a frame", FRAME), UserCodeFailed),
         (plain(200, pack({}, b"x" * 1001), FRAME), UserCodeFailed),
         (plain(200, b"x" * (5 * 2**20), FRAME), TooLarge),
@@ -179,3 +180,97 @@ async def test_an_answer_that_waits_for_room_is_not_lost_when_its_time_is_over(
         assert not call.done()
         other.leave()
         assert (await call).body == b"42"
+
+
+def chunked(*frames: bytes, whole: bool = True) -> Handle:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": FRAMES})
+        await response.prepare(request)
+        for one in frames:
+            await response.write(one)
+        if not whole and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    return answer  # type: ignore[return-value]
+
+
+HEAD = pack({"op": "head", "status": 200, "type": "application/x-ndjson", "values": True, "age": 100.0})
+
+
+async def parts_of(outcome: Any) -> bytes:
+    found = b""
+    while (data := await outcome.flow.next()) is not None:
+        found += data
+    return found
+
+
+async def test_parts_come_through_however_they_are_cut(stage: Stage) -> None:
+    data = HEAD + pack({"op": "part"}, b"1\n") + pack({"op": "part"}, b"2\n") + pack({"op": "end", "logs": "x"})
+    for size in (3, 50, 1000):
+        stage.answer = chunked(*(data[start : start + size] for start in range(0, len(data), size)))
+        outcome = await stage.call()
+        assert outcome.header["type"] == "application/x-ndjson"
+        assert await parts_of(outcome) == b"1\n2\n" and outcome.flow.last["logs"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("frames", "whole", "kind"),
+    [
+        ((HEAD, pack({"op": "part"}, b"1")), True, Unavailable),
+        ((HEAD, pack({"op": "part"}, b"1")), False, Unavailable),
+        ((HEAD, b"not a frame"), True, UserCodeFailed),
+        ((HEAD, pack({"op": "part"}, b"x" * 100_000)), True, UserCodeFailed),
+    ],
+    ids=["no end", "cut", "nonsense", "too large a part"],
+)
+async def test_parts_that_do_not_end_are_a_failure(
+    stage: Stage, frames: tuple[bytes, ...], whole: bool, kind: type[RopewalkError]
+) -> None:
+    stage.answer = chunked(*frames, whole=whole)
+    with pytest.raises(kind):
+        await parts_of(await stage.call())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": "RW-UNAVAILABLE", "message": "The worker that ran this call was ended."}, Unavailable),
+        ({"code": "RW-OUT-OF-MEMORY", "message": "more"}, OutOfMemory),
+        ({"code": "RW-LIMITED", "message": "no"}, UserCodeFailed),
+    ],
+    ids=["ended", "memory", "nothing that can come in the middle"],
+)
+async def test_how_parts_ended_means_what_it_means_on_one_machine(
+    stage: Stage, error: dict[str, Any], kind: type[RopewalkError]
+) -> None:
+    stage.answer = chunked(HEAD, pack({"op": "part"}, b"1"), pack({"op": "end", "error": error}))
+    outcome = await stage.call()
+    assert await parts_of(outcome) == b"1"
+    spec = FunctionSpec(name="f", bundle=Bundle(files={}, entry="c:h"))
+    route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url="http://there")
+    assert type(stage.remote.reported(route, outcome.flow.last)) is kind
+    assert stage.remote.reported(route, {}) is None
+
+
+async def test_who_leaves_closes_the_connection_and_says_so(stage: Stage) -> None:
+    gone = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": FRAMES})
+        await response.prepare(request)
+        await response.write(HEAD)
+        try:
+            while True:
+                await response.write(pack({"op": "part"}, b"x"))
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            gone.set()
+        return response
+
+    stage.answer = answer  # type: ignore[assignment]
+    outcome, told = await stage.call(), list[str]()
+    assert await outcome.flow.next()
+    outcome.flow.leave(lambda said, _last: told.append(said))
+    await asyncio.wait_for(gone.wait(), 5)
+    assert len(told) == 1

@@ -21,7 +21,7 @@ from ropewalk_core.settings import Limits, Settings
 from ropewalk_hub.gateway.app import Gateway
 from ropewalk_hub.gateway.room import FLOOR, SMALL, Place, Room
 from ropewalk_runtime.frames import MAX_HEADER, pack
-from ropewalk_runtime.serve import FRAME
+from ropewalk_runtime.served import FRAME
 
 PAYLOAD = 2 * 2**20
 LARGEST = PAYLOAD + MAX_HEADER

@@ -14,7 +14,7 @@ from ropewalk_core import history
 from ropewalk_core.errors import BadInput, NotFound
 from ropewalk_core.history import CODE, KEPT, REVISION
 from ropewalk_core.journal import Journal
-from ropewalk_core.model import Bundle, Function, FunctionSpec, Revision, State, Status
+from ropewalk_core.model import Bundle, Function, FunctionSpec, Revision, Share, State, Status, Traffic
 
 
 @pytest.fixture
@@ -89,6 +89,21 @@ def test_a_large_function_that_is_older_than_its_history_is_not_written_down(
     monkeypatch.setattr(history, "KEPT_BYTES", 10_000)
     new = accept(journal, made(6), made(5, more="#" * 10_000))
     assert numbers(journal, new) == [6]
+
+
+def test_revisions_that_were_chosen_stay(journal: Journal) -> None:
+    accept(journal, made(1))
+    shares = (Share(number=1, revision="r1", weight=90),)
+    latest = made(1)
+    for number in range(2, KEPT + 20):
+        latest = accept(journal, made(number).model_copy(update={"traffic": Traffic(latest=10, shares=shares)}))
+    kept = numbers(journal, latest)
+    assert kept[-1] == 1 and len(kept) == KEPT + 1
+    assert history.find(journal, latest, 1).spec.bundle.files == {"cell.py": "x = 1\n"}
+    assert history.summary(journal, "ada", "double", 1) == history.find(journal, latest, 1).summary()
+    assert history.summary(journal, "ada", "double", 2) is None
+    latest = accept(journal, made(KEPT + 20))
+    assert len(numbers(journal, latest)) == KEPT and not history.summary(journal, "ada", "double", 1)
 
 
 def test_functions_with_names_alike_and_other_owners_stay_apart(journal: Journal) -> None:

@@ -44,6 +44,7 @@ class Playing:
         self.refuses: dict[Kind, Exception] = {}
         self.loads, self.slow = True, asyncio.Event()
         self.slow.set()
+        self.held: list[asyncio.Event] = []
         self._watching: list[tuple[Kind, asyncio.Queue[Change]]] = []
 
     def names(self, kind: Kind) -> list[str]:
@@ -52,6 +53,8 @@ class Playing:
     async def apply(self, kind: Kind, body: Object, *, force: bool = False) -> Object:
         if kind in self.refuses:
             raise self.refuses[kind]
+        if self.held:
+            await self.held.pop().wait()
         key = (f"{kind.group}/{kind.plural}", body["metadata"]["name"])
         one, old = copy.deepcopy(body), self.objects.get(key)
         before = old["metadata"]["generation"] if old else 0
@@ -628,6 +631,23 @@ async def test_nothing_is_kept_in_memory_of_functions_that_are_gone(stage: Stage
     await stage.until(lambda: not stage.journal.page("intent") and not stage.intents._queues)
     ledger = stage.functions._ledger
     await stage.until(lambda: not (ledger._locks or ledger._waits or ledger._told))
+
+
+async def test_what_is_wished_while_another_is_on_its_way_is_not_taken_for_removed(stage: Stage) -> None:
+    held = asyncio.Event()
+    stage.api.held.append(held)
+    first = asyncio.create_task(stage.deploy(2))
+    await stage.until(lambda: not stage.api.held)
+    second = asyncio.create_task(stage.deploy(3))
+    with pytest.raises(Conflict, match="changed or removed meanwhile"):
+        await first
+    stage.api.held.append(asyncio.Event())  # the second one takes a moment too
+    later = stage.api.held[0]
+    held.set()
+    await stage.until(lambda: not stage.api.held)
+    await asyncio.sleep(0.05)
+    later.set()
+    assert (await second).status.state is State.RUNNING
 
 
 async def numbers(stage: Stage) -> list[int]:

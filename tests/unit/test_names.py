@@ -56,6 +56,12 @@ def test_longest_and_shortest_names() -> None:
 def test_hosts_are_read_back(account: str, service: str, port: str) -> None:
     assume(len(f"{service}--fn--{account}") <= 63)
     function = names.PeopleHost("function", account, service)
+    if len(f"r77--{service}--fn--{account}") <= 63:
+        one = names.PeopleHost("function", account, service, 77)
+        assert names.parse_host(names.revision_host(77, service, account) + port) == one
+    else:
+        with pytest.raises(BadName):
+            names.revision_host(77, service, account)
     assert names.parse_host(names.function_host(service, account) + port) == function
     assert names.parse_host(names.notebook_host(account) + port) == names.PeopleHost("notebook", account)
     if service != "fn":

@@ -18,7 +18,7 @@ from referencing.jsonschema import DRAFT202012
 
 from ropewalk_core import openapi, samples, signatures
 from ropewalk_core.errors import documented
-from ropewalk_core.model import Bundle, Function, FunctionSpec, Revision, State, Status
+from ropewalk_core.model import Access, Bundle, Function, FunctionSpec, Revision, State, Status
 from ropewalk_core.signatures import Signature, read
 from ropewalk_runtime.handler import Handler, answer
 
@@ -59,11 +59,18 @@ def bundle(source: str, **more: str) -> Bundle:
     return Bundle(files={"cell.py": source, **more}, entry="cell:handler")
 
 
-def document(source: str, address: str = "http://double--fn--ada.localhost:8001/", **more: str) -> dict[str, Any]:
+def document(
+    source: str, address: str = "http://double--fn--ada.localhost:8001/", who: Any = "private", **more: str
+) -> dict[str, Any]:
     spec = FunctionSpec(name="double", bundle=bundle(source, **more))
     status = Status(state=State.IDLE)
     function = Function(
-        owner="ada", name="double", revision=Revision(id="r", number=7, spec=spec), status=status, address=address
+        owner="ada",
+        name="double",
+        revision=Revision(id="r", number=7, spec=spec),
+        status=status,
+        address=address,
+        access=Access(who=who),
     )
     made = openapi.describe(function)
     assert json.loads(json.dumps(made, allow_nan=False, ensure_ascii=False).encode()) == made
@@ -116,13 +123,17 @@ def test_a_function_is_described() -> None:
     }
     answers = operation["responses"]
     assert answers["200"]["content"]["application/json"]["schema"] == {"type": "array", "items": {"type": "number"}}
-    assert set(answers) == {"200", "401", "404", "413", "422", "429", "500", "503", "504"}
+    assert set(answers) == {"200", "202", "401", "404", "413", "422", "429", "500", "503", "504"}
     assert "`RW-OUT-OF-MEMORY`: " in answers["500"]["description"]
     problem = made["components"]["schemas"]["ropewalk.Problem"]
     assert problem["properties"]["code"]["enum"] == [one.code for one in documented()]
     for kind in documented():
         assert accepts(made, "/components/schemas/ropewalk.Problem", kind("m").problem(origin="http://localhost"))
-    assert made["security"] == [{"token": []}] and made["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    schemes = made["components"]["securitySchemes"]
+    assert made["security"] == [{"token": []}, {"key": []}] and schemes["token"]["scheme"] == "bearer"
+    assert (schemes["key"]["in"], schemes["key"]["name"]) == ("header", "X-Ropewalk-Key")
+    public = valid(document(source, who="public"))
+    assert {} in public["security"] and "Anybody" in public["components"]["securitySchemes"]["token"]["description"]
 
 
 @pytest.mark.parametrize(
@@ -339,3 +350,18 @@ def test_a_class_is_described_as_the_runtime_answers_it(monkeypatch: pytest.Monk
     made = valid(document(f"{KNOWN}\ndef handler() -> Circle: ...\n"))
     assert accepts(made, ANSWER, circle)
     assert accepts(valid(document(f"{KNOWN}\ndef handler() -> Level: ...\n")), ANSWER, known.Level.HIGH.value)
+
+
+def test_a_class_and_a_generator_say_what_they_take_and_yield() -> None:
+    made = document(
+        "from collections.abc import Iterator\nclass handler:\n    '''Counts.'''\n    def start(self): ...\n"
+        "    def call(self, count: int = 3) -> Iterator[float]:\n        yield 1.0\n"
+    )
+    content = made["paths"]["/"]["post"]["responses"]["200"]["content"]
+    assert content == {"application/x-ndjson": {"schema": {"type": "number"}}}
+    assert parameters(made)["properties"] == {"count": {"type": "integer", "default": 3}}
+    assert made["info"]["description"] == "Counts."
+    inner = "def handler():\n    def of():\n        yield 1\n    return of\n"
+    assert "application/json" in document(inner)["paths"]["/"]["post"]["responses"]["200"]["content"]
+    app = bundle("async def handler(scope, receive, send): ...").model_copy(update={"form": "asgi"})
+    assert read(app) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import signal
@@ -18,7 +19,8 @@ import httpx
 import pytest
 
 from ropewalk_runtime.frames import Unpacker
-from ropewalk_runtime.serve import DOES_NOT_LOAD, FRAME, PACKED
+from ropewalk_runtime.serve import DOES_NOT_LOAD, PACKED
+from ropewalk_runtime.served import FRAME, FRAMES, HTTP
 from tests.ports import free_port
 
 SOURCE = """
@@ -55,8 +57,9 @@ class Served:
         return next(Unpacker().feed(answer.content))
 
 
-def packed(folder: Path, source: str = SOURCE) -> Path:
+def packed(folder: Path, source: str = SOURCE, form: str = "python") -> Path:
     content = {"files": {"cell.py": source}, "entry": "cell:handler", "origin": {}, "imports": [], "digest": "d"}
+    content["form"] = form
     folder.mkdir()
     (folder / PACKED).write_bytes(gzip.compress(json.dumps(content).encode()))
     return folder
@@ -175,3 +178,91 @@ def test_code_that_ends_python_is_said_so(tmp_path: Path) -> None:
     with started(tmp_path) as (process, _):
         assert process.wait(20) == DOES_NOT_LOAD
     assert "exit code 7" in json.loads((tmp_path / "words").read_text())["message"]
+
+
+STREAM = """
+import time
+def handler(count: int = 3, pause: float = 0.0, bad: int = -1):
+    try:
+        for number in range(count):
+            if number == bad:
+                raise ValueError("no good")
+            yield {"n": number}
+            time.sleep(pause)
+    finally:
+        open("closed", "a").write("closed ")
+"""
+
+
+@contextmanager
+def serving_source(folder: Path, source: str, *more: str) -> Iterator[Served]:
+    packed(folder / "bundle", source)
+    with started(folder, "--timeout", "2", "--payload", "1000000", *more) as (process, port):
+        end = time.monotonic() + 20
+        while not open_port(port):
+            assert process.poll() is None and time.monotonic() < end, process.stdout and process.stdout.read()
+            time.sleep(0.02)
+        yield Served(process, port)
+
+
+def frames(answer: httpx.Response) -> list[tuple[dict[str, Any], bytes]]:
+    return list(Unpacker().feed(answer.content))
+
+
+def test_parts_travel_as_frames_to_the_gateway_and_as_they_are_to_others(tmp_path: Path) -> None:
+    with serving_source(tmp_path, STREAM) as served:
+        answer = served.call(b'{"count": 2}', Accept=FRAME)
+        assert answer.headers["content-type"] == FRAMES and answer.headers["transfer-encoding"] == "chunked"
+        (head, _), *parts, (last, _) = frames(answer)
+        assert (head["op"], head["type"]) == ("head", "application/x-ndjson") and head["age"] > 0
+        assert b"".join(body for _, body in parts) == b'{"n":0}\n{"n":1}\n' and last["op"] == "end"
+        assert served.call(b'{"count": 2}').text == '{"n":0}\n{"n":1}\n'
+        assert served.call(b'{"count": 1}', Accept="text/event-stream").text.endswith("event: end\ndata: {}\n\n")
+        *_, (last, _) = frames(served.call(b'{"bad": 1}', Accept=FRAME))
+        assert last["error"]["code"] == "RW-USER-CODE"
+        with pytest.raises(httpx.RemoteProtocolError):
+            served.call(b'{"bad": 1}')
+        assert served.call(b'{"bad": 0}').status_code == 500
+        begun = time.monotonic()
+        *_, (last, _) = frames(served.call(b'{"count": 100, "pause": 0.3}', Accept=FRAME))
+        assert last["error"]["code"] == "RW-TIMED-OUT" and time.monotonic() - begun < 4
+        assert served.call(b'{"count": 1}').text == '{"n":0}\n'
+
+
+@pytest.mark.parametrize("pause", ["0.01", "60"])
+def test_a_caller_that_leaves_a_container_ends_its_call(tmp_path: Path, pause: str) -> None:
+    with serving_source(tmp_path, STREAM, "--timeout", "30") as served:
+        body = b'{"count": 1000, "pause": %s}' % pause.encode()
+        with httpx.stream("POST", served.url, content=body, trust_env=False, timeout=5) as answer:
+            next(answer.iter_raw())
+        until = time.monotonic() + 5
+        while not (tmp_path / "closed").exists():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert served.call(b'{"count": 1}').text == '{"n":0}\n'
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(served.url, content=b'{"count": 1, "pause": 60}', trust_env=False, timeout=0.5)
+        assert served.call(b'{"count": 0}').text == ""
+
+
+def test_an_app_in_a_container_gets_the_request_as_the_gateway_saw_it(tmp_path: Path) -> None:
+    source = """
+async def handler(scope, receive, send):
+    body = (await receive())["body"]
+    said = f"{scope['method']} {scope['path']} {scope['query_string'].decode()}".encode()
+    await send({"type": "http.response.start", "status": 202, "headers": [(b"x-mine", b"1")]})
+    await send({"type": "http.response.body", "body": said + body})
+"""
+    packed(tmp_path / "bundle", source, form="asgi")
+    with started(tmp_path) as (process, port):
+        while not open_port(port):
+            assert process.poll() is None
+            time.sleep(0.02)
+        served = Served(process, port)
+        http = base64.b64encode(json.dumps({"method": "PATCH", "path": "/a"}).encode()).decode()
+        answer = served.call(b"1", "?b=c", Accept=FRAME, **{HTTP: http})
+        [(header, body)] = frames(answer)
+        assert (header["status"], header["headers"], body) == (202, [["x-mine", "1"]], b"PATCH /a b=c1")
+        plain = httpx.put(served.url + "x?y=z", content=b"2", trust_env=False)
+        assert (plain.status_code, plain.text) == (202, "PUT /x y=z2")
+        assert served.call(b"1", Accept=FRAME, **{HTTP: "?"}).status_code == 400

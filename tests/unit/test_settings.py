@@ -51,6 +51,9 @@ def test_text_from_the_environment_has_the_fields_type(tmp_path: Path, name: str
     [
         ("[door]\nport = 'many'\n", "door.port"),
         ("[door]\nprot = 1\n", "door_prot"),
+        ("[door]\nhost = 'http://one'\n", "door.host"),
+        ("[door]\npeople_host = 'one..two'\n", "door.people_host"),
+        ("[door]\nscheme = 'ftp'\n", "door.scheme"),
         ("colour = 'red'\n", "colour"),
         ("[accounts]\nsign_up = 'perhaps'\n", "accounts.sign_up"),
         ("[environments]\nimages = 3\n", "environments.images"),

@@ -26,6 +26,10 @@ from pathlib import Path
 from typing import Any
 
 FILE = "bundle.json"
+PYTHON, ASGI, PROGRAM, SERVER = "python", "asgi", "program", "server"
+"""How code is run: a function, a generator or a class; an ASGI app; a program for each call, or one that listens."""
+RAW = frozenset({ASGI, SERVER})
+"""Forms that get the request as it came."""
 RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _loaded: set[str] = set()
 """Folders of the bundles that this process loaded; people know their files by the path inside."""
@@ -47,7 +51,7 @@ def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
         If a file's path leaves the folder.
     """
     target = Path(folder)
-    facts = json.dumps({key: bundle.get(key) for key in ("entry", "origin", "imports", "digest")})
+    facts = json.dumps({key: bundle.get(key) for key in ("entry", "origin", "imports", "digest", "form")})
     if _holds(target, bundle):
         _replace(target / FILE, facts)
         return target

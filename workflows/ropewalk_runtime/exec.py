@@ -58,6 +58,11 @@ def replace_environment(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
 
 
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the process's variables with more of them, for a program that it starts."""
+    return {**os.environ, **more}
+
+
 def set_threads(cpu: float | None) -> None:
     """Raise the thread pools of the numeric libraries, which a zygote keeps at one, to what the child may use."""
     count = max(1, round(cpu)) if cpu else len(os.sched_getaffinity(0))

@@ -17,6 +17,8 @@ import signal
 import socket
 import sys
 
+from ropewalk_runtime.loopback import listens
+
 _BLOCK = 64 * 1024
 _GRACE = 5.0
 _POLL = 0.05
@@ -46,15 +48,6 @@ async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host
     finally:
         for one in (writer, inner_writer):
             one.close()
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def _end(program: asyncio.subprocess.Process) -> None:
@@ -94,7 +87,7 @@ async def forward(listener: socket.socket, port: int, command: list[str]) -> int
 
 async def _serve(listener: socket.socket, port: int) -> None:
     """Wait for the program's port, then answer; connections made before wait in the socket's queue."""
-    while not await _listens(port):  # noqa: ASYNC110  # a program in another process has no event to wait for
+    while not await listens(port):  # noqa: ASYNC110  # a program in another process has no event to wait for
         await asyncio.sleep(_POLL)
     connections: set[asyncio.Task[None]] = set()
 

@@ -94,11 +94,20 @@ class Handler:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.signature = inspect.signature(function)
-        self.is_async = inspect.iscoroutinefunction(function)
+        parameters = self.signature.parameters.values()
+        named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        self._in_order = [one.name for one in named]
+        self._keywords = frozenset(self._in_order)
+        self._takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        self._required = [one.name for one in parameters if one.default is one.empty and one.kind not in several]
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         try:
             self._hints = typing.get_type_hints(function)
         except (NameError, TypeError, AttributeError, SyntaxError):  # words, or what only a type checker could resolve
             self._hints = {}
+        bases = {one.name: _base(self._hints.get(one.name)) for one in parameters if one.kind not in several}
+        self._checked = {name: base for name, base in bases.items() if base in _SIMPLE}
 
     @property
     def parameters(self) -> list[dict[str, Any]]:
@@ -123,10 +132,7 @@ class Handler:
     def _from_json(self, value: Any) -> inspect.BoundArguments:
         if not isinstance(value, dict):
             return self._bind((value,), {})
-        names = self._keywords()
-        if any(one.kind is one.VAR_KEYWORD for one in self.signature.parameters.values()):
-            return self._bind((), value)
-        if set(value) & names or len(self._required()) > 1 or not value:
+        if self._takes_any or not value or len(self._required) > 1 or not self._keywords.isdisjoint(value):
             return self._bind((), value)
         return self._bind((value,), {})
 
@@ -141,26 +147,22 @@ class Handler:
 
     def _misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BadPayload:
         """Say what does not fit; `inspect` says it only in programmers' words."""
-        names = ", ".join(self._keywords_in_order()) or "no parameters"
+        names = ", ".join(self._in_order) or "no parameters"
         hint = f"The function takes: {names}."
-        unknown = [name for name in kwargs if name not in self._keywords()]
+        unknown = [name for name in kwargs if name not in self._keywords]
         if unknown:
             return BadPayload(f"The function has no parameter '{unknown[0][:60]}'.", field=unknown[0][:60], hint=hint)
-        missing = [name for name in self._required()[len(args) :] if name not in kwargs]
+        missing = [name for name in self._required[len(args) :] if name not in kwargs]
         if missing:
             return BadPayload(f"The value for '{missing[0]}' is missing.", field=missing[0], hint=hint)
-        if not self._keywords():
+        if not self._keywords:
             return BadPayload("The function takes no arguments.", hint="Send an empty body.")
         return BadPayload("There are more values than the function takes, or one was given twice.", hint=hint)
 
     def _check(self, name: str, value: Any) -> None:
         """Hold plain annotations only: a str where an int is wanted is the caller's mistake, not the handler's."""
-        hint = self._hints.get(name)
-        base = typing.get_origin(hint) or hint
-        if base not in _SIMPLE or self.signature.parameters[name].kind in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        ):
+        base = self._checked.get(name)
+        if base is None:
             return
         fits = isinstance(value, _SIMPLE[base]) and (base is bool or not isinstance(value, bool))
         if not fits:
@@ -182,26 +184,15 @@ class Handler:
                 raise BadPayload(f"The value for '{name}' must be {_WORDS[hint]}.", field=name) from None
         return values
 
-    def _keywords_in_order(self) -> list[str]:
-        return [
-            one.name
-            for one in self.signature.parameters.values()
-            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-        ]
-
-    def _keywords(self) -> set[str]:
-        return set(self._keywords_in_order())
-
-    def _required(self) -> list[str]:
-        return [
-            one.name
-            for one in self.signature.parameters.values()
-            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-        ]
-
     def _type_name(self, name: str) -> str:
         hint = self._hints.get(name)
         return hint.__name__ if isinstance(hint, type) else "" if hint is None else str(hint).replace("typing.", "")
+
+
+def _base(hint: Any) -> Any:
+    """Return the type behind an annotation, None where it cannot be looked up."""
+    base = typing.get_origin(hint) or hint
+    return base if isinstance(base, type) else None
 
 
 def answer(value: Any, *, content_type: str = "", limit: int = sys.maxsize) -> tuple[bytes, str]:

@@ -9,10 +9,14 @@ the zygote imported would survive).
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import re
+import socket
+import struct
 
-_NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x20000, 0x08000000, 0x10000000, 0x20000000
+_NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 36, 38
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -38,13 +42,21 @@ def forbid_new_privileges() -> None:
     _check(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
 
 
-def leave() -> None:
-    """Leave the namespaces that we share with our siblings; the next fork's child is the first in its pid namespace."""
+def leave(*, network: bool = True) -> None:
+    """Leave the namespaces that we share with our siblings; the next fork's child is the first in its pid namespace.
+
+    Parameters
+    ----------
+    network
+        False leaves the network too, for one with nothing but loopback.
+    """
     uid, gid = os.getuid(), os.getgid()
-    _check(_libc.unshare(_NEWUSER | _NEWPID | _NEWIPC | _NEWNS), "unshare")
+    _check(_libc.unshare(_NEWUSER | _NEWPID | _NEWIPC | _NEWNS | (0 if network else _NEWNET)), "unshare")
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{uid} {uid} 1")
     _write("/proc/self/gid_map", f"{gid} {gid} 1")
+    if not network:
+        _raise_loopback()
 
 
 def settle(scratch: int) -> None:
@@ -69,6 +81,14 @@ def drop_capabilities() -> None:
     """Give up every capability, inheritable and permitted ones too."""
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(ctypes.byref(header), (ctypes.c_uint32 * 6)()), "capset")
+
+
+def _raise_loopback() -> None:
+    """Bring up the loopback of a new network, where it is down at first."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        asked = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, asked))[1]
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
 
 
 def _fresh_tmp(scratch: int) -> None:

@@ -23,26 +23,28 @@ import sys
 import tempfile
 import time
 import urllib.parse
+from collections.abc import AsyncIterator
 from typing import Any
 
 from ropewalk_runtime import bundle, worker
 from ropewalk_runtime import exec as execution
 from ropewalk_runtime.frames import MAX_HEADER, FrameError, pack
 from ropewalk_runtime.handler import problem
+from ropewalk_runtime.served import BORN, FRAME, Parts, Reader, WorkerGone, http_of, leaving, told
+from ropewalk_runtime.streams import Exchange
 from ropewalk_runtime.wire import BadRequest, Request, read, respond
 
 BUNDLE, PACKED, HOME = "/ropewalk/bundle", "bundle.json.gz", "/home/work"
 LAST_WORDS, LONGEST_WORDS = "/dev/termination-log", 4000
 DOES_NOT_LOAD = 65
 """Exit code when the code cannot be loaded; the last words say why."""
-FRAME = "application/vnd.ropewalk.frame"
-"""What the gateway accepts: header and body as one frame, so that logs and tracebacks travel with the answer."""
+GRACE = 5.0
+"""Seconds that a call whose caller left has for its own end, before its worker is ended."""
 QUEUE = 100
 """Calls that may wait for a place; further ones are refused."""
 OWN_MEMORY = 32 * 2**20
 """Bytes of the container's memory that the worker does not get, because this server lives on them."""
 _READY = "/_ropewalk/ready"
-_BORN = time.monotonic()
 _LINGER = 1.0
 _CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
 _STATUS = {
@@ -54,14 +56,6 @@ _STATUS = {
     "RW-LIMITED": 429,
 }
 _Answer = tuple[dict[str, Any], bytes]
-
-
-class _Gone(Exception):
-    """The worker ended before it answered; ``facts`` say how."""
-
-    def __init__(self, facts: dict[str, Any]) -> None:
-        super().__init__(facts["message"])
-        self.facts = facts
 
 
 class Worker:
@@ -82,7 +76,7 @@ class Worker:
     def __init__(self, order: dict[str, Any], folder: str, memory: int, cpu: float) -> None:
         ours, theirs = socket.socketpair()
         self._sock = ours
-        self._waiting: dict[int, asyncio.Future[_Answer]] = {}
+        self._waiting: dict[int, Exchange] = {}
         self._next, self._memory, self._nonsense, self._killed = 0, memory, False, False
         self._writer: asyncio.StreamWriter | None = None
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -106,19 +100,23 @@ class Worker:
         self._reading = asyncio.create_task(self._read(reader))
         return hello
 
-    async def call(self, header: dict[str, Any], body: bytes) -> _Answer:
-        """Send a call and wait for its answer. Raises `_Gone`."""
+    def send(self, header: dict[str, Any], body: bytes) -> Exchange:
+        """Send a call; what comes back is in its exchange, until that is forgotten. Raises `WorkerGone`."""
         if self._writer is None or not self.usable:
-            raise _Gone(problem("RW-UNAVAILABLE", "The worker that ran this call was ended."))
+            raise WorkerGone(problem("RW-UNAVAILABLE", "The worker that ran this call was ended."))
         self._next += 1
         number = self._next
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        exchange = self._waiting[number] = Exchange(number, self._tell)
         self._writer.write(pack({**header, "id": number}, body))
-        try:
-            done: _Answer = await future
-            return done
-        finally:
-            self._waiting.pop(number, None)
+        return exchange
+
+    def forget(self, exchange: Exchange) -> None:
+        """Take nothing more of a call."""
+        self._waiting.pop(exchange.number, None)
+
+    def _tell(self, header: dict[str, Any]) -> None:
+        if self._writer is not None and self.usable:
+            self._writer.write(pack(header))
 
     @property
     def usable(self) -> bool:
@@ -147,9 +145,9 @@ class Worker:
         try:
             while True:
                 header, body = await _frame(reader)
-                future = self._waiting.get(header.get("id", 0))
-                if future is not None and not future.done():
-                    future.set_result((header, body))
+                exchange = self._waiting.get(header.get("id", 0))
+                if exchange is not None:
+                    exchange.take(header, body)
         except FrameError:
             self._nonsense = True
         except (EOFError, ConnectionError):
@@ -159,9 +157,8 @@ class Worker:
         facts = self._why()
         if self.usable:
             self.kill()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(_Gone(facts))
+        for exchange in self._waiting.values():
+            exchange.fail(WorkerGone(facts))
 
     def _why(self) -> dict[str, Any]:
         code = self.ended.result() if self.ended.done() else None
@@ -196,6 +193,7 @@ class Server:
 
     def __init__(self, order: dict[str, Any], folder: str, memory: int, cpu: float, timeout: float) -> None:
         self._order, self._folder, self._memory, self._cpu, self._timeout = order, folder, memory, cpu, timeout
+        self._raw = bundle.read(order["bundle"]).get("form") in bundle.RAW
         self._places = asyncio.Semaphore(order["concurrency"])
         self._waiting = self._busy = 0
         self._workers: dict[int, Worker] = {}
@@ -207,7 +205,7 @@ class Server:
     async def start(self) -> dict[str, Any]:
         """Load the code; return what is wrong with it, or nothing."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
-        with contextlib.suppress(_Gone):
+        with contextlib.suppress(WorkerGone):
             await self._ready()
         return self.broken
 
@@ -226,7 +224,8 @@ class Server:
         try:
             while not self.draining and (request := await read(reader, writer, self._order["payload"])) is not None:
                 keep = request.keep and not self.draining
-                await respond(writer, *await self._answer(request), keep=keep)
+                with leaving(reader):
+                    keep = await self._answer(request, writer, keep)
                 if not keep:
                     break
         except BadRequest as error:
@@ -238,44 +237,93 @@ class Server:
         finally:
             writer.close()
 
-    async def _answer(self, request: Request) -> tuple[int, str, bytes]:
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter, keep: bool) -> bool:
+        """Answer a request, and say whether the connection can be used again."""
         path, _, query = request.target.partition("?")
         if urllib.parse.unquote(path) == _READY:
-            return 200, "text/plain", b"ready"
-        header = {"type": request.headers.get("content-type", "")[:200], "query": query[:8192]}
-        header |= {"caller": request.headers.get("x-ropewalk-account", "")[:100]}
-        header |= {"call": request.headers.get("x-ropewalk-call", "")[:100]}
-        said, body = await self._call(header, request.body)
-        if text := str(said.get("logs") or ""):
-            sys.stdout.write(text if text.endswith("\n") else text + "\n")
-            sys.stdout.flush()
-        if request.headers.get("accept") == FRAME:
-            return 200, FRAME, pack({**said, "age": time.monotonic() - _BORN}, body)
-        if (facts := said.get("error")) is not None:
-            return _STATUS.get(facts["code"], 503), "application/problem+json", json.dumps(facts).encode()
-        return 200, str(said.get("type") or "application/octet-stream"), body
+            await respond(writer, 200, "text/plain", b"ready", keep=keep)
+            return keep
+        framed = request.headers.get("accept") == FRAME
+        header = told(request, query, framed)
+        if self._raw:
+            header["http"] = http_of(request, path, framed)
+        try:
+            async with self._place():
+                return await self._called(writer, header, request.body, framed=framed, keep=keep)
+        except WorkerGone as error:
+            await self._said(writer, {"error": error.facts}, b"", framed=framed, keep=keep)
+            return keep
 
-    async def _call(self, header: dict[str, Any], body: bytes) -> _Answer:
+    async def _called(
+        self, writer: asyncio.StreamWriter, header: dict[str, Any], body: bytes, *, framed: bool, keep: bool
+    ) -> bool:
+        until = asyncio.get_running_loop().time() + self._timeout
+        late = problem("RW-TIMED-OUT", f"The call took longer than {self._timeout:g} seconds.", field="timeout")
+        one = await self._ready()
+        exchange = one.send(header, body)
+        try:
+            try:
+                async with asyncio.timeout_at(until):
+                    said, answer = await exchange.first
+            except TimeoutError:
+                one.kill()
+                said, answer = {"error": late}, b""
+            if not exchange.streams:
+                await self._said(writer, said, answer, framed=framed, keep=keep)
+                return keep
+            again = await Parts(writer, exchange, said, framed=framed, keep=keep).send(until, late)
+            if exchange.last is None:
+                await self._left(one, exchange)
+            return again
+        except (asyncio.CancelledError, ConnectionError):
+            await self._left(one, exchange)
+            raise
+        finally:
+            _print(exchange.last or {})
+            one.forget(exchange)
+
+    async def _left(self, one: Worker, exchange: Exchange) -> None:
+        """Have a call ended that nobody waits for; a worker that runs nothing else and does not end it is ended."""
+        exchange.cancel()
+        try:
+            async with asyncio.timeout(GRACE):
+                await exchange.ended()
+        except TimeoutError:
+            if self._order["concurrency"] == 1:
+                one.kill()
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._timeout):
+                        await exchange.ended()
+
+    async def _said(
+        self, writer: asyncio.StreamWriter, said: dict[str, Any], body: bytes, *, framed: bool, keep: bool
+    ) -> None:
+        if framed:
+            answer = pack({**said, "age": time.monotonic() - BORN}, body)
+            await respond(writer, 200, FRAME, answer, keep=keep)
+        elif (facts := said.get("error")) is not None:
+            status = _STATUS.get(facts["code"], 503)
+            await respond(writer, status, "application/problem+json", json.dumps(facts).encode(), keep=keep)
+        else:
+            kind = str(said.get("type") or "application/octet-stream")
+            await respond(writer, int(said.get("status", 200)), kind, body, keep=keep)
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for a place among the calls that may run. Raises `WorkerGone` if there is none."""
         if self._waiting >= QUEUE:
-            return {"error": problem("RW-LIMITED", f"{QUEUE} calls wait already.", field="queue")}, b""
+            raise WorkerGone(problem("RW-LIMITED", f"{QUEUE} calls wait already.", field="queue"))
         self._waiting += 1
         try:
             await asyncio.wait_for(self._places.acquire(), self._timeout)
         except TimeoutError:
-            said = f"No worker became free in {self._timeout:g} seconds."
-            return {"error": problem("RW-LIMITED", said)}, b""
+            raise WorkerGone(problem("RW-LIMITED", f"No worker became free in {self._timeout:g} seconds.")) from None
         finally:
             self._waiting -= 1
         self._busy += 1
         try:
-            one = await self._ready()
-            return await asyncio.wait_for(one.call(header, body), self._timeout)
-        except TimeoutError:
-            one.kill()
-            said = f"The call took longer than {self._timeout:g} seconds."
-            return {"error": problem("RW-TIMED-OUT", said, field="timeout")}, b""
-        except _Gone as error:
-            return {"error": error.facts}, b""
+            yield
         finally:
             self._busy -= 1
             self._places.release()
@@ -295,7 +343,7 @@ class Server:
             one.kill()
             self.broken = hello.get("error") or problem("RW-BAD-CODE", "The function does not load.")
             self.failed.set()
-            raise _Gone(self.broken)
+            raise WorkerGone(self.broken)
         return one
 
     def _reap(self) -> None:
@@ -310,6 +358,13 @@ class Server:
             one = self._workers.pop(pid, None)
             if one is not None:
                 one.reaped(os.waitstatus_to_exitcode(status))
+
+
+def _print(said: dict[str, Any]) -> None:
+    """Print what a call printed, for the container's own log."""
+    if text := str(said.get("logs") or ""):
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
 
 
 def main() -> None:
@@ -328,7 +383,10 @@ async def _run(given: argparse.Namespace) -> int:
     if facts := await one.start():
         _last_words(facts, given.last_words)
         return DOES_NOT_LOAD
-    listener = await asyncio.start_server(one.serve, given.host, given.port, backlog=256)
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(
+        lambda: asyncio.StreamReaderProtocol(Reader(), one.serve), given.host, given.port, backlog=256
+    )
     failed, told = asyncio.create_task(one.failed.wait()), asyncio.create_task(end.wait())
     await asyncio.wait([failed, told], return_when=asyncio.FIRST_COMPLETED)
     for task in (failed, told):

@@ -66,11 +66,50 @@ async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, longe
     return Request(parts[0], parts[1], headers, body, keep)
 
 
+def octets(text: str) -> bytes:
+    """Return a header's bytes as they came to the gateway, which reads them as UTF-8 and keeps what is none."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def came(value: str) -> str:
+    """Return a header of a request that was read here as the gateway would have read it."""
+    return value.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def words(data: bytes) -> str:
+    """Return a header's text: the gateway sends it as UTF-8, which most are; others are taken for Latin-1."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
 async def respond(writer: asyncio.StreamWriter, status: int, kind: str, body: bytes, *, keep: bool) -> None:
     """Send an answer, in one piece where it is small, because halves wait for each other's acknowledgement."""
     head = f"HTTP/1.1 {status} {_WORDS.get(status, 'Unknown')}\r\nContent-Type: {kind}\r\n"
     head += f"Content-Length: {len(body)}\r\n{'' if keep else 'Connection: close' + _END}\r\n"
     writer.write(head.encode("latin-1", "replace") + body)
+    await writer.drain()
+
+
+async def begin(writer: asyncio.StreamWriter, status: int, kind: str, *, keep: bool) -> None:
+    """Send the head of an answer whose body follows in parts, each by `send`, up to `finish`."""
+    head = f"HTTP/1.1 {status} {_WORDS.get(status, 'Unknown')}\r\nContent-Type: {kind}\r\n"
+    head += f"Transfer-Encoding: chunked\r\n{'' if keep else 'Connection: close' + _END}\r\n"
+    writer.write(head.encode("latin-1", "replace"))
+    await writer.drain()
+
+
+async def send(writer: asyncio.StreamWriter, part: bytes) -> None:
+    """Send a part of an answer's body, once the other side takes it."""
+    if part:
+        writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+        await writer.drain()
+
+
+async def finish(writer: asyncio.StreamWriter) -> None:
+    """End an answer; one that is not ended counts as broken off."""
+    writer.write(b"0\r\n\r\n")
     await writer.drain()
 
 

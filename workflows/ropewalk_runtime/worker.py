@@ -8,94 +8,27 @@ Rejected: an HTTP server in every worker (the gateway speaks HTTP once, for all)
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import errno
-import io
+import inspect
 import json
 import os
-import resource
 import socket
-import sys
-import threading
 import time
-import traceback
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
-from ropewalk_runtime import bundle
+from ropewalk_runtime import asgi, bundle, programs
+from ropewalk_runtime.asgi import Application
 from ropewalk_runtime.exec import MEMORY_EXIT
-from ropewalk_runtime.frames import MAX_BODY, FrameError, pack, read_frame
-from ropewalk_runtime.handler import (
-    BadAnswer,
-    BadPayload,
-    Handler,
-    TooLong,
-    answer,
-    problem,
-    user_line,
-)
+from ropewalk_runtime.failing import bad_code, memory
+from ropewalk_runtime.frames import MAX_BODY, pack
+from ropewalk_runtime.handler import Handler, problem
+from ropewalk_runtime.listening import Forwarded, Listening
+from ropewalk_runtime.printed import Output
+from ropewalk_runtime.programs import Program
+from ropewalk_runtime.serving import Coroutines, OneByOne, Serving, Threads
 
-MAX_CALL_LOG = 64 * 1024
-"""Characters of output that one call's record keeps, and of a traceback."""
-_Answer = tuple[dict[str, Any], bytes]
-_log: contextvars.ContextVar[_CallLog | None] = contextvars.ContextVar("_log", default=None)
-
-
-class _CallLog(io.StringIO):
-    """What one call printed; cut at its limit."""
-
-    room = MAX_CALL_LOG
-
-    def write(self, text: str) -> int:
-        if self.room > 0:
-            super().write(text[: self.room])
-            self.room -= len(text)
-            if self.room <= 0:
-                super().write("\n[the log of this call is longer than its limit; the rest was left out]\n")
-        return len(text)
-
-
-class _Router(io.TextIOBase):
-    """A standard stream that writes into the log of the call it is used in; outside of calls, into the worker's."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    encoding = "utf-8"
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def write(self, text: str) -> int:
-        log = _log.get()
-        if log is not None:
-            return log.write(text)
-        os.write(self._descriptor, text.encode(errors="replace"))
-        return len(text)
-
-
-class _Output:
-    """Descriptors 1 and 2 as a memory file, so that what C code and child processes print is seen too."""
-
-    def __init__(self) -> None:
-        self._file = os.memfd_create("output")
-        os.dup2(self._file, 1)
-        os.dup2(self._file, 2)
-        sys.stdout, sys.stderr = _Router(1), _Router(2)
-
-    def take(self) -> str:
-        """Return what was written beside Python's own streams since the last time, and forget it."""
-        size = os.lseek(self._file, 0, os.SEEK_CUR)
-        if not size:
-            return ""
-        data = os.pread(self._file, MAX_CALL_LOG, 0)
-        os.ftruncate(self._file, 0)
-        os.lseek(self._file, 0, os.SEEK_SET)
-        return data.decode(errors="replace")
+_Answering = Handler | Application | Program
 
 
 def main(sock: socket.socket, order: dict[str, Any], content: int | None = None) -> int:
@@ -111,152 +44,106 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
         Descriptor of the bundle as JSON, when it must be written first.
     """
     sock.setblocking(True)
-    output = _Output()
-    started = time.perf_counter()
+    output = Output()
+    started, runner = time.perf_counter(), asyncio.Runner()
+    concurrency = int(order.get("concurrency") or 1)
     try:
         if content is not None:
             os.lseek(content, 0, os.SEEK_SET)
             with open(content, "rb") as file:
                 _write(order["bundle"], json.load(file))
-        handler = Handler(bundle.load(order["bundle"]))
+        handler, kind = _loaded(order["bundle"], runner, concurrency)
     except _DiskFull:
         said = problem("RW-STORAGE-FULL", "The disk is full, so the function's code could not be kept.")
         _send(sock, {"op": "failed", "error": said, "logs": output.take()})
         return 1
     except MemoryError:
-        _send(sock, {"op": "failed", "error": _memory(), "logs": output.take()})
+        _send(sock, {"op": "failed", "error": memory(), "logs": output.take()})
         return MEMORY_EXIT
+    except _NotStarted as error:
+        said = bad_code(error.cause, doing="does not start")
+        _send(sock, {"op": "failed", "error": said, "logs": output.take()})
+        return 1
     except BaseException as error:  # noqa: BLE001 - whatever the person's module raises, they must see it
-        _send(sock, {"op": "failed", "error": _bad_code(error, order), "logs": output.take()})
+        _send(sock, {"op": "failed", "error": bad_code(error), "logs": output.take()})
         return 1
     loaded = time.perf_counter() - started
     hello = {"op": "ready", "parameters": handler.parameters, "loaded": loaded, "logs": output.take()}
     if not _send(sock, hello):
         return 0
     limit = min(int(order.get("payload") or MAX_BODY), MAX_BODY)
-    return _Serving(sock, handler, output, int(order.get("concurrency") or 1), limit).run()
+    kind(sock, handler, output, concurrency=concurrency, limit=limit, runner=runner).run()
+    runner.close()
+    return 0
 
 
-class _Serving:
-    """The loop over calls: one after another, or several at a time in threads or as coroutines."""
-
-    def __init__(self, sock: socket.socket, handler: Handler, output: _Output, concurrency: int, limit: int) -> None:
-        self._sock = sock
-        self._handler = handler
-        self._output = output
-        self._concurrency = concurrency
-        self._limit = limit
-        self._lock = threading.Lock()
-
-    def run(self) -> int:
-        """Serve until the gateway closes the socket."""
-        try:
-            if self._handler.is_async:
-                asyncio.run(self._run_async())
-            elif self._concurrency > 1:
-                self._run_threads()
-            else:
-                self._run_one_by_one()
-        except (FrameError, ConnectionError):
-            return 0  # the gateway is gone; nobody waits for an answer
-        return 0
-
-    def _run_one_by_one(self) -> None:
-        while (frame := read_frame(self._sock)) is not None:
-            head, body = self._call(*frame)
-            self._sock.sendall(pack(head, body))
-
-    def _run_threads(self) -> None:
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            while (frame := read_frame(self._sock)) is not None:
-                pool.submit(self._call_and_send, *frame)
-
-    def _call_and_send(self, head: dict[str, Any], body: bytes) -> None:
-        self._send(self._call(head, body))
-
-    def _send(self, done: _Answer) -> None:
-        frame = pack(*done)
-        with self._lock, contextlib.suppress(OSError):  # the gateway is gone; the reading loop ends us
-            self._sock.sendall(frame)
-
-    async def _run_async(self) -> None:
-        loop = asyncio.get_running_loop()
-        pending: set[asyncio.Task[None]] = set()
-        while (frame := await loop.run_in_executor(None, read_frame, self._sock)) is not None:
-            task = asyncio.create_task(self._await_and_send(*frame))
-            pending.add(task)
-            task.add_done_callback(pending.discard)
-
-    async def _await_and_send(self, head: dict[str, Any], body: bytes) -> None:
-        log, started = self._begin()
-        try:
-            bound = self._arguments(head, body)
-            result = await self._handler.function(*bound.args, **bound.kwargs)
-            done = self._answered(head, result)
-        except BaseException as error:  # noqa: BLE001 - also its own cancellation; if we end, nobody reads the answer
-            done = _failed(error)
-        self._send(self._finish(head, done, log, started))
-
-    def _call(self, head: dict[str, Any], body: bytes) -> _Answer:
-        log, started = self._begin()
-        try:
-            bound = self._arguments(head, body)
-            done = self._answered(head, self._handler.function(*bound.args, **bound.kwargs))
-        except BaseException as error:  # noqa: BLE001 - the person's code may raise anything
-            done = _failed(error)
-        return self._finish(head, done, log, started)
-
-    def _arguments(self, head: dict[str, Any], body: bytes) -> Any:
-        return self._handler.arguments(body, str(head.get("type", "")), str(head.get("query", "")))
-
-    def _answered(self, head: dict[str, Any], value: Any) -> _Answer:
-        body, kind = answer(value, content_type=str(head.get("type", "")), limit=self._limit)
-        return {"status": 200, "type": kind}, body
-
-    def _begin(self) -> tuple[_CallLog, float]:
-        log = _CallLog()
-        _log.set(log)
-        return log, time.perf_counter()
-
-    def _finish(self, head: dict[str, Any], done: _Answer, log: _CallLog, started: float) -> _Answer:
-        _log.set(None)
-        beside = self._output.take()
-        if beside:
-            log.write(beside)
-        took = time.perf_counter() - started
-        return {"id": head.get("id"), "took": took, "logs": log.getvalue(), **done[0]}, done[1]
+def _loaded(folder: str, runner: asyncio.Runner, concurrency: int) -> tuple[_Answering, type[Serving]]:
+    """Return what answers calls, started, and the loop that it needs."""
+    form = bundle.read(folder).get("form")
+    if form == bundle.PROGRAM:
+        return Program(programs.path_of(folder)), programs.Calls
+    if form == bundle.SERVER:
+        listening = Listening(programs.path_of(folder))
+        _start(lambda: runner.run(listening.start()))
+        return listening, Forwarded
+    target = bundle.load(folder)
+    if form == bundle.ASGI:
+        application = Application(asgi.made(target))
+        _start(lambda: runner.run(application.start()))
+        return application, asgi.Requests
+    handler = Handler(made(target, runner))
+    return handler, Coroutines if handler.is_async else Threads if concurrency > 1 else OneByOne
 
 
-def _failed(error: BaseException) -> _Answer:
-    if isinstance(error, BadPayload):
-        found = problem("RW-BAD-INPUT", str(error), hint=error.hint, field=error.field)
-    elif isinstance(error, MemoryError):
-        found = _memory() | {"details": {"traceback": _traceback(error)}}
-    elif isinstance(error, BadAnswer):
-        found = problem("RW-USER-CODE", str(error), hint=error.hint, field=error.field)
-    elif isinstance(error, TooLong):
-        hint = "Return less, or write a file and return its path."
-        found = problem("RW-TOO-LARGE", str(error), hint=hint, field="limits.payload")
-    else:
-        name = type(error).__name__
-        found = problem("RW-USER-CODE", f"The function raised {name}.", traceback=_traceback(error))
-        found["details"]["error"] = f"{name}: {bundle.message(error)}"[:2000]
-    return {"error": found}, b""
+def made(target: Callable[..., Any], runner: asyncio.Runner) -> Callable[..., Any]:
+    """Return what answers calls: of a class one object, made and started once, and its method.
+
+    Parameters
+    ----------
+    target
+        What the bundle's entry point names.
+    runner
+        Where a ``start`` that is a coroutine runs, and later the calls.
+
+    Raises
+    ------
+    TypeError
+        If the class has no method that answers, or cannot be made without arguments.
+    """
+    if not isinstance(target, type):
+        return target
+    name = "call" if hasattr(target, "call") else "__call__"
+    if name not in {key for one in target.__mro__ for key in vars(one)}:
+        raise TypeError(f"the class {target.__name__} has no method call or __call__")
+    one = target()
+    if callable(start := getattr(one, "start", None)):
+
+        def run() -> None:
+            begun = start()
+            if inspect.iscoroutine(begun):
+                runner.run(begun)
+
+        _start(run)
+    answering: Callable[..., Any] = getattr(one, name)
+    return answering
 
 
-def _traceback(error: BaseException) -> str:
-    shown = bundle.user_traceback(error)
-    if len(shown) > MAX_CALL_LOG:  # the message of an error may hold a whole table
-        shown = f"{shown[: MAX_CALL_LOG // 2]}\n[...]\n{shown[-MAX_CALL_LOG // 2 :]}"
-    return shown
+def _start(start: Callable[[], object]) -> None:
+    """Run what the person wrote to run before the first call."""
+    try:
+        start()
+    except MemoryError:
+        raise
+    except BaseException as error:
+        raise _NotStarted(error) from error
 
 
-def _memory() -> dict[str, Any]:
-    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    most = "its placement allows" if limit == resource.RLIM_INFINITY else f"its limit of {limit // 2**20}Mi"
-    message = f"The function needed more memory than {most} (it had used {peak} MiB)."
-    return problem("RW-OUT-OF-MEMORY", message, field="placement.memory")
+class _NotStarted(Exception):
+    """The person's ``start`` failed with ``cause``."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class _DiskFull(Exception):
@@ -270,26 +157,6 @@ def _write(folder: str, content: dict[str, Any]) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _DiskFull from error
         raise
-
-
-def _bad_code(error: BaseException, order: dict[str, Any]) -> dict[str, Any]:
-    """Say what is wrong with code that does not load, with the cell's line."""
-    place = user_line(error)
-    field = f"cell line {place[1]}" if place else "code"
-    said = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else bundle.message(error)}"[:500]
-    message = f"The function does not load ({field}): {said}"
-    if isinstance(error, SyntaxError):  # its frames are the compiler's; what matters is the line it shows
-        return problem("RW-BAD-CODE", message, field=field, traceback="".join(traceback.format_exception_only(error)))
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        missing = error.name.split(".")[0]
-        return problem(
-            "RW-BAD-CODE",
-            message,
-            field=field,
-            hint=f"Install it: %pip install {missing}",
-            traceback=_traceback(error),
-        )
-    return problem("RW-BAD-CODE", message, field=field, traceback=_traceback(error))
 
 
 def _send(sock: socket.socket, head: dict[str, Any]) -> bool:

@@ -103,8 +103,11 @@ def _first_child(
     order: dict[str, Any], descriptors: list[int], isolated: bool, keeper: socket.socket, answer: int
 ) -> NoReturn:
     try:
+        network = bool(order.get("network", True))
         if isolated:
-            isolate.leave()
+            isolate.leave(network=network)
+        elif not network:
+            raise OSError(0, "a program that listens needs a network of its own, which this machine does not allow")
         second = os.fork()
     except OSError as error:
         os.write(answer, f"no: {error}".encode())

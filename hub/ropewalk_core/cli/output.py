@@ -46,6 +46,15 @@ def echo(text: str, *, end: str = "\n", error: bool = False) -> None:
     stream.flush()
 
 
+def echo_answer(body: bytes) -> None:
+    """Write what a function returned: for a person without what could drive a terminal, for a program as it is."""
+    if sys.stdout.isatty():
+        echo(clean(body.decode(errors="replace"), lines=True))
+    else:
+        sys.stdout.buffer.write(body)
+        echo("")
+
+
 def exit_code(error: RopewalkError) -> int:
     """Return 2 for wrong use, 3 for refused, 4 for not found, 75 for later, 1 for any other failure."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)

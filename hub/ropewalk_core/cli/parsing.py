@@ -7,6 +7,7 @@ a client and the arguments. Rejected: a framework for commands; argparse is ther
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -111,3 +112,13 @@ def read_text(path: str) -> str:
         return sys.stdin.read() if path == "-" else Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}.", field="file") from error
+
+
+def payload_of(given: str) -> bytes:
+    """Return JSON that was written out, or read from ``@FILE`` or standard input (``-``)."""
+    text = read_text(given.removeprefix("@")) if given == "-" or given.startswith("@") else given
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"The payload is not JSON: {error}.", field="payload") from error
+    return text.encode()

@@ -1,4 +1,4 @@
-"""The commands of a function's revisions: list them, compare two, go back to one.
+"""The commands of a function's revisions: list them, compare two, go back to one, split calls between them.
 
 Not here: what changed, which ``revisions.py`` of the core says for every surface.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from ropewalk_core.cli.output import age, clean, echo, plain, show
+from ropewalk_core.cli.output import age, clean, echo, plain, show, show_one
 from ropewalk_core.cli.parsing import Subparsers, verb
 from ropewalk_core.client import Client
+from ropewalk_core.errors import BadInput
 from ropewalk_core.model import Function, Revision
 from ropewalk_core.revisions import changed, difference, pair, previous, stories
+from ropewalk_core.traffic import LATEST, weights
 
 
 def register(verbs: Subparsers) -> None:
@@ -44,6 +46,15 @@ def register(verbs: Subparsers) -> None:
     )
     one.add_argument("name")
     one.add_argument("number", nargs="?", type=int, default=0, help="number (default: the revision before)")
+    one = verb(
+        verbs,
+        "traffic",
+        "show who takes the calls of a function, or split them between revisions",
+        run=_traffic,
+        example="ropewalk functions traffic digits 3=90 latest=10",
+    )
+    one.add_argument("name")
+    one.add_argument("shares", nargs="*", metavar="REVISION=SHARE", help="of 100 calls; 0 gives it an address only")
 
 
 async def _known(client: Client, name: str) -> tuple[Function, tuple[Revision, ...]]:
@@ -86,7 +97,29 @@ async def _rollback(client: Client, arguments: argparse.Namespace) -> int:
     if arguments.json:
         echo(json.dumps(plain(function), indent=2))
     elif function.unchanged:
-        echo(f"{clean(function.name)} is what revision {number} was already.")
+        echo(f"{clean(function.name)} is what revision {number} was already, and that takes all calls.")
     else:
-        echo(f"{clean(function.name)} is what revision {number} was, as revision {function.revision.number}.")
+        now = f"revision {function.revision.number}, which takes all calls"
+        echo(f"{clean(function.name)} is what revision {number} was, as {now}.")
     return 0
+
+
+async def _traffic(client: Client, arguments: argparse.Namespace) -> int:
+    if arguments.shares:
+        wish = dict(map(_share, arguments.shares))
+        weights(wish)  # refused here already, before anything is sent
+        function = await client.functions.traffic(arguments.name, wish)
+    else:
+        function = await client.functions.get(arguments.name)
+    traffic, number = function.traffic, function.revision.number
+    said_of = {f"revision {one.number}": f"{one.weight} of 100  {one.address}".rstrip() for one in traffic.shares}
+    fields = {f"latest (now {number})": f"{traffic.latest} of 100  {function.address}", **said_of}
+    show_one(function, fields, as_json=arguments.json)
+    return 0
+
+
+def _share(text: str) -> tuple[str, int]:
+    number, _, share = text.partition("=")
+    if not (share.isascii() and share.isdigit()):
+        raise BadInput(f"{text!r} is not REVISION=SHARE.", field="shares", hint=f"Write 3=90 {LATEST}=10, for example.")
+    return number, int(share[:9])

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from ropewalk_core.cli import revisions
-from ropewalk_core.cli.output import age, clean, echo, plain, show, show_one, state
+from ropewalk_core import access, traffic
+from ropewalk_core.cli import bring, durable, revisions, sharing
+from ropewalk_core.cli.output import age, clean, echo, echo_answer, plain, show, show_one, state
 from ropewalk_core.cli.parsing import (
     Subparsers,
     add_placement,
     load_yaml,
     noun,
     pairs,
+    payload_of,
     placement_of,
     read_text,
     verb,
@@ -71,6 +72,7 @@ def register(subparsers: Subparsers) -> None:
     """Declare the commands."""
     _services(noun(subparsers, "services", "programs with a page, launched from templates"))
     _functions(noun(subparsers, "functions", "functions deployed from notebook cells"))
+    durable.register(subparsers)
     _workflows(noun(subparsers, "workflows", "runs of workflows"))
     _notebooks(noun(subparsers, "notebooks", "notebook servers"))
 
@@ -130,6 +132,8 @@ def _functions(verbs: Subparsers) -> None:
     one.add_argument("name")
     one.add_argument("--limit", type=int, default=20, help="how many calls (default 20)")
     revisions.register(verbs)
+    sharing.register(verbs)
+    bring.register(verbs)
 
 
 def _workflows(verbs: Subparsers) -> None:
@@ -238,6 +242,8 @@ async def _get_function(client: Client, arguments: argparse.Namespace) -> int:
         "state": state(function.status),
         "next": function.status.why.next if function.status.why else "",
         "address": function.address,
+        "access": access.said(function.access),
+        "traffic": traffic.said(function),
         "placement": spec.placement.describe(),
         "timeout": f"{spec.timeout:g} s",
         "files": ", ".join(spec.bundle.files),
@@ -248,19 +254,8 @@ async def _get_function(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def _call(client: Client, arguments: argparse.Namespace) -> int:
-    payload = arguments.payload
-    if payload == "-" or payload.startswith("@"):
-        payload = read_text(payload.removeprefix("@"))
-    try:
-        json.loads(payload)
-    except ValueError as error:
-        raise BadInput(f"The payload is not JSON: {error}.", field="payload") from error
-    answer = await client.functions.call(arguments.name, payload.encode())
-    if sys.stdout.isatty():
-        echo(clean(answer.decode(errors="replace"), lines=True))
-    else:
-        sys.stdout.buffer.write(answer)
-        echo("")
+    answer = await client.functions.call(arguments.name, payload_of(arguments.payload))
+    echo_answer(answer)
     return 0
 
 

@@ -16,6 +16,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from ropewalk_core import settings
+from ropewalk_core.client.durable import DurableClient
 from ropewalk_core.client.nouns import (
     AccountsClient,
     FilesClient,
@@ -34,6 +35,7 @@ from ropewalk_core.placement import Inventory
 __all__ = [
     "AccountsClient",
     "Client",
+    "DurableClient",
     "FilesClient",
     "FixedToken",
     "FunctionsClient",
@@ -59,6 +61,7 @@ class Client(Resource):
         self.notebooks = NotebooksClient(wire)
         self.services = ServicesClient(wire)
         self.functions = FunctionsClient(wire)
+        self.durable = DurableClient(wire)
         self.workflows = WorkflowsClient(wire)
         self.files = FilesClient(wire)
         self.accounts = AccountsClient(wire)

@@ -16,12 +16,15 @@ from pydantic import ValidationError
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import BadPath, Internal
 from ropewalk_core.model import (
+    Access,
     Account,
     Call,
+    CallKey,
     FileEntry,
     Function,
     FunctionSpec,
     LogLine,
+    NewKey,
     Notebook,
     Noun,
     Page,
@@ -40,7 +43,8 @@ _DEPLOY = 150.0
 N = TypeVar("N", bound=Noun)
 
 
-def _read(kind: type[N], content: bytes) -> N:
+def read(kind: type[N], content: bytes) -> N:
+    """Return an answer as a model, or raise `Internal` if it is none."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
@@ -67,17 +71,17 @@ class Resource:
         return self._wire.account
 
     async def _get(self, kind: type[N], path: str, params: Mapping[str, Any] | None = None) -> N:
-        return _read(kind, (await self._wire.request("GET", path, params=params)).content)
+        return read(kind, (await self._wire.request("GET", path, params=params)).content)
 
     async def _send(
         self, kind: type[N], method: str, path: str, body: Any = None, *, key: str = "", timeout: float = 30.0
     ) -> N:
         answer = await self._wire.request(method, path, body=body, key=key or secrets.token_hex(16), timeout=timeout)
-        return _read(kind, answer.content)
+        return read(kind, answer.content)
 
     async def _page(self, kind: type[N], path: str, *, after: str = "", limit: int | None = None) -> Page[N]:
         answer = await self._wire.request("GET", path, params={"after": after, "limit": limit})
-        return _read(Page[kind], answer.content)  # type: ignore[valid-type]
+        return read(Page[kind], answer.content)  # type: ignore[valid-type]
 
     async def _all(self, kind: type[N], path: str) -> AsyncIterator[N]:
         after = ""
@@ -193,6 +197,31 @@ class FunctionsClient(Resource):
         path = await self._path(owner, name, "rollback")
         return await self._send(Function, "POST", path, {"number": number}, key=key, timeout=_DEPLOY)
 
+    async def traffic(self, name: str, shares: Mapping[Any, int], *, owner: str = "") -> Function:
+        """Split its calls between revisions: by number or ``"latest"``, how many of 100 calls each takes."""
+        body = {"shares": {str(key): share for key, share in shares.items()}}
+        return await self._send(Function, "PUT", await self._path(owner, name, "traffic"), body, timeout=_DEPLOY)
+
+    async def access(self, name: str, access: Access, *, owner: str = "") -> Function:
+        """Say who may call it."""
+        path = await self._path(owner, name, "access")
+        return await self._send(Function, "PUT", path, access.model_dump(mode="json"))
+
+    async def keys(self, name: str, *, owner: str = "") -> Page[CallKey]:
+        """Return its keys, without their secrets."""
+        return await self._page(CallKey, await self._path(owner, name, "keys"))
+
+    async def add_key(
+        self, name: str, *, label: str = "", calls: int = 1000, seconds: int = 3600, key: str = "", owner: str = ""
+    ) -> NewKey:
+        """Make a key; its secret is in this answer alone."""
+        body = {"label": label, "calls": calls, "seconds": seconds}
+        return await self._send(NewKey, "POST", await self._path(owner, name, "keys"), body, key=key)
+
+    async def revoke_key(self, name: str, identifier: str, *, owner: str = "") -> CallKey:
+        """End a key."""
+        return await self._send(CallKey, "DELETE", await self._path(owner, name, "keys", identifier))
+
     async def remove(self, name: str, *, owner: str = "") -> Function:
         """Remove it and end its workers."""
         return await self._send(Function, "DELETE", await self._path(owner, name))
@@ -295,7 +324,7 @@ class FilesClient(Resource):
         answer = await self._wire.request(
             "PUT", await self._file(owner, path), content=content, content_type="application/octet-stream", timeout=600
         )
-        return _read(FileEntry, answer.content)
+        return read(FileEntry, answer.content)
 
     async def remove(self, path: str, *, owner: str = "") -> None:
         """Remove a file, or a folder with all in it."""

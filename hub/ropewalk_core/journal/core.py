@@ -127,6 +127,10 @@ class Journal:
         """Return events after a cursor, oldest first."""
         return self._store.events(after=after, kind=kind, owner=owner, name=name, limit=limit)
 
+    def weigh(self, kind: str, owner: str | None = None) -> dict[str, tuple[int, int]]:
+        """Return how many records of a kind each owner, or this one, has, and the characters of their bodies."""
+        return {one: (count, size) for one, count, size in self._store.weigh(kind, owner)}
+
     @property
     def cursor(self) -> int:
         """The cursor of the newest event."""
@@ -225,7 +229,8 @@ class Journal:
         return [work for work in works if work not in over]
 
     def _settle(self, works: list[_Work], results: list[Result]) -> None:
-        self._cursor = max([self._cursor, *(result for result in results if isinstance(result, int))])
+        before = self._cursor
+        self._cursor = max([before, *(result for result in results if isinstance(result, int))])
         for work, result in zip(works, results, strict=True):
             # A caller that was cancelled meanwhile has cancelled its future; its batch is durable all the same.
             if not work.done.set_running_or_notify_cancel():
@@ -234,7 +239,7 @@ class Journal:
                 work.done.set_result(result or self._cursor)
             else:
                 work.done.set_exception(result)
-        for loop, event in list(self._waiters):
+        for loop, event in list(self._waiters) if self._cursor > before else ():
             with contextlib.suppress(RuntimeError):  # the loop of a watcher may have closed meanwhile
                 loop.call_soon_threadsafe(event.set)
 

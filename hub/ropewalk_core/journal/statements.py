@@ -129,6 +129,15 @@ class Statements:
             for row in self._read(sql, (*values, limit))
         ]
 
+    def weigh(self, kind: str, owner: str | None) -> list[Row]:
+        """Return each owner of records of this kind, or this one, with their number and their bodies' characters."""
+        named = () if owner is None else (owner,)
+        sql = (
+            "SELECT owner, COUNT(*), COALESCE(SUM(LENGTH(body)), 0) FROM records "  # noqa: S608  # the parts are ours
+            f"WHERE kind=? {'AND owner=? ' if named else ''}AND {_ALIVE} GROUP BY owner"
+        )
+        return self._read(sql, (kind, *named, self._now()))
+
     def expired(self, limit: int) -> list[Remove]:
         """Return operations that remove records whose time is over."""
         rows = self._read("SELECT kind, owner, name FROM records WHERE expires<=? LIMIT ?", (self._now(), limit))

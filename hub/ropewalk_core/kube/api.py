@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from ropewalk_core.errors import RopewalkError, Unavailable
+from ropewalk_core.errors import Denied, RopewalkError, Unavailable
 from ropewalk_core.kube.config import Access
 from ropewalk_core.kube.kinds import Kind, Object, selector
 from ropewalk_core.kube.transient import gone, passes, refusal, wait_before
@@ -27,6 +28,7 @@ from ropewalk_core.kube.view import Broken, Change, View
 from ropewalk_core.ports import Clock
 
 _HEALTHY = 5.0  # a stream that lived so long was a good one
+_SETTLES = 30.0  # a server that came back has read its roles by then
 _LONGEST_LINE = 32 * 2**20
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
@@ -90,6 +92,7 @@ class Api:
         self.patience, self._jitter = patience, jitter
         self._watch_seconds, self._slack = watch_seconds, slack
         self._courses: list[_Course] = []
+        self._away = -math.inf
         self._http = httpx.AsyncClient(
             base_url=access.server,
             verify=access.context if access.context is not None else ssl.create_default_context(),
@@ -356,18 +359,29 @@ class Api:
             headers = self._headers(fresh=renewed) | ({"Content-Type": content_type} if content else {})
             try:
                 return await self._once(method, path, params, content, headers, about)
-            except RopewalkError as error:
-                if error.details.get("status") == 401:
+            except RopewalkError as caught:
+                if caught.details.get("status") == 401:
                     if renewed:
                         raise
                     renewed = True
                     continue
+                error = self._weighed(caught)
                 failures += 1
                 asked = float(error.details.get("retry_after") or 0.0)
                 wait = wait_before(failures, self._jitter, asked=asked)
                 if not (passes(error) and repeat) or self._clock.steady() + wait > end:
-                    raise
+                    raise error from caught.__cause__
             await self._clock.sleep(wait)
+
+    def _weighed(self, error: RopewalkError) -> RopewalkError:
+        """Return an error as it counts: a server that has just come back denies until it has read its roles."""
+        now = self._clock.steady()
+        if isinstance(error, Denied) and now - self._away < _SETTLES:
+            words = "The cluster's API server has just come back and does not know yet what it allows."
+            return Unavailable(words, details=error.details)
+        if isinstance(error, Unavailable):
+            self._away = now
+        return error
 
     async def _once(
         self,

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ropewalk_core import history
 from ropewalk_core.errors import RopewalkError
+from ropewalk_core.functions import find, function_of
 from ropewalk_core.journal import Operation
 from ropewalk_core.kube.function_judge import FunctionJudge
 from ropewalk_core.kube.function_ledger import WHAT, FunctionLedger, Next
@@ -21,6 +23,7 @@ from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intent
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_SERVICE, SERVICE, Kind, Object
 from ropewalk_core.kube.volumes import ensure_files
+from ropewalk_core.model import Bundle
 
 
 class FunctionCarrier:
@@ -36,7 +39,7 @@ class FunctionCarrier:
 
     def __init__(self, ground: KubeGround, ledger: FunctionLedger, judge: FunctionJudge) -> None:
         self._settings, self._api, self._space = ground.settings, ground.api, ground.space
-        self._intents = ground.intents
+        self._intents, self._journal = ground.intents, ground.journal
         self._ledger, self._judge = ledger, judge
         self._intents.carried_by(WHAT, self._carry, self._refused)
 
@@ -48,7 +51,9 @@ class FunctionCarrier:
             if tried is not None and tried.function.revision.id == intent.wish["revision"]:
                 async with self._ledger.hands(*key):
                     await self._apply(tried)
-                self._judge.follow(key)
+                now = self._ledger.next(*key)
+                if now is not None and now.version == tried.version:  # one accepted meanwhile is not in the cluster yet
+                    self._judge.follow(key)
             return ()
         namespace = intent.wish["namespace"] or await self._space(intent.owner)
         at = self._ledger.at(*key)
@@ -71,10 +76,18 @@ class FunctionCarrier:
         return self._ledger.failed(tried, clearer(error))
 
     async def _apply(self, tried: Next) -> None:
-        spec = tried.function.revision.spec
         await ensure_files(self._api, tried.namespace, self._settings)
-        await self._api.apply(CONFIG_MAP, code(tried.place, packed(spec.bundle)), force=True)
-        for one in tried.objects:
+        if not tried.split:
+            await self._bring(tried.place, tried.function.revision.spec.bundle, tried.objects)
+        numbers = {one.revision: one.number for one in tried.function.traffic.shares}
+        for place in self._ledger.fresh(tried):
+            function = function_of(find(self._journal, place.owner, place.name))
+            chosen = history.find(self._journal, function, numbers[place.revision])
+            await self._bring(place, chosen.spec.bundle, tried.others[place.revision])
+
+    async def _bring(self, place: Place, bundle: Bundle, objects: list[Object]) -> None:
+        await self._api.apply(CONFIG_MAP, code(place, packed(bundle)), force=True)
+        for one in objects:
             await self._api.apply(_kind(one), one, force=True)
 
 

@@ -73,7 +73,7 @@ class FunctionJudge:
             del self._trials[owner, name]
             trial[1].cancel()
         error = Conflict(f"The function '{name}' was changed or removed meanwhile.")
-        self._ledger.tell_all(owner, name, error, but=tried.function.revision.id if tried else "")
+        self._ledger.tell_all(owner, name, error, but=tried.asked if tried else "")
 
     def unplaced(self, owner: str, name: str) -> bool:
         """Whether a revision that is being tried waits for a machine."""
@@ -86,18 +86,28 @@ class FunctionJudge:
 
     async def _try(self, tried: Next) -> None:
         self._unplaced.discard((tried.function.owner, tried.function.name))
-        trial = Trial(tried.how, tried.place, self._settings.cluster.start_timeout)
-        async for verdict in follow(self._api, self._clock, trial):
-            while True:
-                try:
-                    await self._judged(tried, verdict)
-                except (Conflict, NotFound):  # something newer was asked meanwhile
-                    pass
-                except RopewalkError as error:  # the journal is away; what the cluster said stays true
-                    _log.warning("what became of %s is not written down yet: %s", tried.place.object, error)
-                    await self._clock.sleep(_AGAIN)
-                    continue
-                break
+        at = self._ledger.at(tried.function.owner, tried.function.name)
+        last = Verdict(ready=True, generation=at.body["generation"]) if at and tried.split else Verdict()
+        for place in [*self._ledger.fresh(tried), *(() if tried.split else (tried.place,))]:
+            trial = Trial(tried.how, place, self._settings.cluster.start_timeout)
+            async for last in follow(self._api, self._clock, trial):
+                if not last.ready:
+                    await self._written(tried, last)
+            if not last.ready:
+                return
+        await self._written(tried, last)
+
+    async def _written(self, tried: Next, verdict: Verdict) -> None:
+        while True:
+            try:
+                await self._judged(tried, verdict)
+            except (Conflict, NotFound):  # something newer was asked meanwhile
+                pass
+            except RopewalkError as error:  # the journal is away; what the cluster said stays true
+                _log.warning("what became of %s is not written down yet: %s", tried.place.object, error)
+                await self._clock.sleep(_AGAIN)
+                continue
+            return
 
     async def _judged(self, tried: Next, verdict: Verdict) -> None:
         owner, name = tried.function.owner, tried.function.name
@@ -116,7 +126,8 @@ class FunctionJudge:
         owner, name = tried.function.owner, tried.function.name
         async with self._ledger.lock(owner, name):
             at = self._ledger.at(owner, name)
-            if at is None or (at.body["how"], self._ledger.serves(at)) == (tried.how, tried.served):
+            same = at is not None and not tried.split
+            if at is None or (same and (at.body["how"], self._ledger.serves(at)) == (tried.how, tried.served)):
                 await self._ledger.stopped(owner, name, note=FOREIGN_END, tried=tried.version)
             else:
                 await self._failed(tried, Conflict(f"The new revision of '{name}' does not come. {FOREIGN_END}"))
@@ -128,10 +139,16 @@ class FunctionJudge:
 
     async def _ready(self, tried: Next, verdict: Verdict) -> None:
         owner, name = tried.function.owner, tried.function.name
-        status = Status(state=State.RUNNING, since=self._clock.wall())
-        function = tried.function.model_copy(update={"status": status})
-        at = {"how": tried.how, "namespace": tried.namespace, "generation": verdict.generation}
-        at["objects"] = tried.objects
+        function = tried.function
+        if not tried.split:
+            status = Status(state=State.RUNNING, since=self._clock.wall())
+            function = function.model_copy(update={"status": status})
+        have = self._ledger.at(owner, name)
+        if tried.split and have is not None:  # what serves is as it was, whoever changed it
+            at = {**have.body, "others": tried.others}
+        else:
+            at = {"how": tried.how, "namespace": tried.namespace, "generation": verdict.generation}
+            at |= {"objects": tried.objects, "others": tried.others}
         cursor = await self._journal.write(
             Remove(NEXT, owner, name, expect=tried.version),
             Put(KIND, owner, name, function.model_dump(mode="json")),
@@ -140,7 +157,7 @@ class FunctionJudge:
             Append(KIND, owner, name, "running", visible(function)),
         )
         await self._gateway_has(cursor)
-        self._ledger.tell((owner, name, function.revision.id), function)
+        self._ledger.tell((owner, name, tried.asked), function)
         self._minder.mind(owner, at)
         self._tasks.start(self._tidied((owner, name), tried.namespace))
 

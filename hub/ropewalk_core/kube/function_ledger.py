@@ -10,10 +10,12 @@ in which a trial that ends and a wish that comes at the same moment would overwr
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+from ropewalk_core import sharing
+from ropewalk_core import traffic as traffics
 from ropewalk_core import why as whys
 from ropewalk_core.errors import Conflict, RopewalkError
 from ropewalk_core.functions import KIND, find, function_of, visible
@@ -37,13 +39,19 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Next:
-    """The revision that is being tried; ``before`` is the function as it was, if none of its revisions serves."""
+    """The revision that is being tried; ``before`` is the function as it was, if none of its revisions serves.
+
+    ``others`` are the objects of revisions that take calls beside the latest, by their identifier. With ``split`` only
+    who takes calls is new, and what serves is left alone.
+    """
 
     function: Function
     how: str
     namespace: str
     objects: list[Object]
     before: dict[str, Any] | None
+    others: dict[str, list[Object]] = field(default_factory=dict)
+    split: bool = False
     version: int = 0
 
     @property
@@ -56,10 +64,16 @@ class Next:
         """Return the name of the object in the cluster that would serve it."""
         return self.place.served(self.how)
 
+    @property
+    def asked(self) -> str:
+        """Return what somebody waits for: the revision, or who takes calls beside it."""
+        identifier = self.function.revision.id
+        return f"{identifier} {traffics.written(self.function.traffic)}" if self.split else identifier
+
     def body(self) -> dict[str, Any]:
         """Return it as a record keeps it."""
         facts = {"function": self.function.model_dump(mode="json"), "how": self.how, "namespace": self.namespace}
-        return {**facts, "objects": self.objects, "before": self.before}
+        return {**facts, "objects": self.objects, "before": self.before, "others": self.others, "split": self.split}
 
 
 class FunctionLedger:
@@ -94,7 +108,16 @@ class FunctionLedger:
             return None
         body = record.body
         function = Function.model_validate(body["function"])
-        return Next(function, body["how"], body["namespace"], body["objects"], body["before"], record.version)
+        return Next(
+            function,
+            body["how"],
+            body["namespace"],
+            body["objects"],
+            body["before"],
+            body.get("others", {}),
+            body.get("split", False),
+            record.version,
+        )
 
     def at(self, owner: str, name: str) -> Record | None:
         """Return the record of where the revision that serves is."""
@@ -105,11 +128,27 @@ class FunctionLedger:
         return self._intents.open(WHAT, owner, name)
 
     def kept(self, owner: str, name: str) -> set[str]:
-        """Return the revisions that serve or are tried; what belongs to any other may go."""
+        """Return the revisions that serve or are tried as the latest; what belongs to others may go, except `apart`."""
+        return {one.revision.id for one in self._wished(owner, name)}
+
+    def apart(self, owner: str, name: str) -> set[str]:
+        """Return the revisions that were chosen by number, or are about to be; each has objects of its own."""
+        return {share.revision for one in self._wished(owner, name) for share in one.traffic.shares}
+
+    def fresh(self, tried: Next) -> list[Place]:
+        """Return where revisions go that were chosen by number just now, and do not serve yet."""
+        at = self.at(tried.function.owner, tried.function.name)
+        there = at.body.get("others", {}) if at else {}
+        return [
+            replace(tried.place, revision=revision, apart=True) for revision in tried.others if revision not in there
+        ]
+
+    def _wished(self, owner: str, name: str) -> list[Function]:
+        """Return the function as it serves, and as it is tried."""
         tried = self.next(owner, name)  # first: a trial that ends well is seen as one of the two
         record = self._journal.get(KIND, owner, name)
-        serves = {function_of(record).revision.id} if record and self.at(owner, name) else set()
-        return serves | ({tried.function.revision.id} if tried else set())
+        serves = [function_of(record)] if record and self.at(owner, name) else []
+        return [*serves, *([tried.function] if tried else [])]
 
     def before(self, tried: Next) -> Function | None:
         """Return the function as it was before what is tried, whether a revision of it serves or did once."""
@@ -138,13 +177,13 @@ class FunctionLedger:
         operations: list[Operation] = [Remove(NEXT, *key, expect=tried.version), self.clearing(*key)]
         status = Status(state=State.FAILED, since=self._clock.wall(), why=whys.from_error(error))
         failed = function.model_copy(update={"status": status})
-        if self.tell((*key, function.revision.id), error=error):
-            self._told[key] = function.revision.id
-        asked = self._told.get(key) == function.revision.id
+        if self.tell((*key, tried.asked), error=error):
+            self._told[key] = tried.asked
+        asked = self._told.get(key) == tried.asked
         if self._journal.get(AT, *key) is not None:
             return [*operations, *self.waits_no_more(*key)]
         if asked and tried.before is None:
-            operations.append(Remove(KIND, *key))
+            operations += [Remove(KIND, *key), sharing.forgetting(*key)]
         else:
             operations.append(
                 Put(KIND, *key, tried.before if asked and tried.before else failed.model_dump(mode="json"))
@@ -201,12 +240,12 @@ class FunctionLedger:
 
     # Who waits
 
-    def waiting(self, owner: str, name: str, revision: str) -> asyncio.Future[Function]:
-        """Return what becomes of a revision, to be told."""
-        future = self._waits.get((owner, name, revision))
+    def waiting(self, owner: str, name: str, asked: str) -> asyncio.Future[Function]:
+        """Return what becomes of what was asked, which is usually a revision, to be told."""
+        future = self._waits.get((owner, name, asked))
         if future is None:
             self.ended(owner, name)
-            future = self._waits[owner, name, revision] = asyncio.get_running_loop().create_future()
+            future = self._waits[owner, name, asked] = asyncio.get_running_loop().create_future()
             future.add_done_callback(lambda one: one.cancelled() or one.exception())
         return future
 

@@ -2,10 +2,14 @@
 
 With Knative it is one Service of Knative's, whose revision has the name of ours; traffic stays on the last revision
 that was ready, so that code is tried before calls reach it. Without Knative each revision is a Deployment of one pod
-with a Service of its own, and the gateway's route moves from one to the next. Both run the same container: the runner
+with a Service of its own, and the gateway's route moves from one to the next. A revision that was chosen by number to
+take calls is apart: with Knative it has a Knative Service of its own, so that what is deployed later changes nothing
+about it; the gateway chooses between them. Both run the same container: the runner
 image, our server, the account's files, no token. Names begin with ``fn--``, which no other noun's can, because no
 name of a person's holds two dashes. Not here: applying anything (``function_carrier.py``). Rejected: an image for each
-function (minutes, a builder and a registry, for text of a few kilobytes).
+function (minutes, a builder and a registry, for text of a few kilobytes); Knative's own traffic block and tags, which
+name revisions that a later deploy lets go and cannot make again, hide from the gateway which revision answered, and
+take a tag away at another moment than the gateway learns of it.
 """
 
 from __future__ import annotations
@@ -53,17 +57,23 @@ _SHORTEST, _LONGEST, _WINDOW = 6, 3600, 60  # Knative's bounds in seconds, and i
 
 @dataclass(frozen=True)
 class Place:
-    """Whose revision of which function, and where it goes."""
+    """Whose revision of which function, and where it goes; ``apart`` if it was chosen by number to take calls."""
 
     owner: str
     name: str
     revision: str
     namespace: str
+    apart: bool = False
 
     @property
     def service(self) -> str:
-        """The name of the function's Knative Service."""
-        return f"fn--{self.name}"
+        """The name of the function's Knative Service, or of the revision's own."""
+        return f"fn--{self.name}--{self.revision}" if self.apart else f"fn--{self.name}"
+
+    @property
+    def knative_revision(self) -> str:
+        """The name of the revision of that Service; Knative wants it to begin with the Service's."""
+        return f"{self.service}-r" if self.apart else self.object
 
     @property
     def object(self) -> str:
@@ -193,7 +203,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     container = {**container, "readinessProbe": _PROBE}
     seconds = int(spec.timeout) + _SPARE  # our own server ends calls; this is for when it does not
     template = {
-        "metadata": {"name": place.object, "labels": dict(labels), "annotations": annotations},
+        "metadata": {"name": place.knative_revision, "labels": dict(labels), "annotations": annotations},
         "spec": {
             **pod,
             "containers": [container],
@@ -303,9 +313,9 @@ def _knative_says(place: Place, served: Object) -> tuple[bool, str]:
     if status.get("observedGeneration") != served["metadata"].get("generation"):
         return False, ""
     conditions = {str(one.get("type")): one for one in status.get("conditions") or ()}
-    ours = status.get("latestCreatedRevisionName") == place.object
+    ours = status.get("latestCreatedRevisionName") == place.knative_revision
     if conditions.get("Ready", {}).get("status") == "True":
-        return ours and status.get("latestReadyRevisionName") == place.object, ""
+        return ours and status.get("latestReadyRevisionName") == place.knative_revision, ""
     says = conditions.get("ConfigurationsReady") or {}
     return False, str(says.get("message") or says.get("reason") or "") if ours and says.get("status") == "False" else ""
 

@@ -11,11 +11,11 @@ would have to ask whether their code loads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
-from ropewalk_core import history
-from ropewalk_core.errors import NotFound, RopewalkError, Unavailable
+from ropewalk_core import history, sharing
+from ropewalk_core.errors import Conflict, NotFound, RopewalkError, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
 from ropewalk_core.journal import Append, Operation, Put, Record, Remove
 from ropewalk_core.kube.function_carrier import FunctionCarrier
@@ -24,7 +24,7 @@ from ropewalk_core.kube.function_ledger import AT, NEXT, WHAT, FunctionLedger, N
 from ropewalk_core.kube.function_minder import FunctionMinder
 from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, Place, fingerprint, packed, serving
 from ropewalk_core.kube.ground import KubeGround
-from ropewalk_core.kube.kinds import KNATIVE_SERVICE
+from ropewalk_core.kube.kinds import KNATIVE_SERVICE, Object
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import mount
 from ropewalk_core.model import Actor, Function, FunctionRoute, FunctionSpec, State, Status, Why
@@ -89,19 +89,41 @@ class KubeFunctions(FunctionBook):
             record, tried = self._journal.get(KIND, owner, spec.name), self._ledger.next(owner, spec.name)
             have, at = function_of(record) if record else None, self._ledger.at(owner, spec.name)
             same = have is not None and have.revision.id == identifier and at is not None
-            if tried is None or tried.function.revision.id != identifier:
+            trial = tried if tried is not None and not tried.split else None  # a split leaves what serves alone
+            if trial is None or trial.function.revision.id != identifier:
                 if same and at and not at.body.get("foreign"):  # what others changed is put right when asked for
-                    if tried:
-                        await self._withdraw(tried)
+                    if trial:
+                        await self._withdraw(trial)
                     serves = function_of(self._found(owner, spec.name))
-                    return serves.model_copy(update={"unchanged": True})
+                    return sharing.shown(self._journal, serves.model_copy(update={"unchanged": True}))
                 wished = self._next_of(owner, spec, have, identifier, image, State.STARTING)
                 if have and same:
                     wished = wished.model_copy(update={"revision": have.revision})
-                wish = Next(wished, how, namespace, objects, tried.before if tried else None)
+                others = await self._others(wished, at, how, namespace)
+                wish = Next(wished, how, namespace, objects, trial.before if trial else None, others)
                 await self._accept(wish, record, tried)
             future = self._ledger.waiting(owner, spec.name, identifier)
         return await self._outcome(owner, spec.name, identifier, future)
+
+    async def traffic(self, actor: Actor, owner: str, name: str, weights: Mapping[int, int]) -> Function:
+        """See `Functions.traffic`. Revisions that do not serve yet are started first; then all calls move at once."""
+        async with self._ledger.lock(owner, name):
+            record, at, tried = self._found(owner, name), self._ledger.at(owner, name), self._ledger.next(owner, name)
+            have = function_of(record)
+            if at is None:
+                raise Unavailable(_away(have), details={"wait": False})
+            if tried is not None and not tried.split:
+                hint = "Split its calls once that is there."
+                raise Conflict(f"A new revision of '{name}' is being tried.", hint=hint)
+            function, _ = self._wished(have, weights)
+            if tried is None and function.traffic == have.traffic:
+                return sharing.shown(self._journal, have)
+            others = await self._others(function, at, at.body["how"], at.body["namespace"])
+            objects = at.body["objects"]
+            wish = Next(function, at.body["how"], at.body["namespace"], objects, None, others, split=True)
+            await self._accept(wish, record, tried)
+            future = self._ledger.waiting(owner, name, wish.asked)
+        return await self._outcome(owner, name, have.revision.id, future)
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.remove`."""
@@ -114,6 +136,7 @@ class KubeFunctions(FunctionBook):
                 Remove(NEXT, owner, name),
                 Remove(AT, owner, name),
                 *history.forgetting(self._journal, owner, name),
+                sharing.forgetting(owner, name),
                 self._ledger.clearing(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
@@ -152,6 +175,7 @@ class KubeFunctions(FunctionBook):
             if record is not None and tried is None:
                 wish = replace(wish, before=record.body)
             operations.append(Put(KIND, owner, name, body, expect=record.version if record else 0))
+            operations += [] if record else [sharing.forgetting(owner, name)]  # what begins, begins private
             operations.append(Append(KIND, owner, name, "asked", visible(wish.function)))
         await self._journal.write(Put(NEXT, owner, name, wish.body()), *operations)
         self._judge.give_up(owner, name)
@@ -165,13 +189,26 @@ class KubeFunctions(FunctionBook):
         self._judge.give_up(owner, name)
         self._intents.hurry(WHAT, owner, name)
 
+    async def _others(self, function: Function, at: Record | None, how: str, namespace: str) -> dict[str, list[Object]]:
+        """Return the objects of the revisions that were chosen by number; those that are there stay as they are."""
+        there, found = (at.body.get("others", {}) if at else {}), {}
+        for one in function.traffic.shares:
+            if one.revision in there:
+                found[one.revision] = there[one.revision]
+                continue
+            spec = history.find(self._journal, function, one.number).spec
+            where = Place(function.owner, function.name, one.revision, namespace, apart=True)
+            fragment = place(spec.placement, await self._site())
+            found[one.revision] = serving(how, where, spec, self._settings, fragment, mount(self._settings))
+        return found
+
     # Small things
 
     async def _outcome(self, owner: str, name: str, revision: str, future: asyncio.Future[Function]) -> Function:
         """Wait for what becomes of a revision; one that waits for something with a name is not waited for long."""
         for seconds in (_SHORT, _PATIENCE - _SHORT):
             try:
-                return await asyncio.wait_for(asyncio.shield(future), seconds)
+                return sharing.shown(self._journal, await asyncio.wait_for(asyncio.shield(future), seconds))
             except TimeoutError:
                 function = function_of(self._found(owner, name))
                 if self._judge.unplaced(owner, name):
@@ -183,7 +220,7 @@ class KubeFunctions(FunctionBook):
                         break
                     await asyncio.sleep(0.01)
                 raise
-        return function
+        return sharing.shown(self._journal, function)
 
     async def _how(self, namespace: str) -> str:
         """Return whether functions run on Knative here; that it is there is remembered, that it is not may change."""
@@ -201,9 +238,15 @@ class KubeFunctions(FunctionBook):
     def _route(self, function: Function) -> FunctionRoute:
         at, route = self._journal.get(AT, function.owner, function.name), super()._route(function)
         if at is None:
-            return route.model_copy(update={"away": _away(function)})
+            return route.model_copy(update={"away": _away(function), "others": ()})
         where = Place(function.owner, function.name, function.revision.id, at.body["namespace"])
-        return route.model_copy(update={"url": where.url(at.body["how"])})
+        how = at.body["how"]
+        others = tuple(
+            one.model_copy(update={"url": replace(where, revision=one.revision, apart=True).url(how)})
+            for one in route.others
+            if one.revision in at.body.get("others", {})
+        )
+        return route.model_copy(update={"url": where.url(how), "others": others})
 
 
 def _away(function: Function) -> str:

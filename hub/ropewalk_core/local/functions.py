@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from ropewalk_core import environments, history, names
+from ropewalk_core import environments, history, names, sharing
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
 from ropewalk_core.journal import Append, Journal, Put, Remove
@@ -70,7 +70,7 @@ class LocalFunctions(FunctionBook):
         async with self._lock(owner, spec.name):
             if existing:
                 self._found(owner, spec.name)
-            return await self._deploy(owner, spec)
+            return sharing.shown(self._journal, await self._deploy(owner, spec))
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.remove`."""
@@ -81,12 +81,29 @@ class LocalFunctions(FunctionBook):
             cursor = await self._journal.write(
                 Remove(KIND, owner, name, expect=record.version),
                 *history.forgetting(self._journal, owner, name),
+                sharing.forgetting(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
             self._forget_calls(owner, name)
         await self._gateway_has(cursor)
         self._tasks.start(self._clean(owner, name))
         return function
+
+    async def traffic(self, actor: Actor, owner: str, name: str, weights: Mapping[int, int]) -> Function:
+        """See `Functions.traffic`."""
+        async with self._lock(owner, name):
+            record = self._found(owner, name)
+            have = function_of(record)
+            function, named = self._wished(have, weights)
+            ready = {have.revision.id, *(one.revision for one in have.traffic.shares)}
+            for revision in {one.id: one for one in named if one.id not in ready}.values():
+                await self._try(owner, revision.spec, revision.id)
+            cursor = await self._journal.write(
+                Put(KIND, owner, name, function.model_dump(mode="json"), expect=record.version),
+                Append(KIND, owner, name, "running", visible(function)),
+            )
+        await self._gateway_has(cursor)
+        return sharing.shown(self._journal, function)
 
     # Deploying
 
@@ -112,6 +129,7 @@ class LocalFunctions(FunctionBook):
         cursor = await self._journal.write(
             Put(KIND, owner, spec.name, function.model_dump(mode="json"), expect=record.version if record else 0),
             *history.keeping(self._journal, function, have),
+            *([] if record else [sharing.forgetting(owner, spec.name)]),  # what begins, begins private
             Append(KIND, owner, spec.name, "running", visible(function)),
         )
         await self._gateway_has(cursor)
@@ -127,6 +145,7 @@ class LocalFunctions(FunctionBook):
             cpu=spec.placement.cpu,
             scratch=spec.placement.scratch,
             preload=spec.bundle.imports,
+            network=spec.bundle.form != "server",
             bundle=str(AccountPaths(self._settings.home, owner).bundle(spec.name, revision)),
             content=spec.bundle.model_dump_json().encode(),
         )

@@ -65,6 +65,8 @@ class WorkerOrder(Order):
         Folder of the captured code.
     concurrency
         Calls it takes at a time.
+    network
+        False gives it a network of its own with nothing but loopback, in which a program may listen.
     content
         The bundle as JSON, to be written to ``bundle`` first. The worker writes it, as the account and inside the
         sandbox: whoever writes below an account's folder from outside can be led astray by links.
@@ -72,6 +74,7 @@ class WorkerOrder(Order):
 
     bundle: str = ""
     concurrency: int = 1
+    network: bool = True
     content: bytes | None = None
 
 

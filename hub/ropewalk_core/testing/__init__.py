@@ -5,6 +5,7 @@ missing. Backends are tested behind the real guard, as they are used.
 """
 
 from ropewalk_core.testing.clock import SimulatedClock
+from ropewalk_core.testing.durable import DurableContract
 from ropewalk_core.testing.faults import Flaky
 from ropewalk_core.testing.functions import FunctionsContract
 from ropewalk_core.testing.identity import IdentityContract
@@ -18,6 +19,7 @@ __all__ = [
     "ADA",
     "BOB",
     "EVE",
+    "DurableContract",
     "Flaky",
     "FunctionsContract",
     "IdentityContract",

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ropewalk_core.errors import BadInput, BadName, NotFound, RopewalkError, Unsatisfiable, UserCodeFailed
+from ropewalk_core.errors import BadInput, BadName, Denied, NotFound, RopewalkError, Unsatisfiable, UserCodeFailed
+from ropewalk_core.functions import roll_back
 from ropewalk_core.guard import GuardedFunctions
-from ropewalk_core.model import Bundle, FunctionSpec
+from ropewalk_core.model import Access, Bundle, FunctionSpec, Traffic
 from ropewalk_core.placement import Placement
 from ropewalk_core.ports import Functions
 from ropewalk_core.testing.people import ADA, BOB, EVE, take
@@ -21,6 +22,15 @@ class FunctionsContract:
     entry = "cell:handler"
     source = "def handler(value):\n    return {FACTOR} * value\n"
     failing = "def handler(value):\n    raise ValueError('no good')\n"
+    yielding = (
+        "def handler(value):\n    for number in range(value):\n        yield number\n"
+        "        if number == 2:\n            raise ValueError('no good')\n"
+    )
+    loading = (
+        "class handler:\n    def start(self):\n        self.factor = {FACTOR}\n"
+        "    def call(self, value):\n        return self.factor * value\n"
+    )
+    script = "#!/bin/sh\nread value\necho $((value * 2))\n"
     payload, answer = b"21", 42
 
     @pytest.fixture
@@ -79,6 +89,28 @@ class FunctionsContract:
             await functions.call(ADA, "ada", "double", self.payload)
         assert "no good" in str(caught.value.details.get("traceback", ""))
 
+    async def test_what_is_yielded_is_answered_whole_or_not_at_all(self, functions: GuardedFunctions) -> None:
+        """A generator's values are lines of JSON; one that fails in the middle is a failure."""
+        await functions.deploy(ADA, "ada", self.spec(source=self.yielding))
+        assert await functions.call(ADA, "ada", "double", b"2") == b"0\n1\n"
+        with pytest.raises(UserCodeFailed) as caught:
+            await functions.call(ADA, "ada", "double", b"9")
+        assert "no good" in str(caught.value.details.get("traceback", ""))
+
+    async def test_a_class_is_started_before_it_answers(self, functions: GuardedFunctions) -> None:
+        """A class answers by its method; one that does not start is refused."""
+        await functions.deploy(ADA, "ada", self.spec(source=self.loading))
+        assert json.loads(await functions.call(ADA, "ada", "double", self.payload)) == self.answer
+        with pytest.raises(BadInput) as caught:
+            await functions.deploy(ADA, "ada", self.spec(source=self.loading.replace("{FACTOR}", "1 / 0")))
+        assert "does not start" in caught.value.message
+
+    async def test_a_program_answers_by_its_output(self, functions: GuardedFunctions) -> None:
+        """A program gets the payload as its input."""
+        bundle = Bundle(files={"program": self.script}, entry="program:main", form="program")
+        await functions.deploy(ADA, "ada", FunctionSpec(name="double", bundle=bundle))
+        assert json.loads(await functions.call(ADA, "ada", "double", self.payload)) == self.answer
+
     async def test_code_that_does_not_compile_changes_nothing(self, functions: GuardedFunctions) -> None:
         """A broken cell is refused, and the revision before stays."""
         first = await functions.deploy(ADA, "ada", self.spec())
@@ -117,6 +149,118 @@ class FunctionsContract:
         kept = (await functions.revisions(ADA, "ada", "double")).items
         assert kept == tuple(one.revision.summary() for one in (back, second, first))
         assert (await functions.deploy(ADA, "ada", old.spec)).unchanged
+
+    async def test_calls_are_split_as_wished(self, functions: GuardedFunctions) -> None:
+        """All calls of a share of 100 go there; of halves some go to each; a deploy changes nothing about it."""
+        first = await functions.deploy(ADA, "ada", self.spec())
+        second = await functions.deploy(ADA, "ada", self.spec(factor=3))
+        split = await functions.traffic(ADA, "ada", "double", {1: 100, 2: 0})
+        shares = split.traffic.shares
+        assert [(one.number, one.revision, one.weight) for one in shares] == [
+            (1, first.revision.id, 100),
+            (2, second.revision.id, 0),
+        ]
+        assert await functions.get(ADA, "ada", "double") == split and split.revision == second.revision
+        assert json.loads(await functions.call(ADA, "ada", "double", self.payload)) == self.answer
+        third = await functions.deploy(ADA, "ada", self.spec(factor=4))
+        assert third.traffic == split.traffic and third.revision.number == 3
+        assert json.loads(await functions.call(ADA, "ada", "double", self.payload)) == self.answer
+        await functions.traffic(ADA, "ada", "double", {0: 50, 1: 50})
+        seen = {await functions.call(ADA, "ada", "double", b"1") for _ in range(40)}
+        assert {json.loads(one) for one in seen} == {2, 4}
+        await functions.traffic(ADA, "ada", "double", {0: 100})
+        assert json.loads(await functions.call(ADA, "ada", "double", b"1")) == 4
+
+    async def test_a_rollback_ends_a_split(self, functions: GuardedFunctions) -> None:
+        """Who goes back wants all calls to go there, also where what is gone back to is the latest already."""
+        await functions.deploy(ADA, "ada", self.spec())
+        await functions.deploy(ADA, "ada", self.spec(factor=3))
+        for number in (1, 3):
+            await functions.traffic(ADA, "ada", "double", {0: 0, 2: 100})
+            assert json.loads(await functions.call(ADA, "ada", "double", b"1")) == 3
+            back = await roll_back(functions, ADA, "ada", "double", number)
+            assert (back.traffic.latest, back.revision.number, back.unchanged) == (100, 3, number == 3)
+            assert json.loads(await functions.call(ADA, "ada", "double", b"1")) == 2
+
+    async def test_a_wrong_split_changes_nothing(self, functions: GuardedFunctions) -> None:
+        """Shares that do not add up, revisions that are not kept, and strangers are refused."""
+        await functions.deploy(ADA, "ada", self.spec())
+        before = await functions.get(ADA, "ada", "double")
+        wrong = {BadInput: ({}, {1: 99}, {0: 50, 1: 51}, {-1: 100}), NotFound: ({7: 100}, {0: 100, 7: 0})}
+        for error, wishes in wrong.items():
+            for weights in wishes:
+                with pytest.raises(error):
+                    await functions.traffic(ADA, "ada", "double", weights)
+        for who, error in ((BOB, NotFound), (EVE, Denied)):
+            with pytest.raises(error):
+                await functions.traffic(who, "ada", "double", {1: 100})
+        with pytest.raises(NotFound):
+            await functions.traffic(ADA, "ada", "nothing", {0: 100})
+        assert await functions.get(ADA, "ada", "double") == before
+
+    async def test_revisions_that_take_calls_are_gone_with_the_function(self, functions: GuardedFunctions) -> None:
+        """A function of the same name that comes later knows nothing of them."""
+        await functions.deploy(ADA, "ada", self.spec())
+        await functions.deploy(ADA, "ada", self.spec(factor=3))
+        await functions.traffic(ADA, "ada", "double", {1: 100})
+        await functions.remove(ADA, "ada", "double")
+        again = await functions.deploy(ADA, "ada", self.spec(factor=5))
+        assert again.traffic == Traffic() and again.revision.number == 1
+        assert json.loads(await functions.call(ADA, "ada", "double", b"1")) == 5
+
+    async def test_the_owner_says_who_may_call(self, functions: GuardedFunctions) -> None:
+        """Nobody else may until they say so; a deploy changes nothing about it, and what is taken away is gone."""
+        assert (await functions.deploy(ADA, "ada", self.spec())).access == Access()
+        shared = await functions.access(ADA, "ada", "double", Access(who="shared", accounts=("bob",)))
+        assert (
+            shared.access.accounts == ("bob",) and (await functions.get(ADA, "ada", "double")).access == shared.access
+        )
+        assert [one.access for one in (await functions.list(ADA, "ada")).items] == [shared.access]
+        assert json.loads(await functions.call(BOB, "ada", "double", self.payload)) == self.answer
+        seen = await functions.get(BOB, "ada", "double")
+        assert seen.address == shared.address and not seen.revision.spec.bundle.files
+        with pytest.raises(NotFound):
+            await functions.remove(BOB, "ada", "double")
+        again = await functions.deploy(ADA, "ada", self.spec(factor=3))
+        assert again.access == shared.access and json.loads(await functions.call(BOB, "ada", "double", b"1")) == 3
+        [call, *_] = (await functions.calls(ADA, "ada", "double")).items
+        assert call.caller == "bob"
+        await functions.access(ADA, "ada", "double", Access())
+        with pytest.raises(NotFound):
+            await functions.call(BOB, "ada", "double", b"1")
+        with pytest.raises(NotFound):
+            await functions.get(BOB, "ada", "double")
+
+    async def test_access_and_keys_are_gone_with_the_function(self, functions: GuardedFunctions) -> None:
+        """A function of the same name that comes later is private and has no keys."""
+        await functions.deploy(ADA, "ada", self.spec())
+        await functions.access(ADA, "ada", "double", Access(who="public"))
+        made = await functions.add_key(ADA, "ada", "double", label="web", calls=5, seconds=60)
+        assert (await functions.keys(ADA, "ada", "double")).items == (made.key,)
+        await functions.remove(ADA, "ada", "double")
+        with pytest.raises(NotFound):
+            await functions.keys(ADA, "ada", "double")
+        assert (await functions.deploy(ADA, "ada", self.spec())).access == Access()
+        assert (await functions.keys(ADA, "ada", "double")).items == ()
+        with pytest.raises(NotFound):
+            await functions.call(BOB, "ada", "double", self.payload)
+
+    async def test_a_revoked_key_is_gone(self, functions: GuardedFunctions) -> None:
+        """Keys are listed without their secrets, and end one by one; nobody else sees or makes any."""
+        await functions.deploy(ADA, "ada", self.spec())
+        made = [await functions.add_key(ADA, "ada", "double", calls=5, seconds=60) for _ in range(2)]
+        assert made[0].secret != made[1].secret and all(one.key.id in one.secret for one in made)
+        await functions.revoke_key(ADA, "ada", "double", made[0].key.id)
+        assert (await functions.keys(ADA, "ada", "double")).items == (made[1].key,)
+        with pytest.raises(NotFound):
+            await functions.revoke_key(ADA, "ada", "double", made[0].key.id)
+        for who, error in ((BOB, NotFound), (EVE, Denied)):
+            with pytest.raises(error):
+                await functions.keys(who, "ada", "double")
+            with pytest.raises(error):
+                await functions.add_key(who, "ada", "double", calls=5, seconds=60)
+            with pytest.raises(error):
+                await functions.access(who, "ada", "double", Access(who="public"))
 
     async def test_somebody_elses_is_not_found(self, functions: GuardedFunctions) -> None:
         """A stranger learns nothing, calls nothing and changes nothing."""

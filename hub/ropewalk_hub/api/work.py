@@ -13,11 +13,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
 from ropewalk_core import openapi
+from ropewalk_core import traffic as traffics
 from ropewalk_core.errors import BadInput
-from ropewalk_core.model import Call, Function, FunctionSpec, Notebook, Page, Revision, Service, ServiceSpec
+from ropewalk_core.functions import roll_back
+from ropewalk_core.model import (
+    Access,
+    Call,
+    CallKey,
+    Function,
+    FunctionSpec,
+    NewKey,
+    Notebook,
+    Page,
+    Revision,
+    Service,
+    ServiceSpec,
+)
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, ndjson, problems
 from ropewalk_hub.security import Signed
+from ropewalk_hub.sharing import share
 
 router = APIRouter(route_class=ApiRoute)
 _LINES: dict[str, Any] = {"response_class": StreamingResponse}
@@ -42,6 +57,29 @@ class RollbackWish(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     number: int = Field(ge=1, description="Number of a revision that is kept")
+
+
+class KeyWish(BaseModel):
+    """A key and its quota."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str = Field(default="", description="What it is for", max_length=60)
+    calls: int = Field(default=1000, ge=1, description="Calls that it is good for in each window")
+    seconds: int = Field(default=3600, ge=1, description="How long a window is")
+
+
+class TrafficWish(BaseModel):
+    """Who is to take a function's calls."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    shares: dict[str, Any] = Field(
+        description="By the number of a revision, or `latest`: how many of 100 calls it takes. 0 pins a revision: it "
+        "answers at its own address alone.",
+        examples=[{"latest": 90, "3": 10}],
+        max_length=100,
+    )
 
 
 Number = Annotated[int, Path(ge=1, description="Number of a revision")]
@@ -213,9 +251,22 @@ async def get_revision(actor: Signed, its: Its, owner: str, name: str, number: N
 async def roll_back_function(
     actor: Signed, its: Its, owner: str, name: str, wish: RollbackWish, key: Key = ""
 ) -> Function:
-    """Deploy a kept revision again, as `deploy_function` does: it is tried first, and gets a number of its own."""
-    revision = await its.functions.revision(actor, owner, name, wish.number)
-    return await its.functions.deploy(actor, owner, revision.spec, key=key, existing=True)
+    """Deploy a kept revision again, as `deploy_function` does: it is tried first, and gets a number of its own.
+
+    Where calls were split between revisions, all of them go to it then.
+    """
+    return await roll_back(its.functions, actor, owner, name, wish.number, key=key)
+
+
+@router.put(
+    "/functions/{owner}/{name}/traffic",
+    tags=["functions"],
+    operation_id="split_function",
+    responses=problems(404, 409, 422, 503),
+)
+async def split_function(actor: Signed, its: Its, owner: str, name: str, wish: TrafficWish) -> Function:
+    """Split calls between kept revisions; the shares add up to 100, and a deploy leaves them as they are."""
+    return await its.functions.traffic(actor, owner, name, traffics.weights(wish.shares))
 
 
 @router.delete("/functions/{owner}/{name}", tags=["functions"], operation_id="remove_function", responses=problems(404))
@@ -236,6 +287,47 @@ async def call_function(actor: Signed, its: Its, owner: str, name: str, request:
     content_type = request.headers.get("content-type", "application/json")
     content = await its.functions.call(actor, owner, name, await request.body(), content_type=content_type)
     return Response(content, media_type="application/octet-stream")
+
+
+@router.put(
+    "/functions/{owner}/{name}/access", tags=["functions"], operation_id="share_function", responses=problems(404, 422)
+)
+async def share_function(actor: Signed, its: Its, owner: str, name: str, access: Access) -> Function:
+    """Say who may call a function: only its owner, named accounts, or anybody; and which web pages may."""
+    return await share(its, actor, owner, name, access)
+
+
+@router.get("/functions/{owner}/{name}/keys", tags=["functions"], operation_id="list_keys", responses=problems(404))
+async def list_keys(actor: Signed, its: Its, owner: str, name: str) -> Page[CallKey]:
+    """Return the keys of a function, without their secrets."""
+    return await its.functions.keys(actor, owner, name)
+
+
+@router.post(
+    "/functions/{owner}/{name}/keys",
+    status_code=201,
+    tags=["functions"],
+    operation_id="add_key",
+    responses=problems(404, 422),
+)
+async def add_key(
+    actor: Signed, its: Its, owner: str, name: str, wish: KeyWish, response: Response, key: Key = ""
+) -> NewKey:
+    """Make a key. Its secret is in this answer alone; a request that is sent again replaces what it made."""
+    response.headers["Cache-Control"] = "no-store"
+    facts = wish.model_dump()
+    return await its.functions.add_key(actor, owner, name, **facts, key=key)
+
+
+@router.delete(
+    "/functions/{owner}/{name}/keys/{identifier}",
+    tags=["functions"],
+    operation_id="revoke_key",
+    responses=problems(404),
+)
+async def revoke_key(actor: Signed, its: Its, owner: str, name: str, identifier: str) -> CallKey:
+    """End a key."""
+    return await its.functions.revoke_key(actor, owner, name, identifier)
 
 
 @router.get("/functions/{owner}/{name}/calls", tags=["functions"], operation_id="list_calls", responses=problems(404))

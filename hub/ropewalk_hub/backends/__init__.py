@@ -51,6 +51,9 @@ class Traffic(Protocol):
     def functions(self) -> tuple[FunctionRoute, ...]:
         """Return where the gateway finds each function."""
 
+    def function(self, owner: str, name: str) -> FunctionRoute | None:
+        """Return where the gateway finds one function; None if there is none."""
+
     def services(self) -> tuple[ServiceRoute, ...]:
         """Return where the gateway finds each service."""
 

@@ -228,6 +228,10 @@ class KubeTraffic:
         """Return where the gateway finds each function."""
         return self._functions.routes()
 
+    def function(self, owner: str, name: str) -> FunctionRoute | None:
+        """Return where the gateway finds one function; None if there is none."""
+        return self._functions.route(owner, name)
+
     def services(self) -> tuple[ServiceRoute, ...]:
         """Return where the gateway finds each service."""
         return self._services.routes()

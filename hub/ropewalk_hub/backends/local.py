@@ -66,6 +66,10 @@ class LocalTraffic:
         """Return where the gateway finds each function."""
         return self._functions.routes()
 
+    def function(self, owner: str, name: str) -> FunctionRoute | None:
+        """Return where the gateway finds one function; None if there is none."""
+        return self._functions.route(owner, name)
+
     def services(self) -> tuple[ServiceRoute, ...]:
         """Return where the gateway finds each service."""
         found = [Service.model_validate(one.body) for one in self._journal.page(SERVICE, limit=100_000)]

@@ -9,12 +9,12 @@ import signal
 import socket
 
 import uvloop
-from aiohttp import web
 
 from ropewalk_core import settings as settings_module
 from ropewalk_core.settings import Settings, read_environment
 from ropewalk_hub.addresses import listening
 from ropewalk_hub.gateway.app import Gateway
+from ropewalk_hub.gateway.front import Front
 
 log = logging.getLogger("ropewalk.gateway")
 
@@ -47,16 +47,13 @@ def listeners(settings: Settings) -> list[socket.socket]:
 
 async def serve(settings: Settings, sockets: list[socket.socket], stop: asyncio.Event) -> None:
     """Serve until told to stop."""
-    runner = web.AppRunner(Gateway(settings).application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
-    await runner.setup()
+    front = Front(Gateway(settings))
     try:
-        for sock in sockets:
-            sock.setblocking(False)
-            await web.SockSite(runner, sock).start()
+        await front.start(sockets)
         log.info("listening on port %d", settings.door.people_port)
         await stop.wait()
     finally:
-        await runner.cleanup()
+        await front.close()
 
 
 async def _main() -> None:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TypeVar
 
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
+from ropewalk_core import access as accesses
 from ropewalk_core.errors import (
     BadInput,
     Internal,
-    Limited,
     NotFound,
     RopewalkError,
     TooLarge,
@@ -22,12 +23,22 @@ from ropewalk_core.errors import (
     Unavailable,
 )
 from ropewalk_core.local.host_client import HostClient
-from ropewalk_core.model import State
+from ropewalk_core.model import Access, FunctionRoute, State
 from ropewalk_core.names import PeopleHost, parse_host
 from ropewalk_core.settings import Settings
-from ropewalk_hub.gateway import pages
+from ropewalk_hub.gateway import answers, callers, durable_http, pages
 from ropewalk_hub.gateway.directory import Directory
-from ropewalk_hub.gateway.functions import Functions, Reply, refuse_anonymous, refuse_cookie_writes
+from ropewalk_hub.gateway.durable import Durables
+from ropewalk_hub.gateway.flow import Streamed
+from ropewalk_hub.gateway.functions import (
+    Asked,
+    Functions,
+    Reply,
+    refuse_anonymous,
+    refuse_cookie_writes,
+    refuse_origin,
+)
+from ropewalk_hub.gateway.headers import from_others, to_others
 from ropewalk_hub.gateway.pool import Pools
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.remote import Remote
@@ -36,11 +47,17 @@ from ropewalk_hub.gateway.services import Services
 from ropewalk_hub.gateway.sessions import CALLBACK, Sessions, check_origin, own_origin, wants_page
 from ropewalk_hub.gateway.tokens import Caller, Verifier
 from ropewalk_hub.lasting import lasting
+from ropewalk_runtime.bundle import RAW
 
+Response = TypeVar("Response", bound=web.StreamResponse)
 log = logging.getLogger("ropewalk.gateway")
 READY = "/_ropewalk/ready"
-_SLOWEST = 300.0
+_EXTRA = web.RequestKey("extra", dict[str, str])
+"""What every answer to this request carries, whatever comes of it."""
+SLOWEST = 300.0
 """Seconds in which a payload must have arrived, and an answer must have been read."""
+TO_TELL = 5.0
+"""Seconds in which the end of an answer in parts must have been read after its time is over."""
 _STARTING = frozenset({State.ASKED, State.WAITING, State.STARTING})
 
 
@@ -69,7 +86,8 @@ class Gateway:
         self.records = Records(self.directory)
         self.room = Room(settings)
         self.remote = Remote(settings, resolver)
-        self.functions = Functions(self.directory, self.pools, self.remote, self.records)
+        self.functions = Functions(self.directory, self.pools, self.remote, self.records, origin=settings.door.origin)
+        self.durables = Durables(self.directory, self.functions, self.room, settings.limits.durable_payload)
         self.services = Services(settings, self.sessions, resolver)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -112,31 +130,82 @@ class Gateway:
     # Functions
 
     async def _function(self, request: web.Request, host: PeopleHost) -> web.StreamResponse:
-        caller, by_cookie = self._caller(request)
-        if caller is None:
-            if wants_page(request) and self.directory.known:
+        access, origin = self.functions.access(host.account, host.name), request.headers.get("Origin")
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            if (answer := accesses.preflight(access, origin)) is not None:
+                return web.Response(status=204, headers=answer)
+        elif accesses.allows(access, origin):
+            request[_EXTRA] = accesses.headers(access, origin)  # refusals too: its pages may read why
+        asking = callers.read(request, self.verifier, self.sessions)
+        if request.path.startswith(durable_http.CALLS):
+            return await self._durable(request, host, asking, access)
+        if asking.by_cookie and not self._by_hand(request) and access.who == "public":
+            asking = callers.Asking()  # a page that the person did not open speaks for itself, not for them
+        try:
+            route, caller = self.functions.admit(host.account, host.name, asking, host.revision)
+        except Unauthenticated:
+            if asking == callers.Asking() and wants_page(request) and self.directory.known:
                 return self.sessions.to_door(request)
-            raise refuse_anonymous()
-        route = self.functions.route(host.account, host.name, caller)
-        if by_cookie:
+            raise
+        request[_EXTRA] = accesses.headers(access, origin)
+        if asking.by_cookie:
             if request.method not in ("GET", "HEAD"):
                 raise refuse_cookie_writes()
             if not self._from_here(request):
                 return pages.confirm_call(host.name, request.path_qs)
+        else:
+            self._check_page(request, access)
         with self.room.call(route.owner, self._announced(request)) as place:
             payload = await self._payload(request)
-            kind, query = request.headers.get("Content-Type", ""), request.rel_url.raw_query_string
-            reply = await self.functions.call(route, caller, payload, kind, query, place)
-            return await _sent(request, reply)
+            if durable_http.wanted(request):
+                wish = durable_http.wish_of(route, caller, request, payload, pinned=bool(host.revision))
+                accepted = await durable_http.spawned(self.durables, wish)
+                accepted.headers.update(request[_EXTRA])
+                return accepted
+            asked = self._asked(request, route, caller)
+            reply = await self.functions.call(route, caller, payload, asked, place)
+            return await (_sent(request, reply) if reply.parts is None else _streamed(request, reply, reply.parts))
 
-    def _caller(self, request: web.Request) -> tuple[Caller | None, bool]:
-        """Return who asks, and whether only a cookie says so."""
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            return self.verifier.caller(token.strip()), False
-        if kind:
-            raise Unauthenticated("Use a bearer token.", hint='-H "Authorization: Bearer $(ropewalk token)"')
-        return self.sessions.caller(request), True
+    def _asked(self, request: web.Request, route: FunctionRoute, caller: Caller) -> Asked:
+        headers, query = request.headers, request.rel_url.raw_query_string
+        http = None
+        if route.spec.bundle.form in RAW:
+            scheme = self.settings.door.scheme
+            http = {
+                "method": request.method,
+                "path": request.rel_url.raw_path,
+                "scheme": scheme,
+                "server": request.host,
+                "headers": [*to_others(request, caller, scheme).items()],
+            }
+        return Asked(headers.get("Content-Type", ""), query, headers.get("Accept", ""), http)
+
+    async def _durable(
+        self, request: web.Request, host: PeopleHost, asking: callers.Asking, access: Access
+    ) -> web.StreamResponse:
+        """Answer for a durable call, whether its function is there or not; its owner alone may ask."""
+        if asking.caller is None:
+            raise refuse_anonymous()
+        if asking.account != host.account:
+            raise NotFound.named("functions", f"There is no function '{host.name}' here for you.")
+        if asking.by_cookie and (request.method != "GET" or not self._from_here(request)):
+            raise refuse_cookie_writes()
+        if not asking.by_cookie:
+            self._check_page(request, access)
+        with self.durables.asking(host.account):
+            answer = await durable_http.asked(self.directory, host.account, host.name, request)
+        answer.headers.update(request.get(_EXTRA, {}))
+        return answer
+
+    def _check_page(self, request: web.Request, access: Access) -> None:
+        """Refuse what a web page sends that the function's list leaves out."""
+        origin = request.headers.get("Origin")
+        if origin not in (None, own_origin(request, self.settings.door.scheme)) and accesses.refuses(access, origin):
+            raise refuse_origin()
+
+    def _by_hand(self, request: web.Request) -> bool:
+        """Say whether a browser's sign-in counts for this request: the person looks at something themselves."""
+        return request.method in ("GET", "HEAD") and self._from_here(request)
 
     def _from_here(self, request: web.Request) -> bool:
         """Say whether the person typed the address or followed a link of this very host."""
@@ -155,7 +224,7 @@ class Gateway:
 
     async def _payload(self, request: web.Request) -> bytes:
         try:
-            async with asyncio.timeout(_SLOWEST):
+            async with asyncio.timeout(SLOWEST):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise _too_large(self.settings.limits.payload) from error
@@ -193,23 +262,23 @@ class Gateway:
     def _refuse(self, request: web.Request, error: RopewalkError) -> web.Response:
         if wants_page(request):
             return pages.failed(error, self.settings.door.origin)
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        if isinstance(error, Unauthenticated):
-            headers["WWW-Authenticate"] = 'Bearer realm="ropewalk"'
-        if isinstance(error, Limited) or error.status == 503:
-            headers["Retry-After"] = str(max(1, round(getattr(error, "retry_after", 1.0))))
+        headers = {**answers.of_error(error), **request.get(_EXTRA, {})}
         if isinstance(error, Internal):
             log.error("%s %s: %s", request.method, request.host, error)
         body = error.problem(origin=self.settings.door.origin)
-        return web.json_response(body, status=error.status, headers=headers, content_type="application/problem+json")
+        return web.json_response(body, status=error.status, headers=headers, content_type=answers.PROBLEM)
 
     async def _run(self, _application: web.Application):  # type: ignore[no-untyped-def]
-        work = (self.directory.follow, self.pools.sweep, self.records.send, self.sessions.sweep)
+        work = (
+            *(self.directory.follow, self.pools.sweep, self.records.send, self.sessions.sweep),
+            *(self.durables.send, self.durables.carry, self.durables.report),
+        )
         self._tasks = [asyncio.create_task(lasting(one)) for one in work]
         yield
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.durables.close()
         await self.records.flush()
         self.pools.close()
         await self.remote.close()
@@ -217,21 +286,23 @@ class Gateway:
         await self.directory.close()
 
 
+def _made(request: web.Request, response: Response, reply: Reply) -> Response:
+    """Return a response with the headers that an app in a worker gave it, and those that each answer carries."""
+    response.headers.update(answers.of_reply(reply))
+    if reply.headers is not None:
+        for name in ("Cache-Control", "Content-Type"):
+            if name in reply.headers:
+                response.headers.popall(name, None)
+        from_others(reply.headers, response)
+    response.headers.extend(request.get(_EXTRA, {}))
+    return response
+
+
 async def _sent(request: web.Request, reply: Reply) -> web.Response:
     """Send an answer to its end, so that the room it takes is given back only then."""
-    response = web.Response(
-        body=reply.body,
-        headers={
-            "Content-Type": reply.content_type,
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-store",
-            "X-Ropewalk-Call": reply.call,
-            "X-Ropewalk-Revision": reply.revision,
-            "X-Ropewalk-Start": "cold" if reply.cold else "warm",
-        },
-    )
+    response = _made(request, web.Response(body=reply.body, status=reply.status), reply)
     try:
-        async with asyncio.timeout(_SLOWEST):
+        async with asyncio.timeout(SLOWEST):
             await response.prepare(request)
             await response.write_eof()
     except TimeoutError:
@@ -239,6 +310,30 @@ async def _sent(request: web.Request, reply: Reply) -> web.Response:
             request.transport.abort()
     except ConnectionError:  # the caller is gone; aiohttp sees that too
         pass
+    return response
+
+
+async def _streamed(request: web.Request, reply: Reply, parts: Streamed) -> web.StreamResponse:
+    """Send an answer as it comes. One that is not whole breaks off, so that nobody takes it for whole."""
+    response = _made(request, web.StreamResponse(status=reply.status), reply)
+    response.headers["X-Accel-Buffering"] = "no"
+    try:
+        async with asyncio.timeout_at(parts.until + TO_TELL):
+            await response.prepare(request)
+            while request.method != "HEAD" and (data := await parts.next()) is not None:
+                await response.write(data)
+            if parts.whole:
+                await response.write_eof()
+            elif request.transport is not None:
+                request.transport.close()
+    except TimeoutError:
+        parts.late()
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:  # the caller is gone
+        pass
+    finally:
+        parts.close()
     return response
 
 

@@ -7,6 +7,7 @@ Not here: judging tokens (``tokens``). Rejected: asking the platform for each ca
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +34,7 @@ class Directory:
 
     def __init__(self, settings: Settings) -> None:
         self._path = str(settings.run / "gateway" / "platform.sock")
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._snapshot: Snapshot | None = None
         self._functions: dict[tuple[str, str], FunctionRoute] = {}
         self._services: dict[tuple[str, str], ServiceRoute] = {}
@@ -68,6 +69,11 @@ class Directory:
         if rule is None or not rule.active or rule.subject != subject or epoch < rule.epoch:
             return False
         return session not in self._ended
+
+    def active(self, account: str) -> bool:
+        """Say whether anything may run for an account."""
+        rule = self._rule(account)
+        return rule is not None and rule.active
 
     def take(self, snapshot: Snapshot) -> None:
         """Put a new snapshot in force."""
@@ -111,10 +117,39 @@ class Directory:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable("The platform is being restarted.") from error
 
+    async def exchange(
+        self, method: str, path: str, content: bytes = b"", *, wait: float = 0.0, apart: bool = False
+    ) -> bytes:
+        """Send one request whose body and answer are JSON as bytes; ``wait`` is what the platform may wait by itself.
+
+        ``apart`` is for what people wait for: it takes no connection from snapshots and from the gateway's own work.
+
+        Raises
+        ------
+        RopewalkError
+            What the platform refused with, or `Unavailable`.
+        """
+        timeout = aiohttp.ClientTimeout(total=_POLL + wait)
+        try:
+            async with self._http(apart).request(
+                method,
+                f"http://platform{path}",
+                data=content,
+                timeout=timeout,
+                headers={"Content-Type": "application/json"},
+            ) as response:
+                body = await response.read()
+                if response.status >= 400:
+                    facts = json.loads(body)
+                    raise from_problem(facts if isinstance(facts, dict) else {})
+                return body
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable("The platform is being restarted.") from error
+
     async def close(self) -> None:
-        """Close the connection."""
-        if self._session is not None:
-            await self._session.close()
+        """Close the connections."""
+        for session in self._sessions.values():
+            await session.close()
 
     async def _poll(self) -> None:
         cursor = self._snapshot.cursor if self._snapshot is not None else ""
@@ -125,7 +160,8 @@ class Directory:
     def _rule(self, account: str) -> AccountRule | None:
         return self._snapshot.accounts.get(account) if self._snapshot is not None else None
 
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=self._path), trust_env=False)
-        return self._session
+    def _http(self, apart: bool = False) -> aiohttp.ClientSession:
+        if apart not in self._sessions or self._sessions[apart].closed:
+            connector = aiohttp.UnixConnector(path=self._path)
+            self._sessions[apart] = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self._sessions[apart]

@@ -6,23 +6,56 @@ towards HTTP is small on purpose: `Functions.call` knows no aiohttp, so that a r
 
 from __future__ import annotations
 
+import functools
+import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated, Unavailable
-from ropewalk_core.model import Call, FunctionRoute, State
+from multidict import CIMultiDict
+
+from ropewalk_core import callkeys, policy
+from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated, Unavailable, WrongOrigin
+from ropewalk_core.model import Access, Call, FunctionRoute, State
 from ropewalk_core.names import new_id
+from ropewalk_core.traffic import choose, pinned
+from ropewalk_hub.gateway.callers import Asking, nobody
 from ropewalk_hub.gateway.directory import Directory
-from ropewalk_hub.gateway.link import LONGEST_LOG, worker_error
-from ropewalk_hub.gateway.pool import Outcome, Pools
+from ropewalk_hub.gateway.flow import LEFT_STATUS, Left, Streamed
+from ropewalk_hub.gateway.headers import from_function, value_of
+from ropewalk_hub.gateway.link import LONGEST_LOG, Gone, text_of, worker_error
+from ropewalk_hub.gateway.pool import Begun, Outcome, Pool, Pools
+from ropewalk_hub.gateway.quotas import Quotas
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Place
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime.handler import CALL_TYPE
+from ropewalk_runtime.parts import BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT
 
-_TYPES = frozenset({"application/json", CALL_TYPE, "application/octet-stream", "text/plain"})
+TYPES = frozenset({"application/json", CALL_TYPE, "text/plain", BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT})
+"""What an answer may be called; anything else is bytes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request says beside its payload."""
+
+    type: str = ""
+    query: str = ""
+    accept: str = ""
+    http: dict[str, Any] | None = None
+    """The request as it is, for functions that want that."""
+
+    def header(self) -> dict[str, Any]:
+        """Return it as a worker is told."""
+        header: dict[str, Any] = {"type": self.type[:200], "query": self.query[:8192]}
+        if self.accept and self.accept != "*/*":
+            header["accept"] = self.accept[:200]
+        if self.http is not None:
+            header["http"] = self.http
+        return header
 
 
 @dataclass(frozen=True)
@@ -35,6 +68,21 @@ class Reply:
     revision: str
     cold: bool
     took: float
+    parts: Streamed | None = None
+    status: int = 200
+    headers: CIMultiDict[str] | None = None
+    """What an app answers beside its body, which is then of any type."""
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A call that a worker has."""
+
+    route: FunctionRoute
+    asked: Asked
+    record: Call
+    pool: Pool
+    begun: Begun
 
 
 class Functions:
@@ -44,93 +92,216 @@ class Functions:
     ----------
     directory, pools, remote, records
         The other parts of the gateway.
+    chance
+        A number from 0 up to but not 1, another one each time, by which a call gets its revision.
+    origin
+        The platform's, which explains failures.
     """
 
-    def __init__(self, directory: Directory, pools: Pools, remote: Remote, records: Records) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        pools: Pools,
+        remote: Remote,
+        records: Records,
+        chance: Callable[[], float] = random.random,
+        *,
+        origin: str = "",
+    ) -> None:
         self._directory = directory
         self._pools = pools
         self._remote = remote
         self._records = records
+        self._chance, self._origin = chance, origin
+        self._quotas = Quotas(directory)
 
-    def route(self, owner: str, name: str, caller: Caller) -> FunctionRoute:
-        """Return the function that this person may call.
+    def admit(self, owner: str, name: str, asking: Asking, number: int = 0) -> tuple[FunctionRoute, Caller]:
+        """Return the revision to which a call goes, or the one with this number, and on whose behalf it is made.
 
         Raises
         ------
+        Unauthenticated
+            If nobody says who calls, or the key opens nothing here.
+        Limited
+            If the quota of the key is used up.
         NotFound
             If there is none, or it is somebody else's: the two look the same from outside.
         Unavailable
-            If it does not run; the message says why.
+            If it does not run, or nothing is known yet; the message says why.
         """
+        if not self._directory.known:
+            raise Unavailable("The gateway waits for the platform.")
         route = self._directory.function(owner, name)
-        if route is None or caller.account != owner:
+        key = callkeys.find(route.keys if route else (), asking.key) if asking.key else None
+        if asking.key and key is None:
+            raise refuse_key()
+        caller = asking.caller or (nobody(key.id) if key else nobody())
+        allowed = policy.decide_call(route.access, owner, asking.account, key=key is not None) if route else None
+        if route is None or not isinstance(allowed, policy.Allow):
+            if not asking.account:
+                raise refuse_anonymous()
             raise NotFound.named("functions", f"There is no function '{name}' here for you.")
-        if route.away:
-            raise Unavailable(route.away, hint="Look at its page; deploy it again if it does not come by itself.")
-        return route
+        if key is not None:
+            self._quotas.take(owner, name, key)
+        if not self._directory.active(owner):  # whoever else may call it, nothing runs for its owner
+            raise Unavailable(f"The function '{name}' does not run: its owner's account is not active.")
+        return self._chosen(route, name, number), caller
 
-    async def call(
-        self, route: FunctionRoute, caller: Caller, payload: bytes, content_type: str, query: str, place: Place
-    ) -> Reply:
-        """Run one call and keep its record.
+    def access(self, owner: str, name: str) -> Access:
+        """Return who may call a function; private if there is none."""
+        route = self._directory.function(owner, name)
+        return route.access if route else Access()
+
+    def _chosen(self, route: FunctionRoute, name: str, number: int) -> FunctionRoute:
+        chosen = pinned(route, number) if number else choose(route, self._chance())
+        if chosen is None:
+            raise _not_pinned(name, number)
+        if chosen.away:
+            raise Unavailable(chosen.away, hint="Look at its page; deploy it again if it does not come by itself.")
+        return chosen
+
+    async def call(self, route: FunctionRoute, caller: Caller, payload: bytes, asked: Asked, place: Place) -> Reply:
+        """Run one call and keep its record. To cancel it is to leave; the call is ended, and its record says so.
 
         Raises
         ------
         RopewalkError
             What went wrong; a traceback is in its details only when the caller may see it.
         """
-        started = time.time()
+        record, header = self.opened(route, caller, asked)
+        try:
+            outcome = await self._run(route, header, payload, place, self.left(record))
+        except RopewalkError as error:
+            raise self.failed(record, error) from None
+        return self.replied(route, record, asked, outcome)
+
+    def begin(self, route: FunctionRoute, caller: Caller, payload: bytes, asked: Asked) -> UnderWay | None:
+        """Begin a call that a worker on this machine takes at once; None where one must be started or waited for."""
+        if route.url:
+            return None
+        pool = self._pools.get(route)
+        member = pool.take()
+        if member is None:
+            return None
+        record, header = self.opened(route, caller, asked)
+        try:
+            return UnderWay(route, asked, record, pool, pool.send(member, header, payload))
+        except Gone:
+            pool.done(member, None)
+            return None
+
+    def answered(self, one: UnderWay) -> Reply:
+        """Return the answer of a call whose first frame has come, is whole, and needs no room of its own."""
+        one.pool.done(one.begun.member, one.begun.exchange)
+        header, body = one.begun.exchange.first.result()
+        return self.replied(one.route, one.record, one.asked, Outcome(header, body, one.begun.cold))
+
+    def leave(self, one: UnderWay) -> None:
+        """Have a call ended whose caller left."""
+        one.pool.leave(one.begun.member, one.begun.exchange, one.begun.until, self.left(one.record))
+
+    async def finish(self, one: UnderWay, place: Place) -> Reply:
+        """Wait for the answer of a call that has begun; as `call`."""
+        try:
+            outcome = await one.pool.finish(one.begun, place, self.left(one.record))
+        except RopewalkError as error:
+            raise self.failed(one.record, error) from None
+        return self.replied(one.route, one.record, one.asked, outcome)
+
+    def opened(self, route: FunctionRoute, caller: Caller, asked: Asked) -> tuple[Call, dict[str, Any]]:
+        """Return the record of a call that begins, and what its worker is told."""
         identifier = new_id("call")
-        header = {"type": content_type[:200], "query": query[:8192], "caller": caller.account, "call": identifier}
         record = Call(
             id=identifier,
             function=route.name,
             owner=route.owner,
             revision=route.revision,
-            started=started,
+            caller=caller.account,
+            started=time.time(),
             state=State.RUNNING,
         )
-        try:
-            outcome, error = await self._run(route, header, payload, place)
-            if error is not None:
-                self._record_failure(record, error, outcome)
-                raise hide_traceback(error, caller.account, route.owner)
-        except RopewalkError as error:
-            if error.details.get("call") is None:
-                error.details["call"] = identifier
-                self._record_failure(record, error, None)
-            raise hide_traceback(error, caller.account, route.owner) from None
-        self._records.add(
-            record.model_copy(
-                update={
-                    "ended": time.time(),
-                    "state": State.DONE,
-                    "cold": outcome.cold,
-                    "status": 200,
-                    "logs": str(outcome.header.get("logs", ""))[:LONGEST_LOG],
-                }
-            )
-        )
+        return record, asked.header() | {"caller": caller.account, "call": identifier}
+
+    def replied(self, route: FunctionRoute, record: Call, asked: Asked, outcome: Outcome) -> Reply:
+        """Return what a caller gets of an outcome, and keep the record unless more of it is to come.
+
+        Raises
+        ------
+        RopewalkError
+            What the worker reports, as the caller may see it.
+        """
+        if (error := self._reported(route, outcome.header)) is not None:
+            if outcome.flow is not None:  # no worker of ours begins an answer with its failure
+                outcome.flow.leave(lambda _said, _last: None)
+            raise self.failed(record, error, outcome)
         kind = str(outcome.header.get("type", ""))
+        plain = asked.http is None
+        status = 200 if plain else _status(outcome.header.get("status"))
+        kind = (kind if kind in TYPES else BYTES) if plain else value_of(kind)
+        parts = None
+        if outcome.flow is None:
+            self._record_done(record, outcome.header, outcome.cold, status)
+        else:
+            judge, left = functools.partial(self._judge, route, record, outcome, status), self.left(record)
+            parts = Streamed(outcome.flow, kind, outcome.header.get("values") is True, judge, left)
         return Reply(
             body=outcome.body,
-            content_type=kind if kind in _TYPES else "application/octet-stream",
-            call=identifier,
+            content_type=kind,
+            call=record.id,
             revision=route.revision,
             cold=outcome.cold,
-            took=time.time() - started,
+            took=time.time() - record.started,
+            parts=parts,
+            status=status,
+            headers=None if plain else from_function(outcome.header.get("headers")),
         )
 
+    def failed(self, record: Call, error: RopewalkError, outcome: Outcome | None = None) -> RopewalkError:
+        """Keep the record of a call that failed, and return the error as its caller may see it."""
+        self._record_failure(record, error, outcome)
+        return hide_traceback(error, record.caller, record.owner)
+
+    def left(self, record: Call) -> Left:
+        """Return who is told what became of a call whose caller left."""
+        return functools.partial(self._record_left, record)
+
     async def _run(
-        self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place
-    ) -> tuple[Outcome, RopewalkError | None]:
-        """Run a call where the function is, and return the answer and the failure that it reports."""
+        self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place, left: Left
+    ) -> Outcome:
+        """Run a call where the function is."""
         if route.url:
-            outcome = await self._remote.call(route, header, payload, place)
-            return outcome, worker_error(outcome.header, self._remote.memory(route), 0)
-        pool = self._pools.get(route)
-        outcome = await pool.call(header, payload, place)
-        return outcome, worker_error(outcome.header, pool.memory)
+            return await self._remote.call(route, header, payload, place, left)
+        return await self._pools.get(route).call(header, payload, place, left)
+
+    def _reported(self, route: FunctionRoute, header: dict[str, Any]) -> RopewalkError | None:
+        if route.url:
+            return self._remote.reported(route, header)
+        return worker_error(header, self._pools.memory(route))
+
+    def _judge(
+        self,
+        route: FunctionRoute,
+        record: Call,
+        outcome: Outcome,
+        status: int,
+        last: dict[str, Any],
+        failure: RopewalkError | None,
+    ) -> dict[str, Any] | None:
+        """Keep the record of an answer in parts, and return why it failed as the caller may see it."""
+        error = failure or self._reported(route, last)
+        if error is None:
+            self._record_done(record, last, outcome.cold, status)
+            return None
+        return self.failed(record, error, Outcome(last, b"", outcome.cold)).problem(origin=self._origin)
+
+    def _record_done(self, record: Call, header: dict[str, Any], cold: bool, status: int) -> None:
+        ended = {"ended": time.time(), "state": State.DONE, "cold": cold, "status": status}
+        self._records.add(record.model_copy(update=ended | {"logs": text_of(header.get("logs", ""), LONGEST_LOG)}))
+
+    def _record_left(self, record: Call, said: str, last: dict[str, Any] | None) -> None:
+        ended = {"ended": time.time(), "state": State.STOPPED, "status": LEFT_STATUS, "error": said}
+        logs = text_of((last or {}).get("logs", ""), LONGEST_LOG)
+        self._records.add(record.model_copy(update=ended | {"logs": logs}))
 
     def _record_failure(self, record: Call, error: RopewalkError, outcome: Outcome | None) -> None:
         error.details["call"] = record.id
@@ -141,12 +312,24 @@ class Functions:
                     "state": State.FAILED,
                     "cold": outcome.cold if outcome else False,
                     "status": error.status,
-                    "error": f"{error.message} {error.details.get('error', '')}".strip()[:2000],
-                    "traceback": str(error.details.get("traceback", ""))[:LONGEST_LOG],
-                    "logs": str(outcome.header.get("logs", ""))[:LONGEST_LOG] if outcome else "",
+                    "error": text_of(f"{error.message} {error.details.get('error', '')}".strip(), 2000),
+                    "traceback": text_of(error.details.get("traceback", ""), LONGEST_LOG),
+                    "logs": text_of(outcome.header.get("logs", ""), LONGEST_LOG) if outcome else "",
                 }
             )
         )
+
+
+def _not_pinned(name: str, number: int) -> NotFound:
+    return NotFound(
+        f"Revision {number} of '{name}' has no address of its own.",
+        hint=f"Name it in its traffic: `.at({number})` in a notebook, `ropewalk functions traffic {name}` at a prompt.",
+    )
+
+
+def _status(said: object) -> int:
+    """Return an app's status; one that no answer can have is a failure of its own."""
+    return said if isinstance(said, int) and 200 <= said <= 599 else 500
 
 
 def may_see_traceback(caller: str, owner: str) -> bool:
@@ -163,10 +346,23 @@ def hide_traceback(error: RopewalkError, caller: str, owner: str) -> RopewalkErr
 
 
 def refuse_anonymous() -> Unauthenticated:
-    """Return the error for a call that says nothing about who calls."""
+    """Return the error for a call that says nothing about who calls, whether there is such a function or not."""
     return Unauthenticated(
-        "Functions answer only to their owner.",
-        hint='Add a token: curl -H "Authorization: Bearer $(ropewalk token)" ...',
+        "Functions answer only to those whom their owner lets call them.",
+        hint='Add a token: curl -H "Authorization: Bearer $(ropewalk token)" ..., or a key of the function.',
+    )
+
+
+def refuse_key() -> Unauthenticated:
+    """Return the error for a key that is wrong, ended or of another function."""
+    return Unauthenticated("The key is not good for this function.", hint="Ask the function's owner for another one.")
+
+
+def refuse_origin() -> WrongOrigin:
+    """Return the error for a call that a web page makes which is not on the function's list."""
+    return WrongOrigin(
+        "Pages of this origin may not call the function.",
+        hint="Its owner can add the origin: `ropewalk functions access NAME --origin ORIGIN`.",
     )
 
 

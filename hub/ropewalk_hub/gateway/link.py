@@ -14,8 +14,8 @@ from ropewalk_core import machine
 from ropewalk_core.errors import BadInput, OutOfMemory, RopewalkError, TimedOut, TooLarge, UserCodeFailed
 from ropewalk_core.why import more_memory
 from ropewalk_runtime.frames import FrameError, Unpacker, pack
+from ropewalk_runtime.streams import Exchange
 
-Answer = tuple[dict[str, Any], bytes]
 LONGEST_LOG = 70_000
 """Characters of a call's log, and of a traceback, that are taken from a worker."""
 _FROM_WORKER: dict[str, type[RopewalkError]] = {
@@ -39,7 +39,7 @@ class Link(asyncio.Protocol):
     def __init__(self, max_body: int) -> None:
         self._unpacker = Unpacker(max_body)
         self._transport: asyncio.Transport | None = None
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._waiting: dict[int, Exchange] = {}
         self._next = 0
         self.hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.hello.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -58,19 +58,19 @@ class Link(asyncio.Protocol):
         """How many calls wait for their answer."""
         return len(self._waiting)
 
-    async def call(self, header: dict[str, Any], body: bytes) -> Answer:
-        """Send a call and wait for its answer. Raises `Gone`."""
+    def send(self, header: dict[str, Any], body: bytes) -> Exchange:
+        """Send a call; what comes back is in its exchange, until that is forgotten. Raises `Gone`."""
         if self._transport is None or self.closed.is_set():
             raise Gone
         self._next += 1
         number = self._next
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
+        exchange = self._waiting[number] = Exchange(number, self._tell)
         self._transport.write(pack({**header, "id": number}, body))
-        try:
-            return await future
-        finally:
-            self._waiting.pop(number, None)
+        return exchange
+
+    def forget(self, exchange: Exchange) -> None:
+        """Take nothing more of a call."""
+        self._waiting.pop(exchange.number, None)
 
     def close(self) -> None:
         """Close the socket; the worker ends when it reads that."""
@@ -95,18 +95,26 @@ class Link(asyncio.Protocol):
         self.closed.set()
         if not self.hello.done():
             self.hello.set_exception(Gone())
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(Gone())
+        for exchange in self._waiting.values():
+            exchange.fail(Gone())
 
     def _take(self, header: dict[str, Any], body: bytes) -> None:
         if not self.hello.done():
             self.hello.set_result(header)
             return
         number = header.get("id")
-        future = self._waiting.get(number) if isinstance(number, int) else None
-        if future is not None and not future.done():
-            future.set_result((header, body))
+        exchange = self._waiting.get(number) if isinstance(number, int) else None
+        if exchange is not None:
+            exchange.take(header, body)
+
+    def _tell(self, header: dict[str, Any]) -> None:
+        if self._transport is not None and not self.closed.is_set():
+            self._transport.write(pack(header))
+
+
+def text_of(said: object, most: int) -> str:
+    """Return text of a worker's as it can be passed on: a half of a surrogate pair is in nobody's JSON."""
+    return str(said)[:most].encode(errors="replace").decode()
 
 
 def worker_error(header: Mapping[str, Any], memory: int, most: int | None = None) -> RopewalkError | None:
@@ -121,10 +129,10 @@ def worker_error(header: Mapping[str, Any], memory: int, most: int | None = None
     kind = _FROM_WORKER.get(str(facts.get("code")), UserCodeFailed)
     details = facts.get("details")
     known = details if isinstance(details, dict) else {}
-    hint = str(facts["hint"])[:500] if facts.get("hint") else None
+    hint = text_of(facts["hint"], 500) if facts.get("hint") else None
     return kind(
-        str(facts.get("message", "The function failed."))[:2000],
+        text_of(facts.get("message", "The function failed."), 2000),
         hint=more_memory(memory, machine.memory() if most is None else most) if kind is OutOfMemory else hint,
-        field=str(facts["field"])[:100] if facts.get("field") else None,
-        details={key: str(known[key])[:LONGEST_LOG] for key in ("traceback", "error") if known.get(key)},
+        field=text_of(facts["field"], 100) if facts.get("field") else None,
+        details={key: text_of(known[key], LONGEST_LOG) for key in ("traceback", "error") if known.get(key)},
     )

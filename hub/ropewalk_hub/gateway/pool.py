@@ -1,6 +1,7 @@
 """The workers of each function: zero when idle, more under load, a short queue beyond, fresh ones after a failure.
 
-One pool for each revision in the snapshot. A worker is chosen by latest use, so that surplus ones fall idle and end.
+One pool for each revision in the snapshot. A revision that leaves it answers the calls that wait, and no others. A
+worker is chosen by latest use, so that surplus ones fall idle and end.
 Not here: HTTP (``functions``), frames (``link``), forking (the zygote host). Rejected: one queue for all functions
 (one flooded function would make all wait).
 """
@@ -23,11 +24,14 @@ from ropewalk_core.names import new_id
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
+from ropewalk_core.traffic import everything
 from ropewalk_core.why import more_memory
 from ropewalk_hub.gateway.directory import Directory
-from ropewalk_hub.gateway.link import Answer, Gone, Link, worker_error
+from ropewalk_hub.gateway.flow import GRACE, Flow, Left
+from ropewalk_hub.gateway.link import Gone, Link, worker_error
 from ropewalk_hub.gateway.room import Place
 from ropewalk_runtime.exec import MEMORY_EXIT
+from ropewalk_runtime.streams import Exchange
 
 log = logging.getLogger("ropewalk.gateway")
 QUEUE = 100
@@ -49,10 +53,21 @@ class Member:
 
 @dataclass
 class Outcome:
-    """An answer and how it came about."""
+    """An answer and how it came about; in parts when there is a flow."""
 
     header: dict[str, Any]
     body: bytes
+    cold: bool
+    flow: Flow | None = None
+
+
+@dataclass
+class Begun:
+    """A call that a worker has; ``until`` is when it must be over, in the event loop's time."""
+
+    member: Member
+    exchange: Exchange
+    until: float
     cold: bool
 
 
@@ -84,8 +99,15 @@ class Pool:
         """Workers that run or start."""
         return len(self._members) + self._starting
 
-    async def call(self, header: dict[str, Any], body: bytes, place: Place) -> Outcome:
-        """Run one call; its worker takes the next once there is room for the answer.
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs, starts or waits in it."""
+        return bool(self.size or self._queue)
+
+    async def call(self, header: dict[str, Any], body: bytes, place: Place, left: Left) -> Outcome:
+        """Run one call; its worker takes the next once there is room for the answer, or all its parts have come.
+
+        Whoever awaits this and is cancelled has left: the call is ended, and ``left`` is told what became of it.
 
         Raises
         ------
@@ -94,63 +116,137 @@ class Pool:
         TimedOut, OutOfMemory, UserCodeFailed, Unavailable
             If there is no answer; the message says why.
         """
-        timeout = self.route.spec.timeout
-        member, cold = await self._acquire(timeout)
         try:
-            answer: Answer = await asyncio.wait_for(member.link.call(header, body), timeout)
+            member, cold = await self._acquire(self.route.spec.timeout)
+        except asyncio.CancelledError:
+            left("The caller left before the call began.", None)
+            raise
+        try:
+            begun = self.send(member, header, body, cold=cold)
+        except Gone:
+            self.done(member, None)
+            raise await self.why_gone(member) from None
+        return await self.finish(begun, place, left)
+
+    def take(self) -> Member | None:
+        """Take a free place of a worker that runs, to be given back by `done`; None if there is none."""
+        member = None if self._queue else self._free()
+        if member is not None:
+            member.taken += 1
+        return member
+
+    def send(self, member: Member, header: dict[str, Any], body: bytes, *, cold: bool = False) -> Begun:
+        """Send a call to a worker in which a place was taken. Raises `Gone`."""
+        until = asyncio.get_running_loop().time() + self.route.spec.timeout
+        return Begun(member, member.link.send(header, body), until, cold)
+
+    async def finish(self, begun: Begun, place: Place, left: Left) -> Outcome:
+        """Wait for the answer of a call that has begun; as `call`."""
+        member, exchange, mine = begun.member, begun.exchange, True
+        try:
+            async with asyncio.timeout_at(begun.until):
+                answer = await exchange.first
+            if exchange.streams:
+                mine = False
+                return Outcome(answer[0], b"", begun.cold, _Streaming(self, member, exchange, begun.until))
             await place.answer(len(answer[1]))
         except TimeoutError:
             await self._drop(member)
+            timeout = self.route.spec.timeout
             raise TimedOut(f"The call took longer than {timeout:g} seconds.", field="timeout") from None
         except Gone:
-            raise await self._why_gone(member) from None
+            raise await self.why_gone(member) from None
+        except asyncio.CancelledError:
+            mine = False
+            self.leave(member, exchange, begun.until, left)
+            raise
         finally:
-            self._release(member)
-        return Outcome(answer[0], answer[1], cold)
+            if mine:
+                self.done(member, exchange)
+        return Outcome(answer[0], answer[1], begun.cold)
 
-    def retire(self) -> None:
-        """Take no new calls; workers end when they are idle."""
+    def _free(self) -> Member | None:
+        """Return the worker with a free place that was used last."""
+        most = self.route.spec.concurrency
+        free = [one for one in self._members if one.taken < most and not one.link.closed.is_set()]
+        return max(free, key=lambda one: one.used) if free else None
+
+    def leave(self, member: Member, exchange: Exchange, until: float, left: Left) -> None:
+        """Have a call ended whose caller left; its worker takes the next when that has happened."""
+        self._tasks.start(self._leave(member, exchange, until, left))
+
+    async def _leave(self, member: Member, exchange: Exchange, until: float, left: Left) -> None:
+        said, alone = "The caller left, and the call was ended.", self.route.spec.concurrency == 1
+        exchange.cancel()
+        try:
+            try:
+                async with asyncio.timeout(GRACE):
+                    await exchange.ended()
+            except TimeoutError:
+                said = "The caller left. The call did not end by itself, so its worker was ended."
+                if not alone:  # others run in this worker
+                    said = "The caller left. The call ran on, because it shared its worker with others."
+                    async with asyncio.timeout_at(until):
+                        await exchange.ended()
+                else:
+                    await self._drop(member)
+        except TimeoutError:
+            await self._drop(member)
+        finally:
+            self.done(member, exchange)
+            left(said, exchange.last)
+
+    def done(self, member: Member, exchange: Exchange | None) -> None:
+        """Take note that a call is over, and give its worker the next."""
+        if exchange is not None:
+            member.link.forget(exchange)
+        self._release(member)
+
+    def retire(self, *, gone: bool = False) -> None:
+        """Take no new calls; workers end when they are idle. Calls that wait are still answered, unless it is gone."""
         self._retired = True
-        for waiting in self._queue:
+        for waiting in self._queue if gone else ():
             if not waiting.done():
-                waiting.set_exception(Unavailable("The function was changed or removed meanwhile."))
+                waiting.set_exception(Unavailable("The function was removed meanwhile."))
         self.sweep()
 
     def sweep(self) -> None:
         """Close workers that were idle for too long."""
         now = time.monotonic()
         for member in list(self._members):
-            idle = not member.taken and (self._retired or now - member.used > self.route.spec.idle)
+            unused = self._retired and all(one.done() for one in self._queue)
+            idle = not member.taken and (unused or now - member.used > self.route.spec.idle)
             if idle or member.link.closed.is_set():
                 self._members.remove(member)
                 member.link.close()
 
     def close(self) -> None:
         """End every worker now."""
-        self.retire()
+        self.retire(gone=True)
         for member in self._members:
             member.link.close()
         self._tasks.cancel()
 
     async def _acquire(self, timeout: float) -> tuple[Member, bool]:
-        spec = self.route.spec
-        free = [one for one in self._members if one.taken < spec.concurrency and not one.link.closed.is_set()]
-        if free and not self._queue:
-            member = max(free, key=lambda one: one.used)
-            member.taken += 1
+        if (member := self.take()) is not None:
             return member, False
         if len(self._queue) >= QUEUE:
             raise Limited(f"{QUEUE} calls of '{self.route.name}' wait already.", field="queue")
         waiting: asyncio.Future[Member] = asyncio.get_running_loop().create_future()
         self._queue.append(waiting)
         cold = self._grow()
+        handed: Member | None = None
         try:
-            return await asyncio.wait_for(waiting, timeout + (_LOAD_PATIENCE if cold else 0)), cold
+            async with asyncio.timeout(timeout + (_LOAD_PATIENCE if cold else 0)):
+                handed = await waiting
+            return handed, cold
         except TimeoutError:
             raise Limited(f"No worker of '{self.route.name}' became free in {timeout:g} seconds.") from None
         finally:
             if waiting in self._queue:
                 self._queue.remove(waiting)
+            elif handed is None and not waiting.cancelled() and waiting.done() and waiting.exception() is None:
+                self._release(waiting.result())  # it was handed a worker in the moment in which its caller left
 
     def _grow(self) -> bool:
         """Start a worker when calls wait for which none is starting."""
@@ -186,7 +282,7 @@ class Pool:
             await self._drop(member)
             raise TimedOut(f"'{self.route.name}' took longer than {_LOAD_PATIENCE:g} seconds to load.") from None
         except Gone:
-            raise await self._why_gone(member) from None
+            raise await self.why_gone(member) from None
         if hello.get("op") != "ready":
             link.close()
             unsaid = UserCodeFailed("The function does not load.", hint="Deploy it again.")
@@ -224,7 +320,7 @@ class Pool:
                 return
             member.taken += 1
             self._queue.popleft().set_result(member)
-        if self._queue and not self._retired:
+        if self._queue:
             self._grow()
 
     async def _drop(self, member: Member) -> None:
@@ -237,9 +333,10 @@ class Pool:
     @property
     def memory(self) -> int:
         """Bytes of memory that a worker may use."""
-        return self.route.spec.placement.memory or self._settings.limits.memory
+        return memory_of(self._settings, self.route)
 
-    async def _why_gone(self, member: Member) -> RopewalkError:
+    async def why_gone(self, member: Member) -> RopewalkError:
+        """Return why a worker ended before it answered."""
         if member in self._members:
             self._members.remove(member)
         try:
@@ -265,6 +362,35 @@ class Pool:
         return Unavailable("The worker that ran this call was ended.", hint="Call again; a new worker takes it.")
 
 
+class _Streaming:
+    """The parts of one answer from a worker of this machine; see `Flow`."""
+
+    def __init__(self, pool: Pool, member: Member, exchange: Exchange, until: float) -> None:
+        self._pool, self._member, self._exchange, self.until = pool, member, exchange, until
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        return self._exchange.last
+
+    async def next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout_at(self.until):
+                data = await self._exchange.next()
+        except TimeoutError:
+            self.leave(lambda _said, _last: None)
+            timeout = self._pool.route.spec.timeout
+            raise TimedOut(f"The call took longer than {timeout:g} seconds.", field="timeout") from None
+        except Gone:
+            self._pool.done(self._member, self._exchange)
+            raise await self._pool.why_gone(self._member) from None
+        if data is None:
+            self._pool.done(self._member, self._exchange)
+        return data
+
+    def leave(self, left: Left) -> None:
+        self._pool.leave(self._member, self._exchange, self.until, left)
+
+
 class Pools:
     """All pools, following the directory.
 
@@ -282,19 +408,21 @@ class Pools:
         self._settings = settings
         self._directory = directory
         self._host = host
-        self._pools: dict[tuple[str, str], Pool] = {}
+        self._pools: dict[tuple[str, str, str], Pool] = {}
         self._retired: list[Pool] = []
         directory.on_change(self._follow)
 
     def get(self, route: FunctionRoute) -> Pool:
         """Return the pool of a route, made when missing."""
-        key = (route.owner, route.name)
+        key = (route.owner, route.name, route.revision)
         pool = self._pools.get(key)
-        if pool is None or pool.route.revision != route.revision:
-            if pool is not None:
-                self._retire(pool)
+        if pool is None:
             pool = self._pools[key] = Pool(route, self._settings, self._host)
         return pool
+
+    def memory(self, route: FunctionRoute) -> int:
+        """Return the bytes of memory that a function may use."""
+        return memory_of(self._settings, route)
 
     async def sweep(self) -> None:
         """Close idle workers, for ever."""
@@ -302,8 +430,8 @@ class Pools:
             await asyncio.sleep(1.0)
             for pool in [*self._pools.values(), *self._retired]:
                 pool.sweep()
-            self._retired = [pool for pool in self._retired if pool.size]
-            self._pools = {key: pool for key, pool in self._pools.items() if pool.size}
+            self._retired = [pool for pool in self._retired if pool.busy]
+            self._pools = {key: pool for key, pool in self._pools.items() if pool.busy}
 
     def close(self) -> None:
         """End every worker."""
@@ -313,14 +441,16 @@ class Pools:
     def _follow(self) -> None:
         routes = self._directory.functions()
         for key, pool in list(self._pools.items()):
-            route = routes.get(key)
-            if route is None or route.revision != pool.route.revision:
+            route = routes.get(key[:2])
+            if route is None or all(one.revision != key[2] for one in everything(route)):
                 del self._pools[key]
-                self._retire(pool)
+                pool.retire(gone=route is None)
+                self._retired.append(pool)
 
-    def _retire(self, pool: Pool) -> None:
-        pool.retire()
-        self._retired.append(pool)
+
+def memory_of(settings: Settings, route: FunctionRoute) -> int:
+    """Return the bytes of memory that a worker of this route may use."""
+    return route.spec.placement.memory or settings.limits.memory
 
 
 def worker_order(settings: Settings, route: FunctionRoute) -> WorkerOrder:
@@ -334,6 +464,7 @@ def worker_order(settings: Settings, route: FunctionRoute) -> WorkerOrder:
         cpu=spec.placement.cpu,
         scratch=spec.placement.scratch,
         preload=spec.bundle.imports,
+        network=spec.bundle.form != "server",
         bundle=str(AccountPaths(settings.home, route.owner).bundle(route.name, route.revision)),
         concurrency=spec.concurrency,
     )

@@ -9,7 +9,10 @@ its own answer: its codes, sizes and texts are held as those of a worker.
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
+from collections import deque
 from typing import Any
 
 import aiohttp
@@ -21,11 +24,13 @@ from ropewalk_core.model import FunctionRoute
 from ropewalk_core.placement import parse_size
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway import tcp
-from ropewalk_hub.gateway.link import LONGEST_LOG
+from ropewalk_hub.gateway.flow import Left
+from ropewalk_hub.gateway.link import LONGEST_LOG, worker_error
 from ropewalk_hub.gateway.pool import Outcome
 from ropewalk_hub.gateway.room import Place
 from ropewalk_runtime.frames import MAX_HEADER, FrameError, Unpacker
-from ropewalk_runtime.serve import FRAME
+from ropewalk_runtime.served import FRAME, FRAMES, HTTP
+from ropewalk_runtime.streams import PIECE
 
 _START_PATIENCE = 90.0
 """Seconds that a call waits, on top of its own time, for a pod to be started for it."""
@@ -51,8 +56,10 @@ class Remote:
         self._resolver = resolver
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
-    async def call(self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place) -> Outcome:
-        """Run one call.
+    async def call(
+        self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place, left: Left
+    ) -> Outcome:
+        """Run one call. Whoever is cancelled here closes the connection, by which the function's server ends the call.
 
         Raises
         ------
@@ -66,15 +73,37 @@ class Remote:
             "X-Ropewalk-Call": header["call"],
         }
         headers |= {"Content-Type": header["type"]} if header["type"] else {}
+        headers |= {"X-Ropewalk-Accept": header["accept"]} if header.get("accept") else {}
+        if "http" in header:
+            headers[HTTP] = base64.b64encode(json.dumps(header["http"]).encode()).decode()
         url = f"{route.url}/" + (f"?{header['query']}" if header["query"] else "")
+        until = asyncio.get_running_loop().time() + route.spec.timeout + _START_PATIENCE
         try:
-            async with asyncio.timeout(route.spec.timeout + _START_PATIENCE) as time_left:
-                status, kind, body = await self._sent(url, headers, payload, place, time_left)
+            async with asyncio.timeout_at(until) as time_left:
+                response = await self._sent(url, headers, payload)
+                if (response.status, response.content_type) == (200, FRAMES):
+                    return await self._parts(route, response, until, started)
+                async with response:
+                    body = await self._body(response, place, time_left)
+        except aiohttp.ClientError as error:
+            raise _broken() from error
         except TimeoutError:
             raise TimedOut(f"'{route.name}' did not answer within {route.spec.timeout:g} seconds.") from None
-        if status != 200 or kind != FRAME:
-            raise _from_between(route.name, status, kind, body)
+        except OSError as error:
+            raise _broken() from error
+        except asyncio.CancelledError:
+            left("The caller left, and the function's server was told to end the call.", None)
+            raise
+        if response.status != 200 or response.content_type != FRAME:
+            raise _from_between(route.name, response.status, response.content_type, body)
         return self._outcome(route, body, time.monotonic() - started)
+
+    def reported(self, route: FunctionRoute, header: dict[str, Any]) -> RopewalkError | None:
+        """Return the failure in a frame, if there is one; that a worker was ended is nobody's code."""
+        facts = header.get("error")
+        if isinstance(facts, dict) and facts.get("code") == Unavailable.code:
+            return _ended()
+        return worker_error(header, self.memory(route), 0)
 
     def memory(self, route: FunctionRoute) -> int:
         """Return the bytes of memory that a function may use; 0 when nobody says."""
@@ -85,23 +114,28 @@ class Remote:
         for session in self._sessions.values():
             await session.close()
 
-    async def _sent(
-        self, url: str, headers: dict[str, str], payload: bytes, place: Place, time_left: asyncio.Timeout
-    ) -> tuple[int, str, bytes]:
+    async def _sent(self, url: str, headers: dict[str, str], payload: bytes) -> aiohttp.ClientResponse:
         for attempt in range(1, _TRIES + 1):
             try:
-                async with self._http(len(payload)).post(
-                    URL(url, encoded=True), data=payload, headers=headers
-                ) as response:
-                    return response.status, response.content_type, await self._body(response, place, time_left)
+                return await self._http(len(payload)).post(URL(url, encoded=True), data=payload, headers=headers)
             except aiohttp.ClientConnectorError as error:  # nothing was sent
                 if attempt == _TRIES:
                     raise Unavailable("The function cannot be reached in the cluster.") from error
                 await asyncio.sleep(_BETWEEN * attempt)
-            except (aiohttp.ClientError, OSError) as error:
-                hint = "It may have run. Call again if it may run twice."
-                raise Unavailable("The connection to the function broke off.", hint=hint) from error
         raise AssertionError
+
+    async def _parts(
+        self, route: FunctionRoute, response: aiohttp.ClientResponse, until: float, started: float
+    ) -> Outcome:
+        """Return an answer in parts, of which the head has come."""
+        flow = _Streaming(route, response, until)
+        try:
+            head = await flow.head()
+        except BaseException:
+            response.close()
+            raise
+        age, took = head.get("age"), time.monotonic() - started
+        return Outcome(head, b"", isinstance(age, int | float) and age < took, flow)
 
     async def _body(self, response: aiohttp.ClientResponse, place: Place, time_left: asyncio.Timeout) -> bytes:
         """Return the answer's body, as far as an answer may go with its log, once there is room for it."""
@@ -130,7 +164,7 @@ class Remote:
             if code == Limited.code:
                 raise Limited(message or f"Too many calls of '{route.name}' wait.", field="queue")
             if code == Unavailable.code:
-                raise Unavailable("The worker that ran this call was ended.", hint="Call again; a new worker takes it.")
+                raise _ended()
         return Outcome(header, answer, cold)
 
     def _http(self, size: int) -> aiohttp.ClientSession:
@@ -154,6 +188,72 @@ class Remote:
         return self._sessions[little]
 
 
+class _Streaming:
+    """The parts of one answer from a server in the cluster; see `Flow`. TCP holds back who sends too much."""
+
+    def __init__(self, route: FunctionRoute, response: aiohttp.ClientResponse, until: float) -> None:
+        self._route, self._response, self.until = route, response, until
+        self._unpacker = Unpacker(PIECE)
+        self._frames: deque[tuple[dict[str, Any], bytes]] = deque()
+        self.last: dict[str, Any] | None = None
+
+    async def head(self) -> dict[str, Any]:
+        """Return the first frame's header."""
+        await self._fill()
+        return self._frames.popleft()[0]
+
+    async def next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout_at(self.until):
+                await self._fill()
+        except TimeoutError:
+            self._response.close()
+            raise TimedOut(f"'{self._route.name}' did not end within {self._route.spec.timeout:g} seconds.") from None
+        except RopewalkError:
+            self._response.close()
+            raise
+        found: list[bytes] = []
+        while self._frames:
+            header, body = self._frames.popleft()
+            if header.get("op") != "part":
+                self.last = header
+                break
+            found.append(body)
+        if not found:
+            self._response.release()
+            return None
+        if self.last is not None:  # told with the next question
+            self._frames.appendleft((self.last, b""))
+            self.last = None
+        return b"".join(found)
+
+    def leave(self, left: Left) -> None:
+        self._response.close()
+        left("The caller left, and the function's server was told to end the call.", None)
+
+    async def _fill(self) -> None:
+        """Wait until there is a frame."""
+        try:
+            while not self._frames:
+                data = await self._response.content.readany()
+                if not data:
+                    raise _broken()
+                self._frames.extend(self._unpacker.feed(data))
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken() from error
+        except FrameError as error:
+            raise UserCodeFailed("The function's server did not answer in its form.") from error
+
+
+def _ended() -> Unavailable:
+    return Unavailable("The worker that ran this call was ended.", hint="Call again; a new worker takes it.")
+
+
+def _broken() -> Unavailable:
+    hint = "It may have run. Call again if it may run twice."
+    return Unavailable("The connection to the function broke off.", hint=hint)
+
+
 def _from_between(name: str, status: int, kind: str, body: bytes) -> RopewalkError:
     """Return the error for an answer that the function's server did not give."""
     said = body[:200].decode("utf-8", "replace").strip()
@@ -162,6 +262,8 @@ def _from_between(name: str, status: int, kind: str, body: bytes) -> RopewalkErr
         return Limited(f"Too many calls of '{name}' wait already.", field="queue", details=details)
     if status == 504:
         return TimedOut(f"'{name}' took too long to answer.", field="timeout", details=details)
+    if status == 431:
+        return TooLarge("The request's headers are longer than the cluster takes.", field="headers", details=details)
     if status == 413:
         return TooLarge("The payload is larger than the cluster takes.", field="limits.payload", details=details)
     if status == 502:

@@ -9,40 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 import aiohttp
 from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractResolver
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from ropewalk_core.errors import Unavailable
 from ropewalk_core.model import ServiceRoute
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway import tcp
-from ropewalk_hub.gateway.sessions import COOKIE, STATE, Sessions
+from ropewalk_hub.gateway.headers import from_others, to_others
+from ropewalk_hub.gateway.sessions import Sessions
 from ropewalk_hub.gateway.tokens import Caller
 
 log = logging.getLogger("ropewalk.gateway")
-_HOP = frozenset(
-    {
-        "connection",
-        "expect",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-_IDENTITY = ("x-forwarded-", "x-ropewalk-", "x-remote-", "x-auth-", "x-real-ip", "forwarded", "remote-user")
-_DECODED = frozenset({"gzip", "deflate", "br", "zstd"})
-"""Codings of a request's body that aiohttp has undone when we pass it on: its length is another one then."""
 _LOOK_AGAIN = 1.0
 _LARGEST_MESSAGE = 64 * 2**20
 """Bytes of one websocket message, from either side: it is held in memory whole."""
@@ -75,7 +58,7 @@ class Services:
             If the service does not listen, or ended before it answered.
         """
         address = _address(request, route)
-        headers = self._request_headers(request, caller)
+        headers = to_others(request, caller, self._settings.door.scheme)
         async with aiohttp.ClientSession(
             connector=self._connector(route),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -120,7 +103,7 @@ class Services:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         ) as answer:
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
-            _copy_response_headers(answer.headers, response)
+            from_others(answer.headers, response)
             await response.prepare(request)
             if request.method != "HEAD":
                 try:
@@ -173,25 +156,6 @@ class Services:
         while self._sessions.alive(caller):  # noqa: ASYNC110 - it can also end by the clock, which tells nobody
             await asyncio.sleep(_LOOK_AGAIN)
 
-    def _request_headers(self, request: web.Request, caller: Caller) -> CIMultiDict[str]:
-        named = _connection_headers(request.headers.getall("Connection", []))
-        if request.headers.get("Content-Encoding", "").lower() in _DECODED:
-            named |= {"content-encoding", "content-length"}
-        headers: CIMultiDict[str] = CIMultiDict()
-        for name, value in request.headers.items():
-            low = name.lower()
-            if low in _HOP or low in named or low in ("cookie", "authorization") or low.startswith(_IDENTITY):
-                continue
-            headers.add(name, value)
-        if cookies := _other_cookies(request.headers.getall("Cookie", [])):
-            headers["Cookie"] = cookies
-        headers["X-Forwarded-User"] = caller.account
-        headers["X-Ropewalk-Account"] = caller.account
-        headers["X-Forwarded-Host"] = request.host
-        headers["X-Forwarded-Proto"] = self._settings.door.scheme
-        headers["X-Forwarded-For"] = request.remote or "127.0.0.1"
-        return headers
-
 
 def _address(request: web.Request, route: ServiceRoute) -> URL:
     """Return where the request goes; the browser's own Host header goes with it, as programs compare it with Origin."""
@@ -205,39 +169,6 @@ def _is_websocket(request: web.Request) -> bool:
 def _protocols(request: web.Request) -> list[str]:
     text = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
     return [one.strip() for one in text.split(",") if one.strip()]
-
-
-def _connection_headers(values: Iterable[str]) -> set[str]:
-    """Return the headers that a Connection header declares to be for one hop only."""
-    return {one.strip().lower() for value in values for one in value.split(",")}
-
-
-def _other_cookies(values: Iterable[str]) -> str:
-    """Return the Cookie header without our own cookies."""
-    pairs = [pair.strip() for value in values for pair in value.split(";")]
-    return "; ".join(pair for pair in pairs if pair and pair.split("=")[0].strip() not in (COOKIE, STATE))
-
-
-def _copy_response_headers(headers: CIMultiDictProxy[str], to: web.StreamResponse) -> None:
-    """Copy what may pass: a service must not set our cookie, a cookie for the parent domain, or rules for the host."""
-    named = _connection_headers(headers.getall("Connection", []))
-    for name, value in headers.items():
-        low = name.lower()
-        if low in _HOP or low in named or low in ("strict-transport-security", "date"):
-            continue
-        if low == "set-cookie":
-            if (kept := _host_only(value)) is not None:
-                to.headers.add(name, kept)
-            continue
-        to.headers.add(name, value)
-
-
-def _host_only(cookie: str) -> str | None:
-    """Return a Set-Cookie value without its Domain; None when it would replace a cookie of ours."""
-    first, *attributes = cookie.split(";")
-    if first.split("=")[0].strip() in (COOKIE, STATE):
-        return None
-    return ";".join([first, *(one for one in attributes if one.strip().lower().split("=")[0].strip() != "domain")])
 
 
 def _sendable(code: int) -> int:

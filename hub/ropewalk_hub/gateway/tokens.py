@@ -93,6 +93,8 @@ class Verifier:
         self._raw = self._directory.keys
 
     def _verify(self, token: str) -> Caller:
+        if not token.strip():
+            raise Unauthenticated("The token is empty.", hint="Look at what `ropewalk token` says.")
         if len(token) > _LONGEST:
             raise Unauthenticated("The token is not valid.")
         try:

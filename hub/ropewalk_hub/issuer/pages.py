@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ropewalk_core.errors import BadInput, Conflict, Limited, NameTaken, RopewalkError, Unauthenticated
 from ropewalk_hub import problem
+from ropewalk_hub.first import link_command
 from ropewalk_hub.issuer.endpoints import Its
 from ropewalk_hub.issuer.passwords import SHORTEST
 from ropewalk_hub.issuer.service import Issuer
@@ -66,7 +67,7 @@ def sign_in_form(
         problem=error.problem() if error else None,
         signed_out="signed-out" in request.query_params,
         may_sign_up=issuer.settings.accounts.sign_up,
-        no_administrator=issuer.accounts.first_administrator() is None,
+        link_from="" if issuer.accounts.first_administrator() else link_command(issuer.settings),
     )
     return _waiting(response, error)
 

@@ -16,6 +16,7 @@ from ropewalk_core.model import Account, Actor
 from ropewalk_core.names import is_name
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
+from ropewalk_hub.first import link_command
 from ropewalk_hub.issuer.accounts import Accounts
 from ropewalk_hub.issuer.grants import Client, IssuerServer
 from ropewalk_hub.issuer.kept import Kept
@@ -185,7 +186,7 @@ class Issuer:
         if record is None or not hmac.compare_digest(str(record.body["code"]), digest(code)):
             raise NotFound(
                 "This link was used already, or a newer one was printed.",
-                hint="`ropewalk up` prints a fresh link as long as there is no administrator.",
+                hint=f"`{link_command(self.settings)}` prints a fresh link as long as there is no administrator.",
             )
         return record.version
 

@@ -17,9 +17,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 
-from ropewalk_core import samples
+from ropewalk_core import samples, traffic
+from ropewalk_core.access import said
 from ropewalk_core.errors import BadInput, RopewalkError, TooLarge
-from ropewalk_core.model import Actor, Call, Function, State
+from ropewalk_core.functions import roll_back as roll_back_to
+from ropewalk_core.model import Actor, Call, Function, NewKey, State
 from ropewalk_core.revisions import stories
 from ropewalk_core.signatures import Signature, read
 from ropewalk_hub.pages import trying
@@ -33,6 +35,8 @@ router = APIRouter(include_in_schema=False)
 _STATES = (State.RUNNING, State.IDLE, State.FAILED)
 _BARS = 30
 _SHOWN = 100_000
+_LATEST = 5
+"""Durable calls that the function's own page shows."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,25 @@ class Try:
         return between[0] if len(between) == 1 and self.ended else None
 
 
+@dataclass(frozen=True)
+class Split:
+    """What the form of shares held, by field, and what was wrong with it."""
+
+    typed: Mapping[str, str]
+    problem: dict[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class Door:
+    """What the form of who may call holds, what was wrong with it, and a key that was made just now."""
+
+    who: str = "private"
+    accounts: Sequence[str] = ()
+    origins: Sequence[str] = ()
+    problem: dict[str, object] | None = None
+    made: NewKey | None = None
+
+
 @router.get("/functions")
 async def functions(request: Request, actor: Signed, its: Its, view: Viewed) -> Response:
     """Show my functions as a table."""
@@ -133,7 +156,7 @@ async def _row(its: Platform, actor: Actor, one: Function) -> tuple[Function, Fi
 async def function(request: Request, actor: Signed, its: Its, name: str) -> Response:
     """Show one function."""
     one = await its.functions.get(actor, actor.account, name)
-    return await _show(request, actor, its, one, read(one.revision.spec.bundle), Try())
+    return await show(request, actor, its, one, read(one.revision.spec.bundle), Try())
 
 
 @router.post("/functions/{name}/call")
@@ -144,7 +167,7 @@ async def call(request: Request, actor: Signed, its: Its, name: str) -> Response
     one = await its.functions.get(actor, actor.account, name)
     signature = read(one.revision.spec.bundle)
     tried, status = await _try(actor, its, name, signature, typed)
-    return await _show(request, actor, its, one, signature, tried, status=status)
+    return await show(request, actor, its, one, signature, tried, status=status)
 
 
 async def _try(
@@ -198,8 +221,25 @@ def _check(payload: str) -> None:
 @router.post("/functions/{name}/rollback")
 async def roll_back(actor: Signed, its: Its, name: str, number: Annotated[int, Form(ge=1)]) -> Response:
     """Deploy a kept revision again."""
-    revision = await its.functions.revision(actor, actor.account, name, number)
-    await its.functions.deploy(actor, actor.account, revision.spec, existing=True)
+    await roll_back_to(its.functions, actor, actor.account, name, number)
+    return see(f"/functions/{name}#revisions")
+
+
+@router.post("/functions/{name}/traffic")
+async def split(request: Request, actor: Signed, its: Its, name: str) -> Response:
+    """Split calls between revisions as the form says; what is wrong with it is said beside it."""
+    sent = await request.form()
+    typed = {key: value.strip() for key, value in sent.items() if isinstance(value, str) and value.strip()}
+    try:
+        wish = {
+            key.removeprefix("r"): int(one) if one.isdecimal() and len(one) < 9 else one for key, one in typed.items()
+        }
+        await its.functions.traffic(actor, actor.account, name, traffic.weights(wish))
+    except BadInput as error:
+        one = await its.functions.get(actor, actor.account, name)
+        return await show(
+            request, actor, its, one, read(one.revision.spec.bundle), Try(), error.status, Split(typed, error.problem())
+        )
     return see(f"/functions/{name}#revisions")
 
 
@@ -210,7 +250,7 @@ async def remove(actor: Signed, its: Its, name: str) -> Response:
     return see("/functions")
 
 
-async def _show(
+async def show(
     request: Request,
     actor: Actor,
     its: Platform,
@@ -218,12 +258,17 @@ async def _show(
     signature: Signature | None,
     tried: Try,
     status: int = 200,
+    shares: Split | None = None,
+    door: Door | None = None,
 ) -> Response:
+    """Show one function, with what came of a form of its page."""
     name = one.name
     page, away = await or_none(its.functions.calls(actor, actor.account, name, limit=200))
     calls = page.items if page else ()
     kept, unknown = await or_none(its.functions.revisions(actor, actor.account, name))
     revisions = kept.items if kept else ()
+    keys, unlisted = await or_none(its.functions.keys(actor, actor.account, name))
+    durable, lost = await or_none(its.durable.list(actor, actor.account, name, limit=_LATEST))
     sample = json.dumps(samples.payload(signature), ensure_ascii=False)
     typed = tried.typed or {}
     by_hand = "payload" in typed
@@ -238,6 +283,15 @@ async def _show(
         away=away.problem() if away else None,
         revisions=list(zip(revisions, stories(revisions), strict=True)),
         unknown=unknown.problem() if unknown else None,
+        shares=shares or Split(_shares(one)),
+        addresses={share.number: share.address for share in one.traffic.shares},
+        split=traffic.said(one),
+        opened=said(one.access),
+        door=door or Door(who=one.access.who, accounts=one.access.accounts, origins=one.access.origins),
+        keys=keys.items if keys else (),
+        closed=unlisted.problem() if unlisted else None,
+        durable=durable,
+        lost=lost.problem() if lost else None,
         tried=tried,
         record=tried.record(calls),
         fields=trying.fields(signature, None if by_hand else tried.typed, tried.errors)
@@ -248,6 +302,11 @@ async def _show(
         curl=_curl(one, sample),
         python=_python(one, signature),
     )
+
+
+def _shares(one: Function) -> dict[str, str]:
+    """Return what the form of shares holds before anybody types."""
+    return {"latest": str(one.traffic.latest)} | {f"r{share.number}": str(share.weight) for share in one.traffic.shares}
 
 
 def _curl(one: Function, sample: str) -> str:

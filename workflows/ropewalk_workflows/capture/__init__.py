@@ -5,6 +5,6 @@ the name, the cell and the line, and with what to do. Rejected: pickling the fun
 it ties the platform to one Python version) and running the whole notebook again (slow, and not what was asked).
 """
 
-from ropewalk_workflows.capture.collect import MAIN, capture
+from ropewalk_workflows.capture.collect import MAIN, capture, capture_cell, sealed
 
-__all__ = ["MAIN", "capture"]
+__all__ = ["MAIN", "capture", "capture_cell", "sealed"]

@@ -54,6 +54,32 @@ def capture(function: Any, *, shell: Any = None, modules_root: Path | None = Non
     return collector.bundle(function.__name__)
 
 
+def capture_cell(text: str, name: str, *, file: str, shell: Any = None, modules_root: Path | None = None) -> Bundle:
+    """Return the bundle of a whole cell, of which a name answers: an app that its statements make.
+
+    Parameters
+    ----------
+    text
+        The cell as plain Python.
+    name
+        What it binds to that which answers.
+    file
+        What Python calls the cell.
+    shell, modules_root
+        As of `capture`.
+
+    Raises
+    ------
+    BadCode
+        If something it uses cannot travel; ``field`` is the cell and line.
+    """
+    shell = shell or _shell()
+    home = shell.user_ns if shell is not None else vars(sys.modules["__main__"])
+    collector = _Collector(Cells(home, shell), "__main__", (modules_root or here()).resolve())
+    collector.cell(name, text, collector.cells.label(file))
+    return collector.bundle(name)
+
+
 def plain(value: Any) -> Any:
     """Return the function under our own decorators."""
     while type(value).__module__.partition(".")[0] in ("ropewalk", "ropewalk_workflows", "ropewalk_kernel"):
@@ -95,6 +121,25 @@ class _Collector:
         while self.queue:
             self._follow(*self.queue.pop(0))
 
+    def cell(self, name: str, text: str, label: str) -> None:
+        """Take a whole cell; what it binds itself comes from nowhere else."""
+        lead = len(text) - len(text.lstrip("\n"))
+        future = "from __future__ import annotations"
+        piece = Piece(name, text.lstrip("\n").replace(future, "", 1), label, lead + 1, future in text)
+        tree = ast.parse(piece.text)
+        bound = {one.get_name() for one in symtable.symtable(piece.text, "cell", "exec").get_symbols() if _binds(one)}
+        self.objects |= {one: self.cells.namespace.get(one) for one in bound}
+        self.pieces[name] = piece
+        for one in ast.walk(tree):
+            if isinstance(one, ast.Import):
+                for alias in one.names:
+                    self._module(alias.name)
+            elif isinstance(one, ast.ImportFrom) and one.module and not one.level:
+                self._module(one.module)
+        self._resolve(piece, bound, {})
+        while self.queue:
+            self._follow(*self.queue.pop(0))
+
     # Collecting
 
     def _take(self, name: str, value: Any) -> None:
@@ -103,12 +148,14 @@ class _Collector:
         self.queue.append((name, value))
 
     def _follow(self, name: str, value: Any) -> None:
-        piece = self.pieces[name]
-        uses = self.uses[name] = _uses(piece.text)
-        inner = _closure(inspect.unwrap(value))
+        self._resolve(self.pieces[name], {name}, _closure(inspect.unwrap(value)))
+
+    def _resolve(self, piece: Piece, bound: set[str], inner: dict[str, Any]) -> None:
+        """Take what a piece uses and does not bind itself."""
+        uses = self.uses[piece.name] = _uses(piece.text)
         if piece.future:
             self.imports.add("from __future__ import annotations")
-        for used in sorted((uses.names | set(inner)) - {name}):
+        for used in sorted((uses.names | set(inner)) - bound):
             if used in inner:
                 self._add(used, inner[used], piece)
             elif used in _STANDARD and _covers(self.cells.namespace.get(used), used):
@@ -196,7 +243,7 @@ class _Collector:
         files = {f"{MAIN}.py": "\n".join(lines).strip("\n") + "\n", **self.files}
         lead = len(lines) - len("\n".join(lines).lstrip("\n").split("\n"))
         origin = {f"{MAIN}.py:{int(key.rpartition(':')[2]) - lead}": value for key, value in origin.items()}
-        return _sealed(files, f"{MAIN}:{entry}", origin, tuple(sorted(self.modules)))
+        return sealed(files, f"{MAIN}:{entry}", origin, tuple(sorted(self.modules)))
 
     def _ordered(self) -> list[Piece]:
         """Return the pieces so that what is read while defining comes first."""
@@ -216,7 +263,14 @@ class _Collector:
         return list(done.values())
 
 
-def _sealed(files: dict[str, str], entry: str, origin: dict[str, str], imports: tuple[str, ...]) -> Bundle:
+def sealed(files: dict[str, str], entry: str, origin: dict[str, str], imports: tuple[str, ...]) -> Bundle:
+    """Return files as a bundle, whatever language they are in.
+
+    Raises
+    ------
+    BadCode
+        If the hub token is in one of them.
+    """
     _no_secret(files)
     digest = hashlib.sha256(json.dumps([files, entry], sort_keys=True).encode()).hexdigest()
     return Bundle(files=files, entry=entry, origin=origin, imports=imports, digest=digest)
@@ -248,6 +302,10 @@ def _uses(text: str) -> _Uses:
 
     walk(symtable.symtable(text, "cell", "exec"), True, True)
     return uses
+
+
+def _binds(symbol: symtable.Symbol) -> bool:
+    return symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
 
 
 def _closure(value: Any) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""The command that deploys a program of any language as a function. Functions of Python come from notebooks.
+
+Not here: how a program runs (``ropewalk_runtime.programs`` and ``listening``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import PurePath
+
+from pydantic import ValidationError
+
+from ropewalk_core.cli.output import clean, echo, plain
+from ropewalk_core.cli.parsing import Subparsers, add_placement, placement_of, read_text, verb
+from ropewalk_core.client import Client
+from ropewalk_core.errors import BadInput
+from ropewalk_core.model import Bundle, FunctionSpec
+from ropewalk_core.names import check_name
+from ropewalk_core.wrong import wrong
+
+
+def register(verbs: Subparsers) -> None:
+    """Declare the command."""
+    one = verb(
+        verbs,
+        "deploy",
+        "deploy a program as a function: a process for each call, from its input to its output",
+        run=_deploy,
+        example="ropewalk functions deploy count.sh --name count --memory 128Mi",
+    )
+    one.add_argument("file", help="a script; its #! line says what runs it, else it is /bin/sh. - reads standard input")
+    one.add_argument("--name", default="", help="its name (default: the file's)")
+    one.add_argument("--server", action="store_true", help="it listens on the port in PORT, one for each worker")
+    one.add_argument("--timeout", type=float, help="seconds that a call may take")
+    one.add_argument("--idle", type=float, help="seconds after which an unused worker ends")
+    one.add_argument("--concurrency", type=int, help="calls that one worker takes at a time")
+    one.add_argument("--max-workers", type=int, help="workers at most")
+    add_placement(one)
+
+
+async def _deploy(client: Client, arguments: argparse.Namespace) -> int:
+    text = read_text(arguments.file)
+    if not text.strip():
+        raise BadInput("The program is empty.", field="file")
+    name = arguments.name or PurePath(arguments.file).stem.lower().replace("_", "-")
+    options = {key: getattr(arguments, key) for key in ("timeout", "idle", "concurrency", "max_workers")}
+    bundle = Bundle(files={"program": text}, entry="program:main", form="server" if arguments.server else "program")
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        spec = FunctionSpec(name=check_name(name), bundle=bundle, placement=placement_of(arguments), **given)
+    except ValidationError as error:
+        raise wrong(error.errors()) from error
+    function = await client.functions.deploy(spec)
+    if arguments.json:
+        echo(json.dumps(plain(function), indent=2))
+    else:
+        word = "unchanged" if function.unchanged else "deployed"
+        echo(f"{clean(function.name)} is {word}, revision {function.revision.number}: {function.address}")
+    return 0

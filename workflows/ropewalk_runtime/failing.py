@@ -1,0 +1,68 @@
+"""What went wrong with the person's code, as it crosses to the gateway: their own lines, and limits by name. Pure.
+
+Not here: running it (``worker``, ``serving``).
+"""
+
+from __future__ import annotations
+
+import resource
+import traceback
+from typing import Any
+
+from ropewalk_runtime import bundle
+from ropewalk_runtime.handler import BadAnswer, BadPayload, TooLong, problem, user_line
+from ropewalk_runtime.printed import MAX_CALL_LOG
+
+
+class CallerLeft(BaseException):
+    """Raised in a handler whose caller left, where it stands, so that its ``finally`` runs."""
+
+
+def failed(error: BaseException) -> dict[str, Any]:
+    """Return why a call failed."""
+    if isinstance(error, BadPayload):
+        return problem("RW-BAD-INPUT", str(error), hint=error.hint, field=error.field)
+    if isinstance(error, MemoryError):
+        return memory() | {"details": {"traceback": shown(error)}}
+    if isinstance(error, BadAnswer):
+        return problem("RW-USER-CODE", str(error), hint=error.hint, field=error.field)
+    if isinstance(error, TooLong):
+        hint = "Return less, or write a file and return its path."
+        return problem("RW-TOO-LARGE", str(error), hint=hint, field="limits.payload")
+    if isinstance(error, CallerLeft):
+        return problem("RW-USER-CODE", "The caller left before the answer.")
+    name = type(error).__name__
+    found = problem("RW-USER-CODE", f"The function raised {name}.", traceback=shown(error))
+    found["details"]["error"] = f"{name}: {bundle.message(error)}"[:2000]
+    return found
+
+
+def shown(error: BaseException) -> str:
+    """Return the traceback of the person's own frames."""
+    text = bundle.user_traceback(error)
+    if len(text) > MAX_CALL_LOG:  # the message of an error may hold a whole table
+        text = f"{text[: MAX_CALL_LOG // 2]}\n[...]\n{text[-MAX_CALL_LOG // 2 :]}"
+    return text
+
+
+def memory() -> dict[str, Any]:
+    """Return the failure of code that needed more memory than it may have."""
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    most = "its placement allows" if limit == resource.RLIM_INFINITY else f"its limit of {limit // 2**20}Mi"
+    message = f"The function needed more memory than {most} (it had used {peak} MiB)."
+    return problem("RW-OUT-OF-MEMORY", message, field="placement.memory")
+
+
+def bad_code(error: BaseException, *, doing: str = "does not load") -> dict[str, Any]:
+    """Return what is wrong with code that does not load, with the cell's line."""
+    place = user_line(error)
+    field = f"cell line {place[1]}" if place else "code"
+    said = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else bundle.message(error)}"[:500]
+    message = f"The function {doing} ({field}): {said}"
+    if isinstance(error, SyntaxError):  # its frames are the compiler's; what matters is the line it shows
+        return problem("RW-BAD-CODE", message, field=field, traceback="".join(traceback.format_exception_only(error)))
+    hint = ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = f"Install it: %pip install {error.name.split('.')[0]}"
+    return problem("RW-BAD-CODE", message, field=field, hint=hint, traceback=shown(error))
