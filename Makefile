@@ -61,19 +61,20 @@ SLOWEST = --durations=20 --durations-min=5
 # Runs tests so that AGAIN=1 repeats only those that failed, and all of them if the run before ended in any other way.
 # The other targets keep nothing: another user may test the same folder.
 KEPT = build/pytest-$@
+SIDE_BY_SIDE = -n 2 --dist loadfile  # most tests wait for processes, so two at a time take half as long
 repeatable = { $(if $(AGAIN),,rm -rf $(KEPT);) \
-	$(BIN)/pytest -o addopts="--strict-markers --strict-config --timeout=60" -o cache_dir=$(KEPT) -m "$(1)" -q $(SLOWEST) $(if $(AGAIN),--last-failed); \
+	$(BIN)/pytest -o addopts="--strict-markers --strict-config --timeout=60" -o cache_dir=$(KEPT) -m "$(1)" -q $(SLOWEST) $(2) $(if $(AGAIN),--last-failed); \
 	status=$$?; [ $$status = 1 ] || rm -rf $(KEPT); (exit $$status); }
 
 test: setup ## check, then the fast tests
 	@$(MAKE) --no-print-directory check
-	@$(call repeatable,not slow and not browser and not cluster)
+	@$(call repeatable,not slow and not browser and not cluster,$(SIDE_BY_SIDE))
 
 test-slow: setup ## faults and attacks against a running platform
-	@$(call repeatable,slow and not browser and not cluster)
+	@$(call repeatable,slow and not browser and not cluster,$(SIDE_BY_SIDE))
 
 test-browser: setup ## attacks and pages in a real browser
-	@$(BIN)/pytest -m browser -q
+	@$(BIN)/pytest -m browser -q $(SIDE_BY_SIDE)
 
 test-unprivileged: setup ## those for which it matters who runs them, as an ordinary user (run as root)
 	@$(BIN)/python -m tests.unprivileged

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 USER = 20999
+_SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 _PROXY = Path(".cache/proxy")
 _LEFT_OUT = {"browser", "cluster", "kube", "notebooks", "pages", "rest", "unit"}
 _OF_UNIT = ["environments", "host", "journal", "machine", "mounts", "processes", "sockets", "worker", "workflows_local"]
@@ -60,7 +61,7 @@ def main() -> int:
         for path in [scratch, home, *home.rglob("*")]:
             os.chown(path, USER, USER, follow_symlinks=False)
         asked = sys.argv[1:] or _concerned(copy / "tests")
-        tests = ["-m", "pytest", "-m", "not slow and not browser and not cluster", "-q", *asked]
+        tests = ["-m", "pytest", "-m", "not slow and not browser and not cluster", "-q", *_SIDE_BY_SIDE, *asked]
         become = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", sys.executable, *tests]
         script = reveal(Path(sys.base_prefix).resolve(), scratch) + "exec " + shlex.join(become)
         environment = os.environ | {"HOME": str(home), "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1"}

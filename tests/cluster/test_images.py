@@ -134,6 +134,7 @@ def test_what_lies_beside_the_code_of_a_checkout_is_found(scene: Scene, registry
     assert "configurable-http-proxy" in run(scene, ours("hub"), "configurable-http-proxy", "--help", name="three")
 
 
+@pytest.mark.cluster_slow
 def test_bytecode_is_there_and_taken(scene: Scene, registry: Registry) -> None:
     look = "print([os.path.exists(one.__cached__) for one in (json, numpy, model)])"
     check = f"import json, numpy, os; from ropewalk_core import model; {look}"

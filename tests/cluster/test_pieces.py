@@ -217,26 +217,38 @@ def test_what_takes_longest_is_named_for_whoever_runs_it() -> None:
         (10, 300, "false true", ["FAILED after 30", "passed at the second try in 30"], "0"),
         (10, 300, "false false", ["FAILED after 30", "FAILED twice, in 30"], "1"),
         (4600, 300, "false true", ["FAILED after 30"], "1"),
+        (3000, 1400, "false true", ["FAILED after 140", "passed at the second try"], "0"),
+        (3200, 1400, "false true", ["FAILED after 140"], "1"),
         (4400, 300, "false true", ["FAILED after 30", "passed at the second try"], "0"),
     ],
 )
 def test_a_part_is_tried_again_only_where_there_is_time(
     tmp_path: Path, used: int, takes: int, results: str, told: list[str], status: str
 ) -> None:
+    lines = _ci_part(tmp_path, 'part "make test" work', used, takes, results)
+    assert lines[0] == "== make test" and lines[-1] == f"status {status}", lines
+    assert len(lines) == 2 + len(told)
+    for line, words in zip(lines[1:], told, strict=False):
+        assert line.startswith(f"== make test: {words}")
+
+
+def test_the_last_part_is_left_out_where_it_would_not_end_in_time(tmp_path: Path) -> None:
+    fits, late = (_ci_part(tmp_path, 'fitting 600 "a tour" work', used, 500, "true") for used in (4400, 4600))
+    assert fits == ["== a tour", "== a tour: passed in 500 s", "status 0"]
+    assert late[0].startswith("== a tour: LEFT OUT after 4600 s") and late[1:] == ["status 0"]
+
+
+def _ci_part(folder: Path, call: str, used: int, takes: int, results: str) -> list[str]:
+    """Return what `.ci/run` says of a part that gives these results, each after so many seconds."""
     ci = (ROOT / ".ci" / "run").read_text()
-    functions = re.findall(r"^(?:part|logged|tell)\(\) \{.*?^\}$", ci, re.DOTALL | re.MULTILINE)
-    settings = re.findall(r"^(?:failed|longest|told)=.*$", ci, re.MULTILINE)
+    functions = re.findall(r"^(?:part|fitting|logged|tell)\(\) \{.*?^\}$", ci, re.DOTALL | re.MULTILINE)
+    settings = re.findall(r"^(?:failed|longest|repeats?|told)=.*$", ci, re.MULTILINE)
     script = f"""
     results=({results})
     work() {{ local now=${{results[0]}}; results=("${{results[@]:1}}"); SECONDS=$((SECONDS + {takes})); $now; }}
     SECONDS={used}
-    part "make test" work
+    {call}
     echo "status $failed"
     """
     argv = ["bash", "-u", "-c", "\n".join([*settings, *functions, script])]
-    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert lines[0] == "== make test" and lines[-1] == f"status {status}", done.stdout
-    assert len(lines) == 2 + len(told)
-    for line, words in zip(lines[1:], told, strict=False):
-        assert line.startswith(f"== make test: {words}")
+    return subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -13,7 +13,7 @@ from ropewalk_core.testing import ADA, DurableContract
 from tests.kube.function_rig import KubeRig, running
 from tests.kube.stage import Stage
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.cluster_slow, pytest.mark.root, pytest.mark.timeout(400)]
 
 
 class TestKnativeDurable(DurableContract):
@@ -37,6 +37,5 @@ class TestKnativeDurable(DurableContract):
             assert (await rig.desk.result(ADA, "ada", call.id, wait=90)).body == str(2 * number).encode()
 
 
-@pytest.mark.cluster_slow
 class TestPlainDurable(TestKnativeDurable):
     how = PLAIN

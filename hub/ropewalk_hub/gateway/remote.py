@@ -86,11 +86,11 @@ class Remote:
                 async with response:
                     body = await self._body(response, place, time_left)
         except aiohttp.ClientError as error:
-            raise _broken() from error
+            raise _broken(error) from error
         except TimeoutError:
             raise TimedOut(f"'{route.name}' did not answer within {route.spec.timeout:g} seconds.") from None
         except OSError as error:
-            raise _broken() from error
+            raise _broken(error) from error
         except asyncio.CancelledError:
             left("The caller left, and the function's server was told to end the call.", None)
             raise
@@ -237,10 +237,10 @@ class _Streaming:
             while not self._frames:
                 data = await self._response.content.readany()
                 if not data:
-                    raise _broken()
+                    raise _broken(EOFError("the answer ended before its last frame"))
                 self._frames.extend(self._unpacker.feed(data))
         except (aiohttp.ClientError, OSError) as error:
-            raise _broken() from error
+            raise _broken(error) from error
         except FrameError as error:
             raise UserCodeFailed("The function's server did not answer in its form.") from error
 
@@ -249,9 +249,10 @@ def _ended() -> Unavailable:
     return Unavailable("The worker that ran this call was ended.", hint="Call again; a new worker takes it.")
 
 
-def _broken() -> Unavailable:
+def _broken(error: Exception) -> Unavailable:
     hint = "It may have run. Call again if it may run twice."
-    return Unavailable("The connection to the function broke off.", hint=hint)
+    details = {"raw": f"{type(error).__name__}: {error}"[:LONGEST_LOG]}
+    return Unavailable("The connection to the function broke off.", hint=hint, details=details)
 
 
 def _from_between(name: str, status: int, kind: str, body: bytes) -> RopewalkError:
