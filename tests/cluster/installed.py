@@ -174,6 +174,8 @@ def main() -> int:
 
 
 def _do(verb: str, one: Installed) -> None:
+    if verb not in ("up", "prepare") and alive(one.at) is None:
+        raise ClusterError(f"no cluster runs in {one.at.run}; `make kube` starts one")
     if verb == "down":
         say(f"removed all but volumes in {one.destroy():.0f} s")
         return

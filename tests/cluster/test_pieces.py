@@ -15,7 +15,7 @@ import pytest
 
 from ropewalk_core.settings import load
 from tests.cluster import builder as builder_module
-from tests.cluster import dockerfiles, leftovers, policy_enforcer, volumes
+from tests.cluster import dockerfiles, installed, leftovers, policy_enforcer, volumes
 from tests.cluster import layout as layout_module
 from tests.cluster.builder import PROGRAMS, Builder, lacking, parts
 from tests.cluster.cluster import PACKAGES
@@ -35,6 +35,16 @@ def test_a_port_that_is_taken_is_said_before_anything_is_done(tmp_path: Path) ->
                 with pytest.raises(ClusterError, match=rf"port {port} cannot be used .*PORT=9000"):
                     act()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["sync", "down", "link"])
+def test_without_a_cluster_that_is_said(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROPEWALK_TEST_CLUSTER_RUN", str(tmp_path / "run"))
+    monkeypatch.setattr("sys.argv", ["installed", verb])
+    assert installed.main() == 1
+    assert capsys.readouterr().err == f"no cluster runs in {tmp_path / 'run'}; `make kube` starts one\n"
 
 
 @pytest.fixture
