@@ -271,6 +271,19 @@ async def test_no_call_fails_while_shares_move(rig: KubeRig) -> None:
     await until("what took a share is gone", one_left, 60)
 
 
+YIELDING = "def handler(value: int):\n    for number in range(value):\n        yield number\n"
+
+
+async def test_answers_in_parts_come_whole_however_soon_they_begin(knative: KubeRig) -> None:
+    """Knative's proxies once cut off what was answered before they had closed the request themselves."""
+    rig = knative
+    await deployed(rig, YIELDING)
+    whole = "".join(f"{number}\n" for number in range(200))
+    for _ in range(100):
+        answer = await rig.call(b"200")
+        assert (answer.status_code, answer.text) == (200, whole)
+
+
 async def test_it_goes_to_zero_and_comes_back_cold(knative: KubeRig) -> None:
     rig = knative
     await deployed(rig, DOUBLE, idle=6)

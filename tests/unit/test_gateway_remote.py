@@ -45,6 +45,7 @@ class Stage:
     def __init__(self) -> None:
         self.seen: list[web.Request] = []
         self.bodies: list[bytes] = []
+        self.peers: list[object] = []
         self.answer: Handle = framed({"status": 200, "type": "application/json", "age": 100.0}, b"42")
         self.port = 0
         settings = Settings(home=Path("/home"), limits=Limits(payload=1000))
@@ -52,6 +53,7 @@ class Stage:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(request)
+        self.peers.append(request.transport and request.transport.get_extra_info("peername"))
         self.bodies.append(await request.read())
         return await self.answer(request)
 
@@ -251,6 +253,27 @@ async def test_how_parts_ended_means_what_it_means_on_one_machine(
     route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url="http://there")
     assert type(stage.remote.reported(route, outcome.flow.last)) is kind
     assert stage.remote.reported(route, {}) is None
+
+
+@pytest.mark.parametrize("after", [b"", b"more", None], ids=["an end", "more", "no end"])
+async def test_an_answer_in_parts_is_read_to_its_end_so_that_its_connection_is_used_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, after: bytes | None
+) -> None:
+    monkeypatch.setattr("ropewalk_hub.gateway.remote._TO_END", 0.5)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": FRAMES})
+        await response.prepare(request)
+        await response.write(HEAD + pack({"op": "part"}, b"1") + pack({"op": "end"}))
+        await asyncio.sleep(0.1 if after is not None else 5)
+        if after:
+            await response.write(after)
+        return response
+
+    stage.answer = answer  # type: ignore[assignment]
+    for _ in range(3):
+        assert await parts_of(await stage.call()) == b"1"
+    assert len(set(stage.peers)) == (1 if after == b"" else 3)
 
 
 async def test_who_leaves_closes_the_connection_and_says_so(stage: Stage) -> None:

@@ -43,6 +43,9 @@ MOST_CODE = 1_000_000
 """Bytes of compressed code that a config map holds beside its own fields."""
 _GRACE, _SPARE = 30, 5
 _AUTOSCALING, _QUEUE = "autoscaling.knative.dev", "queue.sidecar.serving.knative.dev"
+_FULL_DUPLEX = "features.knative.dev/http-full-duplex"
+"""Without it Knative's proxies close a request's body as soon as its answer begins. A call that is answered before they
+have noticed the body's end is cut off then: they take their own closing for a caller that broke off."""
 _FINAL = ("RW-USER-CODE", "RW-OUT-OF-MEMORY", "RW-DENIED", "RW-BAD-INPUT")
 _PROBE = {
     "periodSeconds": 1,
@@ -186,6 +189,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     window = round(min(max(spec.idle, _SHORTEST), _WINDOW))
     kept = round(min(max(spec.idle - window, 0), _LONGEST))
     annotations = {
+        _FULL_DUPLEX: "Enabled",
         f"{_AUTOSCALING}/min-scale": "0",
         f"{_AUTOSCALING}/max-scale": str(spec.max_workers),
         f"{_AUTOSCALING}/target-utilization-percentage": "100",  # less would start two workers for one call

@@ -36,6 +36,8 @@ _START_PATIENCE = 90.0
 """Seconds that a call waits, on top of its own time, for a pod to be started for it."""
 _TRIES, _BETWEEN = 4, 0.25
 _IDLE = 15.0
+_TO_END = 1.0
+"""Seconds in which an answer whose last frame has come must be over."""
 _LITTLE = 16 * 2**10
 """Bytes of a payload that the other side's kernel takes, whether its program reads or not."""
 
@@ -220,7 +222,7 @@ class _Streaming:
                 break
             found.append(body)
         if not found:
-            self._response.release()
+            await self._over()
             return None
         if self.last is not None:  # told with the next question
             self._frames.appendleft((self.last, b""))
@@ -230,6 +232,18 @@ class _Streaming:
     def leave(self, left: Left) -> None:
         self._response.close()
         left("The caller left, and the function's server was told to end the call.", None)
+
+    async def _over(self) -> None:
+        """Read up to the real end: who leaves before it ends its connection, and each further one on the way."""
+        try:
+            async with asyncio.timeout(_TO_END):
+                more = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError):  # it was answered whole, whatever becomes of the connection
+            more = b"?"
+        if more:
+            self._response.close()
+        else:
+            self._response.release()
 
     async def _fill(self) -> None:
         """Wait until there is a frame."""
