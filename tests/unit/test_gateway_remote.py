@@ -268,6 +268,7 @@ async def test_an_answer_in_parts_is_read_to_its_end_so_that_its_connection_is_u
         await asyncio.sleep(0.1 if after is not None else 5)
         if after:
             await response.write(after)
+            await asyncio.sleep(5)
         return response
 
     stage.answer = answer  # type: ignore[assignment]

@@ -25,7 +25,7 @@ from ropewalk_core.placement import parse_size
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway import tcp
 from ropewalk_hub.gateway.flow import Left
-from ropewalk_hub.gateway.link import LONGEST_LOG, worker_error
+from ropewalk_hub.gateway.link import LONGEST_LOG, text_of, worker_error
 from ropewalk_hub.gateway.pool import Outcome
 from ropewalk_hub.gateway.room import Place
 from ropewalk_runtime.frames import MAX_HEADER, FrameError, Unpacker
@@ -162,7 +162,7 @@ class Remote:
         cold = isinstance(age, int | float) and age < took  # its server is younger than the call
         facts = header.get("error")
         if isinstance(facts, dict):
-            code, message = str(facts.get("code")), str(facts.get("message", ""))[:2000]
+            code, message = text_of(facts.get("code"), 100), text_of(facts.get("message", ""), 2000)
             if code == Limited.code:
                 raise Limited(message or f"Too many calls of '{route.name}' wait.", field="queue")
             if code == Unavailable.code:
@@ -237,13 +237,10 @@ class _Streaming:
         """Read up to the real end: who leaves before it ends its connection, and each further one on the way."""
         try:
             async with asyncio.timeout(_TO_END):
-                more = await self._response.content.readany()
-        except (aiohttp.ClientError, OSError):  # it was answered whole, whatever becomes of the connection
-            more = b"?"
-        if more:
-            self._response.close()
-        else:
-            self._response.release()
+                await self._response.content.readany()
+        except (aiohttp.ClientError, OSError):
+            pass  # it was answered whole, whatever becomes of the connection
+        self._response.release()  # which closes it where the end has not come
 
     async def _fill(self) -> None:
         """Wait until there is a frame."""
