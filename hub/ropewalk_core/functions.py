@@ -383,7 +383,10 @@ def whole(body: bytes) -> bytes:
     """
     found: list[Any] = []
     for line in body.splitlines():
-        what, value = read(line)
+        try:
+            what, value = read(line)
+        except ValueError:  # the code in a worker may write anything
+            raise UserCodeFailed("The function's answer cannot be read.") from None
         if what == "error":
             raise from_problem(value)
         found += [value] if what == "value" else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -11,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk_runtime.frames import (
+    MAX_DEPTH,
+    MAX_HEADER,
     MAX_PACKET,
     FrameError,
     Unpacker,
     pack,
     read_frame,
+    read_object,
     receive_packet,
     send_packet,
 )
@@ -35,13 +39,70 @@ def test_any_split_gives_the_same_frames(sent: list[tuple[dict[str, object], byt
     assert seen == sent
 
 
-@given(st.binary(max_size=300))
-def test_garbage_is_refused_or_waited_for(data: bytes) -> None:
+@given(st.binary(max_size=300), frames, st.lists(st.integers(min_value=1, max_value=64), min_size=1))
+def test_garbage_is_refused_or_waited_for(
+    data: bytes, before: list[tuple[dict[str, object], bytes]], sizes: list[int]
+) -> None:
+    stream = b"".join(pack(*frame) for frame in before) + data
+    unpacker, seen, at, turn = Unpacker(1000), list[object](), 0, 0
     try:
-        for header, body in Unpacker(1000).feed(data):
-            assert isinstance(header, dict) and isinstance(body, bytes)
+        while at < len(stream):
+            size = sizes[turn % len(sizes)]
+            for header, body in unpacker.feed(stream[at : at + size]):
+                assert isinstance(header, dict) and len(body) <= 1000
+                seen.append((header, body))
+            assert len(unpacker._data) <= 8 + MAX_HEADER + 1000
+            at, turn = at + size, turn + 1
     except FrameError:
         pass
+    assert seen[: len(before)] == before
+
+
+def nested(depth: int) -> bytes:
+    """Return an object in which lists and objects lie so deep, itself included."""
+    inner = b"[" * (depth // 2) + b"]" * (depth // 2)
+    for _ in range(depth - depth // 2):
+        inner = b'{"a":%b}' % (inner or b"1")
+    return inner
+
+
+@given(st.integers(1, 3 * MAX_DEPTH))
+def test_what_is_taken_can_be_shown_and_sent_again(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        with pytest.raises(FrameError):
+            read_object(nested(depth))
+    else:
+        found = read_object(nested(depth))
+        assert read_object(json.dumps(found).encode()) == found and str(found)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        nested(100_000),
+        b'{"a":' * 700_000,
+        b'{"a":' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"a":' + b"9" * 100_000 + b"}",
+        b"[]",
+        b"null",
+        b"",
+        b'{"a":"' + b"\xff" + b'"}',
+    ],
+    ids=["deep", "unclosed", "just below Python's limit", "digits", "list", "null", "nothing", "no text"],
+)
+def test_an_object_that_nobody_could_pass_on_is_refused(data: bytes) -> None:
+    with pytest.raises(FrameError):
+        read_object(data)
+
+
+def test_brackets_in_a_log_are_no_depth() -> None:
+    log = "[{" * 100_000
+    assert read_object(json.dumps({"logs": log, "rows": [[1]] * 10_000}).encode())["logs"] == log
+
+
+def test_a_header_over_the_limit_is_refused_before_it_arrives() -> None:
+    with pytest.raises(FrameError):
+        list(Unpacker(10).feed(struct.pack("!II", MAX_HEADER + 1, 0)))
 
 
 def test_a_body_over_the_limit_is_refused_before_it_arrives() -> None:
@@ -77,9 +138,10 @@ def test_packets_carry_descriptors_and_close_what_they_refuse() -> None:
         assert os.read(read, 20) == b"through"
         with pytest.raises(FrameError):
             send_packet(left, {"op": "x" * MAX_PACKET})
-        left.sendmsg([b"not json"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", read))])
-        before = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(FrameError):
-            receive_packet(right)
-        assert len(os.listdir("/proc/self/fd")) == before
+        for nonsense in (b"not json", nested(20_000), b"[1]"):
+            left.sendmsg([nonsense], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", read))])
+            before = len(os.listdir("/proc/self/fd"))
+            with pytest.raises(FrameError):
+                receive_packet(right)
+            assert len(os.listdir("/proc/self/fd")) == before
         os.close(read)

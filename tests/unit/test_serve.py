@@ -22,6 +22,7 @@ from ropewalk_runtime.frames import Unpacker
 from ropewalk_runtime.serve import DOES_NOT_LOAD, PACKED
 from ropewalk_runtime.served import FRAME, FRAMES, HTTP
 from tests.ports import free_port
+from tests.unit.test_streams import ODD
 
 SOURCE = """
 import os, time
@@ -266,3 +267,68 @@ async def handler(scope, receive, send):
         plain = httpx.put(served.url + "x?y=z", content=b"2", trust_env=False)
         assert (plain.status_code, plain.text) == (202, "PUT /x y=z2")
         assert served.call(b"1", Accept=FRAME, **{HTTP: "?"}).status_code == 400
+
+
+LYING = """
+import os, socket, struct, sys
+def handler(header: str = ""):
+    if not header:
+        return 42
+    frame, number = sys._getframe(), 0
+    while frame is not None:
+        number = getattr(frame.f_locals.get("call"), "id", number)
+        frame = frame.f_back
+    data = header.encode("latin-1").replace(b'"id":1', b'"id":%d' % number, 1)
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not os.readlink("/proc/self/fd/" + name).startswith("socket:"):
+                continue
+        except OSError:
+            continue
+        socket.socket(fileno=os.dup(int(name))).sendall(struct.pack("!II", len(data), 0) + data)
+    return 42
+"""
+
+
+def test_whatever_a_worker_says_the_server_answers_and_the_next_call_is_answered(tmp_path: Path) -> None:
+    with serving_source(tmp_path, LYING) as served:
+        for header in ODD:
+            said = json.dumps({"header": header[:50_000].decode("latin-1")}).encode()
+            for accept in ("*/*", FRAME):
+                answer = served.call(said, Accept=accept)
+                assert 200 <= answer.status_code < 600 and "X-Evil" not in answer.headers, header[:60]
+                assert served.call(b"{}").json() == 42, header[:60]
+
+
+def test_what_a_call_printed_breaks_no_connection(tmp_path: Path) -> None:
+    source = "def handler(value: int):\n    print('half of a pair \\ud800')\n    return value\n"
+    with serving_source(tmp_path, source) as served, httpx.Client(trust_env=False, timeout=10) as client:
+        ports = set()
+        for number in range(3):
+            with client.stream("POST", served.url, content=str(number).encode()) as answer:
+                ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+                assert json.loads(answer.read()) == number
+        assert len(ports) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"POST / HTTP/1.1\r\nContent-",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n1",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n1",
+        b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n",
+    ],
+    ids=["half a head", "half a payload", "waits to be told", "half a piece", "asks for too much"],
+)
+def test_callers_that_say_half_and_leave_hold_no_place(served: Served, said: bytes) -> None:
+    """There is one place; a hundred of them ask at once, and then are gone."""
+    host, _, port = served.url.removeprefix("http://").strip("/").partition(":")
+    callers = [socket.create_connection((host, int(port)), timeout=10) for _ in range(100)]
+    for sock in callers:
+        sock.sendall(said)
+    assert served.call().json() == 42
+    for sock in callers:
+        sock.close()
+    assert served.call().json() == 42

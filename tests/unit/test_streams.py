@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk_hub.gateway.link import Gone, Link
+from ropewalk_hub.gateway.headers import from_function, value_of
+from ropewalk_hub.gateway.link import Gone, Link, text_of, worker_error
 from ropewalk_runtime import parts
 from ropewalk_runtime.frames import FrameError, pack
 from ropewalk_runtime.handler import BadAnswer, TooLong
@@ -139,6 +141,77 @@ _header = st.dictionaries(
     st.none() | st.integers(-3, 5) | st.sampled_from(["head", "part", "end", "cancel", "x"]) | st.lists(st.integers()),
     max_size=4,
 )
+
+
+ODD = [
+    b'{"id":1,"status":%s}' % (b"9" * 4000),
+    b'{"id":1,"status":200,"type":%s}' % (b"9" * 4000),
+    b'{"id":%s}' % (b"9" * 4000),
+    b'{"id":1,"status":NaN,"took":-Infinity,"logs":1e999}',
+    b'{"id":[1],"op":"end"}',
+    b'{"id":{"a":1}}',
+    b'{"id":true,"op":{"a":1}}',
+    b'{"id":1.0,"op":"head"}',
+    b'{"id":1,"op":["head"],"logs":{"a":[1]},"type":["text/html"]}',
+    b'{"id":1,"error":{"code":[1],"message":{"a":1},"details":{"traceback":[[[]]],"error":7},"hint":[],"field":{}}}',
+    b'{"id":1,"error":{"code":"RW-USER-CODE","message":"\\ud800","details":{"traceback":"\\udfff"}}}',
+    b'{"id":1,"error":[1,2],"headers":{"a":"b"}}',
+    b'{"id":1,"status":200,"type":"text/html\\r\\nX-Evil: 1","headers":[["a\\r\\nb","c"],[1,2],"x",[["a"],["b"]]]}',
+    b'{"id":1,"logs":%s}' % (b"[" * 900 + b"]" * 900),
+    b'{"id":1,"logs":%s}' % (b"[" * 50 + b"]" * 50),
+    b"[" * 100_000,
+    b'{"id":1,"a":' + b"9" * 5000 + b"}",
+    b"null",
+    b"\xff\xfe",
+]
+"""Headers of frames that a worker may write, whose code is a person's."""
+
+
+@pytest.mark.parametrize("header", ODD, ids=lambda header: header[:40].decode(errors="replace"))
+async def test_an_odd_header_is_an_answer_or_the_end_of_its_worker(header: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    link = await Link.open(ours, 1000)
+    with theirs:
+        theirs.sendall(pack({"op": "ready"}))
+        await link.hello
+        exchange = link.send({}, b"")
+        theirs.sendall(struct.pack("!II", len(header), 0) + header)
+        try:
+            async with asyncio.timeout(0.2):
+                said, _ = await exchange.first
+        except Gone:
+            assert link.closed.is_set() and link.nonsense
+        except TimeoutError:
+            assert not link.closed.is_set()  # it answered another call, or none
+        else:
+            error = worker_error(said, 2**30, 2**34)
+            shown = json.dumps(error.problem(origin="http://here")) if error else text_of(said.get("logs", ""), 1000)
+            assert shown.encode() is not None  # whatever it is, it can be sent on
+            assert set(from_function(said.get("headers"))) <= {"1"}
+            assert "\n" not in value_of(text_of(said.get("type"), 1000))
+        link.close()
+
+
+async def test_a_worker_that_answers_nothing_that_was_asked_is_ended() -> None:
+    """Every frame costs the event loop that all share a moment."""
+    ours, theirs = socket.socketpair()
+    link = await Link.open(ours, 1000)
+    with theirs:
+        theirs.sendall(pack({"op": "ready"}))
+        await link.hello
+        exchange = link.send({}, b"")
+        theirs.sendall(pack({"id": 1, "op": "head"}) + pack({"id": 1, "op": "end"}))
+        await exchange.first
+        after = pack({"id": 1, "op": "part"}, b"x") * 100  # more parts after the end
+        loop = asyncio.get_running_loop()
+        theirs.setblocking(False)
+        async with asyncio.timeout(20):
+            while not link.closed.is_set():
+                try:
+                    await loop.sock_sendall(theirs, after)
+                except OSError:
+                    await link.closed.wait()
+        assert "answer nothing" in link.nonsense and await exchange.next() is None
 
 
 @given(st.lists(st.tuples(_header, st.binary(max_size=40)), max_size=20), st.binary(max_size=30), st.integers(1, 40))

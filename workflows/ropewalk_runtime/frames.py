@@ -22,6 +22,8 @@ MAX_HEADER = 4 * 2**20
 """Bytes of a frame's header; it may hold a call's log and a traceback."""
 MAX_BODY = 256 * 2**20
 """Bytes of a frame's body that a reader accepts unless it was told less."""
+MAX_DEPTH = 100
+"""How deep objects and lists of a message may lie in one another, so that whoever shows or sends one can."""
 _HEAD = struct.Struct("!II")
 
 
@@ -29,11 +31,20 @@ class FrameError(Exception):
     """The peer broke the protocol, or a message is over its limit."""
 
 
-def send_packet(sock: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-    """Send one packet. Raises `FrameError` when it is too long, `BlockingIOError` when the buffer is full."""
+def packet(message: Mapping[str, Any]) -> bytes:
+    """Return a message as it travels. Raises `FrameError` when it is too long."""
     data = json.dumps(message, separators=(",", ":")).encode()
     if len(data) > MAX_PACKET:
         raise FrameError(f"A message of {len(data)} bytes is over the limit of {MAX_PACKET}.")
+    return data
+
+
+def send_packet(sock: socket.socket, message: Mapping[str, Any] | bytes, descriptors: Sequence[int] = ()) -> None:
+    """Send one message, or what `packet` made of it.
+
+    Raises `FrameError` when it is too long, `BlockingIOError` when the buffer is full.
+    """
+    data = message if isinstance(message, bytes) else packet(message)
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
 
@@ -54,13 +65,10 @@ def receive_packet(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | No
     try:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise FrameError("A message was cut off.")
-        message = json.loads(data)
-        if not isinstance(message, dict):
-            raise FrameError("A message is not an object.")
-    except (ValueError, FrameError) as error:
+        return read_object(data), descriptors
+    except FrameError:
         _close_all(descriptors)
-        raise FrameError(f"A message cannot be read: {error}") from error
-    return message, descriptors
+        raise
 
 
 def pack(header: Mapping[str, Any], body: bytes = b"") -> bytes:
@@ -77,7 +85,7 @@ def read_frame(sock: socket.socket, *, max_body: int = MAX_BODY) -> tuple[dict[s
     if not first:
         return None
     head, body = _lengths(first, max_body)
-    return _header(_exactly(sock, head)), _exactly(sock, body)
+    return read_object(_exactly(sock, head)), _exactly(sock, body)
 
 
 class Unpacker:
@@ -101,10 +109,33 @@ class Unpacker:
             end = _HEAD.size + head + body
             if len(self._data) < end:
                 return
-            header = _header(bytes(self._data[_HEAD.size : _HEAD.size + head]))
+            header = read_object(bytes(self._data[_HEAD.size : _HEAD.size + head]))
             content = bytes(self._data[_HEAD.size + head : end])
             del self._data[:end]
             yield header, content
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """Return a JSON object that a peer sent. Raises `FrameError` if it is none, or lies too deep in itself."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"A message is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise FrameError("A message is not an object.")
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(found) > MAX_DEPTH:
+        raise FrameError(f"A message lies deeper in itself than {MAX_DEPTH}.")
+    return found
+
+
+def _depth(value: Any) -> int:
+    """Return how deep a value's lists and objects lie in one another, at most one more than is allowed."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_DEPTH:
+        inner = [one for one in level if isinstance(one, list | dict)]
+        level = [each for one in inner for each in (one.values() if isinstance(one, dict) else one)]
+        depth += bool(inner)
+    return depth
 
 
 def _lengths(data: bytes, max_body: int) -> tuple[int, int]:
@@ -112,16 +143,6 @@ def _lengths(data: bytes, max_body: int) -> tuple[int, int]:
     if head > MAX_HEADER or body > max_body:
         raise FrameError(f"A frame announces {head} and {body} bytes, over its limit of {max_body}.")
     return head, body
-
-
-def _header(data: bytes) -> dict[str, Any]:
-    try:
-        header = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise FrameError(f"A frame's header is not JSON: {error}") from error
-    if not isinstance(header, dict):
-        raise FrameError("A frame's header is not an object.")
-    return header
 
 
 def _exactly(sock: socket.socket, size: int, *, may_end: bool = False) -> bytes:

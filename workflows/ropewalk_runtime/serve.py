@@ -28,9 +28,9 @@ from typing import Any
 
 from ropewalk_runtime import bundle, worker
 from ropewalk_runtime import exec as execution
-from ropewalk_runtime.frames import MAX_HEADER, FrameError, pack
+from ropewalk_runtime.frames import MAX_HEADER, FrameError, pack, read_object
 from ropewalk_runtime.handler import problem
-from ropewalk_runtime.served import BORN, FRAME, Parts, Reader, WorkerGone, http_of, leaving, told
+from ropewalk_runtime.served import BORN, FRAME, Parts, Reader, WorkerGone, facts_of, http_of, leaving, status_of, told
 from ropewalk_runtime.streams import Exchange
 from ropewalk_runtime.wire import BadRequest, Request, read, respond
 
@@ -145,7 +145,8 @@ class Worker:
         try:
             while True:
                 header, body = await _frame(reader)
-                exchange = self._waiting.get(header.get("id", 0))
+                number = header.get("id")  # of a worker, whose code may write anything
+                exchange = self._waiting.get(number) if isinstance(number, int) else None
                 if exchange is not None:
                     exchange.take(header, body)
         except FrameError:
@@ -232,8 +233,8 @@ class Server:
             facts = problem("RW-TOO-LARGE" if error.status == 413 else "RW-BAD-INPUT", str(error), field=error.field)
             with contextlib.suppress(ConnectionError):
                 await respond(writer, error.status, "application/problem+json", json.dumps(facts).encode(), keep=False)
-        except (ConnectionError, EOFError):
-            pass  # the caller is gone
+        except (ConnectionError, EOFError, FrameError):
+            pass  # the caller is gone, or the worker's words do not fit into a frame of ours
         finally:
             writer.close()
 
@@ -302,12 +303,12 @@ class Server:
         if framed:
             answer = pack({**said, "age": time.monotonic() - BORN}, body)
             await respond(writer, 200, FRAME, answer, keep=keep)
-        elif (facts := said.get("error")) is not None:
-            status = _STATUS.get(facts["code"], 503)
+        elif (facts := facts_of(said)) is not None:
+            status = _STATUS.get(str(facts.get("code")), 503)
             await respond(writer, status, "application/problem+json", json.dumps(facts).encode(), keep=keep)
         else:
             kind = str(said.get("type") or "application/octet-stream")
-            await respond(writer, int(said.get("status", 200)), kind, body, keep=keep)
+            await respond(writer, status_of(said), kind, body, keep=keep)
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -363,8 +364,9 @@ class Server:
 def _print(said: dict[str, Any]) -> None:
     """Print what a call printed, for the container's own log."""
     if text := str(said.get("logs") or ""):
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-        sys.stdout.flush()
+        line = text if text.endswith("\n") else text + "\n"
+        sys.stdout.buffer.write(line.encode(errors="replace"))  # it may hold halves of characters
+        sys.stdout.buffer.flush()
 
 
 def main() -> None:
@@ -480,13 +482,7 @@ async def _frame(reader: asyncio.StreamReader) -> _Answer:
     header, body = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
     if header > MAX_HEADER or body > 256 * 2**20:
         raise FrameError("A frame is over its limit.")
-    try:
-        facts = json.loads(await _exactly(reader, header))
-    except ValueError as error:
-        raise FrameError("A frame's header is not JSON.") from error
-    if not isinstance(facts, dict):
-        raise FrameError("A frame's header is not an object.")
-    return facts, await _exactly(reader, body)
+    return read_object(await _exactly(reader, header)), await _exactly(reader, body)
 
 
 async def _exactly(reader: asyncio.StreamReader, size: int) -> bytes:

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ropewalk_runtime.frames import pack
@@ -34,6 +34,20 @@ class WorkerGone(Exception):
     def __init__(self, facts: dict[str, Any]) -> None:
         super().__init__(facts["message"])
         self.facts = facts
+
+
+def status_of(said: Mapping[str, Any]) -> int:
+    """Return the status that a worker names; one that no answer can have is a failure of its own."""
+    status = said.get("status", 200)
+    return status if isinstance(status, int) and 200 <= status <= 599 else 500
+
+
+def facts_of(said: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the failure that a worker reports, if it does: any true word there is one."""
+    facts = said.get("error")
+    if not facts:
+        return None
+    return facts if isinstance(facts, dict) else {"code": "RW-USER-CODE", "message": "The function failed."}
 
 
 class Parts:
@@ -86,7 +100,7 @@ class Parts:
             return False
 
     async def _begin(self) -> None:
-        status = 200 if self._framed else int(self._head.get("status", 200))
+        status = 200 if self._framed else status_of(self._head)
         await begin(self._writer, status, FRAMES if self._framed else self._kind, keep=self._keep)
         if self._framed:
             await send(self._writer, pack({**self._head, "age": time.monotonic() - BORN}))
@@ -101,7 +115,8 @@ class Parts:
             await send(self._writer, pack({**last, "op": "end"}))
         else:
             formed = self._head.get("values") is True
-            data, whole = tail(self._kind, last.get("error")) if formed else (b"", last.get("error") is None)
+            error = facts_of(last)
+            data, whole = tail(self._kind, error) if formed else (b"", error is None)
             await send(self._writer, data)
         if whole:
             await finish(self._writer)

@@ -12,9 +12,14 @@ import re
 from dataclasses import dataclass
 
 _LONGEST_HEAD = 64 * 1024
+_LONGEST_VALUE = 1024
+_MOST_TRAILERS = 100
 _LENGTH = re.compile(r"\d{1,15}")
 _CHUNK = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_LINES = re.compile(r"[\r\n\0]")
+"""What some readers take for the end of a line."""
 _END = "\r\n"
+_ONCE = ("content-length", "transfer-encoding")
 _WORDS = {200: "OK", 400: "Bad Request", 413: "Content Too Large", 422: "Unprocessable Content"}
 _WORDS |= {429: "Too Many Requests", 431: "Request Header Fields Too Large", 500: "Internal Server Error"}
 _WORDS |= {503: "Service Unavailable", 504: "Gateway Timeout"}
@@ -57,8 +62,10 @@ async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, longe
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or name != name.strip() or not name:
+        if not colon or name != name.strip() or not name or _LINES.search(line):
             raise BadRequest("A header cannot be read.")
+        if name.lower() in _ONCE and name.lower() in headers:
+            raise BadRequest("The request says twice how long it is.")
         headers[name.lower()] = value.strip()
     body = await _body(reader, writer, headers, longest)
     wish = headers.get("connection", "").lower()
@@ -86,7 +93,7 @@ def words(data: bytes) -> str:
 
 async def respond(writer: asyncio.StreamWriter, status: int, kind: str, body: bytes, *, keep: bool) -> None:
     """Send an answer, in one piece where it is small, because halves wait for each other's acknowledgement."""
-    head = f"HTTP/1.1 {status} {_WORDS.get(status, 'Unknown')}\r\nContent-Type: {kind}\r\n"
+    head = f"HTTP/1.1 {status} {_WORDS.get(status, 'Unknown')}\r\nContent-Type: {_line_of(kind)}\r\n"
     head += f"Content-Length: {len(body)}\r\n{'' if keep else 'Connection: close' + _END}\r\n"
     writer.write(head.encode("latin-1", "replace") + body)
     await writer.drain()
@@ -94,7 +101,7 @@ async def respond(writer: asyncio.StreamWriter, status: int, kind: str, body: by
 
 async def begin(writer: asyncio.StreamWriter, status: int, kind: str, *, keep: bool) -> None:
     """Send the head of an answer whose body follows in parts, each by `send`, up to `finish`."""
-    head = f"HTTP/1.1 {status} {_WORDS.get(status, 'Unknown')}\r\nContent-Type: {kind}\r\n"
+    head = f"HTTP/1.1 {status} {_WORDS.get(status, 'Unknown')}\r\nContent-Type: {_line_of(kind)}\r\n"
     head += f"Transfer-Encoding: chunked\r\n{'' if keep else 'Connection: close' + _END}\r\n"
     writer.write(head.encode("latin-1", "replace"))
     await writer.drain()
@@ -111,6 +118,11 @@ async def finish(writer: asyncio.StreamWriter) -> None:
     """End an answer; one that is not ended counts as broken off."""
     writer.write(b"0\r\n\r\n")
     await writer.drain()
+
+
+def _line_of(text: str) -> str:
+    """Return what a worker says stands in a header, or what it is otherwise: no word of it may end the line."""
+    return text if text.isprintable() and len(text) <= _LONGEST_VALUE else "application/octet-stream"
 
 
 async def _head(reader: asyncio.StreamReader) -> str | None:
@@ -158,9 +170,10 @@ async def _chunks(reader: asyncio.StreamReader, longest: int) -> bytes:
         body += await reader.readexactly(count)
         if await reader.readexactly(2) != b"\r\n":
             raise BadRequest("A piece of the request cannot be read.")
-    while await _line(reader):
-        continue  # what follows the last piece says nothing that is needed
-    return bytes(body)
+    for _ in range(_MOST_TRAILERS):  # what follows the last piece says nothing that is needed
+        if not await _line(reader):
+            return bytes(body)
+    raise BadRequest("Too much follows the request's last piece.")
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

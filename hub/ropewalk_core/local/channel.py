@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ropewalk_core.errors import TooLarge, Unavailable
-from ropewalk_runtime.frames import MAX_PACKET, FrameError, receive_packet, send_packet
+from ropewalk_runtime.frames import MAX_PACKET, FrameError, packet, receive_packet, send_packet
 
-Packet = tuple[dict[str, Any], list[int]]
+Packet = tuple[bytes, list[int]]
 
 
 class Channel:
@@ -62,24 +62,26 @@ class Channel:
         TooLarge
             If the message is longer than a packet.
         """
-        packet = (message, list(descriptors))
+        owned = list(descriptors)
         if not self._open:
-            _close_all(packet[1])
+            _close_all(owned)
             raise Unavailable("The process that runs functions and steps is away.")
-        if self._outgoing:
-            self._outgoing.append(packet)
-            return
         try:
-            self._transmit(packet)
-        except BlockingIOError:
-            self._outgoing.append(packet)
-            self._loop.add_writer(self._sock.fileno(), self._writable)
-        except FrameError as error:
-            _close_all(packet[1])
+            made = (packet(message), owned)
+        except FrameError as error:  # now, and not when its turn has come: nobody could be told then
+            _close_all(owned)
             limit = f"The order is longer than {MAX_PACKET} bytes."
             raise TooLarge(limit, hint="Pass large values as files, not as arguments or variables.") from error
+        if self._outgoing:
+            self._outgoing.append(made)
+            return
+        try:
+            self._transmit(made)
+        except BlockingIOError:
+            self._outgoing.append(made)
+            self._loop.add_writer(self._sock.fileno(), self._writable)
         except OSError as error:
-            _close_all(packet[1])
+            _close_all(owned)
             self._lost()
             raise Unavailable("The process that runs functions and steps is away.") from error
 
@@ -94,9 +96,9 @@ class Channel:
                 _close_all(descriptors)
             self._outgoing.clear()
 
-    def _transmit(self, packet: Packet) -> None:
-        send_packet(self._sock, *packet)
-        _close_all(packet[1])
+    def _transmit(self, made: Packet) -> None:
+        send_packet(self._sock, *made)
+        _close_all(made[1])
 
     def _writable(self) -> None:
         while self._outgoing:
@@ -104,7 +106,7 @@ class Channel:
                 self._transmit(self._outgoing[0])
             except BlockingIOError:
                 return
-            except (OSError, FrameError):
+            except OSError:
                 self._lost()
                 return
             self._outgoing.popleft()
@@ -115,15 +117,15 @@ class Channel:
             if not self._open:
                 return
             try:
-                packet = receive_packet(self._sock)
+                received = receive_packet(self._sock)
             except BlockingIOError:
                 return
             except (OSError, FrameError):
-                packet = None
-            if packet is None:
+                received = None
+            if received is None:
                 self._lost()
                 return
-            self._on_packet(*packet)
+            self._on_packet(*received)
 
     def _lost(self) -> None:
         if self._open:

@@ -234,7 +234,7 @@ class Functions:
             if outcome.flow is not None:  # no worker of ours begins an answer with its failure
                 outcome.flow.leave(lambda _said, _last: None)
             raise self.failed(record, error, outcome)
-        kind = str(outcome.header.get("type", ""))
+        kind = text_of(outcome.header.get("type", ""), 1000)
         plain = asked.http is None
         status = 200 if plain else _status(outcome.header.get("status"))
         kind = (kind if kind in TYPES else BYTES) if plain else value_of(kind)

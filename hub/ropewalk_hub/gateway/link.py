@@ -18,6 +18,8 @@ from ropewalk_runtime.streams import Exchange
 
 LONGEST_LOG = 70_000
 """Characters of a call's log, and of a traceback, that are taken from a worker."""
+_MOST_STRAYS = 20_000
+"""Frames in a row that answer nothing which was asked; a call that was left may have sent a window full of them."""
 _FROM_WORKER: dict[str, type[RopewalkError]] = {
     one.code: one for one in (BadInput, TooLarge, UserCodeFailed, OutOfMemory, TimedOut)
 }
@@ -40,7 +42,7 @@ class Link(asyncio.Protocol):
         self._unpacker = Unpacker(max_body)
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, Exchange] = {}
-        self._next = 0
+        self._next = self._strays = 0
         self.hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.hello.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.closed = asyncio.Event()
@@ -62,7 +64,7 @@ class Link(asyncio.Protocol):
         """Send a call; what comes back is in its exchange, until that is forgotten. Raises `Gone`."""
         if self._transport is None or self.closed.is_set():
             raise Gone
-        self._next += 1
+        self._next, self._strays = self._next + 1, 0
         number = self._next
         exchange = self._waiting[number] = Exchange(number, self._tell)
         self._transport.write(pack({**header, "id": number}, body))
@@ -104,8 +106,12 @@ class Link(asyncio.Protocol):
             return
         number = header.get("id")
         exchange = self._waiting.get(number) if isinstance(number, int) else None
-        if exchange is not None:
+        if exchange is not None and exchange.last is None:
             exchange.take(header, body)
+            return
+        self._strays += 1
+        if self._strays > _MOST_STRAYS:  # each costs everybody's event loop a moment
+            raise FrameError("Too many frames answer nothing.")
 
     def _tell(self, header: dict[str, Any]) -> None:
         if self._transport is not None and not self.closed.is_set():
@@ -114,7 +120,8 @@ class Link(asyncio.Protocol):
 
 def text_of(said: object, most: int) -> str:
     """Return text of a worker's as it can be passed on: a half of a surrogate pair is in nobody's JSON."""
-    return str(said)[:most].encode(errors="replace").decode()
+    text = "" if isinstance(said, list | dict) else str(said)
+    return text[:most].encode(errors="replace").decode()
 
 
 def worker_error(header: Mapping[str, Any], memory: int, most: int | None = None) -> RopewalkError | None:
@@ -126,7 +133,7 @@ def worker_error(header: Mapping[str, Any], memory: int, most: int | None = None
     facts = header.get("error")
     if not isinstance(facts, dict):
         return None
-    kind = _FROM_WORKER.get(str(facts.get("code")), UserCodeFailed)
+    kind = _FROM_WORKER.get(text_of(facts.get("code"), 100), UserCodeFailed)
     details = facts.get("details")
     known = details if isinstance(details, dict) else {}
     hint = text_of(facts["hint"], 500) if facts.get("hint") else None
