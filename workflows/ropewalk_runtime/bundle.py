@@ -59,7 +59,7 @@ def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
     try:
         fresh.mkdir(parents=True)
         for name, source in bundle["files"].items():
-            path = fresh / _relative(name)
+            path = fresh / inside(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(source, encoding="utf-8")
         (fresh / FILE).write_text(facts, encoding="utf-8")
@@ -106,7 +106,7 @@ def load(folder: str | os.PathLike[str], *, install: bool = True) -> Callable[..
     module.__dict__["__builtins__"] = __builtins__
     if install:
         sys.modules["__main__"] = module
-    path = root / f"{module_name.replace('.', '/')}.py"
+    path = root / inside(f"{module_name.replace('.', '/')}.py")
     origin = facts.get("origin") or {}
     for code in _compile(path, path.relative_to(root).as_posix(), origin):
         exec(code, module.__dict__)  # noqa: S102 - this is what a sandbox is for
@@ -190,9 +190,10 @@ def _future(tree: ast.Module) -> int:
     return flags
 
 
-def _relative(name: str) -> Path:
+def inside(name: str) -> Path:
+    """Return the path of a bundle's file, relative to its folder. Raises `ValueError` if it leads out of that."""
     path = Path(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or name == FILE:
+    if path.is_absolute() or ".." in path.parts or not path.parts or path == Path(FILE):
         raise ValueError(f"{name!r} is not a path inside a bundle")
     return path
 

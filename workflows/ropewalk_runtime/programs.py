@@ -211,8 +211,11 @@ def path_of(folder: str) -> str:
         If there is none.
     """
     name = str(bundle.read(folder).get("entry", "")).rpartition(":")[0]
-    path = os.path.join(folder, name)
-    if not name or not os.path.isfile(path):
+    try:
+        path = os.path.join(folder, bundle.inside(name))
+    except ValueError as error:
+        raise NotRunnable(str(error)) from error
+    if not os.path.isfile(path):
         raise NotRunnable(f"There is no file {name!r}.")
     return path
 
