@@ -55,6 +55,7 @@ class Client:
 
     number: int
     channel: Channel | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Job:
     descriptors: list[int]
     started: bool = False
     ended: bool = False
+    unwanted: bool = False
     tries: int = 0
 
 
@@ -143,6 +145,7 @@ class Host:
         operation = message.pop("op", "")
         if operation == "start":
             job = Job(client, str(message["id"]), str(message["account"]), message, descriptors)
+            client.jobs[job.id] = job
             self._begin(job)
             return
         for one in descriptors:
@@ -156,16 +159,16 @@ class Host:
     def _client_gone(self, client: Client) -> None:
         client.channel = None
         self._clients.discard(client)
-        for keeper in self._keepers.values():
-            for key, job in keeper.jobs.items():
-                if job.client is client and keeper.channel is not None:
-                    _say(keeper.channel, {"op": "end", "id": key})
+        for identifier in list(client.jobs):
+            self._end(client, identifier)
 
     def _end(self, client: Client, identifier: str) -> None:
-        key = f"{client.number}.{identifier}"
-        for keeper in self._keepers.values():
-            if key in keeper.jobs and keeper.channel is not None:
-                _say(keeper.channel, {"op": "end", "id": key})
+        if (job := client.jobs.get(identifier)) is None:
+            return
+        job.unwanted = True  # where no keeper has it yet, none gets it
+        keeper, key = self._keepers.get(job.account), f"{client.number}.{identifier}"
+        if keeper is not None and key in keeper.jobs:
+            _say(keeper.channel, {"op": "end", "id": key})
 
     async def _end_account(self, client: Client, account: str) -> None:
         if (keeper := self._keepers.get(account)) is not None:
@@ -188,14 +191,35 @@ class Host:
         try:
             keeper = await self._keeper(job.account)
             order = await asyncio.to_thread(self._complete, keeper, job)  # it looks at folders of the account
-            if job.client.channel is None or keeper.channel is None:
-                raise Unavailable("The keeper of the account ended.")
-            key = f"{job.client.number}.{job.id}"
-            keeper.jobs[key] = job
-            # The keeper gets copies: should it end before it starts the job, the job goes to the next keeper.
-            keeper.channel.send({"op": "start", **order, "id": key}, [os.dup(one) for one in job.descriptors])
+            if job.unwanted:
+                raise Unavailable("It was ended before it started.")
+            if keeper.channel is None:
+                self._again(job)
+                return
+            self._hand(keeper, job, order)
         except RopewalkError as error:
             self._fail(job, error)
+
+    def _hand(self, keeper: Keeper, job: Job, order: dict[str, Any]) -> None:
+        """Give a job to a keeper, with copies of its descriptors: should that end before, the job goes to the next."""
+        assert keeper.channel is not None
+        key = f"{job.client.number}.{job.id}"
+        keeper.jobs[key] = job
+        try:
+            keeper.channel.send({"op": "start", **order, "id": key}, [os.dup(one) for one in job.descriptors])
+        except Unavailable:
+            return  # the keeper ended just now; `_keeper_gone` has seen to the job
+        except RopewalkError:
+            del keeper.jobs[key]
+            raise
+
+    def _again(self, job: Job) -> None:
+        """Try a job that has not started with the next keeper, once."""
+        if job.tries:
+            self._fail(job, Unavailable(f"The sandbox of account '{job.account}' ended."))
+            return
+        job.tries += 1
+        self._begin(job)
 
     def _complete(self, keeper: Keeper, job: Job) -> dict[str, Any]:
         """Return the order with what only the platform knows: interpreter, limits, environment."""
@@ -220,9 +244,15 @@ class Host:
 
     def _fail(self, job: Job, error: RopewalkError) -> None:
         if not job.ended:
-            job.ended = True
             self._release(job)
-            _say(job.client.channel, {"op": "failed", "id": job.id, "problem": error.problem()})
+            self._over(job, {"op": "failed", "problem": error.problem()})
+
+    def _over(self, job: Job, said: dict[str, Any]) -> None:
+        """Tell whoever ordered a job how it ended, which is the last that is said of it."""
+        job.ended = True
+        if job.client.jobs.get(job.id) is job:
+            del job.client.jobs[job.id]
+        _say(job.client.channel, {**said, "id": job.id})
 
     def _release(self, job: Job) -> None:
         for one in job.descriptors:
@@ -298,8 +328,8 @@ class Host:
             self._fail(job, Unavailable(f"It could not be started: {message['why']}.", hint=hint))
         elif operation == "exit":
             del keeper.jobs[str(message["id"])]
-            job.ended = True
-            _say(job.client.channel, {**message, "id": job.id})
+            self._release(job)
+            self._over(job, message)
 
     def _note_isolation(self, keeper: Keeper, message: dict[str, Any]) -> None:
         if not message["isolated"] and keeper.account not in self._isolation_told:
@@ -319,16 +349,9 @@ class Host:
         jobs, keeper.jobs = keeper.jobs, {}
         for job in [one for one in jobs.values() if not one.ended]:
             if job.started:
-                job.ended = True
-                _say(
-                    job.client.channel,
-                    {"op": "exit", "id": job.id, "code": -9, "signal": 9, "reason": "lost", "peak": 0},
-                )
-            elif job.tries:
-                self._fail(job, Unavailable(f"The sandbox of account '{job.account}' ended."))
+                self._over(job, {"op": "exit", "code": -9, "signal": 9, "reason": "lost", "peak": 0})
             else:
-                job.tries += 1
-                self._begin(job)
+                self._again(job)
 
     async def _close(self, keeper: Keeper) -> None:
         """End a keeper; everything in its sandbox ends with it."""
@@ -337,7 +360,9 @@ class Host:
         for job in keeper.jobs.values():
             job.tries += 1
         self._keeper_gone(keeper)
-        await asyncio.to_thread(self._processes.end, keeper.running.name, 0.5)
+        async with self._starting.setdefault(keeper.account, asyncio.Lock()):
+            if keeper.account not in self._keepers:  # else whoever started the next has ended this one
+                await asyncio.to_thread(self._processes.end, keeper.running.name, 0.5)
 
 
 def _say(channel: Channel | None, message: dict[str, Any]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,10 +14,14 @@ from typing import Any, cast
 import pytest
 
 from ropewalk_core import settings
-from ropewalk_core.errors import RopewalkError
+from ropewalk_core.errors import RopewalkError, Unavailable
 from ropewalk_core.local import accounts
-from ropewalk_core.local.host_client import HostClient, StepOrder
-from ropewalk_hub.host import Host
+from ropewalk_core.local.channel import Channel
+from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
+from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.processes import Running
+from ropewalk_hub.host import Environments, Host, Keeper
+from ropewalk_runtime.frames import receive_packet, send_packet
 
 
 class BrokenEnvironments:
@@ -61,3 +68,176 @@ async def test_an_end_that_fails_unforeseen_is_answered(
         await asyncio.wait_for(host[1].end_account("ada"), 20)
     assert caught.value.code == "RW-INTERNAL"
     del host[0]._keepers["ada"]
+
+
+class KnownEnvironments:
+    """An account's environment in which all is well."""
+
+    def ensure(self, settings: Any, paths: Any) -> Path:
+        return Path("/usr/bin/python3")
+
+    def fingerprint(self, paths: Any) -> str:
+        return ""
+
+
+class PlayedHost(Host):
+    """A host whose keepers are played: each is a socket at whose other end a test sits."""
+
+    def __init__(self, chosen: Any, environments: Environments) -> None:
+        super().__init__(chosen, environments)
+        self.played: list[socket.socket] = []
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+
+    async def _start_keeper(self, account: str) -> Keeper:
+        await self.may_start.wait()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.played.append(theirs)
+        paths, running = AccountPaths(self._settings.home, account), Running(f"keeper.{account}", 0, 0, "", "", False)
+        keeper = Keeper(account, paths, "/usr/bin/python3", running)
+        keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
+        keeper.ready.set()
+        self._keepers[account] = keeper
+        return keeper
+
+    async def keeper(self, number: int) -> socket.socket:
+        """Return the keeper that was started as this one of all, once there is one."""
+        async with asyncio.timeout(10):
+            while len(self.played) <= number:  # noqa: ASYNC110 - a list tells nobody
+                await asyncio.sleep(0.005)
+        return self.played[number]
+
+    async def order(self, number: int, patience: float = 5.0) -> tuple[dict[str, Any], list[int]]:
+        """Return the next message to a keeper."""
+        sock = await self.keeper(number)
+        sock.setblocking(False)
+        async with asyncio.timeout(patience):
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    found = receive_packet(sock)
+                    assert found is not None
+                    return found
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def played() -> AsyncIterator[tuple[PlayedHost, HostClient]]:
+    with tempfile.TemporaryDirectory(prefix="rw-") as folder:
+        chosen = settings.load(Path(folder) / "home", environ={})
+        chosen.run.mkdir(mode=0o700, parents=True)
+        chosen.logs.mkdir(mode=0o700)
+        for name in ("ada", "bob"):
+            accounts.prepare(chosen, name)
+        found = PlayedHost(chosen, KnownEnvironments())
+        serving = asyncio.create_task(found.serve())
+        client = HostClient(chosen.run / "host.sock")
+        yield found, client
+        await client.close()
+        for sock in found.played:
+            sock.close()
+        await asyncio.sleep(0.05)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_what_a_keeper_did_not_start_goes_whole_to_the_next_one_and_no_further(
+    played: tuple[PlayedHost, HostClient],
+) -> None:
+    host, client = played
+    worker = await client.start_worker(WorkerOrder(id="one", account="ada", content=b"{}"))
+    for number in (0, 1):
+        message, descriptors = await host.order(number)
+        assert message["op"] == "start" and len(descriptors) == 2, number
+        for one in descriptors:
+            os.close(one)
+        host.played[number].close()
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(worker.exit, 5)
+    loop = asyncio.get_running_loop()
+    assert await asyncio.wait_for(loop.sock_recv(worker.socket, 1), 5) == b""  # nobody holds its other end
+    worker.socket.close()
+
+
+async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(
+    played: tuple[PlayedHost, HostClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host hears of the end from its own sending, which must not end the job as well."""
+    host, client = played
+    complete = host._complete
+
+    def gone(keeper: Keeper, job: Any) -> dict[str, Any]:
+        if len(host.played) == 1:
+            host.played[0].close()  # the loop, which is in another thread's hands, has not read that yet
+        return complete(keeper, job)
+
+    real = asyncio.to_thread
+
+    async def at_once(function: Any, *given: Any) -> Any:
+        """Leave the loop no turn in which it could see the end."""
+        return function(*given) if function is gone else await real(function, *given)
+
+    monkeypatch.setattr(host, "_complete", gone)
+    monkeypatch.setattr("ropewalk_hub.host.asyncio.to_thread", at_once)
+    worker = await client.start_worker(WorkerOrder(id="one", account="ada"))
+    message, descriptors = await host.order(1)
+    assert message["op"] == "start" and len(descriptors) == 1
+    send_packet(host.played[1], {"op": "started", "id": message["id"], "pid": 7})
+    send_packet(host.played[1], {"op": "exit", "id": message["id"], "code": 4, "signal": 0, "reason": "", "peak": 0})
+    assert (await asyncio.wait_for(worker.exit, 5)).code == 4
+    for one in descriptors:
+        os.close(one)
+    worker.socket.close()
+
+
+async def test_what_was_ended_before_its_keeper_was_there_is_not_started(
+    played: tuple[PlayedHost, HostClient],
+) -> None:
+    host, client = played
+    host.may_start.clear()
+    step = asyncio.create_task(client.run_step(StepOrder("one", "ada", kind="command", argv=("true",))))
+    await asyncio.sleep(0.1)
+    step.cancel()
+    await asyncio.gather(step, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    host.may_start.set()
+    await host.keeper(0)
+    with pytest.raises(TimeoutError):
+        await host.order(0, patience=0.3)
+
+
+async def test_a_client_that_goes_ends_what_it_ordered_of_each_account(played: tuple[PlayedHost, HostClient]) -> None:
+    """Also where one account's keeper is just gone."""
+    host, client = played
+    workers = [await client.start_worker(WorkerOrder(id=name, account=name)) for name in ("ada", "bob")]
+    orders = [await host.order(0), await host.order(1)]
+    for (message, descriptors), sock in zip(orders, host.played, strict=True):
+        for one in descriptors:
+            os.close(one)
+        send_packet(sock, {"op": "started", "id": message["id"], "pid": 7})
+    await asyncio.sleep(0.1)
+    first = "ada" if orders[0][0]["account"] == "ada" else "bob"
+    host.played[0].close()
+    host._client_gone(next(iter(host._clients)))
+    assert first not in host._keepers
+    message, _ = await host.order(1)
+    assert (message["op"], message["id"]) == ("end", orders[1][0]["id"])
+    for worker in workers:
+        worker.socket.close()
+
+
+async def test_the_end_of_an_earlier_connection_ends_no_order_of_the_next(
+    played: tuple[PlayedHost, HostClient],
+) -> None:
+    _, client = played
+    lost = await client.start_worker(WorkerOrder(id="one", account="ada"))
+    channel = client._channel
+    assert channel is not None
+    channel.close()
+    async with client._connecting:
+        ordering = asyncio.create_task(client.start_worker(WorkerOrder(id="two", account="ada")))
+        await asyncio.sleep(0)  # it waits for its connection
+        client._lost()
+    kept = await ordering
+    assert (await lost.exit).reason == "lost" and not kept.exit.done()
+    for one in (lost, kept):
+        one.socket.close()

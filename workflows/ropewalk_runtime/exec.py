@@ -83,6 +83,13 @@ def reseed() -> None:
         numpy_random.seed()
 
 
+def fresh_loop() -> None:
+    """Forget the event loop that a module made in the zygote: its descriptors are closed, or would be shared."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        asyncio.set_event_loop_policy(type(asyncio.get_event_loop_policy())())
+
+
 def redirect(log: int | None) -> None:
     """Make standard input empty, and standard output and error the log."""
     null = os.open(os.devnull, os.O_RDWR)
@@ -106,9 +113,11 @@ def close_others(kept: Collection[int]) -> None:
 
 
 def default_signals() -> None:
-    """Undo what the zygote did to signals."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    """Make signals what they are in every Python; one that writes to who is gone gets an error and does not end."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
@@ -149,7 +158,8 @@ def say(text: str) -> None:
 
 
 def _exec(argv: Sequence[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(argv[0], list(argv))  # noqa: S606 - no shell is wanted here
     except OSError as error:

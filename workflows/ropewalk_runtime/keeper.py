@@ -26,6 +26,8 @@ MOST_ZYGOTES = 3
 """How many zygotes one account keeps; the least used one retires."""
 ZYGOTE_IDLE = 600.0
 """Seconds after which an unused zygote retires."""
+SLOWEST_START = 10.0
+"""Seconds after which a zygote that is not ready counts as stuck once somebody gives up waiting for it."""
 CUT_MARK = b"\n[the log is longer than its limit; the rest was left out]\n"
 
 
@@ -58,6 +60,7 @@ class Zygote:
     pid: int
     control: socket.socket
     ready: bool = False
+    born: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
     waiting: dict[str, Child] = field(default_factory=dict)
     backlog: list[Child] = field(default_factory=list)
@@ -151,7 +154,8 @@ class Keeper:
             child.descriptors.insert(0, null)
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        child.log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO waits
+        child.log = os.open(path, flags, 0o640)
         child.room = int(child.order["log_limit"]) - os.fstat(child.log).st_size
         child.pipe, write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(child.pipe, False)
@@ -159,6 +163,8 @@ class Keeper:
         self._watch(child.pipe, lambda: self._copy_log(child))
 
     def _copy_log(self, child: Child) -> None:
+        if child.pipe < 0:  # closed since the loop was told that there is something to read
+            return
         try:
             data = os.read(child.pipe, 65536)
         except BlockingIOError:
@@ -190,6 +196,13 @@ class Keeper:
         child.reason = child.reason or reason
         if child.pid:
             _kill(child.pid)
+            return
+        for zygote in [one for one in self._zygotes if child in one.backlog]:
+            zygote.backlog.remove(child)
+            self._fail(child, "it was ended before it started")
+            if not zygote.ready and time.monotonic() - zygote.born > SLOWEST_START:
+                self._unsafe.add((zygote.key, zygote.wanted))  # what it imports does not end
+                self._retire(zygote)
 
     # Zygotes
 
@@ -236,24 +249,34 @@ class Keeper:
             return
         self._zygotes.remove(zygote)
         self._selector.unregister(zygote.control.fileno())
+        self._hear_out(zygote)
         zygote.control.close()
-        _kill(zygote.pid)
+        if zygote.pid:
+            _kill(zygote.pid)
         orphans = [*zygote.waiting.values(), *zygote.backlog]
         zygote.waiting, zygote.backlog = {}, []
         for child in orphans:
             child.tries += 1
-            if child.tries > 2:
+            if child.reason:
+                self._fail(child, "it was ended before it started")
+            elif child.tries > 2:
                 self._fail(child, "your Python ends as soon as it starts", python=True)
             else:
                 self._try_to_assign(child)
 
+    def _hear_out(self, zygote: Zygote) -> None:
+        """Take what a zygote has said, and let it say no more: a child of which it does not say so does not begin."""
+        try:
+            zygote.control.shutdown(socket.SHUT_RD)
+            while (packet := receive_packet(zygote.control)) is not None:
+                if packet[0]["op"] != "ready":
+                    self._answered(zygote, packet[0])
+        except (OSError, FrameError):
+            return
+
     def _feed(self, zygote: Zygote) -> None:
         while zygote.ready and zygote.backlog:
             child = zygote.backlog[0]
-            if child.reason:
-                zygote.backlog.pop(0)
-                self._fail(child, "it was ended before it started")
-                continue
             try:
                 send_packet(zygote.control, child.order, child.descriptors)
             except BlockingIOError:
@@ -280,12 +303,16 @@ class Keeper:
                 return
             zygote.ready = True
             self._tell({"op": "zygote", "loaded": message["loaded"], "isolated": message["isolated"], **_why(message)})
-        elif (child := zygote.waiting.pop(str(message["id"]), None)) is not None:
+        else:
+            self._answered(zygote, message)
+        self._feed(zygote)
+
+    def _answered(self, zygote: Zygote, message: dict[str, Any]) -> None:
+        if (child := zygote.waiting.pop(str(message["id"]), None)) is not None:
             if message["op"] == "started":
                 self._started(child, int(message["pid"]))
             else:
                 self._fail(child, str(message["why"]))
-        self._feed(zygote)
 
     # Children
 
@@ -312,6 +339,7 @@ class Keeper:
             if pid in self._pids:
                 self._exited(pid, status, usage.ru_maxrss * 1024)
             elif (zygote := next((one for one in self._zygotes if one.pid == pid), None)) is not None:
+                zygote.pid = 0  # somebody else may get that number
                 self._retire(zygote)
             elif any(one.waiting for one in self._zygotes):
                 self._early[pid] = (status, usage.ru_maxrss * 1024)

@@ -1,8 +1,9 @@
 """A process that has imported what children need, and forks them. No thread, no event loop, no secret.
 
 It runs the account's own Python inside the account's sandbox, takes orders from the keeper on a packet socket, and
-forks twice for each: the first child leaves the namespaces, the second settles in its own and runs user code. Orphans
-go to the keeper (a subreaper), which sees every exit. Not here: keeping books of children (``keeper``). Never train
+forks twice for each: the first child leaves the namespaces, the second settles in its own and, once the keeper was told
+of it, runs user code: what nobody knows of is started a second time elsewhere. Orphans go to the keeper (a subreaper),
+which sees every exit. Not here: keeping books of children (``keeper``). Never train
 or connect anything in here: threads and connections do not survive a fork.
 """
 
@@ -25,6 +26,7 @@ NEVER_PRELOADED = frozenset({"torch", "tensorflow", "jax", "cupy", "pycuda", "nu
 """Modules that open a device or start threads at import; children import them themselves."""
 FAILED_TO_START = 71
 _ISOLATED, _SHARED = "1", "0"
+_GO = b"1"
 
 
 def main(control: int, preload: list[str]) -> None:
@@ -40,13 +42,15 @@ def main(control: int, preload: list[str]) -> None:
     send_packet(keeper, {"op": "ready", "loaded": loaded, "threads": threads, "isolated": isolated, "why": why[:500]})
     while (packet := receive_packet(keeper)) is not None:
         order, descriptors = packet
+        told, go = os.pipe()
         try:
-            pid = _start(order, descriptors, isolated, keeper)
+            pid = _start(order, descriptors, isolated, keeper, (told, go))
             send_packet(keeper, {"op": "started", "id": order["id"], "pid": pid})
+            os.write(go, _GO)
         except OSError as error:
             send_packet(keeper, {"op": "failed", "id": order["id"], "why": f"fork: {error.strerror}"})
         finally:
-            for descriptor in descriptors:
+            for descriptor in [*descriptors, told, go]:
                 os.close(descriptor)
 
 
@@ -84,12 +88,15 @@ def _probe() -> tuple[bool, str]:
     os._exit(0)
 
 
-def _start(order: dict[str, Any], descriptors: list[int], isolated: bool, keeper: socket.socket) -> int:
-    """Fork a child for the order and return its process id as the keeper sees it."""
+def _start(
+    order: dict[str, Any], descriptors: list[int], isolated: bool, keeper: socket.socket, leave: tuple[int, int]
+) -> int:
+    """Fork a child for the order and return its process id as the keeper sees it; it begins when it has our leave."""
     read, write = os.pipe()
     first = os.fork()
     if not first:
-        _first_child(order, descriptors, isolated, keeper, write)
+        os.close(leave[1])
+        _first_child(order, descriptors, isolated, keeper, write, leave[0])
     os.close(write)
     with os.fdopen(read) as answer:
         text = answer.read()
@@ -100,7 +107,7 @@ def _start(order: dict[str, Any], descriptors: list[int], isolated: bool, keeper
 
 
 def _first_child(
-    order: dict[str, Any], descriptors: list[int], isolated: bool, keeper: socket.socket, answer: int
+    order: dict[str, Any], descriptors: list[int], isolated: bool, keeper: socket.socket, answer: int, leave: int
 ) -> NoReturn:
     try:
         network = bool(order.get("network", True))
@@ -119,7 +126,7 @@ def _first_child(
     try:
         os.close(answer)
         keeper.close()
-        code = _second_child(order, descriptors, isolated)
+        code = _second_child(order, descriptors, isolated, leave)
     except MemoryError:
         code = execution.MEMORY_EXIT
     except (OSError, ValueError, KeyError, FrameError) as error:
@@ -133,22 +140,26 @@ def _first_child(
         os._exit(code)
 
 
-def _second_child(order: dict[str, Any], descriptors: list[int], isolated: bool) -> int:
+def _second_child(order: dict[str, Any], descriptors: list[int], isolated: bool, leave: int) -> int:
     """Settle, then run what was ordered. Runs in the child that user code will live in."""
     kind = order["kind"]
     os.setsid()
     execution.default_signals()
     log = descriptors[0] if descriptors else None
     execution.redirect(log)
-    execution.close_others(descriptors[1:])
+    execution.close_others([*descriptors[1:], leave])
     if isolated:
         isolate.settle(int(order.get("scratch") or order["memory"]))
     execution.limit(int(order["memory"]), int(order["processes"]) if isolated else None)
     execution.replace_environment(order["environment"])
     execution.set_threads(order.get("cpu"))
     execution.reseed()
+    execution.fresh_loop()
     trouble = execution.enter(order["cwd"])
     gc.unfreeze()
+    if os.read(leave, 1) != _GO:  # the zygote ended before it could tell the keeper of us
+        return FAILED_TO_START
+    os.close(leave)
     if kind == "command":
         return execution.run_command(order["argv"])
     if kind == "worker":

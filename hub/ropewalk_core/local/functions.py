@@ -27,6 +27,10 @@ from ropewalk_core.tasks import Tasks
 from ropewalk_runtime.frames import FrameError, Unpacker
 
 _log = logging.getLogger(__name__)
+_CLEANING = 30.0
+"""Seconds in which the code of a removed function must be gone."""
+_LAST_WORDS = 0.5
+"""Seconds in which the first frame of a worker is read after its end, when somebody else holds its socket open."""
 
 
 class LocalFunctions(FunctionBook):
@@ -161,44 +165,76 @@ class LocalFunctions(FunctionBook):
         finally:
             worker.socket.close()
         if hello.get("op") != "ready":
-            problem = hello.get("error") or {}
-            kind = StorageFull if problem.get("code") == StorageFull.code else BadCode
-            raise kind(
-                str(problem.get("message", "The function does not load.")),
-                field=problem.get("field"),
-                hint=problem.get("hint"),
-                details=problem.get("details") or {},
-            )
+            raise _refused(hello.get("error"))
 
     async def _clean(self, owner: str, name: str) -> None:
         """Remove the code of a removed function, as its owner and inside their sandbox."""
         folder = AccountPaths(self._settings.home, owner).bundle(name, "any").parents[1]
         order = StepOrder(
-            names.new_id("clean"), owner, kind="command", argv=("rm", "-rf", "--", str(folder)), timeout=60
+            names.new_id("clean"), owner, kind="command", argv=("rm", "-rf", "--", str(folder)), timeout=_CLEANING
         )
         try:
-            async with self._lock(owner, name):
+            async with self._lock(owner, name), asyncio.timeout(_CLEANING):  # who deploys that name waits for it
                 if self._journal.get(KIND, owner, name) is None:  # it may have been deployed again
                     await self._host.run_step(order)
-        except RopewalkError as error:  # a function of the same name replaces them
+        except (RopewalkError, TimeoutError) as error:  # a function of the same name replaces them
             _log.warning("the code of %s's removed function %s stays on disk: %s", owner, name, error)
 
 
 async def _hello(worker: Worker) -> dict[str, Any]:
-    """Return the first frame of a worker; if it ends before, say how."""
-    loop, unpacker = asyncio.get_running_loop(), Unpacker(2**20)
+    """Return the first frame of a worker; if it ends before, say how.
+
+    Its end is told by the host as well as by its socket, which others that are about to end may still hold open.
+    """
+    first = asyncio.create_task(_first(worker))
+    either: list[asyncio.Future[Any]] = [first, worker.exit]
     try:
-        while data := await loop.sock_recv(worker.socket, 65536):
-            for header, _ in unpacker.feed(data):
-                return header
-    except (FrameError, ConnectionError):
-        pass  # the same as an end without a word
-    ended = await worker.exit
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not first.done():
+            await asyncio.wait([first], timeout=_LAST_WORDS)
+    finally:
+        first.cancel()
+        await asyncio.wait([first])  # it leaves the socket alone before that is closed
+    if not first.cancelled() and (hello := first.result()) is not None:
+        return hello
+    ended = await asyncio.shield(worker.exit)
     if ended.reason == "memory":
         raise BadCode("The function needs more memory to load than its placement allows.", field="placement.memory")
     if ended.reason == "lost" or (ended.signal == 9 and not ended.reason):
         raise Unavailable("The sandbox ended while the function was being loaded.")
     raise BadCode(f"The function's code ended Python while it was loaded (exit code {ended.code}).")
+
+
+async def _first(worker: Worker) -> dict[str, Any] | None:
+    """Return the first frame's header, None at the end without one."""
+    loop, unpacker = asyncio.get_running_loop(), Unpacker(2**20)
+    try:
+        while data := await loop.sock_recv(worker.socket, 65536):
+            for header, _ in unpacker.feed(data):
+                return header
+    except FrameError as error:  # it lives on, and whoever waits for its end waits for long
+        raise BadCode("The function's code wrote into the connection to its worker.") from error
+    except ConnectionError:
+        return None  # the same as an end without a word
+    return None
+
+
+def _refused(said: object) -> RopewalkError:
+    """Return why code was not accepted. The worker has run it already, so only plain text of its words counts."""
+    facts = said if isinstance(said, dict) else {}
+    details = facts.get("details")
+    texts = {key: _text(value, 100_000) for key, value in (details if isinstance(details, dict) else {}).items()}
+    kind = StorageFull if facts.get("code") == StorageFull.code else BadCode
+    return kind(
+        _text(facts.get("message"), 2000) or "The function does not load.",
+        field=_text(facts.get("field"), 200) or None,
+        hint=_text(facts.get("hint"), 500) or None,
+        details={key: texts[key] for key in ("traceback", "error") if texts.get(key)},
+    )
+
+
+def _text(said: object, most: int) -> str:
+    return said[:most].encode(errors="replace").decode() if isinstance(said, str) else ""
 
 
 def _environment(settings: Settings, paths: AccountPaths) -> str:

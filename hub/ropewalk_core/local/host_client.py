@@ -219,22 +219,19 @@ class HostClient:
         self._lost()
 
     async def _order(self, order: WorkerOrder | StepOrder, kind: str, descriptors: list[int] | None = None) -> _Pending:
-        if order.id in self._pending:
+        try:
+            channel = await self._connect()
+            if order.id in self._pending:
+                raise Conflict(f"The order '{order.id}' runs already.", field="id")
+        except BaseException:
             for one in descriptors or ():
                 socket.close(one)
-            raise Conflict(f"The order '{order.id}' runs already.", field="id")
+            raise
         loop = asyncio.get_running_loop()
         pending = _Pending(loop.create_future(), loop.create_future())
         for future in (pending.started, pending.exit):
             future.add_done_callback(_seen)
-        self._pending[order.id] = pending
-        try:
-            channel = await self._connect()
-        except BaseException:
-            del self._pending[order.id]
-            for one in descriptors or ():
-                socket.close(one)
-            raise
+        self._pending[order.id] = pending  # not before: the end of an earlier connection would end it, and it would run
         try:
             channel.send({"op": "start", "kind": kind, **asdict(order)}, descriptors or ())
         except RopewalkError:

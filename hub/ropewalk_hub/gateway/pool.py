@@ -37,6 +37,8 @@ log = logging.getLogger("ropewalk.gateway")
 QUEUE = 100
 """Calls of one function that may wait for a worker; further ones get 429."""
 _LOAD_PATIENCE = 60.0
+_LAST_WORDS = 0.5
+"""Seconds in which what a worker wrote is read after its end."""
 _CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
 
 
@@ -276,6 +278,9 @@ class Pool:
         worker = await self._host.start_worker(worker_order(self._settings, self.route))
         link = await Link.open(worker.socket, self._settings.limits.payload)
         member = Member(worker.id, link, worker.exit)
+        # What it left behind may hold its socket open, and whoever waits for an answer waits for that to close.
+        later = asyncio.get_running_loop().call_later
+        worker.exit.add_done_callback(lambda _exit: later(_LAST_WORDS, link.close))
         try:
             hello = await asyncio.wait_for(asyncio.shield(link.hello), _LOAD_PATIENCE)
         except TimeoutError:
