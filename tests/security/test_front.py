@@ -145,6 +145,27 @@ async def test_a_caller_that_leaves_gives_its_room_back(rig: GatewayRig) -> None
     assert not rig.gateway.room._floor._held
 
 
+@pytest.mark.parametrize(
+    ("lines", "cut"),
+    [((), -40), ((), -2), ((), -1), (("Expect: 100-continue",), -2), (("Accept: x", "Origin: https://a.b"), -1)],
+    ids=["half a head", "a head alone", "half a payload", "waits to be told", "half of another"],
+)
+async def test_callers_that_say_half_and_leave_hold_nothing(rig: GatewayRig, lines: tuple[str, ...], cut: int) -> None:
+    asked = request(rig, *lines)[:cut]
+    for number in range(60):
+        _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(asked)
+        await writer.drain()
+        if number % 2:
+            writer.transport.abort()
+        else:
+            writer.close()
+    async with asyncio.timeout(5):
+        while rig.gateway.room._floor._held:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.02)
+    assert (await said(rig.port, request(rig))).startswith(b"HTTP/1.1 200") and len(rig.seen) == 1
+
+
 async def test_who_reads_nothing_keeps_only_what_is_theirs(rig: GatewayRig) -> None:
     rig.answer = ({"status": 200, "type": "application/json", "age": 99.0}, b"1" * 100_000)
     sock = socket.create_connection(("127.0.0.1", rig.port))
