@@ -175,9 +175,9 @@ class Walk:
         ]
         action = self.chance.choice(there) if name in self.model.functions else self.deploy
         draw = self.chance.random()
-        if draw < 0.3:
-            action = self.restart if draw < 0.1 else self.spawn
-        elif draw < 0.4:
+        if draw < 0.2:
+            action = self.restart if draw < 0.05 else self.spawn
+        elif draw < 0.3:
             name, action = LASTING, self.deploy
         return name, action.__name__, action
 
@@ -367,3 +367,33 @@ async def test_whatever_is_killed_only_what_was_accepted_answers(rig: Rig) -> No
     except RopewalkError as error:
         raise AssertionError(f"{error} {error.details}") from error
     say(f"killed: {dict(walk.kills)}")
+
+
+@pytest.mark.parametrize("part", ["keeper", "zygote"])
+async def test_no_deploy_hangs_while_what_it_waits_for_is_killed_again_and_again(rig: Rig, part: str) -> None:
+    """Each is done, or is refused with a reason, long before the time that code has to load."""
+    walk = Walk(rig, 1)
+    deploying = True
+
+    async def fire() -> None:
+        chance = random.Random(2)
+        while deploying:
+            await asyncio.sleep(0.1 + 2.5 * chance.random())
+            await asyncio.to_thread(walk.kill, part)
+
+    firing, outcomes = asyncio.create_task(fire()), list[str]()
+    try:
+        for _ in range(8):
+            try:
+                await asyncio.wait_for(walk.deploy("one"), HANGS)
+                outcomes.append("done")
+            except Unavailable as error:
+                outcomes.append(error.message)
+    finally:
+        deploying = False
+        await firing
+    say(f"{part}: {outcomes}")
+    walk.killed = [part]
+    if "done" not in outcomes:
+        await walk.deploy("one")
+    await walk.settled()
