@@ -332,3 +332,20 @@ def test_callers_that_say_half_and_leave_hold_no_place(served: Served, said: byt
     for sock in callers:
         sock.close()
     assert served.call().json() == 42
+
+
+def test_a_worker_in_a_container_outlives_who_closes_the_pipe_that_it_writes_to(tmp_path: Path) -> None:
+    """There it is not the first process of its namespace, which no such signal would end."""
+    source = """
+import os, subprocess
+def handler():
+    child = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    child.wait()
+    try:
+        child.stdin.write(b"x" * 1_000_000)
+    except BrokenPipeError:
+        return os.getpid()
+"""
+    with serving_source(tmp_path, source) as served:
+        first = served.call(b"").json()
+        assert isinstance(first, int) and served.call(b"").json() == first
