@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +15,7 @@ from ropewalk_core.errors import RopewalkError, Unavailable, UserCodeFailed
 from ropewalk_core.local.host_client import HostClient, StepExit, Worker, WorkerOrder
 from ropewalk_core.model import Bundle, FunctionRoute, FunctionSpec
 from ropewalk_core.settings import Settings
-from ropewalk_hub.gateway.pool import Pool
+from ropewalk_hub.gateway.pool import Outcome, Pool
 from ropewalk_hub.gateway.room import Room
 from ropewalk_runtime.frames import pack, read_frame
 
@@ -40,14 +42,9 @@ class PlayedHost:
     async def end(self, identifier: str) -> None: ...
 
 
-@pytest.mark.parametrize(
-    ("ended", "kind"),
-    [(StepExit(-9, 9, "lost"), Unavailable), (StepExit(3), UserCodeFailed)],
-    ids=["lost", "by itself"],
-)
-async def test_a_call_ends_with_its_worker_though_the_socket_stays_open(
-    ended: StepExit, kind: type[RopewalkError]
-) -> None:
+@asynccontextmanager
+async def begun() -> AsyncIterator[tuple[asyncio.Task[Outcome], Worker, socket.socket]]:
+    """Give a call that a worker has read, with that worker and the worker's end of the socket."""
     host = PlayedHost()
     pool, room = Pool(ROUTE, SETTINGS, cast(HostClient, host)), Room(SETTINGS)
     with room.call("ada", 0) as place:
@@ -58,25 +55,27 @@ async def test_a_call_ends_with_its_worker_though_the_socket_stays_open(
         worker, theirs = host.started[0]
         with theirs:
             assert await asyncio.to_thread(read_frame, theirs) == ({"id": 1}, b"")
-            worker.exit.set_result(ended)
-            with pytest.raises(kind):
-                await asyncio.wait_for(call, 5)
+            yield call, worker, theirs
     pool.close()
+
+
+@pytest.mark.parametrize(
+    ("ended", "kind"),
+    [(StepExit(-9, 9, "lost"), Unavailable), (StepExit(3), UserCodeFailed)],
+    ids=["lost", "by itself"],
+)
+async def test_a_call_ends_with_its_worker_though_the_socket_stays_open(
+    ended: StepExit, kind: type[RopewalkError]
+) -> None:
+    async with begun() as (call, worker, _):
+        worker.exit.set_result(ended)
+        with pytest.raises(kind):
+            await asyncio.wait_for(call, 5)
 
 
 async def test_an_answer_that_was_written_before_the_end_counts() -> None:
-    host = PlayedHost()
-    pool, room = Pool(ROUTE, SETTINGS, cast(HostClient, host)), Room(SETTINGS)
-    with room.call("ada", 0) as place:
-        call = asyncio.create_task(pool.call({}, b"", place, lambda *_: None))
-        async with asyncio.timeout(5):
-            while not host.started:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.01)
-        worker, theirs = host.started[0]
-        with theirs:
-            await asyncio.to_thread(read_frame, theirs)
-            worker.exit.set_result(StepExit(0))
-            await asyncio.sleep(0.1)
-            theirs.sendall(pack({"id": 1, "status": 200}, b"42"))
-            assert (await asyncio.wait_for(call, 5)).body == b"42"
-    pool.close()
+    async with begun() as (call, worker, theirs):
+        worker.exit.set_result(StepExit(0))
+        await asyncio.sleep(0.1)
+        theirs.sendall(pack({"id": 1, "status": 200}, b"42"))
+        assert (await asyncio.wait_for(call, 5)).body == b"42"
