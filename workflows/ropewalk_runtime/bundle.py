@@ -11,7 +11,7 @@ import __future__
 
 import ast
 import contextlib
-import errno
+import fcntl
 import importlib
 import json
 import linecache
@@ -21,7 +21,7 @@ import shutil
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,7 @@ def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
     """
     target = Path(folder)
     facts = json.dumps({key: bundle.get(key) for key in ("entry", "origin", "imports", "digest", "form")})
-    if _holds(target, bundle):
-        _replace(target / FILE, facts)
+    if _known(target, bundle, facts):
         return target
     fresh = _beside(target)
     try:
@@ -67,6 +66,15 @@ def write(folder: str | os.PathLike[str], bundle: dict[str, Any]) -> Path:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target
+
+
+def _known(target: Path, bundle: dict[str, Any], facts: str) -> bool:
+    if not _holds(target, bundle):
+        return False
+    with _alone(target.parent):
+        if held := _holds(target, bundle):
+            _replace(target / FILE, facts)
+    return held
 
 
 def _holds(target: Path, bundle: dict[str, Any]) -> bool:
@@ -214,16 +222,22 @@ def _beside(path: Path) -> Path:
 
 def _place(fresh: Path, target: Path, bundle: dict[str, Any]) -> None:
     """Put the folder in its place, unless another worker was faster, whose folder may be in use already."""
-    while not _holds(target, bundle):
-        try:
-            fresh.rename(target)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-        else:
+    with _alone(target.parent):
+        if _holds(target, bundle):
             return
-        if not _holds(target, bundle):
-            old = _beside(target)
-            with contextlib.suppress(FileNotFoundError):
-                target.rename(old)
-            shutil.rmtree(old, ignore_errors=True)
+        old = _beside(target)
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old)
+        fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that no other worker moves away what this one, or a faster one, has put there."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
