@@ -335,6 +335,8 @@ async def test_ends_beyond_the_limit_fire_nothing(tmp_path: Path) -> None:
         await house.durable.spawn(ADA, "ada", "g", b"1")
         await house.carry()
     await house.steps()
+    why = (await house.get()).why
+    assert why is not None and "3 ends" in why.cause
     assert len(await house.calls()) == 3
     await house.durable.spawn(ADA, "ada", "g", b"1")
     await house.carry(only="g")

@@ -29,6 +29,7 @@ from ropewalk_core.triggers.occasions import (
     comes_next,
     followed,
     too_long,
+    too_many,
     turn,
 )
 
@@ -78,6 +79,7 @@ class Firer:
         self._ends: dict[Key, set[str]] = {}
         self._known: set[Key] = set()  # ends that are not over
         self._open: Counter[str] = Counter()
+        self._missed: dict[tuple[str, str], None] = {}  # of which there were ends too many
         self._resting: dict[str, float] = {}
         self._news = asyncio.Event()
         self._new_ends: deque[End] = deque()
@@ -94,9 +96,12 @@ class Firer:
         """Say that something may have come due."""
         self._news.set()
 
-    def room_for(self, owner: str) -> bool:
-        """Say whether one more end of an account may wait."""
-        return self._open[owner] < self._limits.trigger_ends
+    def room_for(self, owner: str, source: str) -> bool:
+        """Say whether one more end may wait; where none may, those that follow it will say so."""
+        if self._open[owner] < self._limits.trigger_ends:
+            return True
+        self._missed[owner, source] = None
+        return False
 
     def ended(self, end: End) -> None:
         """Take an end that is on disk; its triggers fire for it."""
@@ -130,7 +135,16 @@ class Firer:
         batch = self._turn()
         if batch:
             await self._carry_out(batch)
+        await self._say_missed()  # last, because a call that was made takes back why one was not
         return bool(ends or moments or batch)
+
+    async def _say_missed(self) -> None:
+        """Say at those that follow an end that it was one too many."""
+        for owner, source in list(self._missed):
+            _log.warning("%s of %s ended more often than its triggers fire", source, owner)
+            for key in self._book.followers(owner, source):
+                await self._book.say(key, too_many(self._limits.trigger_ends))
+            self._missed.pop((owner, source), None)
 
     def _pause(self) -> float:
         """Return the seconds until there is something to do by itself."""

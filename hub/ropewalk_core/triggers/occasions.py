@@ -146,6 +146,15 @@ def too_long(chain: int, most: int) -> Why | None:
     )
 
 
+def too_many(most: int) -> Why:
+    """Return why an end fires nothing that came when too many waited already."""
+    return Why(
+        cause=f"{most} ends waited for their triggers already, so further ones fired nothing.",
+        next="Give the function that is called more workers, or follow what ends less often.",
+        code="RW-LIMITED",
+    )
+
+
 def arrived(path: str, stamp: str) -> Occasion:
     """Return the occasion that a file is, as it came: another stamp is another one."""
     size, _, modified = stamp.partition(":")

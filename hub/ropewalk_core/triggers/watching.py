@@ -172,9 +172,7 @@ class Ends:
 
     def note(self, call: DurableCall) -> Sequence[Operation]:
         """Return what belongs in the batch that ends a durable call."""
-        if not self._book.followers(call.owner, f"{FUNCTION}:{call.function}") or not self._firer.room_for(call.owner):
-            return ()
-        return (records.noting(_durable_end(call)),)
+        return (records.noting(_durable_end(call)),) if self._wants(call.owner, f"{FUNCTION}:{call.function}") else ()
 
     def noted(self, call: DurableCall) -> None:
         """Fire for a durable call whose end is on disk, if it was noted there."""
@@ -188,12 +186,16 @@ class Ends:
         if there:
             self._firer.ended(end)
 
+    def _wants(self, owner: str, source: str) -> bool:
+        """Say whether anybody follows these ends, and one more may wait."""
+        return bool(self._book.followers(owner, source)) and self._firer.room_for(owner, source)
+
     # Of other calls, which are told in batches, and lossy
 
     async def calls(self, calls: Sequence[Call]) -> None:
         """Note calls that have ended, but for attempts of durable ones."""
         ends = [_call_end(one) for one in calls if not one.durable and one.ended is not None and one.state.terminal]
-        ends = [one for one in ends if self._book.followers(one.owner, one.source) and self._firer.room_for(one.owner)]
+        ends = [one for one in ends if self._wants(one.owner, one.source)]
         if not ends:
             return
         try:
@@ -233,7 +235,7 @@ class Ends:
             self._read = int(record.body["cursor"]) if record is not None else self._journal.cursor
         events = self._journal.events(after=self._read, kind=_RUN, limit=_PAGE)
         ends = [_run_end(one) for one in events if one.type in _ENDED]
-        ends = [one for one in ends if self._book.followers(one.owner, one.source) and self._firer.room_for(one.owner)]
+        ends = [one for one in ends if self._wants(one.owner, one.source)]
         if ends or len(events) == _PAGE:
             await self._journal.write(*(records.noting(one) for one in ends), _place(events[-1].cursor))
         self._read = events[-1].cursor if events else self._read
