@@ -25,7 +25,7 @@ from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_core.revisions import difference, pair, previous, stories
 from ropewalk_core.signatures import read
 from ropewalk_core.wrong import wrong
-from ropewalk_kernel import calls, cards, live, look, mapping, shares, sharing, values
+from ropewalk_kernel import calls, cards, live, look, mapping, shares, sharing, triggers, values
 from ropewalk_kernel.bar import Bar
 from ropewalk_kernel.brought import Brought, Program, captured, form_of, here
 from ropewalk_kernel.spawned import Spawned, SpawnedCall, listed
@@ -33,10 +33,11 @@ from ropewalk_kernel.workflows import working_folder
 
 _PLACEMENT = frozenset(Placement.model_fields)
 _FORMS = ("python", "asgi", "program", "server")
+_ELSEWHERE = sharing.OPTIONS | triggers.OPTIONS
 _OPTIONS = frozenset({"form", "timeout", "concurrency", "max_workers", "idle", "retries", "retry_errors", "retry_wait"})
 
 
-class FunctionHandle(sharing.Shared, shares.Split):
+class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
     """A deployed function. Call it: ``digits(pixels)``; the answer comes back as Python values.
 
     Parameters
@@ -416,7 +417,8 @@ class Functions:
             ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout`` and
             ``idle`` in seconds; ``concurrency``, ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
             durable calls; ``access`` and ``origins`` as in `access`; ``form="asgi"`` for a function that returns an
-            ASGI app.
+            ASGI app; ``every`` (with ``zone``), ``after`` (with ``when``) and ``on_file`` (with ``existing``) as in
+            `add_trigger`, or ``triggers``, a list of such. Those that are named take the place of all it had.
 
         Raises
         ------
@@ -432,7 +434,7 @@ class Functions:
         ...     return 2 * x
         >>> ropewalk.functions.deploy(double, memory="512Mi", timeout=5)
         """
-        wish = sharing.wished(options)
+        wish, called = sharing.wished(options), triggers.wished(options)
         spec = specification(function, name, placement, options)
         deployed = sync.wait(sync.client().functions.deploy(spec))
         if wish is not None:
@@ -442,6 +444,8 @@ class Functions:
         handle._seen, handle._cell = deployed, live.cell()
         word = "unchanged" if deployed.unchanged else "deployed"
         line = f"function {spec.name}: {word}, revision {deployed.revision.number}"
+        if called is not None:
+            line += f"; called {triggers.choose(spec.name, called) or 'by nothing by itself'}"
         live.show(cards.function_card(deployed, line=line, curl=f"{spec.name}(...)   or   {handle.curl()}"))
         return handle
 
@@ -523,10 +527,10 @@ def specification(
     function: Callable[..., Any] | Brought, name: str, placement: Placement | None, options: Mapping[str, Any]
 ) -> FunctionSpec:
     """Return what will be sent: captured code, placement and limits. Raises `BadInput` on an unknown option."""
-    given = {key: value for key, value in options.items() if value is not None and key not in sharing.OPTIONS}
+    given = {key: value for key, value in options.items() if value is not None and key not in _ELSEWHERE}
     unknown = sorted(set(given) - _PLACEMENT - _OPTIONS)
     if unknown:
-        known = ", ".join(sorted(_PLACEMENT | _OPTIONS | sharing.OPTIONS))
+        known = ", ".join(sorted(_PLACEMENT | _OPTIONS | _ELSEWHERE))
         raise BadInput(f"There is no option '{unknown[0]}'.", field=unknown[0], hint=f"The options are {known}.")
     fields = {key: given.pop(key) for key in list(given) if key in _PLACEMENT}
     if placement is not None:

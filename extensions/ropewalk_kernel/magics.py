@@ -69,6 +69,12 @@ def _options() -> Any:
     add("--max-workers", type=int, help="workers at most")
     add("--access", help="private, public (anybody, without signing in), or accounts with commas between them")
     add("--origins", help="web pages that may call it, with commas between them")
+    add("--every", action="append", metavar="SCHEDULE", help="call it by itself: cron's five fields, or @hourly ...")
+    add("--zone", help="time zone of the schedule, such as Europe/Athens; UTC if left out")
+    add("--after", action="append", metavar="NAME", help="call it when a call of this function, or workflow:NAME, ends")
+    add("--when", help="after which ends: success, failure or always")
+    add("--on-file", action="append", metavar="PATTERN", help="call it for each new file, such as inbox/*.csv")
+    add("--existing", action="store_true", default=None, help="files that are there already count as new")
     add("--retries", type=int, help="times that a durable call is tried again")
     add("--retry-errors", action="store_true", default=None, help="try it again after the function's own exception too")
     add("--retry-wait", type=float, help="seconds before the first retry")
@@ -196,12 +202,20 @@ def _undefined(wanted: str, names: list[str]) -> RopewalkError:
 def _options_of(line: str) -> dict[str, Any]:
     """Return the options of a line of ``%%function``."""
     try:
-        return dict(vars(OPTIONS.parse_argstring(line)))
+        return {key: _unquoted(value) for key, value in vars(OPTIONS.parse_argstring(line)).items()}
     except (UsageError, ValueError) as error:  # the parser's own, and a quote that is never closed
         said = re.fullmatch(r"argument ([^:]+): (.*)", str(error), re.DOTALL)
         field, text = said.groups() if said else ("%%function", str(error))
         hint = "See %%function? for its options and an example."
         raise BadInput(f"{text[:1].upper()}{text[1:200]}.", field=field, hint=hint) from None
+
+
+def _unquoted(value: Any) -> Any:
+    """Return an option without the quotes around it, which IPython leaves there."""
+    if isinstance(value, list):
+        return [_unquoted(one) for one in value]
+    quoted = isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value
 
 
 def _plain_python(cell: str) -> str:

@@ -7,7 +7,7 @@ from mypy and from readers which verb a method is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import BinaryIO, Literal, TypeVar
 
 from ropewalk_core import policy
@@ -36,12 +36,14 @@ from ropewalk_core.model import (
     ServiceSpec,
     Status,
     StepInputs,
+    Trigger,
+    TriggerSpec,
     Usage,
     Why,
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.policy import Allow, Kind, Verb
-from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Services, Storage, Workflows
+from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Services, Storage, Triggers, Workflows
 
 N = TypeVar("N", bound=Noun)
 
@@ -324,6 +326,43 @@ class GuardedDurable:
         """See `Durable.forget`."""
         check(actor, "remove", "function", owner)
         return await self._inner.forget(actor, owner, call)
+
+
+class GuardedTriggers:
+    """`Triggers` behind policy: what a trigger follows is its owner's alone, so there are no outlines."""
+
+    def __init__(self, inner: Triggers) -> None:
+        self._inner = inner
+
+    async def list(self, actor: Actor, owner: str, function: str) -> Page[Trigger]:
+        """See `Triggers.list`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.list(actor, owner, function)
+
+    async def add(self, actor: Actor, owner: str, function: str, spec: TriggerSpec) -> Trigger:
+        """See `Triggers.add`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.add(actor, owner, function, spec)
+
+    async def choose(self, actor: Actor, owner: str, function: str, specs: Sequence[TriggerSpec]) -> Page[Trigger]:
+        """See `Triggers.choose`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.choose(actor, owner, function, specs)
+
+    async def remove(self, actor: Actor, owner: str, function: str, trigger: str) -> Trigger:
+        """See `Triggers.remove`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.remove(actor, owner, function, trigger)
+
+    async def pause(self, actor: Actor, owner: str, function: str, trigger: str, paused: bool) -> Trigger:
+        """See `Triggers.pause`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.pause(actor, owner, function, trigger, paused)
+
+    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall:
+        """See `Triggers.fire`."""
+        check(actor, "call", "function", owner)
+        return await self._inner.fire(actor, owner, function, trigger, key=key)
 
 
 class GuardedWorkflows:

@@ -265,6 +265,7 @@ class Call(Noun):
     error: str = ""
     traceback: str = Field(default="", description="The person's own frames; for the owner only")
     logs: str = ""
+    durable: str = Field(default="", description="The durable call whose attempt it was; empty for any other")
 
 
 class DurableCall(Noun):
@@ -290,6 +291,8 @@ class DurableCall(Noun):
     result: int | None = Field(default=None, description="Bytes of its result, once it is done")
     digest: str = Field(default="", description="SHA-256 of what it was called with")
     key: str = Field(default="", description="SHA-256 of its idempotency key; empty without one")
+    trigger: str = Field(default="", description="The trigger that asked for it; empty if somebody did")
+    chain: int = Field(default=0, description="How many ends fired one another up to this call")
     problem: dict[str, Any] = Field(default_factory=dict, description="How its latest attempt failed")
     ended: float | None = None
     expires: float | None = Field(default=None, description="Until when it is kept, once it has ended")
@@ -307,6 +310,51 @@ class DurableResult(Noun):
     call: DurableCall
     content_type: str = ""
     body: bytes | None = None
+
+
+class TriggerSpec(Noun):
+    """When something is called by itself: exactly one of ``every``, ``after`` and ``on_file``."""
+
+    every: str = Field(
+        default="", max_length=200, description="A schedule in cron's five fields, or @hourly, @daily, @weekly ..."
+    )
+    zone: str = Field(default="UTC", max_length=64, description="The schedule's time zone, such as Europe/Athens")
+    after: str = Field(
+        default="",
+        max_length=100,
+        description="A function whose calls, or `workflow:NAME` whose runs, fire it as they end",
+    )
+    when: Literal["success", "failure", "always"] = Field(
+        default="success", description="After which ends; one that was canceled counts for `always` alone"
+    )
+    on_file: str = Field(
+        default="", max_length=1024, description="A folder of one's files and a pattern: `inbox/*.csv`"
+    )
+    existing: bool = Field(default=False, description="Whether files that are there already count as new")
+
+    @property
+    def word(self) -> Literal["every", "after", "on_file"]:
+        """Which of the three it is."""
+        return "every" if self.every else "after" if self.after else "on_file"
+
+
+class Trigger(Noun):
+    """A trigger of a function: when it fires, and what came of it."""
+
+    id: str
+    owner: str
+    kind: Literal["function"] = Field(default="function", description="What it calls")
+    name: str = Field(description="The name of what it calls")
+    spec: TriggerSpec
+    created: float
+    paused: bool = False
+    settled: float = Field(default=0.0, description="Moments of its schedule up to this one are over")
+    fires: int = Field(default=0, description="How many times it has fired")
+    fired: float | None = Field(default=None, description="When it last fired")
+    call: str = Field(default="", description="The durable call that it made last")
+    why: Why | None = Field(default=None, description="Why it does not fire, or did not the last time")
+    next: float | None = Field(default=None, description="When its schedule comes due next")
+    outcome: State | None = Field(default=None, description="Where its latest call stands, while that is kept")
 
 
 class RunSpec(Noun):

@@ -8,7 +8,7 @@ interface; a backend for one port alone (a Slurm engine, say) must be possible.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, Protocol
 
 from ropewalk_core.model import (
@@ -32,6 +32,8 @@ from ropewalk_core.model import (
     Service,
     ServiceSpec,
     StepInputs,
+    Trigger,
+    TriggerSpec,
     Usage,
 )
 from ropewalk_core.placement import Placement
@@ -203,6 +205,31 @@ class Durable(Protocol):
 
     async def forget(self, actor: Actor, owner: str, call: str) -> DurableCall:
         """Remove a call that has ended, and its result."""
+
+
+class Triggers(Protocol):
+    """What calls functions by itself. One implementation: `TriggerDesk`, on any backend.
+
+    A trigger belongs to a function and goes with it, not with a revision. Each occasion makes one durable call.
+    """
+
+    async def list(self, actor: Actor, owner: str, function: str) -> Page[Trigger]:
+        """Return the triggers of a function, oldest first."""
+
+    async def add(self, actor: Actor, owner: str, function: str, spec: TriggerSpec) -> Trigger:
+        """Make a trigger; one that is there already stays as it is and is returned."""
+
+    async def choose(self, actor: Actor, owner: str, function: str, specs: Sequence[TriggerSpec]) -> Page[Trigger]:
+        """Have these triggers and no others; those that are there already stay as they are."""
+
+    async def remove(self, actor: Actor, owner: str, function: str, trigger: str) -> Trigger:
+        """Remove a trigger; calls that it made go on."""
+
+    async def pause(self, actor: Actor, owner: str, function: str, trigger: str, paused: bool) -> Trigger:
+        """Pause or resume a trigger; what happened while it was paused fires nothing afterwards."""
+
+    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall:
+        """Make the call that it would make, now; the same key again returns the call that it made."""
 
 
 class Workflows(Protocol):

@@ -113,6 +113,16 @@ class Limits:
     """Bytes that an account's durable calls may take in the journal: arguments, kept results, and 1 KiB for each."""
     durable_kept: float = 7 * 86400.0
     """Seconds that a durable call is kept after its end, with its result, or with its arguments if it failed."""
+    triggers: int = 100
+    """Triggers that all functions of one account may have together."""
+    triggers_each: int = 20
+    """Triggers that one function may have."""
+    trigger_chain: int = 8
+    """Ends that may fire one another in a row, so that a circle of triggers comes to its end."""
+    trigger_ends: int = 10_000
+    """Ends of one account's calls and runs that may wait for their triggers; further ones fire nothing."""
+    trigger_entries: int = 10_000
+    """Entries that a folder may have which is looked through for new files."""
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ async def snapshot(platform: Its, after: str = "") -> Snapshot:
 async def calls(platform: Its, body: list[Call]) -> None:
     """Take records of calls."""
     platform.feed.record_calls(body)
+    await platform.trigger_desk.calls(body)
 
 
 @router.get("/runs")

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ropewalk_core import catalog, guard
 from ropewalk_core.catalog import Catalog
 from ropewalk_core.durable import DurableDesk
-from ropewalk_core.errors import Unauthenticated
+from ropewalk_core.errors import RopewalkError, Unauthenticated
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts as local_accounts
-from ropewalk_core.model import Actor
+from ropewalk_core.model import Actor, DurableCall
 from ropewalk_core.placement import Inventory
-from ropewalk_core.ports import Clock, Durable, Functions, Identity, Notebooks, Services, Storage, Workflows
+from ropewalk_core.ports import Clock, Durable, Functions, Identity, Notebooks, Services, Storage, Triggers, Workflows
 from ropewalk_core.settings import Settings
+from ropewalk_core.triggers.desk import TriggerDesk
+from ropewalk_core.triggers.occasions import Firing
+from ropewalk_hub import triggers
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.backends import Backend, Ground, Task, find
 from ropewalk_hub.closing import Closing
@@ -67,10 +71,12 @@ class Platform:
     services: Services
     functions: Functions
     durable: Durable
+    triggers: Triggers
     workflows: Workflows
     storage: Storage
     feed: GatewayFeed
     desk: DurableDesk
+    trigger_desk: TriggerDesk
     backend: Backend
     tasks: tuple[Task, ...] = ()
     """What runs as long as the process serves."""
@@ -157,7 +163,20 @@ def build(
         found = issuer.accounts.get(account)
         return found is not None and found.state == "active"
 
-    desk = DurableDesk(settings, journal, clock, route=backend.traffic.function, active=active)
+    async def fire(firings: Sequence[Firing]) -> Sequence[DurableCall | RopewalkError]:
+        return await triggers.fire(desk, firings)
+
+    trigger_desk = TriggerDesk(
+        settings,
+        journal,
+        clock,
+        route=backend.traffic.function,
+        active=active,
+        fire=fire,
+        outcome=lambda owner, call: triggers.outcome(journal, owner, call),
+        look=backend.look,
+    )
+    desk = DurableDesk(settings, journal, clock, route=backend.traffic.function, active=active, followers=trigger_desk)
     return Platform(
         settings=settings,
         journal=journal,
@@ -170,14 +189,17 @@ def build(
         services=guard.GuardedServices(backend.services),
         functions=guard.GuardedFunctions(backend.functions),
         durable=guard.GuardedDurable(desk),
+        triggers=guard.GuardedTriggers(trigger_desk),
         workflows=guard.GuardedWorkflows(backend.workflows),
         storage=guard.GuardedStorage(backend.storage),
         feed=GatewayFeed(journal, issuer, backend.traffic),
         desk=desk,
+        trigger_desk=trigger_desk,
         backend=backend,
         tasks=(
             Closing(hub, journal, issuer.accounts, clock, end_work=backend.end_work).run,
             NotebookWatch(hub, journal, settings, clock, berth=backend.berth).run,
+            trigger_desk.run,
             *backend.tasks,
         ),
     )

@@ -14,7 +14,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ropewalk_core import beneath, settings
-from ropewalk_core.errors import BadInput, NotFound, RopewalkError, StorageFull, Unauthenticated
+from ropewalk_core.errors import (
+    BadInput,
+    BadPath,
+    NotFound,
+    RopewalkError,
+    StorageFull,
+    TooLarge,
+    Unauthenticated,
+)
 from ropewalk_core.local.storage import LocalStorage
 from ropewalk_core.signed import read_signed
 from ropewalk_core.testing import ADA, BOB, StorageContract
@@ -212,3 +220,26 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
         file.settle()
     assert sorted(one.name for one in (tmp_path / "a" / "b").iterdir()) == sorted(kept)
     assert (tmp_path / "out" / left).exists()
+
+
+async def test_a_look_finds_what_fits_and_follows_no_link(port: LocalStorage, files: Path) -> None:
+    inbox = files / "inbox"
+    (inbox / "sub.csv").mkdir(parents=True)
+    for name in ("a.csv", "b.txt", ".hidden.csv", ".partial-0123456789abcdef"):
+        (inbox / name).write_text("12")
+    (inbox / "link.csv").symlink_to("/etc/passwd")
+    (files / "outside").symlink_to("/etc")
+    os.mkfifo(inbox / "pipe.csv")
+    [found] = await port.look("ada", "inbox", "*.csv", 100)
+    assert (found.path, found.size) == ("inbox/a.csv", 2) and found.modified > 0
+    assert [one.path for one in await port.look("ada", "inbox", ".h*", 100)] == ["inbox/.hidden.csv"]
+    assert list(await port.look("ada", "", "*", 100)) == []
+    for folder in ("outside", "inbox/link.csv", "../bob", "/etc"):
+        with pytest.raises(BadPath):
+            await port.look("ada", folder, "*", 100)
+    for owner, folder in (("ada", "nothing"), ("../ada", "")):
+        with pytest.raises(NotFound):
+            await port.look(owner, folder, "*", 100)
+    with pytest.raises(TooLarge) as caught:
+        await port.look("ada", "inbox", "*", 3)
+    assert caught.value.field == "limits.trigger_entries"

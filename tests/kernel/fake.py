@@ -35,9 +35,12 @@ from ropewalk_core.model import (
     StepInputs,
     StoredKey,
     Traffic,
+    Trigger,
+    TriggerSpec,
 )
 from ropewalk_core.placement import Inventory, Node, fit
 from ropewalk_core.traffic import weights
+from ropewalk_core.triggers import wishes
 from ropewalk_runtime import values
 
 HERE = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30),))
@@ -57,6 +60,7 @@ class FakePlatform:
         self.logs: dict[str, list[str]] = {}
         self.calls: list[Call] = []
         self.made: list[StoredKey] = []
+        self.called: dict[str, list[Trigger]] = {}
         self.durable: dict[str, DurableCall] = {}
         self.results: dict[str, Any] = {}
         self.away: dict[str, int] = {}
@@ -75,6 +79,9 @@ class FakePlatform:
                 Route(f"{route}/functions/ada/{{name}}/access", self.share, methods=["PUT"]),
                 Route(f"{route}/functions/ada/{{name}}/keys", self.keys, methods=["GET", "POST"]),
                 Route(f"{route}/functions/ada/{{name}}/keys/{{key}}", self.revoke, methods=["DELETE"]),
+                Route(f"{route}/functions/ada/{{name}}/triggers", self.triggers, methods=["GET", "POST", "PUT"]),
+                Route(f"{route}/functions/ada/{{name}}/triggers/{{trigger}}", self.trigger, methods=["DELETE"]),
+                Route(f"{route}/functions/ada/{{name}}/triggers/{{trigger}}/{{act}}", self.trigger, methods=["POST"]),
                 Route(f"{route}/durable/ada", self.list_durable),
                 Route(f"{route}/durable/ada/{{call}}", self.durable_call, methods=["GET", "DELETE"]),
                 Route(f"{route}/durable/ada/{{call}}/result", self.durable_result),
@@ -181,6 +188,38 @@ class FakePlatform:
         [ended] = [one for one in self.made if one.id == request.path_params["key"]]
         self.made.remove(ended)
         return model(ended.listed())
+
+    async def triggers(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        have = self.called.setdefault(name, [])
+        if request.method == "GET":
+            return page(have)
+        body = await request.json()
+        specs = [TriggerSpec.model_validate(one) for one in body.get("triggers", [body])]
+        known = {} if request.method == "POST" else {one.spec: one for one in have}
+        start = sum(map(len, self.called.values()))
+        made = [
+            known.get(spec)
+            or Trigger(id=f"t-{start + number}", owner="ada", name=name, spec=wishes.checked(spec, 1.0), created=1.0)
+            for number, spec in enumerate(specs)
+        ]
+        if request.method == "PUT":
+            self.called[name] = made
+            return page(made)
+        have += made
+        return model(made[0])
+
+    async def trigger(self, request: Request) -> Response:
+        name, act = request.path_params["name"], request.path_params.get("act", "")
+        [one] = [each for each in self.called.get(name, []) if each.id == request.path_params["trigger"]]
+        if act == "fire":
+            return model(await self.spawn(None, f"http://{name}--", b'{"args": [21], "kwargs": {}}', "by hand"))
+        have = self.called[name]
+        if request.method == "DELETE":
+            have.remove(one)
+            return model(one)
+        have[have.index(one)] = changed = one.model_copy(update={"paused": act == "pause"})
+        return model(changed)
 
     def kept(self, name: str, number: int) -> Revision:
         """Return a revision, or raise as the platform does."""

@@ -55,13 +55,15 @@ async def test_each_parameter_has_a_field_with_a_value(stage: Stage, browser: ht
     }
     assert inputs["value.exact"]["type"] == "checkbox" and "checked" in inputs["value.exact"]
     assert inputs["value.count"]["inputmode"] == "decimal"
-    others = ("private", "shared", "public")  # of who may call it
+    others = ("private", "shared", "public", "success", "failure", "always")  # of who may call it, and of triggers
     offered = [one for one in page.all("option") if one["value"] not in others]
     assert [one["value"] for one in offered] == ['"dark"', '"light"', "", '"fast"', '"slow"', "3"]
     assert [one["value"] for one in offered if "selected" in one] == ['"light"', ""]
     areas = [one["name"] for one in page.all("textarea")]
     assert areas == ["value.at", "value.rows", "payload"] and '{"x": 1.0}' in page.words
-    labels = {one["for"] for one in page.all("label")} - {"who", "accounts", "origins", "label", "quota", "seconds"}
+    elsewhere = {"who", "accounts", "origins", "label", "quota", "seconds"}
+    elsewhere |= {"every", "zone", "after", "when", "on-file", "existing"}
+    labels = {one["for"] for one in page.all("label")} - elsewhere
     assert labels == {
         "payload",
         *(name.replace("value.", "f-value-") for name in [*inputs, "value.at", "value.rows"]),

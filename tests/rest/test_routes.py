@@ -84,6 +84,8 @@ VALID: dict[str, Any] = {
     "split_function": {"shares": {"latest": 100}},
     "share_function": {},
     "add_key": {},
+    "add_trigger": {},
+    "choose_triggers": {"triggers": []},
     "submit_run": {"name": "nothing", "manifest": {}},
     "sign_file": {"path": "nothing"},
 }

@@ -14,7 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk_runtime.handler import CALL_TYPE, BadAnswer, BadPayload, Handler, TooLong, answer, plain, user_line
+from ropewalk_runtime.handler import (
+    CALL_TYPE,
+    TRIGGER_TYPE,
+    BadAnswer,
+    BadPayload,
+    Handler,
+    TooLong,
+    answer,
+    plain,
+    user_line,
+)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -227,3 +237,21 @@ def test_the_line_of_an_error_is_the_persons_own() -> None:
         exec(compile("def f():\n    return 1 / 0\nf()", "In [3]", "exec"), {})
     except ZeroDivisionError as error:
         assert user_line(error) == ("In [3]", 2)
+
+
+TOLD = {"trigger": "t-1", "kind": "on_file", "at": "2027-01-15T08:05:00+00:00", "file": {"path": "a", "size": 1}}
+
+
+def test_what_a_trigger_tells_goes_where_it_is_wanted() -> None:
+    def told(function: Any) -> dict[str, Any]:
+        return arguments(function, TOLD, TRIGGER_TYPE)
+
+    assert told(lambda: 1) == {} and told(lambda days=7: 1) == {}
+    assert told(lambda value: 1) == {"value": TOLD}
+    assert told(lambda event, at: 1) == {"event": TOLD, "at": TOLD["at"]}
+    assert told(lambda event=None: 1) == {"event": TOLD}
+    assert told(lambda file, days=7: 1) == {"file": TOLD["file"]}
+    assert told(lambda **everything: 1) == {"everything": TOLD}
+    with pytest.raises(BadPayload) as caught:
+        told(lambda file, other: 1)
+    assert caught.value.field == "other"

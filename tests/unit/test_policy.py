@@ -111,6 +111,7 @@ class _Empty(_Recorder):
         (guard.GuardedServices, ports.Services),
         (guard.GuardedFunctions, ports.Functions),
         (guard.GuardedDurable, ports.Durable),
+        (guard.GuardedTriggers, ports.Triggers),
         (guard.GuardedWorkflows, ports.Workflows),
         (guard.GuardedIdentity, ports.Identity),
         (guard.GuardedStorage, ports.Storage),

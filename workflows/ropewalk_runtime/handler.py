@@ -7,6 +7,8 @@ How a payload becomes arguments (documented for people in the README of function
 * Any other JSON value, and an object that has no parameter's name among its keys, is the one positional argument.
 * No body: the query's variables, converted where a parameter says int, float or bool.
 * ``text/*`` is one str, any other type one bytes argument.
+* `application/vnd.ropewalk.trigger+json` is what a trigger tells: parameters that are named like its fields get them,
+  one called ``event`` gets all of it, and so does the only one of another name. Whoever takes nothing is told nothing.
 
 NaN and Infinity: JSON has none. Between Python and Python (`CALL_TYPE`, there and back) they travel as they are, in the
 spelling of Python's own `json`; for everybody else they are refused by their place, in a payload as in an answer. What
@@ -38,6 +40,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 CALL_TYPE = "application/vnd.ropewalk.call+json"
+TRIGGER_TYPE = "application/vnd.ropewalk.trigger+json"
+_EVENT = "event"
 _RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _SIMPLE: dict[Any, tuple[type, ...]] = {
     int: (int,),
@@ -125,6 +129,8 @@ class Handler:
             return self._bind((), self._from_query(query))
         if kind == CALL_TYPE:
             return self._bind(*_envelope(_parse(body)))
+        if kind == TRIGGER_TYPE:
+            return self._from_trigger(_parse(body))
         if kind in ("", "application/json", "application/x-www-form-urlencoded") or kind.endswith("+json"):
             return self._from_json(_parse(body, strict=True))
         return self._bind((_text(body),) if kind.startswith("text/") else (body,), {})
@@ -135,6 +141,16 @@ class Handler:
         if self._takes_any or not value or len(self._required) > 1 or not self._keywords.isdisjoint(value):
             return self._bind((), value)
         return self._bind((value,), {})
+
+    def _from_trigger(self, told: Any) -> inspect.BoundArguments:
+        if not isinstance(told, dict):
+            return self._bind((told,), {})
+        if self._takes_any:
+            return self._bind((), told)
+        given = {name: told[name] for name in self._in_order if name in told}
+        if _EVENT in self._keywords:
+            given[_EVENT] = told
+        return self._bind((), given) if given or not self._required else self._bind((told,), {})
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         try:

@@ -81,7 +81,7 @@ async def _get(client: Client, arguments: argparse.Namespace) -> int:
         "function": call.function,
         "state": state(call.status),
         "next": call.status.why.next if call.status.why else "",
-        "accepted": f"{age(call.created)} ago",
+        "accepted": f"{age(call.created)} ago" + (f" by trigger {call.trigger}" if call.trigger else ""),
         "attempts": str(call.attempt),
         "revision": call.revision,
         "kept for": age(0, max(0.0, call.expires - call.ended)) if call.expires and call.ended else "",

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ropewalk_core import access, traffic
-from ropewalk_core.cli import bring, durable, revisions, sharing
+from ropewalk_core.cli import bring, durable, revisions, sharing, triggers
 from ropewalk_core.cli.output import age, clean, echo, echo_answer, plain, show, show_one, state
 from ropewalk_core.cli.parsing import (
     Subparsers,
@@ -133,6 +133,7 @@ def _functions(verbs: Subparsers) -> None:
     one.add_argument("--limit", type=int, default=20, help="how many calls (default 20)")
     revisions.register(verbs)
     sharing.register(verbs)
+    triggers.register(verbs)
     bring.register(verbs)
 
 

@@ -27,6 +27,7 @@ from ropewalk_core.client.nouns import (
     WorkflowsClient,
 )
 from ropewalk_core.client.tokens import FixedToken, HomeToken, HubToken, NoToken, Token, Tokens, TokenSource, held
+from ropewalk_core.client.triggers import TriggersClient
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.model import Account, Event, Page, Template
@@ -47,6 +48,7 @@ __all__ = [
     "Token",
     "TokenSource",
     "Tokens",
+    "TriggersClient",
     "WorkflowsClient",
     "connect",
     "platform_origin",
@@ -62,6 +64,7 @@ class Client(Resource):
         self.services = ServicesClient(wire)
         self.functions = FunctionsClient(wire)
         self.durable = DurableClient(wire)
+        self.triggers = TriggersClient(wire)
         self.workflows = WorkflowsClient(wire)
         self.files = FilesClient(wire)
         self.accounts = AccountsClient(wire)

@@ -15,7 +15,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ropewalk_core.durable import shelves
 from ropewalk_core.durable.lanes import Key, Lanes
@@ -46,7 +46,7 @@ from ropewalk_core.errors import (
     UserCodeFailed,
     from_problem,
 )
-from ropewalk_core.journal import Journal
+from ropewalk_core.journal import Journal, Operation
 from ropewalk_core.model import Actor, DurableCall, DurableResult, FunctionRoute, Page, State, Status
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
@@ -69,6 +69,16 @@ _LOOK = 2.0
 _log = logging.getLogger(__name__)
 
 
+class Followers(Protocol):
+    """Who follows the ends of calls, and wants to know of each once it is on disk."""
+
+    def note(self, call: DurableCall) -> Sequence[Operation]:
+        """Return what belongs in the batch that ends a call."""
+
+    def noted(self, call: DurableCall) -> None:
+        """Hear that this batch is on disk."""
+
+
 class DurableDesk:
     """Keeps durable calls.
 
@@ -80,6 +90,8 @@ class DurableDesk:
         Returns where the gateway finds a function; None if there is none.
     active
         Whether an account may have anything run.
+    followers
+        Who follows the ends of calls, if anybody does.
     """
 
     def __init__(
@@ -90,9 +102,10 @@ class DurableDesk:
         *,
         route: Callable[[str, str], FunctionRoute | None],
         active: Callable[[str], bool],
+        followers: Followers | None = None,
     ) -> None:
         self._limits, self._journal, self._clock = settings.limits, journal, clock
-        self._route, self._active = route, active
+        self._route, self._active, self._followers = route, active, followers
         self._lanes = Lanes(SHARE)
         self._taking, self._asked = asyncio.Lock(), 0
         self._news = asyncio.Event()
@@ -272,6 +285,8 @@ class DurableDesk:
             size=size,
             digest=digest,
             key=key,
+            trigger=wish.trigger,
+            chain=wish.chain,
         )
         self._charge(wish.owner, _weight(call))
         self._coming[wish.owner] += 1
@@ -462,10 +477,15 @@ class DurableDesk:
                 self._place(before)
                 return before
             operations = shelves.moving(self._journal, record, before, after, output)
+            followers = self._followers if after.status.state.terminal else None
+            if followers is not None:
+                operations.extend(followers.note(after))
             try:
                 await self._journal.write(*operations)
             except Conflict:  # something else happened to it meanwhile
                 continue
+            if followers is not None:
+                followers.noted(after)
             self._charge(owner, _weight(after) - _weight(before))
             self._place(after)
             return after

@@ -25,6 +25,8 @@ class Wish(_Wire):
     content_type: str = ""
     query: str = ""
     key: str = ""
+    trigger: str = ""
+    chain: int = 0
 
 
 class Accepted(_Wire):

@@ -28,6 +28,7 @@ from ropewalk_core.kube.kinds import KNATIVE_SERVICE, Object
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import mount
 from ropewalk_core.model import Actor, Function, FunctionRoute, FunctionSpec, State, Status, Why
+from ropewalk_core.triggers import records as triggers
 
 _PATIENCE, _SHORT = LOAD_PATIENCE + 40.0, 20.0
 """Seconds after which a deploy answers although its revision has not started; the shorter one if no machine is free."""
@@ -137,6 +138,7 @@ class KubeFunctions(FunctionBook):
                 Remove(AT, owner, name),
                 *history.forgetting(self._journal, owner, name),
                 sharing.forgetting(owner, name),
+                *triggers.forgetting(self._journal, owner, "function", name),
                 self._ledger.clearing(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
@@ -175,7 +177,11 @@ class KubeFunctions(FunctionBook):
             if record is not None and tried is None:
                 wish = replace(wish, before=record.body)
             operations.append(Put(KIND, owner, name, body, expect=record.version if record else 0))
-            operations += [] if record else [sharing.forgetting(owner, name)]  # what begins, begins private
+            if record is None:  # what begins, begins private and without triggers
+                operations += [
+                    sharing.forgetting(owner, name),
+                    *triggers.forgetting(self._journal, owner, "function", name),
+                ]
             operations.append(Append(KIND, owner, name, "asked", visible(wish.function)))
         await self._journal.write(Put(NEXT, owner, name, wish.body()), *operations)
         self._judge.give_up(owner, name)

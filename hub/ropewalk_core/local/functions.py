@@ -16,7 +16,7 @@ from typing import Any
 from ropewalk_core import environments, history, names, sharing
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
-from ropewalk_core.journal import Append, Journal, Put, Remove
+from ropewalk_core.journal import Append, Journal, Operation, Put, Remove
 from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Actor, Function, FunctionSpec, State, Status
@@ -24,6 +24,7 @@ from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
+from ropewalk_core.triggers import records as triggers
 from ropewalk_runtime.frames import FrameError, Unpacker
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class LocalFunctions(FunctionBook):
                 Remove(KIND, owner, name, expect=record.version),
                 *history.forgetting(self._journal, owner, name),
                 sharing.forgetting(owner, name),
+                *triggers.forgetting(self._journal, owner, "function", name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
             self._forget_calls(owner, name)
@@ -133,11 +135,15 @@ class LocalFunctions(FunctionBook):
         cursor = await self._journal.write(
             Put(KIND, owner, spec.name, function.model_dump(mode="json"), expect=record.version if record else 0),
             *history.keeping(self._journal, function, have),
-            *([] if record else [sharing.forgetting(owner, spec.name)]),  # what begins, begins private
+            *([] if record else self._begins(owner, spec.name)),
             Append(KIND, owner, spec.name, "running", visible(function)),
         )
         await self._gateway_has(cursor)
         return function
+
+    def _begins(self, owner: str, name: str) -> list[Operation]:
+        """Return what lets a new function begin private and without triggers, whatever one of its name had."""
+        return [sharing.forgetting(owner, name), *triggers.forgetting(self._journal, owner, "function", name)]
 
     async def _try(self, owner: str, spec: FunctionSpec, revision: str) -> None:
         """Write and load the bundle once in a worker, or raise what is wrong with it."""

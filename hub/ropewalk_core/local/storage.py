@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import os
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from ropewalk_core import beneath
-from ropewalk_core.errors import BadInput, NotFound, StorageFull
+from ropewalk_core.errors import BadInput, NotFound, StorageFull, TooLarge
 from ropewalk_core.local import accounts
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Actor, FileEntry, Page, Usage
@@ -109,6 +110,19 @@ class LocalStorage:
         token = sign(self._key, owner, "/".join(beneath.split(path)), now=self._wall(), seconds=seconds)
         return f"{self._settings.door.origin}/api/v1/signed/{token}"
 
+    async def look(self, owner: str, folder: str, pattern: str, most: int) -> Sequence[FileEntry]:
+        """Return the files in a folder whose names fit a pattern, in no order; hidden ones if the pattern has the dot.
+
+        Raises
+        ------
+        TooLarge
+            If the folder has more than ``most`` entries; it is not looked through then.
+        """
+        parts = beneath.split(folder)
+        place = await self._place(Actor(account=owner), owner)
+        found = await asyncio.to_thread(_fitting, place, parts, pattern, most)
+        return [_entry((*parts, name), seen) for name, seen in found.items()]
+
     def _entries(self, place: Place, parts: tuple[str, ...]) -> dict[str, os.stat_result]:
         entries = {}
         with beneath.folder(place[0], (*place[1], *parts)) as descriptor, os.scandir(descriptor) as found:
@@ -146,6 +160,26 @@ class LocalStorage:
             field="limits.files",
             details={"limit": usage.limit, "used": usage.used},
         )
+
+
+def _fitting(place: Place, parts: tuple[str, ...], pattern: str, most: int) -> dict[str, os.stat_result]:
+    """Return the regular files that a pattern fits, of a folder that is not too full."""
+    entries: dict[str, os.stat_result] = {}
+    with beneath.folder(place[0], (*place[1], *parts)) as descriptor, os.scandir(descriptor) as found:
+        for count, one in enumerate(found):
+            if count >= most:
+                raise TooLarge(
+                    f"The folder '{'/'.join(parts)}' has more than {most} entries, so it is not looked through.",
+                    field="limits.trigger_entries",
+                    hint="Move what is done with to another folder.",
+                )
+            hidden = one.name.startswith(".") and not pattern.startswith(".")
+            if hidden or not _shown(one.name) or not fnmatch.fnmatchcase(one.name, pattern):
+                continue
+            with contextlib.suppress(OSError):  # it vanished while we looked
+                if stat.S_ISREG((seen := one.stat(follow_symlinks=False)).st_mode):
+                    entries[one.name] = seen
+    return entries
 
 
 def _shown(name: str) -> bool:

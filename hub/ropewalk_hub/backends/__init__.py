@@ -20,6 +20,7 @@ from ropewalk_core.model import Actor, Call, FunctionRoute, ServiceRoute
 from ropewalk_core.placement import Inventory
 from ropewalk_core.ports import Clock, Functions, Services, Storage, Workflows
 from ropewalk_core.settings import Settings
+from ropewalk_core.triggers.watching import Look
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.issuer import Issuer
 from ropewalk_hub.notebooks import Berth
@@ -86,6 +87,8 @@ class Backend:
     close: Callable[[], Awaitable[None]]
     desk: Desk | None = None
     """Where an engine of ours gets its runs, if there is one."""
+    look: Look | None = None
+    """Looks into folders for triggers; without it no file fires a function here."""
 
 
 Builder: TypeAlias = Callable[[Ground], Backend]

@@ -122,11 +122,12 @@ def build(ground: Ground) -> Backend:
         await workflows.cancel_all(account, cause)
         await host.end_account(account)  # last, so that nothing starts what it ends
 
+    storage = LocalStorage(settings, key=ground.store.text(Secret.FILE_KEY).encode(), wall=clock.wall)
     return Backend(
         services=services,
         functions=functions,
         workflows=workflows,
-        storage=LocalStorage(settings, key=ground.store.text(Secret.FILE_KEY).encode(), wall=clock.wall),
+        storage=storage,
         inventory=lambda: inventory,
         traffic=LocalTraffic(settings, journal, functions),
         berth=LocalBerth(settings),
@@ -135,4 +136,5 @@ def build(ground: Ground) -> Backend:
         tasks=(Preparing(journal, settings).run, services.run),
         close=host.close,
         desk=workflows.desk,
+        look=storage.look,
     )

@@ -47,6 +47,8 @@ class Asked:
     accept: str = ""
     http: dict[str, Any] | None = None
     """The request as it is, for functions that want that."""
+    durable: str = ""
+    """The durable call whose attempt it is."""
 
     def header(self) -> dict[str, Any]:
         """Return it as a worker is told."""
@@ -219,6 +221,7 @@ class Functions:
             caller=caller.account,
             started=time.time(),
             state=State.RUNNING,
+            durable=asked.durable,
         )
         return record, asked.header() | {"caller": caller.account, "call": identifier}
 

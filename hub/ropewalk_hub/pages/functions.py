@@ -19,11 +19,12 @@ from fastapi import APIRouter, Form, Request, Response
 
 from ropewalk_core import samples, traffic
 from ropewalk_core.access import said
-from ropewalk_core.errors import BadInput, RopewalkError, TooLarge
+from ropewalk_core.errors import BadInput, NotFound, RopewalkError, TooLarge
 from ropewalk_core.functions import roll_back as roll_back_to
 from ropewalk_core.model import Actor, Call, Function, NewKey, State
 from ropewalk_core.revisions import stories
 from ropewalk_core.signatures import Signature, read
+from ropewalk_core.triggers import words
 from ropewalk_hub.pages import trying
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see
 from ropewalk_hub.pages.forms import Complaint
@@ -132,6 +133,14 @@ class Door:
     origins: Sequence[str] = ()
     problem: dict[str, object] | None = None
     made: NewKey | None = None
+
+
+@dataclass(frozen=True)
+class Calling:
+    """What the form of a new trigger held, by field, and what was wrong with it."""
+
+    typed: Mapping[str, str] = field(default_factory=dict)
+    problem: dict[str, object] | None = None
 
 
 @router.get("/functions")
@@ -260,6 +269,7 @@ async def show(
     status: int = 200,
     shares: Split | None = None,
     door: Door | None = None,
+    calling: Calling | None = None,
 ) -> Response:
     """Show one function, with what came of a form of its page."""
     name = one.name
@@ -269,6 +279,7 @@ async def show(
     revisions = kept.items if kept else ()
     keys, unlisted = await or_none(its.functions.keys(actor, actor.account, name))
     durable, lost = await or_none(its.durable.list(actor, actor.account, name, limit=_LATEST))
+    triggers, unheard = await or_none(its.triggers.list(actor, actor.account, name))
     sample = json.dumps(samples.payload(signature), ensure_ascii=False)
     typed = tried.typed or {}
     by_hand = "payload" in typed
@@ -290,6 +301,9 @@ async def show(
         door=door or Door(who=one.access.who, accounts=one.access.accounts, origins=one.access.origins),
         keys=keys.items if keys else (),
         closed=unlisted.problem() if unlisted else None,
+        triggers=[(each, words.said(each.spec), words.coming(each)) for each in triggers.items] if triggers else (),
+        unheard=unheard.problem() if unheard and not isinstance(unheard, NotFound) else None,
+        calling=calling or Calling(),
         durable=durable,
         lost=lost.problem() if lost else None,
         tried=tried,

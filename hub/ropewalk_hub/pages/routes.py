@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ropewalk_hub.pages import durable, functions, help, home, live, people, services, sharing, static, workflows
+from ropewalk_hub.pages import (
+    durable,
+    functions,
+    help,
+    home,
+    live,
+    people,
+    services,
+    sharing,
+    static,
+    triggers,
+    workflows,
+)
 
 router = APIRouter(include_in_schema=False)
-for _one in (static, live, help, home, services, functions, sharing, durable, workflows, people):
+for _one in (static, live, help, home, services, functions, sharing, triggers, durable, workflows, people):
     router.include_router(_one.router)

@@ -1,0 +1,264 @@
+"""The desk of triggers: adds, lists, removes, pauses and fires them by hand. The whole of the `Triggers` port.
+
+The same on every backend; what looks into folders is the backend's own, and where there is none a trigger by file is
+refused. What waits for its occasion runs beside it (``run``). Not here: what a trigger may be (``wishes``), what makes
+it fire (``occasions``), and making calls (``firing``). Rejected: triggers as a part of the function; a deploy that is
+still under way would write back what its owner took away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ropewalk_core.errors import BadInput, NotFound, RopewalkError
+from ropewalk_core.journal import Journal, Operation
+from ropewalk_core.model import Actor, Call, DurableCall, FunctionRoute, Page, State, Trigger, TriggerSpec
+from ropewalk_core.names import new_id
+from ropewalk_core.ports import Clock
+from ropewalk_core.settings import Settings
+from ropewalk_core.triggers import occasions, records, wishes
+from ropewalk_core.triggers.book import Book, Key
+from ropewalk_core.triggers.firing import Fire, Firer
+from ropewalk_core.triggers.occasions import Firing
+from ropewalk_core.triggers.watching import Ends, FileWatch, Look, found
+from ropewalk_runtime.bundle import RAW
+
+_APART = 1e-6
+"""Seconds between triggers that are made together, so that they are listed as they were named."""
+
+
+class TriggerDesk:
+    """Keeps triggers and has them fire.
+
+    Parameters
+    ----------
+    settings, journal, clock
+        Limits, where triggers are kept, time.
+    route
+        Returns where the gateway finds a function; None if there is none.
+    active
+        Whether an account may have anything run.
+    fire
+        Asks for a durable call for each firing.
+    outcome
+        Returns where a durable call of an account stands; None if it is not kept any more.
+    look
+        Looks into a folder of an account's files; None where nothing does.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        clock: Clock,
+        *,
+        route: Callable[[str, str], FunctionRoute | None],
+        active: Callable[[str], bool],
+        fire: Fire,
+        outcome: Callable[[str, str], State | None],
+        look: Look | None = None,
+    ) -> None:
+        self._limits, self._journal, self._clock = settings.limits, journal, clock
+        self._route, self._fire, self._outcome, self._look = route, fire, outcome, look
+        self._book = Book(journal)
+        self._firer = Firer(journal, clock, self._limits, self._book, route=route, active=active, fire=fire)
+        self._ends = Ends(journal, clock, self._book, self._firer)
+        self._files = (
+            FileWatch(journal, clock, self._limits, self._book, self._firer, look=look, active=active) if look else None
+        )
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    # What runs and what is told
+
+    async def run(self) -> None:
+        """Have triggers fire, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._firer.run())
+            group.create_task(self._ends.run())
+            if self._files is not None:
+                group.create_task(self._files.run())
+
+    def note(self, call: DurableCall) -> Sequence[Operation]:
+        """Return what belongs in the batch that ends a durable call."""
+        return self._ends.note(call)
+
+    def noted(self, call: DurableCall) -> None:
+        """Fire for a durable call whose end is on disk."""
+        self._ends.noted(call)
+
+    async def calls(self, calls: Sequence[Call]) -> None:
+        """Fire for calls that have ended, as they are recorded."""
+        await self._ends.calls(calls)
+
+    # The port
+
+    async def list(self, actor: Actor, owner: str, function: str) -> Page[Trigger]:
+        """See `Triggers.list`."""
+        self._found(owner, function)
+        return Page(items=tuple(self._shown(one) for one in self._book.of(owner, wishes.FUNCTION, function)))
+
+    async def add(self, actor: Actor, owner: str, function: str, spec: TriggerSpec) -> Trigger:
+        """See `Triggers.add`."""
+        async with self._lock(owner):
+            spec = self._checked(owner, function, spec)
+            have = self._book.of(owner, wishes.FUNCTION, function)
+            known = next((one for one in have if wishes.same(one.spec, spec)), None)
+            if known is None:
+                [known] = await self._exchange(owner, function, (), [spec])
+        return self._shown(known)
+
+    async def choose(self, actor: Actor, owner: str, function: str, specs: Sequence[TriggerSpec]) -> Page[Trigger]:
+        """See `Triggers.choose`."""
+        async with self._lock(owner):
+            self._found(owner, function)
+            wanted = [self._checked(owner, function, one) for one in specs]
+            gone, new = wishes.changes(self._book.of(owner, wishes.FUNCTION, function), wanted)
+            await self._exchange(owner, function, gone, new)
+        return await self.list(actor, owner, function)
+
+    async def remove(self, actor: Actor, owner: str, function: str, trigger: str) -> Trigger:
+        """See `Triggers.remove`."""
+        one = self._one(owner, function, trigger)
+        await self._book.replace([_key(one)], ())
+        return self._shown(one)
+
+    async def pause(self, actor: Actor, owner: str, function: str, trigger: str, paused: bool) -> Trigger:
+        """See `Triggers.pause`."""
+        one = self._one(owner, function, trigger)
+        if one.paused == paused:
+            return self._shown(one)
+        also: list[Operation] = []
+        if not paused and one.spec.on_file:
+            also.append(records.seeing(*_key(one), await self._there(owner, one)))
+        begun = {"paused": paused, "why": None} | ({} if paused else {"settled": self._clock.wall()})
+        changed = await self._book.change(_key(one), lambda seen: seen.model_copy(update=begun), also)
+        if changed is None:
+            raise self._gone(function)
+        self._firer.poke()
+        return self._shown(changed)
+
+    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall:
+        """See `Triggers.fire`."""
+        one = self._one(owner, function, trigger)
+        occasion = occasions.by_hand(one, key or new_id("hand"), self._clock.wall(), await self._facts(owner, one))
+        [made] = await self._fire([Firing(one, occasion)])
+        if isinstance(made, RopewalkError):
+            raise made
+        fired = {"fired": self._clock.wall(), "call": made.id, "why": None}
+        await self._book.change(_key(one), lambda seen: seen.model_copy(update={"fires": seen.fires + 1, **fired}))
+        return made
+
+    # Adding
+
+    async def _exchange(
+        self, owner: str, function: str, gone: Sequence[Trigger], specs: Sequence[TriggerSpec]
+    ) -> Sequence[Trigger]:
+        """Remove triggers and make others; all of it, or nothing."""
+        self._check_room(owner, function, len(specs) - len(gone))
+        now = self._clock.wall()
+        made = [
+            Trigger(id=new_id("t"), owner=owner, name=function, spec=spec, created=now + number * _APART, settled=now)
+            for number, spec in enumerate(specs)
+        ]
+        also: list[Operation] = []
+        for one in made:
+            if one.spec.on_file and not one.spec.existing:
+                also.append(records.seeing(*_key(one), await self._there(owner, one)))
+            if one.spec.after.startswith(f"{wishes.WORKFLOW}:"):
+                also += self._ends.placing()
+        if gone or made:
+            await self._book.replace([_key(one) for one in gone], made, also)
+        self._ends.followed()
+        self._firer.poke()
+        return made
+
+    def _checked(self, owner: str, function: str, spec: TriggerSpec) -> TriggerSpec:
+        """Return a wish as it is kept, or raise what is wrong with it."""
+        route = self._found(owner, function)
+        if route.spec.bundle.form in RAW:
+            raise BadInput(
+                f"'{function}' answers requests as they come, and a trigger makes durable calls, which it has none of.",
+                field="function",
+                hint="A function, a generator, a class or a program for each call can have triggers.",
+            )
+        spec = wishes.checked(spec, self._clock.wall())
+        kind, _, name = spec.after.partition(":")
+        if kind == wishes.FUNCTION and self._route(owner, name) is None:
+            raise NotFound.named("functions", f"There is no function '{name[:60]}' to come after.", field="after")
+        if spec.on_file and self._look is None:
+            raise BadInput(
+                "On a cluster no file fires a function yet.",
+                field="on_file",
+                hint="Use a schedule, and look into the folder from the function.",
+            )
+        return spec
+
+    def _check_room(self, owner: str, function: str, more: int) -> None:
+        if more <= 0:
+            return
+        each, all_of_them = self._limits.triggers_each, self._limits.triggers
+        if len(self._book.of(owner, wishes.FUNCTION, function)) + more > each:
+            hint = f"`ropewalk functions trigger list {function}` lists them; remove one that is not needed."
+            raise BadInput(f"'{function}' may have {each} triggers.", field="limits.triggers_each", hint=hint)
+        if self._book.count(owner) + more > all_of_them:
+            hint = "Remove triggers of your functions that are not needed."
+            raise BadInput(f"Your functions may have {all_of_them} triggers.", field="limits.triggers", hint=hint)
+
+    async def _there(self, owner: str, trigger: Trigger) -> dict[str, str]:
+        """Return the files that are there already; none where the folder is yet to come."""
+        if self._look is None:
+            return {}
+        try:
+            return await found(self._look, owner, trigger, self._limits.trigger_entries)
+        except NotFound:
+            return {}
+
+    async def _facts(self, owner: str, trigger: Trigger) -> Mapping[str, Any]:
+        """Return what a call by hand is told: of a file that fits, the one that was changed last."""
+        if not trigger.spec.on_file:
+            return occasions.sample(trigger)
+        there = await self._there(owner, trigger)
+        if not there:
+            hint = "Put a file there, then fire it again."
+            raise NotFound(f"No file fits {trigger.spec.on_file}.", field="on_file", hint=hint)
+        name = max(there, key=lambda one: float(there[one].partition(":")[2]))
+        folder = wishes.place(trigger.spec.on_file)[0]
+        return occasions.arrived(f"{folder}/{name}" if folder else name, there[name]).facts
+
+    # Small things
+
+    def _shown(self, trigger: Trigger) -> Trigger:
+        """Return a trigger with what is known of it now."""
+        now = self._clock.wall()
+        return trigger.model_copy(
+            update={
+                "next": occasions.comes_next(trigger, now),
+                "outcome": self._outcome(trigger.owner, trigger.call) if trigger.call else None,
+            }
+        )
+
+    def _found(self, owner: str, function: str) -> FunctionRoute:
+        route = self._route(owner, function)
+        if route is None:
+            raise NotFound.named("functions", f"There is no function '{function[:60]}'.", field="name")
+        return route
+
+    def _one(self, owner: str, function: str, identifier: str) -> Trigger:
+        found_one = self._book.get((owner, records.key_of(wishes.FUNCTION, function, identifier)))
+        if found_one is None:
+            raise self._gone(function)
+        return found_one
+
+    def _gone(self, function: str) -> NotFound:
+        hint = f"`ropewalk functions trigger list {function[:60]}` lists them."
+        return NotFound(f"'{function[:60]}' has no such trigger.", field="trigger", hint=hint)
+
+    def _lock(self, owner: str) -> asyncio.Lock:
+        """Return the lock of whoever adds triggers to an account, so that they are counted."""
+        return self._locks.setdefault(owner, asyncio.Lock())
+
+
+def _key(trigger: Trigger) -> Key:
+    return trigger.owner, records.name_of(trigger)
