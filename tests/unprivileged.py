@@ -20,7 +20,18 @@ USER = 20999
 _SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 _PROXY = Path(".cache/proxy")
 _LEFT_OUT = {"browser", "cluster", "kube", "notebooks", "pages", "rest", "unit"}
-_OF_UNIT = ["environments", "host", "journal", "machine", "mounts", "processes", "sockets", "worker", "workflows_local"]
+_OF_UNIT = [
+    "environments",
+    "host",
+    "journal",
+    "machine",
+    "mounts",
+    "processes",
+    "requirement_store",
+    "sockets",
+    "worker",
+    "workflows_local",
+]
 
 
 def closed_ancestor(path: Path) -> Path | None:

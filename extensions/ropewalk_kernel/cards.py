@@ -147,6 +147,19 @@ def progress(
     return Picture(_card("", html), f"{name}: {facts}")
 
 
+def building(name: str, word: str, lines: Sequence[str], seconds: float) -> Picture:
+    """Return how far the environment of a function's requirements is, with the last lines of its log."""
+    facts = f"{word}, {look.duration(0, seconds)}"
+    title = f"environment of {name}"
+    html = (
+        f'<div class="rw-head"><span class="rw-name">{look.text(title)}</span>'
+        f'<span class="rw-dim">{look.text(facts)}</span></div>'
+        f"<pre>{look.text(chr(10).join(lines[-_LOG_LINES:]))}</pre>"
+    )
+    text = [f"{title}: {facts}", *(f"  | {one}" for one in lines[-_LOG_LINES:])]
+    return Picture(_card("", html), "\n".join(text))
+
+
 def notice(sentence: str) -> Picture:
     """Return one sentence as a picture."""
     return Picture(_card(sentence, ""), sentence)

@@ -22,10 +22,10 @@ from ropewalk_core.errors import BadInput, NotFound
 from ropewalk_core.model import Call, Function, FunctionSpec, Revision
 from ropewalk_core.names import check_name
 from ropewalk_core.placement import Placement, parse_placement
-from ropewalk_core.revisions import difference, pair, previous, stories
+from ropewalk_core.revisions import difference, environment, pair, previous, stories
 from ropewalk_core.signatures import read
 from ropewalk_core.wrong import wrong
-from ropewalk_kernel import calls, cards, live, look, mapping, shares, sharing, triggers, values
+from ropewalk_kernel import calls, cards, live, look, mapping, needs, shares, sharing, triggers, values
 from ropewalk_kernel.bar import Bar
 from ropewalk_kernel.brought import Brought, Program, captured, form_of, here
 from ropewalk_kernel.spawned import Spawned, SpawnedCall, listed
@@ -417,8 +417,10 @@ class Functions:
             ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout`` and
             ``idle`` in seconds; ``concurrency``, ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
             durable calls; ``access`` and ``origins`` as in `access`; ``form="asgi"`` for a function that returns an
-            ASGI app; ``every`` (with ``zone``), ``after`` (with ``when``) and ``on_file`` (with ``existing``) as in
-            `add_trigger`, or ``triggers``, a list of such. Those that are named take the place of all it had.
+            ASGI app; ``requirements``, lines such as ``"pandas==2.2"``, for an environment of its own, and
+            ``requires_python`` (a block ``# /// script`` in its cell says the same); ``every`` (with ``zone``),
+            ``after`` (with ``when``) and ``on_file`` (with ``existing``) as in `add_trigger`, or ``triggers``, a list
+            of such. Those that are named take the place of all it had.
 
         Raises
         ------
@@ -436,7 +438,8 @@ class Functions:
         """
         wish, called = sharing.wished(options), triggers.wished(options)
         spec = specification(function, name, placement, options)
-        deployed = sync.wait(sync.client().functions.deploy(spec))
+        needs.prepare(spec)
+        deployed = sync.wait(sync.client().functions.deploy(spec, prepared=True))
         if wish is not None:
             unchanged = deployed.unchanged
             deployed = sharing.apply(deployed, *wish).model_copy(update={"unchanged": unchanged})
@@ -515,12 +518,13 @@ class Versions(cards.Pictured):
                 f"{one.number} (current)" if one.number == self.current else str(one.number),
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(one.created)),
                 story,
+                environment(one),
                 one.id,
             )
             for one, story in zip(self.items, stories(self.items), strict=True)
         ]
         empty = "No revision has been accepted yet."
-        return cards.listing("revisions", ("revision", "deployed", "changed", "id"), rows, empty=empty)
+        return cards.listing("revisions", ("revision", "deployed", "changed", "environment", "id"), rows, empty=empty)
 
 
 def specification(
@@ -528,18 +532,21 @@ def specification(
 ) -> FunctionSpec:
     """Return what will be sent: captured code, placement and limits. Raises `BadInput` on an unknown option."""
     given = {key: value for key, value in options.items() if value is not None and key not in _ELSEWHERE}
-    unknown = sorted(set(given) - _PLACEMENT - _OPTIONS)
+    unknown = sorted(set(given) - _PLACEMENT - _OPTIONS - needs.OPTIONS)
     if unknown:
-        known = ", ".join(sorted(_PLACEMENT | _OPTIONS | _ELSEWHERE))
+        known = ", ".join(sorted(_PLACEMENT | _OPTIONS | needs.OPTIONS | _ELSEWHERE))
         raise BadInput(f"There is no option '{unknown[0]}'.", field=unknown[0], hint=f"The options are {known}.")
     fields = {key: given.pop(key) for key in list(given) if key in _PLACEMENT}
+    needed = needs.of(function, **{key: given.pop(key) for key in list(given) if key in needs.OPTIONS})
     if placement is not None:
         fields = placement.model_dump(exclude_unset=True) | fields
     own = str(getattr(function, "__name__", ""))
     chosen, form = name or platform_name(own), given.pop("form", "") or form_of(function)
     if form not in _FORMS:
         raise BadInput(f"There is no form {form!r}.", field="form", hint=f"The forms are {', '.join(_FORMS)}.")
-    checked = {"name": check_name(chosen), "placement": parse_placement(fields), "folder": working_folder()} | given
+    checked = (
+        {"name": check_name(chosen), "placement": parse_placement(fields), "folder": working_folder()} | given | needed
+    )
     try:
         return FunctionSpec(bundle=captured(function).model_copy(update={"form": form}), **checked)
     except ValidationError as error:

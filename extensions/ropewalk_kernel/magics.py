@@ -20,7 +20,9 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from ropewalk_core.errors import BadCode, BadInput, BadName, RopewalkError
 from ropewalk_core.names import is_name
+from ropewalk_core.requirements import script
 from ropewalk_core.signatures import answering
+from ropewalk_kernel import absent
 from ropewalk_kernel.brought import Cell, Program
 from ropewalk_kernel.functions import functions, platform_name
 from ropewalk_kernel.runs import runs
@@ -77,6 +79,14 @@ def _options() -> Any:
     add("--existing", action="store_true", default=None, help="files that are there already count as new")
     add("--retries", type=int, help="times that a durable call is tried again")
     add("--retry-errors", action="store_true", default=None, help="try it again after the function's own exception too")
+    add(
+        "--requirement",
+        "-r",
+        dest="requirements",
+        action="append",
+        help="a package, such as pandas==2.2",
+    )
+    add("--requires-python", help="versions of Python that it works with, such as >=3.11")
     add("--retry-wait", type=float, help="seconds before the first retry")
     return parser
 
@@ -113,11 +123,12 @@ class RopewalkMagics(Magics):
         wanted = _defined(source, chosen.pop("name"), whole=whole)
         deploy_as = chosen.pop("deploy_as")
         file = shell.compile.cache(source, _prompt(shell), raw_code=source)
-        exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
-        target = shell.user_ns[wanted]
-        if whole and not inspect.isfunction(target):
-            target = Cell(source, wanted, file, target)
-        shell.user_ns[wanted] = functions.deploy(target, deploy_as, **_listed(chosen))
+        with absent.standing_in(source if chosen["requirements"] or script(source) else ""):
+            exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
+            target = shell.user_ns[wanted]
+            if whole and not inspect.isfunction(target):
+                target = Cell(source, wanted, file, target)
+            shell.user_ns[wanted] = functions.deploy(target, deploy_as, **_listed(chosen))
 
     @line_magic
     def functions(self, line: str) -> Any:

@@ -29,7 +29,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ropewalk_core import beneath
+from ropewalk_core import beneath, requirements
 from ropewalk_core.errors import BadPath, NotFound, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.pip_guard import PINS
 from ropewalk_core.settings import Settings
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _INSTALLED = (".dist-info", ".egg-link", ".pth")
 _NEEDED = ("ropewalk[kernel]", "pip")
+_MOST = 1000
+"""Packages of an account's own layer that are told of; it may put there what it likes."""
 _PIP = """# The base's pip; this one says by name what would break Ropewalk's own side.
 __path__.append({real!r})
 with open({real!r} + "/__init__.py") as _file:
@@ -108,6 +110,12 @@ def fingerprint(paths: AccountPaths) -> str:
     if match := re.search(r"^base = ([^\0\n]+)$", config, re.MULTILINE):
         names += ["", *_base_distributions(Path(match[1]), _changed(Path(match[1])))]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def packages(paths: AccountPaths) -> tuple[str, ...]:
+    """Return what the account's own layer holds, as ``name==version``: what it installed over the base."""
+    versions = [one for one in _listed(paths, "lib") if one.startswith("python3.")]
+    return requirements.listed(name for one in versions for name in _listed(paths, "lib", one, "site-packages"))[:_MOST]
 
 
 def pins(base: Path) -> dict[str, str]:

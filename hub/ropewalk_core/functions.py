@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from ropewalk_core import history, names, sharing
+from ropewalk_core import history, names, requirements, sharing
 from ropewalk_core import traffic as traffics
 from ropewalk_core.errors import (
     BadInput,
@@ -242,17 +242,30 @@ class FunctionBook:
         form = "" if spec.bundle.form == "python" else f" {spec.bundle.form}"  # no path begins with a blank
         code = {**spec.bundle.files, "": spec.bundle.entry} | ({form: ""} if form else {})
         bundle = spec.bundle.model_copy(update={"digest": _digest(code)})
-        return spec.model_copy(update={"bundle": bundle})
+        needs = {
+            "requirements": requirements.checked(spec.requirements),
+            "requires_python": requirements.check_python(spec.requires_python, ""),
+        }
+        return spec.model_copy(update={"bundle": bundle, **needs})
 
     def _next_of(
-        self, owner: str, spec: FunctionSpec, have: Function | None, identifier: str, environment: str, state: State
+        self,
+        owner: str,
+        spec: FunctionSpec,
+        have: Function | None,
+        identifier: str,
+        environment: str,
+        state: State,
+        packages: tuple[str, ...] = (),
     ) -> Function:
         """Return a function with a new revision, which follows that of ``have``."""
         now, number = self._clock.wall(), have.revision.number + 1 if have else 1
         return Function(
             owner=owner,
             name=spec.name,
-            revision=Revision(id=identifier, number=number, spec=spec, environment=environment, created=now),
+            revision=Revision(
+                id=identifier, number=number, spec=spec, environment=environment, packages=packages, created=now
+            ),
             status=Status(state=state, since=now),
             address=self.address(owner, spec.name),
             traffic=have.traffic if have else Traffic(),
@@ -357,7 +370,9 @@ class FunctionBook:
 def _led(function: Function, revision: Revision) -> FunctionRoute:
     """Return the route to one revision of a function."""
     bare = revision.summary()
-    return FunctionRoute(owner=function.owner, name=function.name, revision=bare.id, spec=bare.spec)
+    return FunctionRoute(
+        owner=function.owner, name=function.name, revision=bare.id, spec=bare.spec, environment=environment_of(bare)
+    )
 
 
 async def roll_back(
@@ -420,6 +435,11 @@ def revision_id(spec: FunctionSpec, environment: str) -> str:
     """Return the content address of what runs: where cells stood in the notebook does not matter."""
     facts = spec.model_dump(mode="json", exclude={"bundle", "name"})
     return _digest({"spec": facts, "code": spec.bundle.digest, "environment": environment})[:16]
+
+
+def environment_of(revision: Revision) -> str:
+    """Return the key of the environment of a revision's requirements; empty if it runs in the account's own."""
+    return revision.environment if revision.spec.requirements else ""
 
 
 def _digest(value: Any) -> str:

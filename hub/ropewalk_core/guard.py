@@ -29,6 +29,7 @@ from ropewalk_core.model import (
     Notebook,
     Noun,
     Page,
+    Requirements,
     Revision,
     Run,
     RunSpec,
@@ -64,8 +65,8 @@ def outline(noun: N) -> N:
             update={"revision": outline(noun.revision), "access": access, "status": _bare(noun.status)}
         )
     if isinstance(noun, Revision):
-        spec = noun.spec.model_copy(update={"bundle": Bundle(files={}, entry="")})
-        return noun.model_copy(update={"spec": spec})
+        spec = noun.spec.model_copy(update={"bundle": Bundle(files={}, entry=""), "requirements": ()})
+        return noun.model_copy(update={"spec": spec, "packages": ()})
     if isinstance(noun, Service):
         left_out = {"spec": noun.spec.model_copy(update={"values": {}}), "status": _bare(noun.status)}
         return noun.model_copy(update=left_out)
@@ -180,6 +181,11 @@ class GuardedFunctions:
         """See `Functions.deploy`."""
         check(actor, "write", "function", owner)
         return await self._inner.deploy(actor, owner, spec, key=key, existing=existing)
+
+    def prepare(self, actor: Actor, owner: str, needs: Requirements) -> AsyncIterator[LogLine]:
+        """See `Functions.prepare`."""
+        check(actor, "write", "function", owner)
+        return self._inner.prepare(actor, owner, needs)
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.remove`."""

@@ -89,6 +89,12 @@ def summary(journal: Journal, owner: str, name: str, number: int) -> Revision | 
     return _revision(record) if record is not None else None
 
 
+def environments(journal: Journal, owner: str) -> set[str]:
+    """Return the keys of the environments of requirements that an account's kept revisions name."""
+    bodies = [one.body for one in journal.page(REVISION, owner, limit=1_000_000)]
+    return {str(one.get("environment")) for one in bodies if one.get("spec", {}).get("requirements")}
+
+
 def _latest(sizes: dict[str, int]) -> set[str]:
     """Return the keys that are kept: the newest, as many and as large as may be, and one in any case."""
     kept: set[str] = set()

@@ -163,6 +163,17 @@ class FunctionSpec(Noun):
         default=1.0, gt=0, le=3600, description="Seconds before the first retry; each pause is twice the one before"
     )
     folder: str = Field(default="", description="Working directory, relative to the account's files")
+    requirements: tuple[str, ...] = Field(
+        default=(), description="Packages as pip takes them, pandas==2.2; none: the account's own environment"
+    )
+    requires_python: str = Field(default="", description="Versions of Python that it works with, such as >=3.11")
+
+
+class Requirements(Noun):
+    """What a function needs beside its code, as its `FunctionSpec` has it."""
+
+    requirements: tuple[str, ...]
+    requires_python: str = ""
 
 
 class Revision(Noun):
@@ -171,7 +182,13 @@ class Revision(Noun):
     id: str
     number: int
     spec: FunctionSpec
-    environment: str = Field(default="", description="Fingerprint of the Python environment it was deployed with")
+    environment: str = Field(
+        default="",
+        description="Fingerprint of the Python environment it was deployed with; with requirements, the key of theirs",
+    )
+    packages: tuple[str, ...] = Field(
+        default=(), description="What that environment held beside the installation's own packages: name==version"
+    )
     created: float = Field(default_factory=time.time)
 
     def summary(self) -> Revision:
@@ -493,6 +510,7 @@ class FunctionRoute(Noun):
     name: str
     revision: str
     spec: FunctionSpec
+    environment: str = Field(default="", description="Key of the environment of its requirements, if it has any")
     url: str = Field(default="", description="Where it answers in the cluster; empty means workers of this machine")
     away: str = Field(default="", description="Why no call can reach it now; empty when calls can")
     number: int = Field(default=0, description="Of a revision among `others`, by which its own address names it")

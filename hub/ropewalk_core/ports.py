@@ -26,6 +26,7 @@ from ropewalk_core.model import (
     NewKey,
     Notebook,
     Page,
+    Requirements,
     Revision,
     Run,
     RunSpec,
@@ -109,6 +110,13 @@ class Functions(Protocol):
         """Accept a revision; the same content again returns ``unchanged``.
 
         With ``existing``, a function that is not there, or was removed meanwhile, raises `NotFound`.
+        """
+
+    def prepare(self, actor: Actor, owner: str, needs: Requirements) -> AsyncIterator[LogLine]:
+        """Make the environment that a deploy with these requirements needs, and yield the log of it.
+
+        It yields nothing if it is there already, and raises what went wrong. A deploy does the same without the log;
+        who stops to iterate, and nobody else waits, ends it.
         """
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:

@@ -60,6 +60,7 @@ def difference(older: Revision, newer: Revision) -> str:
     before, after = _options(older.spec), _options(newer.spec)
     lines = _facts("options", before, after)
     lines += _facts("environment", {"": older.environment}, {"": newer.environment})
+    lines += _packages(older.packages, newer.packages)
     for path in sorted({*older.spec.bundle.files, *newer.spec.bundle.files}):
         was, now = (one.spec.bundle.files.get(path) for one in (older, newer))
         if was != now:
@@ -72,6 +73,21 @@ def _options(spec: FunctionSpec) -> dict[str, Any]:
     """Return what a function was deployed with beside its code."""
     rest = spec.model_dump(mode="json", exclude={"name", "bundle", "placement"})
     return {**spec.placement.model_dump(mode="json"), **rest, "entry": spec.bundle.entry, "form": spec.bundle.form}
+
+
+def environment(revision: Revision) -> str:
+    """Return a few words on the environment that a revision was deployed with, for a list."""
+    short = revision.environment[:12] if revision.environment.isalnum() else revision.environment  # or an image
+    if revision.spec.requirements:
+        return f"{short}, {len(revision.packages)} required"
+    return f"{short}, {len(revision.packages)} installed" if revision.packages else short
+
+
+def _packages(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """Return which packages went and came, by name."""
+    changes = [*(("-", one) for one in set(before) - set(after)), *(("+", one) for one in set(after) - set(before))]
+    changes.sort(key=lambda one: (one[1].partition("==")[0], one[0] == "+"))
+    return ["@@ packages @@", *(f"{sign}{one}" for sign, one in changes)] if changes else []
 
 
 def _facts(title: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

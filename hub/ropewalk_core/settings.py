@@ -133,7 +133,18 @@ class Environments:
     """Read-only lower layer of every account's environment: the user side of Ropewalk and the usual libraries.
     `make setup` builds it beside the platform's own environment."""
     index: str = ""
-    """Package index that pip and uv ask in notebooks on a cluster, such as a mirror; empty means their own."""
+    """Package index, such as a mirror, that requirements of functions come from, and that pip and uv ask in notebooks
+    on a cluster; empty means their own. Put no password in it: people's code can read it."""
+    build_time: float = 900.0
+    """Seconds that the requirements of a function may take to be found and installed."""
+    build_size: int = 8 * 2**30
+    """Bytes that an environment of requirements may have; as many may be kept of downloads."""
+    build_total: int = 32 * 2**30
+    """Bytes that all environments of requirements which were built for one account may have together."""
+    build_log: int = 2**20
+    """Bytes of log kept of one such build; more is left out with a mark."""
+    unused: float = 7 * 86400.0
+    """Seconds for which an environment of requirements is kept that no kept revision names and no worker uses."""
     preload: tuple[str, ...] = ()
     """Modules that a zygote imports before it forks. Empty: a zygote preloads what the bundle imports."""
     images: dict[str, str] = field(
@@ -309,6 +320,18 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment that our own processes hand on: a short allow-list of the machine's, and ``extra``."""
     keep = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_COLOR", "TERM")
     return {name: os.environ[name] for name in keep if name in os.environ} | dict(extra or {})
+
+
+def package_environment() -> dict[str, str]:
+    """Return what the environment says about package indexes, in uv's own variables, and how they are reached."""
+    keep = (
+        *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX_STRATEGY"),
+        *("UV_FIND_LINKS", "UV_NO_INDEX", "UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_HTTP_TIMEOUT"),
+        "UV_HTTP_RETRIES",
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    )
+    return {name: os.environ[name] for name in keep if name in os.environ}
 
 
 def whole_environment() -> dict[str, str]:

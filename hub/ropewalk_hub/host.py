@@ -25,7 +25,7 @@ import ropewalk_runtime
 from ropewalk_core import settings as settings_module
 from ropewalk_core.environments import start_over
 from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable
-from ropewalk_core.local import accounts, sandbox
+from ropewalk_core.local import accounts, requirement_store, sandbox
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.processes import Processes, Running
@@ -152,6 +152,8 @@ class Host:
             os.close(one)
         if operation == "end":
             self._end(client, str(message["id"]))
+        elif operation == "environments":
+            _say(client.channel, {"op": "environments", "keys": sorted(self._in_use())})
         elif operation == "end_account":
             account = str(message["account"])
             self._tasks.start(self._end_account(client, account), failed=lambda _: self._not_ended(client, account))
@@ -178,6 +180,11 @@ class Host:
     def _not_ended(self, client: Client, account: str) -> None:
         problem = Internal(f"The processes of account '{account}' could not be ended.").problem(reveal=True)
         _say(client.channel, {"op": "ended_account", "account": account, "problem": problem})
+
+    def _in_use(self) -> set[str]:
+        """Return the environments of requirements that anything runs in."""
+        jobs = [job for keeper in self._keepers.values() for job in keeper.jobs.values()]
+        return {str(job.order["requirements"]) for job in jobs if job.order.get("requirements")}
 
     # Orders
 
@@ -224,14 +231,15 @@ class Host:
     def _complete(self, keeper: Keeper, job: Job) -> dict[str, Any]:
         """Return the order with what only the platform knows: interpreter, limits, environment."""
         order, paths, limits = job.order, keeper.paths, self._settings.limits
-        self._environments.ensure(self._settings, paths)  # its owner may have removed it since the keeper started
-        environment = sandbox.environ(paths, {"ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})})
+        python, fingerprint, variables = self._environment(keeper, str(order.get("requirements") or ""))
+        variables |= {"ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})}
+        environment = sandbox.environ(paths, variables)
         folder = order.get("folder", "")
         memory = int(order.get("memory") or limits.memory)
         return {
             **order,
-            "python": keeper.python,
-            "fingerprint": self._environments.fingerprint(paths),
+            "python": python,
+            "fingerprint": fingerprint,
             "environment": environment,
             "cwd": str(paths.files / order.get("cwd", "")),
             "memory": memory,
@@ -241,6 +249,17 @@ class Host:
             "log": str(Path(folder) / "log") if folder else "",
             "log_limit": limits.log,
         }
+
+    def _environment(self, keeper: Keeper, requirements: str) -> tuple[str, str, dict[str, str]]:
+        """Return interpreter, fingerprint and variables of the environment that something runs in."""
+        if requirements:
+            folder = requirement_store.find(keeper.paths, requirements)
+            path = f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+            return str(folder / "bin" / "python"), requirements, {"PATH": path, "VIRTUAL_ENV": str(folder)}
+        self._environments.ensure(
+            self._settings, keeper.paths
+        )  # its owner may have removed it since the keeper started
+        return keeper.python, self._environments.fingerprint(keeper.paths), {}
 
     def _fail(self, job: Job, error: RopewalkError) -> None:
         if not job.ended:
@@ -325,6 +344,8 @@ class Host:
             del keeper.jobs[str(message["id"])]
             broken = message.get("python")  # it is there, or it would have been made again: a package spoils it
             hint = f"Undo your last %pip install. {start_over(keeper.paths)}" if broken else None
+            if broken and job.order.get("requirements"):
+                hint = "Deploy the function again; what Python ends with is one of its requirements."
             self._fail(job, Unavailable(f"It could not be started: {message['why']}.", hint=hint))
         elif operation == "exit":
             del keeper.jobs[str(message["id"])]
@@ -380,9 +401,20 @@ def _sandboxed(settings: Settings, paths: AccountPaths, argv: Sequence[str]) -> 
     )
 
 
+_BOOT = """try:
+ import ropewalk_runtime
+except ImportError:
+ import sys, importlib.util as kit
+ spec = kit.spec_from_file_location("ropewalk_runtime", {file!r}, submodule_search_locations=[{folder!r}])
+ sys.modules["ropewalk_runtime"] = kit.module_from_spec(spec)
+ spec.loader.exec_module(sys.modules["ropewalk_runtime"])
+ del sys, kit, spec"""
+"""Brings the runtime into any Python, and nothing of what lies beside it there."""
+
+
 def _keeper_argv(descriptor: int) -> list[str]:
-    folder = str(Path(ropewalk_runtime.__file__).resolve().parents[1])
-    boot = f"import sys\ntry:\n import ropewalk_runtime\nexcept ImportError:\n sys.path.append({folder!r})"
+    file = Path(ropewalk_runtime.__file__).resolve()
+    boot = _BOOT.format(file=str(file), folder=str(file.parent))
     source = f"{boot}\nfrom ropewalk_runtime.keeper import main\nmain({descriptor}, {KEEPER_IDLE}, {boot!r})"
     return [sys.executable, "-I", "-S", "-c", source]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk_core.errors import Unavailable
-from ropewalk_core.settings import Settings, child_environment, read_environment
+from ropewalk_core.settings import Settings, child_environment, package_environment, read_environment
 from ropewalk_hub import node
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.secrets_store import Secret, SecretsStore
@@ -70,6 +70,7 @@ def all_of(settings: Settings, addresses: Addresses, doors: Doors) -> list[Sibli
             "platform",
             _module("ropewalk_hub.app"),
             lambda: unix_answers(run / "platform.sock", "/internal/ready"),
+            env=package_environment(),
             first=True,
         ),
         Sibling(

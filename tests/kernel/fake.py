@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ropewalk_core import callkeys, openapi
 from ropewalk_core.access import checked
-from ropewalk_core.errors import NotFound, RopewalkError, UserCodeFailed
+from ropewalk_core.errors import BadInput, NotFound, RopewalkError, UserCodeFailed
 from ropewalk_core.model import (
     Access,
     Artifact,
@@ -22,6 +22,7 @@ from ropewalk_core.model import (
     DurableCall,
     Function,
     FunctionSpec,
+    LogLine,
     Page,
     Revision,
     Run,
@@ -65,6 +66,7 @@ class FakePlatform:
         self.results: dict[str, Any] = {}
         self.away: dict[str, int] = {}
         self.submitted: list[RunSpec] = []
+        self.prepared: list[tuple[str, ...]] = []
         route = "/api/v1"
         self.app = Starlette(
             routes=[
@@ -82,6 +84,7 @@ class FakePlatform:
                 Route(f"{route}/functions/ada/{{name}}/triggers", self.triggers, methods=["GET", "POST", "PUT"]),
                 Route(f"{route}/functions/ada/{{name}}/triggers/{{trigger}}", self.trigger, methods=["DELETE"]),
                 Route(f"{route}/functions/ada/{{name}}/triggers/{{trigger}}/{{act}}", self.trigger, methods=["POST"]),
+                Route(f"{route}/requirements/ada", self.prepare, methods=["POST"]),
                 Route(f"{route}/durable/ada", self.list_durable),
                 Route(f"{route}/durable/ada/{{call}}", self.durable_call, methods=["GET", "DELETE"]),
                 Route(f"{route}/durable/ada/{{call}}/result", self.durable_result),
@@ -118,6 +121,18 @@ class FakePlatform:
         if name not in self.functions:
             raise NotFound(f"There is no function {name}.")
         return model(self.functions.pop(name) if request.method == "DELETE" else self.functions[name])
+
+    async def prepare(self, request: Request) -> Response:
+        """Build an environment once, and say so; "nothing" does not exist."""
+        lines = (await request.json())["requirements"]
+        self.prepared.append(tuple(lines))
+        if self.prepared.count(tuple(lines)) > 1:
+            return Response("")
+        said = [LogLine(offset=at, text=f"installing {one}").model_dump_json() for at, one in enumerate(lines, 1)]
+        if "nothing" in lines:
+            problem = BadInput("The requirements cannot be met: nothing is not there.", field="requirements").problem()
+            said.append(json.dumps({"problem": problem}))
+        return Response("\n\n".join(said))
 
     def deploy(self, spec: FunctionSpec) -> Function:
         fit(spec.placement, HERE)

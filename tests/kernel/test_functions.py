@@ -100,7 +100,7 @@ def test_revisions_are_listed_compared_and_come_back(platform: FakePlatform, not
     notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 3").replace("--timeout 5", "--timeout 9"))
     said = notebook.run("double.versions()").partition("Out[4]: \n")[2]
     rows = [line.split() for line in said.splitlines()]
-    assert rows[0] == ["revision", "deployed", "changed", "id"]
+    assert rows[0] == ["revision", "deployed", "changed", "environment", "id"]
     assert [row[0] for row in rows[1:]] == ["3", "2", "1"] and rows[1][1] == "(current)"
     assert ["timeout" in rows[1], "code" in rows[2], "first" in rows[3]] == [True] * 3
     versions = notebook.value("double").versions()

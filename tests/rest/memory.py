@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ropewalk_core import history, sharing
 from ropewalk_core.artifacts import ArtifactStore, streamed
-from ropewalk_core.errors import NotFound, UserCodeFailed
+from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.model import (
     Access,
@@ -21,6 +22,7 @@ from ropewalk_core.model import (
     LogLine,
     NewKey,
     Page,
+    Requirements,
     Revision,
     Run,
     RunSpec,
@@ -34,6 +36,7 @@ from ropewalk_core.model import (
     Traffic,
 )
 from ropewalk_core.names import check_name, new_id
+from ropewalk_core.requirements import checked
 
 RUNNING, DONE = Status(state=State.RUNNING, since=1.0), Status(state=State.DONE, since=1.0)
 
@@ -87,6 +90,10 @@ class MemoryServices(Memory):
 class MemoryFunctions(Memory):
     kind, model = "function", Function
 
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
+        self.begun, self.left = asyncio.Event(), asyncio.Event()
+
     async def get(self, actor: Actor, owner: str, name: str) -> Any:
         return sharing.shown(self.journal, await super().get(actor, owner, name))
 
@@ -127,6 +134,18 @@ class MemoryFunctions(Memory):
         await self.journal.write(*history.keeping(self.journal, made, have))
         kept: Function = await self.keep(owner, spec.name, made)
         return kept
+
+    async def prepare(self, actor: Actor, owner: str, needs: Requirements) -> AsyncIterator[LogLine]:
+        for line in checked(needs.requirements):
+            yield LogLine(offset=len(line), text=f"installing {line}", stream="stderr")
+            if line == "fails":
+                raise BadInput("The requirements cannot be met: fails.", field="requirements")
+            if line == "waits":
+                self.begun.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.left.set()
 
     async def revisions(
         self, actor: Actor, owner: str, name: str, *, after: str = "", limit: int = 50

@@ -76,6 +76,7 @@ async def test_anonymous_from_our_own_page_is_refused_too(anonymous: httpx.Async
 
 
 VALID: dict[str, Any] = {
+    "prepare_requirements": {"requirements": ["numpy"]},
     "start_notebook": {},
     "stop_notebook": {},
     "apply_service": {"name": "nothing", "template": "editor"},

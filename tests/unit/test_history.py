@@ -184,3 +184,12 @@ def test_what_is_kept_follows_what_was_accepted(
         assert len(journal.page(REVISION)) == len(journal.page(CODE)) == sum(map(len, kept.values()))
     finally:
         journal.close()
+
+
+def test_environments_of_requirements_are_told_by_account(journal: Journal) -> None:
+    for number, lines, environment in [(1, (), "own"), (2, ("numpy",), "k2"), (3, ("numpy",), "k3")]:
+        one = made(number)
+        spec = one.revision.spec.model_copy(update={"requirements": lines})
+        revision = one.revision.model_copy(update={"spec": spec, "environment": environment})
+        accept(journal, one.model_copy(update={"revision": revision}))
+    assert history.environments(journal, "ada") == {"k2", "k3"} and history.environments(journal, "bob") == set()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ropewalk_core.errors import BadCode, Conflict, Denied, NotFound, RopewalkError, StorageFull, Unavailable
+from ropewalk_core.errors import BadCode, BadInput, Conflict, Denied, NotFound, RopewalkError, StorageFull, Unavailable
 from ropewalk_core.history import CODE, REVISION
 from ropewalk_core.journal import Journal, Operation, Remove
 from ropewalk_core.kube.function_ledger import AT, FOREIGN_CHANGE, FOREIGN_END, NEXT
@@ -25,7 +25,7 @@ from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_REVISION, KNATIVE_SERVICE, POD, Kind, Object
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.view import Change, Happened
-from ropewalk_core.model import Actor, Bundle, Function, FunctionSpec, State, Why
+from ropewalk_core.model import Actor, Bundle, Function, FunctionSpec, Requirements, State, Why
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Cluster, Settings
 from ropewalk_hub.platform import SystemClock
@@ -240,6 +240,18 @@ async def test_code_that_does_not_load_leaves_what_was(stage: Stage) -> None:
     assert (await stage.known()).revision.id == first.revision.id
     await stage.until(lambda: not stage.journal.page("intent"))
     assert stage.served()["spec"] == before and len(stage.api.names(CONFIG_MAP)) == 1
+
+
+async def test_requirements_are_refused_until_images_are_built_for_them(stage: Stage) -> None:
+    with pytest.raises(BadInput) as caught:
+        await stage.deploy(requirements=("pandas==2.2",))
+    assert caught.value.field == "requirements" and "cluster" in caught.value.message and caught.value.hint
+    with pytest.raises(BadInput) as caught:
+        stage.functions.prepare(ADA, "ada", Requirements(requirements=("pandas==2.2",)))
+    assert caught.value.field == "requirements"
+    with pytest.raises(BadInput) as caught:
+        await stage.deploy(requires_python=">=4")
+    assert caught.value.field == "requires_python" and not stage.api.names(stage.kind)
 
 
 async def test_what_the_api_server_refuses_is_not_accepted(stage: Stage) -> None:

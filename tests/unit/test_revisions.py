@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ropewalk_core.errors import NotFound
 from ropewalk_core.model import Bundle, FunctionSpec, Revision
 from ropewalk_core.placement import Placement
-from ropewalk_core.revisions import changed, difference, pair, previous, stories
+from ropewalk_core.revisions import changed, difference, environment, pair, previous, stories
 
 CODE = "def handler(value):\n    return value\n"
 
@@ -40,6 +40,18 @@ def test_a_list_says_in_words_what_changed() -> None:
         "first",
     ]
     assert stories(kept[:2])[-1] == "" and stories([]) == []
+
+
+def test_what_an_environment_held_is_compared_by_name() -> None:
+    older = made(1).model_copy(update={"packages": ("numpy==1.26.4", "rope-toy==1.0")})
+    newer = made(2, environment="e2", requirements=("numpy>=2",)).model_copy(
+        update={"packages": ("numpy==2.3.1", "pandas==2.2.0")}
+    )
+    said = difference(older, newer)
+    assert '@@ options @@\n-requirements: none\n+requirements: ["numpy>=2"]\n@@ environment @@\n-e1\n+e2\n' in said
+    assert said.endswith("@@ packages @@\n-numpy==1.26.4\n+numpy==2.3.1\n+pandas==2.2.0\n-rope-toy==1.0")
+    assert changed(older, newer) == ("requirements", "environment")
+    assert [environment(one) for one in (older, newer, made(3))] == ["e1, 2 installed", "e2, 2 required", "e1"]
 
 
 def test_a_difference_reads_like_a_patch() -> None:

@@ -9,7 +9,7 @@ import resource
 import traceback
 from typing import Any
 
-from ropewalk_runtime import bundle
+from ropewalk_runtime import bundle, missing
 from ropewalk_runtime.handler import BadAnswer, BadPayload, TooLong, problem, user_line
 from ropewalk_runtime.printed import MAX_CALL_LOG
 
@@ -31,10 +31,17 @@ def failed(error: BaseException) -> dict[str, Any]:
         return problem("RW-TOO-LARGE", str(error), hint=hint, field="limits.payload")
     if isinstance(error, CallerLeft):
         return problem("RW-USER-CODE", "The caller left before the answer.")
-    name = type(error).__name__
-    found = problem("RW-USER-CODE", f"The function raised {name}.", traceback=shown(error))
-    found["details"]["error"] = f"{name}: {bundle.message(error)}"[:2000]
-    return found
+    if lacking := missing.package(error):
+        place = user_line(error)
+        field = f"cell line {place[1]}" if place else "code"
+        said = f"The function needs {lacking.said}, which is not installed ({field})."
+        return problem("RW-USER-CODE", said, hint=missing.fix(lacking), field=field, **_details(error))
+    return problem("RW-USER-CODE", f"The function raised {type(error).__name__}.", **_details(error))
+
+
+def _details(error: BaseException) -> dict[str, Any]:
+    said = f"{type(error).__name__}: {bundle.message(error)}"[:2000]
+    return {"traceback": shown(error), "error": said}
 
 
 def shown(error: BaseException) -> str:
@@ -62,7 +69,5 @@ def bad_code(error: BaseException, *, doing: str = "does not load") -> dict[str,
     message = f"The function {doing} ({field}): {said}"
     if isinstance(error, SyntaxError):  # its frames are the compiler's; what matters is the line it shows
         return problem("RW-BAD-CODE", message, field=field, traceback="".join(traceback.format_exception_only(error)))
-    hint = ""
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        hint = f"Install it: %pip install {error.name.split('.')[0]}"
+    hint = missing.fix(lacking) if (lacking := missing.package(error)) else ""
     return problem("RW-BAD-CODE", message, field=field, hint=hint, traceback=shown(error))

@@ -1,6 +1,7 @@
 """The command that deploys a program of any language as a function. Functions of Python come from notebooks.
 
-Not here: how a program runs (``ropewalk_runtime.programs`` and ``listening``).
+What a script needs is in its block of PEP 723 or in ``-r``. Not here: how a program runs (``ropewalk_runtime.programs``
+and ``listening``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ropewalk_core.client import Client
 from ropewalk_core.errors import BadInput
 from ropewalk_core.model import Bundle, FunctionSpec
 from ropewalk_core.names import check_name
+from ropewalk_core.requirements import Script, checked, script
 from ropewalk_core.wrong import wrong
 
 
@@ -36,6 +38,14 @@ def register(verbs: Subparsers) -> None:
     one.add_argument("--idle", type=float, help="seconds after which an unused worker ends")
     one.add_argument("--concurrency", type=int, help="calls that one worker takes at a time")
     one.add_argument("--max-workers", type=int, help="workers at most")
+    one.add_argument(
+        "-r",
+        "--requirement",
+        action="append",
+        default=[],
+        metavar="LINE",
+        help="a package, such as pandas==2.2; repeat",
+    )
     add_placement(one)
 
 
@@ -47,11 +57,16 @@ async def _deploy(client: Client, arguments: argparse.Namespace) -> int:
     options = {key: getattr(arguments, key) for key in ("timeout", "idle", "concurrency", "max_workers")}
     bundle = Bundle(files={"program": text}, entry="program:main", form="server" if arguments.server else "program")
     given = {key: value for key, value in options.items() if value is not None}
+    block = script(text) or Script()
+    given["requirements"] = checked([*block.requirements, *arguments.requirement])
+    given["requires_python"] = block.requires_python
     try:
         spec = FunctionSpec(name=check_name(name), bundle=bundle, placement=placement_of(arguments), **given)
     except ValidationError as error:
         raise wrong(error.errors()) from error
-    function = await client.functions.deploy(spec)
+    async for line in client.functions.prepare(spec):
+        echo(clean(line.text), error=True)
+    function = await client.functions.deploy(spec, prepared=True)
     if arguments.json:
         echo(json.dumps(plain(function), indent=2))
     else:

@@ -13,7 +13,7 @@ from ropewalk_core.cli.parsing import Subparsers, verb
 from ropewalk_core.client import Client
 from ropewalk_core.errors import BadInput
 from ropewalk_core.model import Function, Revision
-from ropewalk_core.revisions import changed, difference, pair, previous, stories
+from ropewalk_core.revisions import changed, difference, environment, pair, previous, stories
 from ropewalk_core.traffic import LATEST, weights
 
 
@@ -69,6 +69,7 @@ async def _versions(client: Client, arguments: argparse.Namespace) -> int:
         "": lambda one: "current" if one.number == function.revision.number else "",
         "DEPLOYED": lambda one: f"{age(one.created)} ago",
         "CHANGED": lambda one: said[one.number],
+        "ENVIRONMENT": environment,
         "ID": lambda one: one.id,
     }
     show(kept, columns, as_json=arguments.json, empty="No revision has been accepted yet.")

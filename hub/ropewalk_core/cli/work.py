@@ -247,6 +247,7 @@ async def _get_function(client: Client, arguments: argparse.Namespace) -> int:
         "traffic": traffic.said(function),
         "placement": spec.placement.describe(),
         "timeout": f"{spec.timeout:g} s",
+        "requirements": ", ".join(spec.requirements),
         "files": ", ".join(spec.bundle.files),
         "deployed": f"{age(function.revision.created)} ago",
     }

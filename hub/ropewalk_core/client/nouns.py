@@ -28,6 +28,7 @@ from ropewalk_core.model import (
     Notebook,
     Noun,
     Page,
+    Requirements,
     Revision,
     Run,
     RunSpec,
@@ -171,8 +172,25 @@ class FunctionsClient(Resource):
         """Return one function."""
         return await self._get(Function, await self._path(owner, name))
 
-    async def deploy(self, spec: FunctionSpec, *, key: str = "", owner: str = "") -> Function:
-        """Deploy a revision; the same content again comes back as ``unchanged``."""
+    async def prepare(self, spec: FunctionSpec, *, owner: str = "") -> AsyncIterator[LogLine]:
+        """Have the environment made that its requirements need, and yield the log; nothing if it is there already.
+
+        Leaving the loop early ends what is made.
+        """
+        if spec.requirements:
+            needs = Requirements(requirements=spec.requirements, requires_python=spec.requires_python)
+            path = f"requirements/{quote(owner or await self._me(), safe='')}"
+            async for line in self._wire.made(path, needs.model_dump(mode="json")):
+                yield line
+
+    async def deploy(self, spec: FunctionSpec, *, key: str = "", owner: str = "", prepared: bool = False) -> Function:
+        """Deploy a revision; the same content again comes back as ``unchanged``.
+
+        What its requirements need is made first, however long that takes, unless it is ``prepared``.
+        """
+        if not prepared:
+            async for _ in self.prepare(spec, owner=owner):
+                continue
         path = await self._path(owner, spec.name)
         # It is tried before it is accepted, which on a cluster may bring an image first.
         return await self._send(Function, "PUT", path, spec.model_dump(mode="json"), key=key, timeout=_DEPLOY)

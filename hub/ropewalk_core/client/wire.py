@@ -147,16 +147,22 @@ class Wire:
         return min(pause * 2, 2.0)
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, Any] | None = None) -> AsyncIterator[httpx.Response]:
-        """Open a streaming GET; errors are raised as by `request`, transport errors as `Unavailable`."""
+    async def stream(
+        self, path: str, params: Mapping[str, Any] | None = None, *, body: Any = None
+    ) -> AsyncIterator[httpx.Response]:
+        """Open a streaming GET, or a POST with a body as JSON.
+
+        Errors are raised as by `request`, transport errors as `Unavailable`.
+        """
         stale = ""
         while True:
             token = await self._token(stale)
             try:
                 async with self._http.stream(
-                    "GET",
+                    "GET" if body is None else "POST",
                     f"{self._api}/api/v1/{path}",
                     params=_given(params),
+                    json=body,
                     headers=self._headers(token),
                     timeout=httpx.Timeout(_SILENCE, connect=5.0),
                 ) as response:
@@ -204,6 +210,23 @@ class Wire:
             except Unavailable as error:
                 pause = await self._pause_or_raise(error, pause, since, self.reading)
 
+    async def made(self, path: str, body: Any) -> AsyncIterator[LogLine]:
+        """Have something made that lasts, and yield what is said meanwhile; leaving the loop ends it.
+
+        One that breaks is asked for again; what is made already stays.
+        """
+        since, pause = time.monotonic(), 0.1
+        while True:
+            try:
+                async with self.stream(path, body=body) as response:
+                    async for text in response.aiter_lines():
+                        since = time.monotonic()
+                        if text.strip():
+                            yield _said(json.loads(text))
+                return
+            except Unavailable as error:
+                pause = await self._pause_or_raise(error, pause, since, self.reading)
+
     async def content(self, path: str, *, fixed: bool) -> AsyncIterator[bytes]:
         """Yield some content's bytes; what is cut goes on where it was cut if the content is ``fixed`` for ever."""
         since, pause, given = time.monotonic(), 0.1, 0
@@ -240,6 +263,13 @@ class Wire:
 
     def _headers(self, token: Token) -> dict[str, str]:
         return {"Authorization": f"Bearer {token.text}"} | ({"Host": self._host} if self._host else {})
+
+
+def _said(line: Any) -> LogLine:
+    """Return a line of a log, or raise the problem that stands in its place."""
+    if isinstance(line, dict) and isinstance(line.get("problem"), dict):
+        raise from_problem(line["problem"])
+    return LogLine.model_validate(line)
 
 
 def problem_of(status: int, content: bytes, headers: Mapping[str, str]) -> RopewalkError:

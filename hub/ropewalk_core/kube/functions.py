@@ -11,11 +11,12 @@ would have to ask whether their code loads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from platform import python_version
 
 from ropewalk_core import history, sharing
-from ropewalk_core.errors import Conflict, NotFound, RopewalkError, Unavailable
+from ropewalk_core.errors import BadInput, Conflict, NotFound, RopewalkError, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
 from ropewalk_core.journal import Append, Operation, Put, Record, Remove
 from ropewalk_core.kube.function_carrier import FunctionCarrier
@@ -27,7 +28,18 @@ from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.kinds import KNATIVE_SERVICE, Object
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import mount
-from ropewalk_core.model import Actor, Function, FunctionRoute, FunctionSpec, State, Status, Why
+from ropewalk_core.model import (
+    Actor,
+    Function,
+    FunctionRoute,
+    FunctionSpec,
+    LogLine,
+    Requirements,
+    State,
+    Status,
+    Why,
+)
+from ropewalk_core.requirements import check_python
 from ropewalk_core.triggers import records as triggers
 
 _PATIENCE, _SHORT = LOAD_PATIENCE + 40.0, 20.0
@@ -105,6 +117,17 @@ class KubeFunctions(FunctionBook):
                 await self._accept(wish, record, tried)
             future = self._ledger.waiting(owner, spec.name, identifier)
         return await self._outcome(owner, spec.name, identifier, future)
+
+    def prepare(self, actor: Actor, owner: str, needs: Requirements) -> AsyncIterator[LogLine]:
+        """See `Functions.prepare`. Always raises `BadInput`: no images are built for it yet."""
+        raise _no_requirements()
+
+    def _checked(self, owner: str, spec: FunctionSpec) -> FunctionSpec:
+        spec = super()._checked(owner, spec)
+        if spec.requirements:
+            raise _no_requirements()
+        check_python(spec.requires_python, python_version())  # the images have one Python
+        return spec
 
     async def traffic(self, actor: Actor, owner: str, name: str, weights: Mapping[int, int]) -> Function:
         """See `Functions.traffic`. Revisions that do not serve yet are started first; then all calls move at once."""
@@ -253,6 +276,12 @@ class KubeFunctions(FunctionBook):
             if one.revision in at.body.get("others", {})
         )
         return route.model_copy(update={"url": where.url(how), "others": others})
+
+
+def _no_requirements() -> BadInput:
+    hint = "Leave them out and use what the runner image holds, or have your administrator add packages to that image."
+    said = "Functions on a cluster cannot have requirements of their own yet."
+    return BadInput(said, field="requirements", hint=hint)
 
 
 def _away(function: Function) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ropewalk_core.errors import BadPath, StorageFull
-from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.layout import BUILT, AccountPaths
 from ropewalk_core.settings import Settings
 
 FOLDERS = ("files", "artifacts", "runs", "functions", "services", ".run", ".cache")
@@ -148,6 +148,10 @@ def _complete(settings: Settings, paths: AccountPaths) -> None:
             _make(at, name, uid)
     finally:
         os.close(at)
+    for folder in paths.built:  # the platform's own; an account may pass through and not list
+        folder.mkdir(parents=True, exist_ok=True)
+        for one in (folder, folder.parent, settings.home / BUILT):
+            one.chmod(0o711)
     passwd, group = user_files(settings, paths.account)
     if not group.exists():
         passwd.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

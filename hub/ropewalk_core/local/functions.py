@@ -9,17 +9,27 @@ link in the way).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from ropewalk_core import environments, history, names, sharing
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
-from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
+from ropewalk_core.functions import (
+    KIND,
+    LOAD_PATIENCE,
+    FunctionBook,
+    environment_of,
+    function_of,
+    revision_id,
+    visible,
+)
 from ropewalk_core.journal import Append, Journal, Operation, Put, Remove
 from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Actor, Function, FunctionSpec, State, Status
+from ropewalk_core.local.requirement_store import RequirementStore
+from ropewalk_core.model import Actor, Function, FunctionSpec, LogLine, Requirements, State, Status
 from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
@@ -49,6 +59,9 @@ class LocalFunctions(FunctionBook):
         Makes an account's Python environment when it is missing, and returns its fingerprint.
     """
 
+    TIDY = 6 * 3600.0
+    """Seconds between two looks for environments of requirements that nothing needs."""
+
     def __init__(
         self,
         settings: Settings,
@@ -62,6 +75,7 @@ class LocalFunctions(FunctionBook):
     ) -> None:
         super().__init__(settings, journal, clock, token)
         self._inventory, self._host, self._environment = inventory, host, environment or _environment
+        self._store = RequirementStore(settings, self._needed)
         self._deploying: dict[tuple[str, str], asyncio.Lock] = {}
         self._tasks = Tasks()
 
@@ -76,6 +90,13 @@ class LocalFunctions(FunctionBook):
             if existing:
                 self._found(owner, spec.name)
             return sharing.shown(self._journal, await self._deploy(owner, spec))
+
+    async def prepare(self, actor: Actor, owner: str, needs: Requirements) -> AsyncIterator[LogLine]:
+        """See `Functions.prepare`."""
+        _there(AccountPaths(self._settings.home, owner))
+        async with contextlib.aclosing(self._store.log(owner, needs.requirements, needs.requires_python)) as lines:
+            async for line in lines:
+                yield line
 
     async def remove(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.remove`."""
@@ -103,7 +124,7 @@ class LocalFunctions(FunctionBook):
             function, named = self._wished(have, weights)
             ready = {have.revision.id, *(one.revision for one in have.traffic.shares)}
             for revision in {one.id: one for one in named if one.id not in ready}.values():
-                await self._try(owner, revision.spec, revision.id)
+                await self._try(owner, revision.spec, revision.id, environment_of(revision))
             cursor = await self._journal.write(
                 Put(KIND, owner, name, function.model_dump(mode="json"), expect=record.version),
                 Append(KIND, owner, name, "running", visible(function)),
@@ -123,15 +144,14 @@ class LocalFunctions(FunctionBook):
         return spec
 
     async def _deploy(self, owner: str, spec: FunctionSpec) -> Function:
-        paths = AccountPaths(self._settings.home, owner)
+        environment, packages = await self._environment_for(owner, spec)
         record = self._journal.get(KIND, owner, spec.name)
         have = function_of(record) if record else None
-        environment = await asyncio.to_thread(self._environment, self._settings, paths)
         identifier = revision_id(spec, environment)
-        await self._try(owner, spec, identifier)
+        await self._try(owner, spec, identifier, environment if spec.requirements else "")
         if have and have.revision.id == identifier:
             return have.model_copy(update={"unchanged": True})
-        function = self._next_of(owner, spec, have, identifier, environment, State.RUNNING)
+        function = self._next_of(owner, spec, have, identifier, environment, State.RUNNING, packages)
         cursor = await self._journal.write(
             Put(KIND, owner, spec.name, function.model_dump(mode="json"), expect=record.version if record else 0),
             *history.keeping(self._journal, function, have),
@@ -145,7 +165,19 @@ class LocalFunctions(FunctionBook):
         """Return what lets a new function begin private and without triggers, whatever one of its name had."""
         return [sharing.forgetting(owner, name), *triggers.forgetting(self._journal, owner, "function", name)]
 
-    async def _try(self, owner: str, spec: FunctionSpec, revision: str) -> None:
+    async def _environment_for(self, owner: str, spec: FunctionSpec) -> tuple[str, tuple[str, ...]]:
+        """Return the environment that a function runs in, made when missing, and what it holds."""
+        paths = AccountPaths(self._settings.home, owner)
+        if spec.requirements:
+            _there(paths)
+            built = await self._store.ensure(owner, spec.requirements, spec.requires_python)
+            return built.key, built.packages
+        if spec.requires_python:
+            await self._store.check_python(spec.requires_python)
+        fingerprint = await asyncio.to_thread(self._environment, self._settings, paths)
+        return fingerprint, await asyncio.to_thread(environments.packages, paths)
+
+    async def _try(self, owner: str, spec: FunctionSpec, revision: str, environment: str) -> None:
         """Write and load the bundle once in a worker, or raise what is wrong with it."""
         order = WorkerOrder(
             id=names.new_id("try"),
@@ -156,6 +188,7 @@ class LocalFunctions(FunctionBook):
             scratch=spec.placement.scratch,
             preload=spec.bundle.imports,
             network=spec.bundle.form != "server",
+            requirements=environment,
             bundle=str(AccountPaths(self._settings.home, owner).bundle(spec.name, revision)),
             content=spec.bundle.model_dump_json().encode(),
         )
@@ -172,6 +205,29 @@ class LocalFunctions(FunctionBook):
             worker.socket.close()
         if hello.get("op") != "ready":
             raise _refused(hello.get("error"))
+
+    # Environments of requirements
+
+    async def run(self) -> None:
+        """Remove environments of requirements that nothing needs, for ever."""
+        while True:
+            try:
+                await self.tidy(self._clock.wall())
+            except (RopewalkError, OSError) as error:  # the host is being restarted, say: there is another time
+                _log.warning("environments of requirements were not looked through: %s", error)
+            await self._clock.sleep(self.TIDY)
+
+    async def tidy(self, now: float) -> list[str]:
+        """Remove environments that no kept revision names and no worker uses, and return their keys."""
+        return await self._store.tidy(now)
+
+    async def _needed(self) -> set[str]:
+        """Return the keys of environments that a kept revision names or something that runs uses."""
+        named: set[str] = set()
+        for owner in self._journal.weigh(history.REVISION):
+            named |= history.environments(self._journal, owner)
+            await asyncio.sleep(0)  # there may be many, and others have their turn between
+        return named | await self._host.environments()
 
     async def _clean(self, owner: str, name: str) -> None:
         """Remove the code of a removed function, as its owner and inside their sandbox."""
@@ -243,8 +299,12 @@ def _text(said: object, most: int) -> str:
     return said[:most].encode(errors="replace").decode() if isinstance(said, str) else ""
 
 
-def _environment(settings: Settings, paths: AccountPaths) -> str:
+def _there(paths: AccountPaths) -> None:
     if not paths.root.is_dir():
         raise NotFound(f"There is no account '{paths.account}' on this machine.")
+
+
+def _environment(settings: Settings, paths: AccountPaths) -> str:
+    _there(paths)
     environments.ensure(settings, paths)
     return environments.fingerprint(paths)

@@ -67,6 +67,8 @@ class WorkerOrder(Order):
         Calls it takes at a time.
     network
         False gives it a network of its own with nothing but loopback, in which a program may listen.
+    requirements
+        Key of the environment that it runs in; empty means the account's own.
     content
         The bundle as JSON, to be written to ``bundle`` first. The worker writes it, as the account and inside the
         sandbox: whoever writes below an account's folder from outside can be led astray by links.
@@ -75,6 +77,7 @@ class WorkerOrder(Order):
     bundle: str = ""
     concurrency: int = 1
     network: bool = True
+    requirements: str = ""
     content: bytes | None = None
 
 
@@ -157,6 +160,7 @@ class HostClient:
         self._channel: Channel | None = None
         self._pending: dict[str, _Pending] = {}
         self._ended: dict[str, list[asyncio.Future[None]]] = {}
+        self._asked: list[asyncio.Future[set[str]]] = []
         self._connecting = asyncio.Lock()
 
     async def start_worker(self, order: WorkerOrder) -> Worker:
@@ -211,6 +215,21 @@ class HostClient:
         self._ended.setdefault(account, []).append(done)
         channel.send({"op": "end_account", "account": account})
         await done
+
+    async def environments(self) -> set[str]:
+        """Return the keys of the environments of requirements that anything uses which runs now, whoever ordered it.
+
+        Raises
+        ------
+        Unavailable
+            If the host does not come back in time.
+        """
+        channel = await self._connect()
+        answer: asyncio.Future[set[str]] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_seen)
+        self._asked.append(answer)
+        channel.send({"op": "environments"})
+        return await answer
 
     async def close(self) -> None:
         """Close the connection; what this client ordered ends."""
@@ -267,6 +286,11 @@ class HostClient:
                 else:
                     _settle(done, None)
             return
+        if message["op"] == "environments":
+            asked, self._asked = self._asked, []
+            for one_asked in asked:
+                _settle(one_asked, set(message["keys"]))
+            return
         identifier = str(message["id"])
         pending = self._pending.get(identifier)
         if pending is None:
@@ -290,6 +314,9 @@ class HostClient:
         for one in pending.values():
             _fail(one.started, Unavailable("The process that runs functions and steps was restarted."))
             _settle(one.exit, StepExit(-9, 9, "lost"))
+        asked, self._asked = self._asked, []
+        for waiting in asked:
+            _fail(waiting, Unavailable("The process that runs functions and steps was restarted."))
         ended, self._ended = self._ended, {}
         for futures in ended.values():
             for done in futures:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ropewalk_core.names import check_name
 
+BUILT = "environments"
+"""Folder of the home with environments of requirements."""
+
 
 @dataclass(frozen=True)
 class AccountPaths:
@@ -40,6 +43,11 @@ class AccountPaths:
     def python(self) -> Path:
         """The interpreter of the account's environment."""
         return self.environment / "bin" / "python"
+
+    @property
+    def built(self) -> tuple[Path, Path]:
+        """Where environments of requirements lie: everybody's, and the account's own; it may read both."""
+        return self.home / BUILT / "shared", self.home / BUILT / "own" / self.account
 
     @property
     def artifacts(self) -> Path:

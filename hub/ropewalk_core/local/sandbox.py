@@ -127,11 +127,12 @@ def command(
     where = cwd or paths.files
     limit = cgroups.prepare(settings, group or f"account.{paths.account}", memory, settings.limits.processes)
     inside = list(argv) if limit or not memory else _limited(memory, argv)
-    shown = [*_shown(settings), *binds]
+    shown = [*_shown(settings), *(one for one in paths.built if one.is_dir()), *binds]
     if report.works:
         variables = environ(paths) | dict(environment or {})
         options = _namespaces(report, network=network, nested=nested, die_with_parent=die_with_parent)
-        options += _mounts(settings, paths, shown, folder)
+        writable = [*([folder] if folder else []), paths.root]
+        options += _mounts(settings, shown, writable, accounts.user_files(settings, paths.account))
         options += [] if inherit else ["--clearenv", *(_flat("--setenv", variables.items()))]
         inside = [report.bwrap, *options, "--unsetenv", "ROPEWALK_PROCESS", "--chdir", str(where), "--", *inside]
     elif not inherit:
@@ -142,6 +143,52 @@ def command(
     revealed = [*shown, paths.root, *accounts.user_files(settings, paths.account)]
     revealed += [Path(report.bwrap)] if report.works else []
     return _staged(accounts.uid_of(paths), revealed, [folder] if folder else [], limit, inside)
+
+
+def builder(
+    settings: Settings,
+    argv: Sequence[str],
+    *,
+    writable: Sequence[Path],
+    readable: Sequence[Path] = (),
+    network: bool = True,
+    memory: int,
+    group: str,
+) -> list[str]:
+    """Return the command line that runs ``argv`` where nothing of any account is: what builds for several.
+
+    As the superuser it runs as `builder_uid`. It keeps the variables of whoever starts it, and ends with them.
+
+    Parameters
+    ----------
+    writable
+        The folders that it may write, and the first of them is its working folder; they belong to that user.
+    readable
+        What it may read besides the system and the Python environments.
+    network
+        As of `command`.
+    memory, group
+        Bytes that everything inside may use together, and the control group that counts them.
+    """
+    report = probe()
+    limit = cgroups.prepare(settings, group, memory, settings.limits.processes)
+    inside = list(argv) if limit else _limited(memory, argv)
+    shown = [*_shown(settings), *(one for one in readable if one.exists())]
+    if report.works:
+        options = _namespaces(report, network=network, nested=False, die_with_parent=True)
+        options += _mounts(settings, shown, writable, None)
+        inside = [report.bwrap, *options, "--unsetenv", "ROPEWALK_PROCESS", "--chdir", str(writable[0]), "--", *inside]
+    else:
+        inside = ["/usr/bin/env", "-C", str(writable[0]), *inside]
+    if os.geteuid() != 0:
+        return inside
+    revealed = [*shown, *writable, *([Path(report.bwrap)] if report.works else [])]
+    return _staged(builder_uid(settings), revealed, [], limit, inside)
+
+
+def builder_uid(settings: Settings) -> int:
+    """Return the numeric user that builds, which is no account's; our own where we are no superuser."""
+    return settings.accounts.first_uid - 1 if os.geteuid() == 0 else os.geteuid()
 
 
 def environ(paths: AccountPaths, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -269,23 +316,26 @@ def _editable(base: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(line) for line in lines if line.startswith("/")))
 
 
-def _mounts(settings: Settings, paths: AccountPaths, shown: Sequence[Path], folder: Path | None) -> list[str]:
-    """Return the mounts, outer ones first, so that an inner path always wins over what holds it."""
+def _mounts(
+    settings: Settings, shown: Sequence[Path], writable: Sequence[Path], users: tuple[Path, Path] | None
+) -> list[str]:
+    """Return the mounts, outer ones first, so that an inner path always wins over what holds it.
+
+    ``users`` are what it has for /etc/passwd and /etc/group.
+    """
     options = [*_system(), "--proc", "/proc", "--dev", "/dev", "--ro-bind-try", "/opt", "/opt"]
     options += ["--ro-bind-try", "/sys/devices/system", "/sys/devices/system"]
     for name in _ETC:
         options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    passwd, group = accounts.user_files(settings, paths.account)
-    options += ["--ro-bind", str(passwd), "/etc/passwd", "--ro-bind", str(group), "/etc/group"]
+    for file, name in zip(users or (), ("/etc/passwd", "/etc/group"), strict=False):
+        options += ["--ro-bind", str(file), name]
     for device in sorted(Path("/dev").glob("nvidia*")):
         options += ["--dev-bind-try", str(device), str(device)]
     options += ["--perms", "1777", "--size", str(_SCRATCH), "--tmpfs", "/tmp"]  # noqa: S108
     options += ["--perms", "1777", "--size", str(_SCRATCH), "--tmpfs", "/var/tmp", "--tmpfs", "/run"]  # noqa: S108
-    mounts = {path: ["--ro-bind", str(path), str(path)] for path in shown}
-    if folder and folder not in mounts:
-        mounts[folder] = ["--bind", str(folder), str(folder)]
+    mounts = {path: ["--bind", str(path), str(path)] for path in writable}
+    mounts |= {path: ["--ro-bind", str(path), str(path)] for path in shown}
     mounts[settings.home] = ["--perms", "0755", "--tmpfs", str(settings.home)]
-    mounts[paths.root] = ["--bind", str(paths.root), str(paths.root)]
     for path in sorted(mounts, key=lambda one: one.parts):
         options += mounts[path]
     return [*options, "--remount-ro", str(settings.home), "--remount-ro", "/"]

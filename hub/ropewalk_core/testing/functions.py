@@ -10,7 +10,7 @@ import pytest
 from ropewalk_core.errors import BadInput, BadName, Denied, NotFound, RopewalkError, Unsatisfiable, UserCodeFailed
 from ropewalk_core.functions import roll_back
 from ropewalk_core.guard import GuardedFunctions
-from ropewalk_core.model import Access, Bundle, FunctionSpec, Traffic
+from ropewalk_core.model import Access, Bundle, FunctionSpec, Requirements, Traffic
 from ropewalk_core.placement import Placement
 from ropewalk_core.ports import Functions
 from ropewalk_core.testing.people import ADA, BOB, EVE, take
@@ -110,6 +110,19 @@ class FunctionsContract:
         bundle = Bundle(files={"program": self.script}, entry="program:main", form="program")
         await functions.deploy(ADA, "ada", FunctionSpec(name="double", bundle=bundle))
         assert json.loads(await functions.call(ADA, "ada", "double", self.payload)) == self.answer
+
+    async def test_what_is_no_requirement_is_refused_by_name(self, functions: GuardedFunctions) -> None:
+        """Lines are read before anything is built; a Python that is not there is refused too."""
+        for line in ("-e .", "https://example.org/package.whl", "pandas=2"):
+            with pytest.raises(BadInput) as caught:
+                await functions.deploy(ADA, "ada", self.spec(requirements=("numpy", line)))
+            assert caught.value.field == "requirements" and line in caught.value.message
+        with pytest.raises(BadInput) as caught:
+            await functions.deploy(ADA, "ada", self.spec(requires_python=">=9"))
+        assert caught.value.field == "requires_python"
+        assert (await functions.list(ADA, "ada")).items == ()
+        with pytest.raises(NotFound):
+            functions.prepare(BOB, "ada", Requirements(requirements=("numpy",)))
 
     async def test_code_that_does_not_compile_changes_nothing(self, functions: GuardedFunctions) -> None:
         """A broken cell is refused, and the revision before stays."""

@@ -6,6 +6,8 @@ handlers of the whole application; pages answer errors as HTML, so each side tra
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -150,6 +152,43 @@ def ndjson(lines: AsyncIterator[LogLine], its: Platform, actor: Actor, after: in
             yield _written(LogLine(offset=offset, text=as_error(error).message, stream="platform", cut=cut))
 
     return StreamingResponse(encode(), media_type="application/x-ndjson")
+
+
+def ndjson_or_problem(lines: AsyncIterator[LogLine], its: Platform, actor: Actor) -> StreamingResponse:
+    """Return what is said while something is made, as JSON lines, as it is said; whoever closes it wants it no more.
+
+    Empty lines come between when nothing is said. What goes wrong is the last line, ``{"problem": ...}``.
+    """
+    holds = its.issuer.lasting(actor)
+
+    async def encode() -> AsyncIterator[str]:
+        coming: asyncio.Future[LogLine | None] | None = None
+        try:
+            while holds():
+                coming = coming or asyncio.ensure_future(_following(lines))
+                done, _ = await asyncio.wait({coming}, timeout=LOOK_AGAIN)
+                if not done:
+                    yield "\n"
+                    continue
+                line, coming = coming.result(), None
+                if line is None:
+                    return
+                yield _written(line)
+        except Exception as error:  # noqa: BLE001  # the boundary, as of `ApiRoute`; the answer has begun
+            said = as_error(error).problem(origin=its.settings.door.origin)
+            yield json.dumps({"problem": said}) + "\n"
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+            if close := getattr(lines, "aclose", None):
+                await close()
+
+    return StreamingResponse(encode(), media_type="application/x-ndjson")
+
+
+async def _following(lines: AsyncIterator[LogLine]) -> LogLine | None:
+    return await anext(lines, None)
 
 
 def _written(line: LogLine) -> str:

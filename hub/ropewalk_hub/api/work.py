@@ -25,12 +25,24 @@ from ropewalk_core.model import (
     NewKey,
     Notebook,
     Page,
+    Requirements,
     Revision,
     Service,
     ServiceSpec,
 )
 from ropewalk_core.placement import Placement, parse_placement
-from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, ndjson, problems
+from ropewalk_hub.api.common import (
+    After,
+    ApiRoute,
+    Follow,
+    From,
+    Its,
+    Key,
+    Limit,
+    ndjson,
+    ndjson_or_problem,
+    problems,
+)
 from ropewalk_hub.security import Signed
 from ropewalk_hub.sharing import share
 
@@ -219,6 +231,22 @@ async def deploy_function(
     """Deploy a revision; the same content again comes back as `unchanged`."""
     _same_name(name, spec.name)
     return await its.functions.deploy(actor, owner, spec, key=key)
+
+
+@router.post(
+    "/requirements/{owner}",
+    tags=["functions"],
+    operation_id="prepare_requirements",
+    responses=problems(404, 422),
+    **_LINES,
+)
+async def prepare_requirements(actor: Signed, its: Its, owner: str, needs: Requirements) -> StreamingResponse:
+    """Make the environment that a function with these requirements needs, and return the log of it as JSON lines.
+
+    A deploy does the same without the log. The answer is empty if it is there already; empty lines come between while
+    nothing is said; if it fails, the last line is `{"problem": ...}`. Who closes it ends what is made.
+    """
+    return ndjson_or_problem(its.functions.prepare(actor, owner, needs), its, actor)
 
 
 @router.get(

@@ -133,7 +133,7 @@ def build(ground: Ground) -> Backend:
         berth=LocalBerth(settings),
         end_work=end_work,
         apart=lambda: settings.accounts.shared_trust or sandbox.probe().works,
-        tasks=(Preparing(journal, settings).run, services.run),
+        tasks=(Preparing(journal, settings).run, services.run, functions.run),
         close=host.close,
         desk=workflows.desk,
         look=storage.look,

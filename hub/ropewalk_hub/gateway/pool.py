@@ -470,6 +470,7 @@ def worker_order(settings: Settings, route: FunctionRoute) -> WorkerOrder:
         scratch=spec.placement.scratch,
         preload=spec.bundle.imports,
         network=spec.bundle.form != "server",
+        requirements=route.environment,
         bundle=str(AccountPaths(settings.home, route.owner).bundle(route.name, route.revision)),
         concurrency=spec.concurrency,
     )
