@@ -19,8 +19,10 @@ from ropewalk_core.model import (
     Bundle,
     Call,
     CallKey,
+    Costs,
     DurableCall,
     DurableResult,
+    Figures,
     FileEntry,
     Function,
     FunctionSpec,
@@ -38,6 +40,7 @@ from ropewalk_core.model import (
     StepInputs,
     Usage,
     Why,
+    Window,
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.policy import Allow, Kind, Verb
@@ -259,6 +262,16 @@ class GuardedFunctions:
         """See `Functions.calls`."""
         check(actor, "logs", "function", owner)
         return await self._inner.calls(actor, owner, name, limit=limit)
+
+    async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
+        """See `Functions.figures`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.figures(actor, owner, name, window=window)
+
+    async def costs(self, actor: Actor, owner: str, name: str = "") -> Costs:
+        """See `Functions.costs`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.costs(actor, owner, name)
 
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """See `Functions.watch`."""

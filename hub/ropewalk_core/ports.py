@@ -17,8 +17,10 @@ from ropewalk_core.model import (
     Actor,
     Call,
     CallKey,
+    Costs,
     DurableCall,
     DurableResult,
+    Figures,
     FileEntry,
     Function,
     FunctionSpec,
@@ -33,6 +35,7 @@ from ropewalk_core.model import (
     ServiceSpec,
     StepInputs,
     Usage,
+    Window,
 )
 from ropewalk_core.placement import Placement
 
@@ -156,6 +159,12 @@ class Functions(Protocol):
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """Return the latest calls, newest first."""
+
+    async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
+        """Return how many calls there were, how long they took and how many failed, by minute or quarter of an hour."""
+
+    async def costs(self, actor: Actor, owner: str, name: str = "") -> Costs:
+        """Return what the calls of a function cost by day; without a name, those of all functions of the account."""
 
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """Yield each change after the cursor."""

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.model import Call, Snapshot
+from ropewalk_core.model import CallReport, Snapshot
 from ropewalk_hub import durable_feed
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.door import redeem
@@ -97,8 +97,8 @@ async def snapshot(platform: Its, after: str = "") -> Snapshot:
 
 
 @gateways.post("/calls", status_code=204)
-async def calls(platform: Its, body: list[Call]) -> None:
-    """Take records of calls."""
+async def calls(platform: Its, body: CallReport) -> None:
+    """Take what became of calls."""
     platform.feed.record_calls(body)
 
 

@@ -56,7 +56,7 @@ async def main():
     async def call(payload):
         with room.call("ada", 1) as place:
             route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
-            return (await remote.call(route, HEADER, payload, place, lambda *_: None)).body
+            return (await remote.call(route, HEADER, payload, place, lambda *_: None, lambda *_: None)).body
 
     assert await call(b"quick") == b"1"  # its connection is kept
     large = asyncio.create_task(call(b"slow"))

@@ -60,7 +60,7 @@ class Stage:
         url = f"http://fn--f.space.svc:{self.port}"
         route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
         with self.room.call("ada", len(body)) as place:
-            return await self.remote.call(route, HEADER, body, place, lambda *_: None)
+            return await self.remote.call(route, HEADER, body, place, lambda *_: None, lambda *_: None)
 
 
 def framed(header: dict[str, Any], body: bytes = b"") -> Handle:

@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ropewalk_runtime import bundle
@@ -94,6 +95,9 @@ class Calls(Coroutines):
         if code := running.exited.result():
             return {"error": ended(code, bytes(running.err))}, b""
         return _answered(call, bytes(running.out))
+
+    def _clock(self) -> Callable[[], float] | None:
+        return _spent if self._concurrency == 1 else None
 
     async def _started(self, program: Program, call: Call) -> tuple[asyncio.SubprocessTransport, _Running]:
         """Start a program. One whose caller leaves meanwhile is waited for, so that all that it started ends too."""
@@ -254,6 +258,12 @@ def _environment(call: Call) -> dict[str, str]:
     """Return what a program may want to know of its call, under the names that other platforms use too."""
     said = {"Http_Query": call.query, "Http_Content_Type": call.type, "Http_Accept": call.accept}
     return {key: value.replace("\0", "") for key, value in said.items() if value}
+
+
+def _spent() -> float:
+    """Return the CPU seconds of programs that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def _collect(*, running: int) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +25,7 @@ FRAMES = "application/vnd.ropewalk.frames"
 """The same of an answer in parts: its head, its parts, and what ends it, each a frame."""
 HTTP = "X-Ropewalk-Http"
 """The header in which the gateway tells an app the request as it came: JSON in base64."""
-BORN = time.monotonic()
+BORN, NODE = time.monotonic(), os.uname().nodename
 _TO_TELL = 5.0
 
 
@@ -89,7 +90,7 @@ class Parts:
         status = 200 if self._framed else int(self._head.get("status", 200))
         await begin(self._writer, status, FRAMES if self._framed else self._kind, keep=self._keep)
         if self._framed:
-            await send(self._writer, pack({**self._head, "age": time.monotonic() - BORN}))
+            await send(self._writer, pack({**self._head, **here()}))
 
     async def _pass(self, data: bytes) -> None:
         for piece in pieces(data) if self._framed else (data,):
@@ -98,7 +99,7 @@ class Parts:
     async def _end(self, last: dict[str, Any]) -> bool:
         whole = True
         if self._framed:
-            await send(self._writer, pack({**last, "op": "end"}))
+            await send(self._writer, pack({**last, "worker": NODE, "op": "end"}))
         else:
             formed = self._head.get("values") is True
             data, whole = tail(self._kind, last.get("error")) if formed else (b"", last.get("error") is None)
@@ -149,6 +150,11 @@ def leaving(reader: asyncio.StreamReader) -> Iterator[None]:
     finally:
         if isinstance(reader, Reader):
             reader.ended = None
+
+
+def here() -> dict[str, Any]:
+    """Return what an answer says of the container: its name, and its age, by which a cold start is known."""
+    return {"age": time.monotonic() - BORN, "worker": NODE}
 
 
 def told(request: Request, query: str, framed: bool) -> dict[str, Any]:

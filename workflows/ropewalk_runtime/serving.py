@@ -47,6 +47,7 @@ class Call:
         self.kind = ""
         self.task: asyncio.Task[None] | None = None
         self.news: asyncio.Event | None = None
+        self._clock: Callable[[], float] | None = None
         self.leave: Callable[[], None] | None = None
 
     @property
@@ -60,12 +61,18 @@ class Call:
         found = self._head.get("http")
         return found if isinstance(found, dict) else {}
 
-    def begin(self) -> None:
-        """Keep what is printed from here on, in this thread or task."""
+    def begin(self, clock: Callable[[], float] | None = None) -> None:
+        """Keep what is printed from here on, in this thread or task; ``clock`` counts the CPU seconds of it alone."""
         self.log = CallLog()
         self.begun = True
         current.set(self.log)
+        self._clock, self._spent = clock, clock() if clock else 0.0
         self.started = time.perf_counter()
+
+    def cost(self) -> dict[str, float]:
+        """Return how long it took, and its CPU seconds where they can be told from others'."""
+        took = {"took": time.perf_counter() - self.started}
+        return took | {"cpu": self._clock() - self._spent} if self._clock else took
 
     def heed(self, head: dict[str, Any]) -> None:
         """Take what the gateway says of it while it runs."""
@@ -146,8 +153,11 @@ class Serving:
         beside = self._output.take()
         if beside:
             call.log.write(beside)
-        took = time.perf_counter() - call.started
-        return {"id": call.id, "took": took, "logs": call.log.getvalue(), **done[0]}, done[1]
+        return {"id": call.id, **call.cost(), "logs": call.log.getvalue(), **done[0]}, done[1]
+
+    def _clock(self) -> Callable[[], float] | None:
+        """Return what counts the CPU seconds of one call, None where calls share a thread."""
+        return time.process_time if self._concurrency == 1 else None
 
 
 class _Plain(Serving):
@@ -161,7 +171,7 @@ class _Plain(Serving):
     def _send(self, frame: bytes) -> None: ...
 
     def _call(self, call: Call, body: bytes) -> Answer:
-        call.begin()
+        call.begin(self._clock())
         try:
             bound = self._handler.arguments(body, call.type, call.query)
             result = _exposed(call, self._handler.function, *bound.args, **bound.kwargs)
@@ -226,6 +236,9 @@ class OneByOne(_Plain):
 
 class Threads(_Plain):
     """Several calls at a time, each in a thread."""
+
+    def _clock(self) -> Callable[[], float]:
+        return time.thread_time
 
     def _serve(self) -> None:
         self._calls: dict[Any, Call] = {}
@@ -294,7 +307,7 @@ class Coroutines(Serving):
             running.heed(head)
 
     async def _await(self, call: Call, body: bytes) -> None:
-        call.begin()
+        call.begin(self._clock())
         try:
             if call.left:
                 raise CallerLeft

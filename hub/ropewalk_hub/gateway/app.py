@@ -83,7 +83,7 @@ class Gateway:
         self.verifier = Verifier(settings, self.directory)
         self.sessions = Sessions(settings, self.directory)
         self.pools = Pools(settings, self.directory, self.host)
-        self.records = Records(self.directory)
+        self.records = Records(self.directory, self.pools.state)
         self.room = Room(settings)
         self.remote = Remote(settings, resolver)
         self.functions = Functions(self.directory, self.pools, self.remote, self.records, origin=settings.door.origin)

@@ -213,7 +213,7 @@ class Durables:
                 raise Limited("The gateway has not heard of this function yet.")
             known = self._admitted(work, caller)
             with self._room.call(work.owner, len(work.payload)) as place:
-                asked = Asked(work.content_type, work.query, PARTS_TYPE)
+                asked = Asked(work.content_type, work.query, PARTS_TYPE, durable=work.id)
                 reply = await self._functions.call(known, caller, work.payload, asked, place)
                 call, body, kind = reply.call, reply.body, reply.content_type
                 if reply.parts is not None:

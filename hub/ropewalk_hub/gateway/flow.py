@@ -19,6 +19,16 @@ Left = Callable[[str, "dict[str, Any] | None"], None]
 """Is told what became of a call whose caller left, with the header of its last frame if there was one."""
 
 
+Began = Callable[[str, bool], None]
+"""Is told which worker has a call, if anybody knows, and whether that was started for it."""
+
+
+class Sent(Protocol):
+    """Where bytes of an answer are counted."""
+
+    sent: int
+
+
 class Flow(Protocol):
     """Where the parts of one answer come from."""
 
@@ -51,6 +61,8 @@ class Streamed:
         Keeps the record of a call that is over, and returns the failure as the caller may see it.
     left
         Keeps the record of one that was left.
+    note
+        Where its bytes are counted.
     """
 
     def __init__(
@@ -60,8 +72,10 @@ class Streamed:
         formed: bool,
         judge: Callable[[dict[str, Any], RopewalkError | None], dict[str, Any] | None],
         left: Left,
+        note: Sent | None = None,
     ) -> None:
         self._flow, self._kind, self._formed, self._judge, self._left = flow, kind, formed, judge, left
+        self._note = note
         self._over = False
         self.whole = False
         self.failure: dict[str, Any] | None = None
@@ -82,6 +96,8 @@ class Streamed:
         except RopewalkError as error:
             data, failure = None, error
         if data is not None:
+            if self._note is not None:
+                self._note.sent += len(data)
             return data
         said = self.failure = self._end(failure)
         if not self._formed:

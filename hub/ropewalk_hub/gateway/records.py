@@ -1,56 +1,217 @@
-"""Records of calls on their way to the platform: in batches, and lost without regret when it is away for long.
+"""What the gateway tells the platform of calls: a note of each, and counts of all, in batches and never awaited.
 
-Not here: the calls. Rejected: one request per call (the path of a call must not wait for anybody).
+A `Note` is a few fields that are set while a call goes on; when it is over it is counted in the cell of its function
+and minute (``figures``) and waits for the next batch. The buffer is bounded in notes and in characters: the oldest go,
+and are counted as calls without a record, so figures are right where records are missing. A batch whose answer is lost
+is sent again as it was, under the same number. Not here: the calls. Rejected: one request per call (the path of a call
+must not wait for anybody), and a model that is validated and copied for each call (it took longer than the counting).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import os
+import re
+import secrets
+import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from ropewalk_core.errors import RopewalkError
-from ropewalk_core.model import Call
+from ropewalk_core.errors import RopewalkError, Unavailable
+from ropewalk_core.figures import Cell
+from ropewalk_core.model import FunctionRoute, State
 from ropewalk_hub.gateway.directory import Directory
+from ropewalk_hub.gateway.link import LONGEST_LOG, text_of
 
-_MOST = 1000
-_BATCH = 50
-_PAUSE = 0.1
+log = logging.getLogger("ropewalk.gateway")
+MOST = 1000
+"""Notes that wait for the platform at most."""
+MOST_TEXT = 8 * 2**20
+"""Characters of logs and tracebacks in them."""
+MOST_CELLS = 10_000
+"""Functions and minutes that are counted while the platform is away; what comes beyond is lost."""
+_BATCH = 200
+_PAUSE, _BEAT = 0.1, 5.0
+_CORES = float(os.cpu_count() or 1)
+_MOST_CORES = 1024.0
+_WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(slots=True, eq=False)
+class Note:
+    """One call, from its admission to its end. Times are Unix seconds; ``started`` is 0 until a worker has it."""
+
+    id: str
+    route: FunctionRoute
+    caller: str
+    queued: float
+    received: int
+    memory: int = 0
+    traceparent: str = ""
+    durable: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    worker: str = ""
+    cold: bool = False
+    state: State = State.RUNNING
+    status: int = 0
+    error: str = ""
+    code: str = ""
+    sent: int = 0
+    cpu: float = 0.0
+    gb_seconds: float = 0.0
+    traceback: str = ""
+    logs: str = ""
+
+    def began(self, worker: str, cold: bool) -> None:
+        """Note which worker has it, and whether it was started for it."""
+        self.started, self.worker, self.cold = time.time(), worker, cold
+
+    def over(self, state: State, status: int, said: dict[str, Any] | None) -> None:
+        """Note its end, and what its worker said of it, which is held: a worker is user code."""
+        self.ended, self.state, self.status = time.time(), state, status
+        header = said or {}
+        if header.get("logs"):
+            self.logs = text_of(header["logs"], LONGEST_LOG)
+        if self.route.url:
+            self._afar(header)
+        ran = self.ended - self.started if self.started else 0.0
+        spec = self.route.spec
+        cpu = amount(header.get("cpu"), ran * (_MOST_CORES if self.route.url else _CORES))
+        self.cpu = ran * (spec.placement.cpu or 1.0) / spec.concurrency if cpu is None else cpu
+        self.gb_seconds = ran * self.memory / 2**30 / spec.concurrency
+
+    def _afar(self, header: dict[str, Any]) -> None:
+        """Note what only a server in the cluster knows: its name, and how long it had the call."""
+        worker = header.get("worker")
+        if isinstance(worker, str) and _WORKER.fullmatch(worker):
+            self.worker = worker
+        if (took := amount(header.get("took"), self.ended - self.queued)) is not None:
+            self.started = self.ended - took
+
+    @property
+    def text(self) -> int:
+        """Characters that it holds."""
+        return len(self.logs) + len(self.traceback) + len(self.error)
+
+    def cell(self) -> Cell:
+        """Return it as a count."""
+        left = self.state is State.STOPPED
+        cell = Cell(1, int(self.state is State.FAILED), int(left), int(self.cold), 0, self.cpu, self.gb_seconds)
+        if self.started and not left:
+            cell.took(self.ended - self.queued)
+        return cell
+
+    def record(self) -> dict[str, Any]:
+        """Return it as a `Call` in JSON; what is as usual is left out."""
+        route = self.route
+        facts = {
+            "id": self.id,
+            "function": route.name,
+            "owner": route.owner,
+            "revision": route.revision,
+            "queued": self.queued,
+            "started": self.started or self.ended,
+            "ended": self.ended,
+            "state": self.state.value,
+        }
+        more = {name: value for name in _MORE if (value := getattr(self, name))}
+        return facts | more
+
+
+_MORE = (
+    *("caller", "cold", "worker", "status", "error", "code", "received", "sent", "durable", "traceparent"),
+    *("cpu", "gb_seconds", "traceback", "logs"),
+)
 
 
 class Records:
-    """A short buffer of records.
+    """A short buffer of notes, and counts.
 
     Parameters
     ----------
     directory
         Reaches the platform.
+    state
+        Returns how the gateway is, as numbers by name.
     """
 
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
-        self._buffer: deque[Call] = deque(maxlen=_MOST)
+    def __init__(self, directory: Directory, state: Callable[[], dict[str, int]] = dict) -> None:
+        self._directory, self._state = directory, state
+        self._life, self._number = secrets.token_hex(8), 0
+        self._buffer: deque[Note] = deque()
+        self._text = 0
+        self._cells: dict[tuple[str, str, int], Cell] = {}
+        self._pending: bytes | None = None
         self._filled = asyncio.Event()
 
-    def add(self, call: Call) -> None:
-        """Keep a record until the next batch."""
-        self._buffer.append(call)
+    def add(self, note: Note) -> None:
+        """Count a call that is over, and keep its note until the next batch."""
+        self._count(note, note.cell())
+        self._buffer.append(note)
+        self._text += note.text
+        while len(self._buffer) > MOST or (self._text > MOST_TEXT and len(self._buffer) > 1):
+            oldest = self._buffer.popleft()
+            self._text -= oldest.text
+            self._count(oldest, Cell(unkept=1))
         self._filled.set()
 
     async def send(self) -> None:
-        """Send batches for ever: the first record at once, those that come meanwhile together."""
+        """Send batches for ever: the first note at once, those that come meanwhile together."""
         while True:
-            await self._filled.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT):
+                    await self._filled.wait()
             self._filled.clear()
             await self.flush()
             await asyncio.sleep(_PAUSE)
 
     async def flush(self) -> None:
-        """Send what there is; keep it when the platform is away."""
-        while self._buffer:
-            batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
+        """Send what there is, and how the gateway is; keep it when the platform is away."""
+        while True:
+            if self._pending is None:
+                self._pending = self._report()
             try:
-                await self._directory.ask("POST", "/internal/calls", [one.model_dump(mode="json") for one in batch])
-            except RopewalkError:
-                self._buffer.extendleft(reversed(batch))
+                await self._directory.exchange("POST", "/internal/calls", self._pending)
+            except Unavailable:
                 self._filled.set()
                 return
+            except RopewalkError as error:
+                log.warning("the platform does not take what became of calls: %s", error)
+            self._pending = None
+            if not self._buffer:
+                return
+
+    def _count(self, note: Note, cell: Cell) -> None:
+        key = (note.route.owner, note.route.name, int(note.ended // 60))
+        found = self._cells.get(key)
+        if found is not None:
+            found.add(cell)
+        elif len(self._cells) < MOST_CELLS:
+            self._cells[key] = cell
+
+    def _report(self) -> bytes:
+        batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
+        self._text -= sum(note.text for note in batch)
+        cells, self._cells = self._cells, {}
+        self._number += 1
+        report = {
+            "life": self._life,
+            "number": self._number,
+            "calls": [note.record() for note in batch],
+            "cells": [[*key, cell.packed()] for key, cell in cells.items()],
+            "state": self._state(),
+        }
+        return json.dumps(report, separators=(",", ":")).encode()
+
+
+def amount(said: object, most: float) -> float | None:
+    """Return a number that a worker told, no larger than may be; None if it is none that counts: NaN, a text ..."""
+    if isinstance(said, bool) or not isinstance(said, int | float) or not said >= 0:
+        return None
+    return float(min(said, max(0.0, most)))
