@@ -147,6 +147,11 @@ def progress(
     return Picture(_card("", html), f"{name}: {facts}")
 
 
+def framed(line: str, html: str, text: str) -> Picture:
+    """Return a card with HTML of ours, and the same as text."""
+    return Picture(_card(line, html), text)
+
+
 def notice(sentence: str) -> Picture:
     """Return one sentence as a picture."""
     return Picture(_card(sentence, ""), sentence)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ropewalk_core import history, sharing
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import NotFound, UserCodeFailed
+from ropewalk_core.figures import Cell, Series
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.model import (
     Access,
@@ -16,6 +18,8 @@ from ropewalk_core.model import (
     Bundle,
     Call,
     CallKey,
+    Costs,
+    Figures,
     Function,
     FunctionSpec,
     LogLine,
@@ -27,11 +31,13 @@ from ropewalk_core.model import (
     Service,
     ServiceSpec,
     Share,
+    Spent,
     State,
     Status,
     Step,
     StepInputs,
     Traffic,
+    Window,
 )
 from ropewalk_core.names import check_name, new_id
 
@@ -156,6 +162,21 @@ class MemoryFunctions(Memory):
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         one = Call(id="c1", function=name, owner=owner, revision="r1", started=1.0, ended=1.5, state=State.DONE)
         return Page(items=(one,))
+
+    async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
+        await self.get(actor, owner, name)
+        series = Series()
+        for at in (70.0, 1.0):
+            cell = Cell(calls=2, errors=1, cpu=0.5, gb_seconds=2.0)
+            cell.took(0.012)
+            series.add(time.time() - at, cell, time.time())
+        return series.figures(window, time.time(), owner=owner, function=name)
+
+    async def costs(self, actor: Actor, owner: str, name: str = "") -> Costs:
+        if name:
+            await self.get(actor, owner, name)
+        days = (Spent(day="2026-11-22", calls=4, cpu=0.25, gb_seconds=2.0),)
+        return Costs(owner=owner, function=name, days=days)
 
 
 class MemoryWorkflows(Memory):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ropewalk_core import access, traffic
-from ropewalk_core.cli import bring, durable, revisions, sharing
+from ropewalk_core import access, plots, traffic
+from ropewalk_core.cli import bring, durable, observing, revisions, sharing
 from ropewalk_core.cli.output import age, clean, echo, echo_answer, plain, show, show_one, state
 from ropewalk_core.cli.parsing import (
     Subparsers,
@@ -54,11 +54,13 @@ _STEPS = {
     "ERROR": lambda one: one.error,
 }
 _CALLS = {
-    "STARTED": lambda one: f"{age(one.started)} ago",
-    "TOOK": lambda one: f"{(one.ended - one.started) * 1000:.0f} ms" if one.ended else "",
+    "CALL": lambda one: one.id,
+    "CAME": lambda one: f"{age(one.queued or one.started)} ago",
+    "WAITED": lambda one: plots.span(one.waited) if one.waited else "",
+    "TOOK": lambda one: plots.span(one.took),
     "STATE": lambda one: one.state.value,
     "STATUS": lambda one: str(one.status or ""),
-    "COLD": lambda one: "cold" if one.cold else "",
+    "START": lambda one: "cold" if one.cold else "warm" if one.worker else "",
     "ERROR": lambda one: one.error,
 }
 _NOTEBOOKS = {
@@ -131,6 +133,7 @@ def _functions(verbs: Subparsers) -> None:
     )
     one.add_argument("name")
     one.add_argument("--limit", type=int, default=20, help="how many calls (default 20)")
+    observing.register(verbs)
     revisions.register(verbs)
     sharing.register(verbs)
     bring.register(verbs)

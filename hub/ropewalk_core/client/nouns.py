@@ -20,6 +20,8 @@ from ropewalk_core.model import (
     Account,
     Call,
     CallKey,
+    Costs,
+    Figures,
     FileEntry,
     Function,
     FunctionSpec,
@@ -35,6 +37,7 @@ from ropewalk_core.model import (
     ServiceSpec,
     StepInputs,
     Usage,
+    Window,
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.wrong import wrong
@@ -248,6 +251,16 @@ class FunctionsClient(Resource):
     async def calls(self, name: str, *, limit: int = 50, owner: str = "") -> Page[Call]:
         """Return the latest calls, newest first."""
         return await self._page(Call, await self._path(owner, name, "calls"), limit=limit)
+
+    async def figures(self, name: str, *, window: Window = "hour", owner: str = "") -> Figures:
+        """Return how many calls there were, how long they took and how many failed."""
+        return await self._get(Figures, await self._path(owner, name, "figures"), {"window": window})
+
+    async def costs(self, name: str = "", *, owner: str = "") -> Costs:
+        """Return what the calls of a function, or without a name of all of them, cost by day."""
+        if name:
+            return await self._get(Costs, await self._path(owner, name, "costs"))
+        return await self._get(Costs, f"costs/{quote(owner or await self._me(), safe='')}")
 
 
 class WorkflowsClient(Resource):

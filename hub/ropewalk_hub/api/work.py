@@ -20,6 +20,8 @@ from ropewalk_core.model import (
     Access,
     Call,
     CallKey,
+    Costs,
+    Figures,
     Function,
     FunctionSpec,
     NewKey,
@@ -28,6 +30,7 @@ from ropewalk_core.model import (
     Revision,
     Service,
     ServiceSpec,
+    Window,
 )
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, ndjson, problems
@@ -335,3 +338,26 @@ async def list_calls(actor: Signed, its: Its, owner: str, name: str, limit: Limi
     """Return the latest calls, newest first."""
     await its.functions.get(actor, owner, name)
     return await its.functions.calls(actor, owner, name, limit=limit)
+
+
+@router.get(
+    "/functions/{owner}/{name}/figures", tags=["functions"], operation_id="get_figures", responses=problems(404)
+)
+async def get_figures(actor: Signed, its: Its, owner: str, name: str, window: Window = "hour") -> Figures:
+    """Return how many calls there were, how long they took and how many failed.
+
+    The last hour is by minute, the last day by quarter of an hour. Quantiles are right within 4.5 %.
+    """
+    return await its.functions.figures(actor, owner, name, window=window)
+
+
+@router.get("/functions/{owner}/{name}/costs", tags=["functions"], operation_id="get_costs", responses=problems(404))
+async def get_costs(actor: Signed, its: Its, owner: str, name: str) -> Costs:
+    """Return what the calls of a function cost on each of the last days: CPU seconds and GB-seconds."""
+    return await its.functions.costs(actor, owner, name)
+
+
+@router.get("/costs/{owner}", tags=["functions"], operation_id="get_account_costs", responses=problems(404))
+async def get_account_costs(actor: Signed, its: Its, owner: str) -> Costs:
+    """Return what the calls of all functions of an account cost on each of the last days, of removed ones too."""
+    return await its.functions.costs(actor, owner)
