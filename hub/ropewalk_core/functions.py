@@ -54,6 +54,7 @@ from ropewalk_core.ports import Clock, Functions
 from ropewalk_core.settings import Settings
 from ropewalk_runtime.handler import BadAnswer
 from ropewalk_runtime.parts import NDJSON, PARTS_TYPE, encode, read
+from ropewalk_runtime.trace import Trace
 
 KIND = "function"
 LOAD_PATIENCE = 60.0
@@ -86,14 +87,21 @@ class FunctionBook:
     # The port
 
     async def call(
-        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+        self,
+        actor: Actor,
+        owner: str,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        trace: Trace | None = None,
     ) -> bytes:
         """See `Functions.call`."""
         function = function_of(self._found(owner, name))
         door = self._settings.door
         host = f"{names.function_host(name, owner, door.people)}:{door.people_port}"
         headers = {"Host": host, "Content-Type": content_type, "Authorization": f"Bearer {await self._token(actor)}"}
-        headers |= {"Accept": f"{PARTS_TYPE}, */*", "Accept-Encoding": "identity"}
+        headers |= {"Accept": f"{PARTS_TYPE}, */*", "Accept-Encoding": "identity"} | (trace.headers() if trace else {})
         bind = door.bind if door.bind not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - it is not bound here
         timeout = function.revision.spec.timeout + 2 * LOAD_PATIENCE
         try:

@@ -45,6 +45,7 @@ from ropewalk_core.model import (
 from ropewalk_core.placement import Placement
 from ropewalk_core.policy import Allow, Kind, Verb
 from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Services, Storage, Workflows
+from ropewalk_runtime.trace import Trace
 
 N = TypeVar("N", bound=Noun)
 
@@ -188,11 +189,18 @@ class GuardedFunctions:
         return await self._inner.remove(actor, owner, name)
 
     async def call(
-        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+        self,
+        actor: Actor,
+        owner: str,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        trace: Trace | None = None,
     ) -> bytes:
         """See `Functions.call`."""
         await self._callable(actor, "call", owner, name)
-        return await self._inner.call(actor, owner, name, payload, content_type=content_type)
+        return await self._inner.call(actor, owner, name, payload, content_type=content_type, trace=trace)
 
     async def get(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.get`."""
@@ -294,10 +302,13 @@ class GuardedDurable:
         content_type: str = "application/json",
         query: str = "",
         key: str = "",
+        trace: Trace | None = None,
     ) -> DurableCall:
         """See `Durable.spawn`."""
         check(actor, "call", "function", owner)
-        return await self._inner.spawn(actor, owner, function, payload, content_type=content_type, query=query, key=key)
+        return await self._inner.spawn(
+            actor, owner, function, payload, content_type=content_type, query=query, key=key, trace=trace
+        )
 
     async def get(self, actor: Actor, owner: str, call: str) -> DurableCall:
         """See `Durable.get`."""

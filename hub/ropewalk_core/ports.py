@@ -38,6 +38,7 @@ from ropewalk_core.model import (
     Window,
 )
 from ropewalk_core.placement import Placement
+from ropewalk_runtime.trace import Trace
 
 
 class Clock(Protocol):
@@ -116,7 +117,14 @@ class Functions(Protocol):
         """Remove the function and end its workers."""
 
     async def call(
-        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+        self,
+        actor: Actor,
+        owner: str,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        trace: Trace | None = None,
     ) -> bytes:
         """Call it with a payload and return the answer's body; used by the try-it form, not by the fast path."""
 
@@ -183,6 +191,7 @@ class Durable(Protocol):
         content_type: str = "application/json",
         query: str = "",
         key: str = "",
+        trace: Trace | None = None,
     ) -> DurableCall:
         """Accept a call: it is on disk when this returns. The same key again returns the call that it made."""
 

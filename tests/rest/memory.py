@@ -40,6 +40,7 @@ from ropewalk_core.model import (
     Window,
 )
 from ropewalk_core.names import check_name, new_id
+from ropewalk_runtime.trace import Trace
 
 RUNNING, DONE = Status(state=State.RUNNING, since=1.0), Status(state=State.DONE, since=1.0)
 
@@ -153,11 +154,13 @@ class MemoryFunctions(Memory):
         kept: Function = await self.keep(owner, name, have.model_copy(update=update))
         return kept
 
-    async def call(self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "") -> bytes:
+    async def call(
+        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "", trace: Trace | None = None
+    ) -> bytes:
         await self.get(actor, owner, name)
         if payload == b'"fail"':
             raise UserCodeFailed("double raised ValueError: no.", details={"traceback": "cell line 2"})
-        return payload * 2
+        return trace.parent.encode() if payload == b'"trace"' and trace else payload * 2
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         one = Call(id="c1", function=name, owner=owner, revision="r1", started=1.0, ended=1.5, state=State.DONE)

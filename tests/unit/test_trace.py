@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ropewalk_core.trace import LONGEST_STATE, Trace, read
+from ropewalk_runtime.trace import LONGEST_STATE, Trace, read
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 HEX = "0123456789abcdef"

@@ -266,3 +266,24 @@ def test_a_frame_that_comes_in_pieces_while_it_waits_is_no_failure(tmp_path: Pat
         work.tell("cancel", 1)
         header = work.take()[0]
         assert "FrameError" not in str(header["error"]) and header["id"] == 1
+
+
+CONTEXT = """
+from ropewalk_runtime.context import current_call
+LOADING = current_call()
+def handler():
+    call = current_call()
+    return [LOADING, call.id, call.caller, call.carrier()]
+"""
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_handler_knows_its_call_and_what_it_cost(kind: str, concurrency: int, tmp_path: Path) -> None:
+    with working(tmp_path, CONTEXT.replace("def handler", f"{kind} handler"), concurrency=concurrency) as work:
+        for number, trace in enumerate(({"traceparent": "00-a", "tracestate": "b=1"}, {})):
+            work.send(number, {}, call=f"call-{number}", caller="ada", **trace)
+            head, body = work.take()
+            assert json.loads(body) == [None, f"call-{number}", "ada", trace]
+            assert ("cpu" in head) == (kind == "def" or concurrency == 1)
+            assert 0 <= head.get("cpu", 0.0) < 10 and head["took"] >= 0

@@ -6,6 +6,8 @@ import contextvars
 import io
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 MAX_CALL_LOG = 64 * 1024
 """Characters of output that one call's record keeps, and of a traceback."""
@@ -17,6 +19,8 @@ class CallLog(io.StringIO):
     """What one call printed; cut at its limit."""
 
     room = MAX_CALL_LOG
+    head: Mapping[str, Any] = {}
+    """What the gateway said of the call."""
 
     def write(self, text: str) -> int:
         """Keep a text, as far as there is room."""

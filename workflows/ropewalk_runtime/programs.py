@@ -257,6 +257,7 @@ def _answered(call: Call, out: bytes) -> Answer:
 def _environment(call: Call) -> dict[str, str]:
     """Return what a program may want to know of its call, under the names that other platforms use too."""
     said = {"Http_Query": call.query, "Http_Content_Type": call.type, "Http_Accept": call.accept}
+    said |= {name.upper(): value for name, value in call.trace.items()}
     return {key: value.replace("\0", "") for key, value in said.items() if value}
 
 

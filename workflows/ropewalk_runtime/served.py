@@ -17,6 +17,7 @@ from typing import Any
 from ropewalk_runtime.frames import pack
 from ropewalk_runtime.parts import BYTES, tail
 from ropewalk_runtime.streams import Exchange, pieces
+from ropewalk_runtime.trace import read
 from ropewalk_runtime.wire import BadRequest, Request, begin, came, finish, send
 
 FRAME = "application/vnd.ropewalk.frame"
@@ -161,6 +162,8 @@ def told(request: Request, query: str, framed: bool) -> dict[str, Any]:
     """Return what a worker is told of a request."""
     accept = request.headers.get("x-ropewalk-accept" if framed else "accept", "")
     header = {"type": request.headers.get("content-type", "")[:200], "query": query[:8192], "accept": accept[:200]}
+    if (trace := read([request.headers.get("traceparent", "")], [request.headers.get("tracestate", "")])) is not None:
+        header |= trace.headers()
     header |= {"caller": request.headers.get("x-ropewalk-account", "")[:100]}
     return header | {"call": request.headers.get("x-ropewalk-call", "")[:100]}
 

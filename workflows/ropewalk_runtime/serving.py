@@ -61,9 +61,15 @@ class Call:
         found = self._head.get("http")
         return found if isinstance(found, dict) else {}
 
+    @property
+    def trace(self) -> dict[str, str]:
+        """The trace context of its caller, as headers."""
+        return {name: str(said) for name in ("traceparent", "tracestate") if (said := self._head.get(name))}
+
     def begin(self, clock: Callable[[], float] | None = None) -> None:
         """Keep what is printed from here on, in this thread or task; ``clock`` counts the CPU seconds of it alone."""
         self.log = CallLog()
+        self.log.head = self._head
         self.begun = True
         current.set(self.log)
         self._clock, self._spent = clock, clock() if clock else 0.0

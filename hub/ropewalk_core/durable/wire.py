@@ -25,6 +25,8 @@ class Wish(_Wire):
     content_type: str = ""
     query: str = ""
     key: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class Accepted(_Wire):
@@ -45,6 +47,8 @@ class Work(_Wire):
     payload: bytes
     content_type: str = ""
     query: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class WorkPage(_Wire):

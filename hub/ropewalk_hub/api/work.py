@@ -33,7 +33,7 @@ from ropewalk_core.model import (
     Window,
 )
 from ropewalk_core.placement import Placement, parse_placement
-from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, ndjson, problems
+from ropewalk_hub.api.common import After, ApiRoute, Follow, From, Its, Key, Limit, ndjson, problems, trace_of
 from ropewalk_hub.security import Signed
 from ropewalk_hub.sharing import share
 
@@ -288,7 +288,8 @@ async def remove_function(actor: Signed, its: Its, owner: str, name: str) -> Fun
 async def call_function(actor: Signed, its: Its, owner: str, name: str, request: Request) -> Response:
     """Call a function with the request's body; programs use the function's own address, which is faster."""
     content_type = request.headers.get("content-type", "application/json")
-    content = await its.functions.call(actor, owner, name, await request.body(), content_type=content_type)
+    body, trace = await request.body(), trace_of(request)
+    content = await its.functions.call(actor, owner, name, body, content_type=content_type, trace=trace)
     return Response(content, media_type="application/octet-stream")
 
 

@@ -48,6 +48,7 @@ from ropewalk_hub.gateway.sessions import CALLBACK, Sessions, check_origin, own_
 from ropewalk_hub.gateway.tokens import Caller, Verifier
 from ropewalk_hub.lasting import lasting
 from ropewalk_runtime.bundle import RAW
+from ropewalk_runtime.trace import read
 
 Response = TypeVar("Response", bound=web.StreamResponse)
 log = logging.getLogger("ropewalk.gateway")
@@ -178,7 +179,8 @@ class Gateway:
                 "server": request.host,
                 "headers": [*to_others(request, caller, scheme).items()],
             }
-        return Asked(headers.get("Content-Type", ""), query, headers.get("Accept", ""), http)
+        trace = read(headers.getall("traceparent", []), headers.getall("tracestate", []))
+        return Asked(headers.get("Content-Type", ""), query, headers.get("Accept", ""), http, trace=trace)
 
     async def _durable(
         self, request: web.Request, host: PeopleHost, asking: callers.Asking, access: Access

@@ -33,6 +33,7 @@ from ropewalk_hub.gateway.room import Place
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime.handler import CALL_TYPE
 from ropewalk_runtime.parts import BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT
+from ropewalk_runtime.trace import Trace
 
 TYPES = frozenset({"application/json", CALL_TYPE, "text/plain", BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT})
 """What an answer may be called; anything else is bytes."""
@@ -49,6 +50,8 @@ class Asked:
     """The request as it is, for functions that want that."""
     durable: str = ""
     """The durable call of which this is an attempt."""
+    trace: Trace | None = None
+    """The trace that its caller named."""
 
     def header(self) -> dict[str, Any]:
         """Return it as a worker is told."""
@@ -57,6 +60,8 @@ class Asked:
             header["accept"] = self.accept[:200]
         if self.http is not None:
             header["http"] = self.http
+        if self.trace is not None:
+            header |= self.trace.headers()
         return header
 
 
@@ -214,7 +219,7 @@ class Functions:
     def opened(self, route: FunctionRoute, caller: Caller, asked: Asked, size: int) -> tuple[Note, dict[str, Any]]:
         """Return the note of a call that begins, with a payload of so many bytes, and what its worker is told."""
         note = Note(new_id("call"), route, caller.account, time.time(), size, self._memory(route))
-        note.durable = asked.durable
+        note.durable, note.traceparent = asked.durable, asked.trace.parent if asked.trace else ""
         return note, asked.header() | {"caller": caller.account, "call": note.id}
 
     def replied(self, note: Note, asked: Asked, outcome: Outcome) -> Reply:

@@ -76,6 +76,7 @@ class Remote:
         }
         headers |= {"Content-Type": header["type"]} if header["type"] else {}
         headers |= {"X-Ropewalk-Accept": header["accept"]} if header.get("accept") else {}
+        headers |= {name: header[name] for name in ("traceparent", "tracestate") if name in header}
         if "http" in header:
             headers[HTTP] = base64.b64encode(json.dumps(header["http"]).encode()).decode()
         url = f"{route.url}/" + (f"?{header['query']}" if header["query"] else "")

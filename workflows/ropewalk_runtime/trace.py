@@ -3,7 +3,7 @@
 What is valid is passed on as it came: to the worker, into the call's record, and back with the answer. We are no span
 of our own, and where a caller sends none, none is made: there is nobody here who could export it. A later version of
 the format is passed on too, as the recommendation asks. Pure. Not here: the headers of a request (the gateway), what a
-handler sees of it (``ropewalk_runtime.context``).
+handler sees of it (``context``).
 """
 
 from __future__ import annotations
