@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ropewalk_core.model import Figure, Figures, Spent, Window
@@ -72,8 +72,9 @@ class Cell:
         Calls of which there is no record, because more came than are kept.
     cpu, gb_seconds
         What they cost.
-    times
-        By bucket, of the calls that a worker had and answered or failed: from coming in to their end.
+    seconds, times
+        The sum, and how many by bucket, of the times of calls that a worker had and answered or failed: from coming in
+        to their end.
     """
 
     calls: int = 0
@@ -83,6 +84,7 @@ class Cell:
     unkept: int = 0
     cpu: float = 0.0
     gb_seconds: float = 0.0
+    seconds: float = 0.0
     times: dict[int, int] = field(default_factory=dict)
 
     def add(self, other: Cell) -> None:
@@ -94,27 +96,30 @@ class Cell:
         self.unkept += other.unkept
         self.cpu += other.cpu
         self.gb_seconds += other.gb_seconds
+        self.seconds += other.seconds
         for number, count in other.times.items():
             self.times[number] = self.times.get(number, 0) + count
 
     def took(self, seconds: float) -> None:
         """Count a time."""
         number = bucket(seconds)
+        self.seconds += seconds if number else 0.0
         self.times[number] = self.times.get(number, 0) + 1
 
     def packed(self) -> list[Any]:
         """Return it as JSON."""
         times = [part for pair in sorted(self.times.items()) for part in pair]
-        cost = [round(self.cpu, 6), round(self.gb_seconds, 6)]
-        return [self.calls, self.errors, self.left, self.cold, self.unkept, *cost, times]
+        amounts = [round(one, 6) for one in (self.cpu, self.gb_seconds, self.seconds)]
+        return [self.calls, self.errors, self.left, self.cold, self.unkept, *amounts, times]
 
     @classmethod
     def unpacked(cls, told: Any) -> Cell:
         """Return what `packed` gave. Raises `ValueError` if it is something else."""
         try:
-            *counts, cpu, gb_seconds, times = told
+            *numbers, times = told
             pairs = list(zip(times[::2], times[1::2], strict=True))
-            cell = cls(*(_count(one) for one in counts), cpu=_amount(cpu), gb_seconds=_amount(gb_seconds))
+            counts, amounts = map(_count, numbers[:5]), map(_amount, numbers[5:])
+            cell = cls(*counts, *amounts)  # type: ignore[arg-type]
             cell.times = {min(_count(number), BUCKETS): _count(count) for number, count in pairs}
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise ValueError(f"These are no figures: {str(told)[:100]}") from error
@@ -211,7 +216,7 @@ _NOTHING = Cell()
 
 
 def _without_times(cell: Cell) -> Cell:
-    return Cell(cell.calls, cell.errors, cell.left, cell.cold, cell.unkept, cell.cpu, cell.gb_seconds)
+    return replace(cell, seconds=0.0, times={})
 
 
 def _drop(cells: dict[int, Cell], last: int) -> None:

@@ -72,6 +72,8 @@ class Platform:
     feed: GatewayFeed
     desk: DurableDesk
     backend: Backend
+    scrape_token: str
+    """Lets a monitoring system read the metrics."""
     tasks: tuple[Task, ...] = ()
     """What runs as long as the process serves."""
 
@@ -175,6 +177,7 @@ def build(
         feed=GatewayFeed(journal, issuer, backend.traffic),
         desk=desk,
         backend=backend,
+        scrape_token=store.text(Secret.SCRAPE_TOKEN),
         tasks=(
             Closing(hub, journal, issuer.accounts, clock, end_work=backend.end_work).run,
             NotebookWatch(hub, journal, settings, clock, berth=backend.berth).run,

@@ -88,10 +88,10 @@ async def test_a_record_says_when_where_how_and_what_it_cost(rig: Rig) -> None:
 async def test_a_call_that_waits_for_a_worker_says_so(rig: Rig) -> None:
     await deploy(rig, max_workers=1)
     await ask(rig)
-    await asyncio.gather(*(ask(rig, {"seconds": 0.3}) for _ in range(3)))
+    await asyncio.gather(*(ask(rig, {"seconds": 1.0}) for _ in range(3)))
     calls = (await recorded(rig, 4))[1:]
-    waited = sorted(one.waited for one in calls)
-    assert waited[0] < 0.25 < waited[1] < waited[2] and len({one.worker for one in calls}) == 1
+    assert max(one.waited for one in calls) > 0.5 and len({one.worker for one in calls}) == 1
+    assert all((one.took or 0.0) >= one.waited + 1.0 for one in calls)
 
 
 async def test_a_call_that_no_worker_had_is_on_record_and_costs_nothing(rig: Rig) -> None:
@@ -118,7 +118,7 @@ async def test_figures_are_those_of_the_calls(rig: Rig) -> None:
         assert found.gb_seconds == pytest.approx(sum(one.gb_seconds for one in calls), rel=1e-3)
     for name in ("double", ""):
         [day] = (await rig.functions.costs(ADA, "ada", name)).days
-        assert day.calls == 21 and day.cpu == pytest.approx(sum(one.cpu for one in calls), rel=1e-3)
+        assert day.calls == 21 and day.cpu == pytest.approx(sum(one.cpu for one in calls), abs=1e-3)
 
 
 async def test_figures_outlive_the_platform_and_go_with_their_function(rig: Rig) -> None:
