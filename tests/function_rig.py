@@ -197,7 +197,7 @@ class Rig:
 
     async def _calls(self, request: web.Request) -> web.Response:
         self.functions.record_calls(CallReport.model_validate_json(await request.read()))
-        return web.Response(status=204)
+        return web.json_response({"watch": self.functions.called.watched()})
 
     async def _door(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -25,7 +25,7 @@ from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_core.revisions import difference, pair, previous, stories
 from ropewalk_core.signatures import read
 from ropewalk_core.wrong import wrong
-from ropewalk_kernel import calls, cards, live, look, mapping, observed, shares, sharing, values
+from ropewalk_kernel import calls, cards, live, look, mapping, observed, printed, shares, sharing, values
 from ropewalk_kernel.bar import Bar
 from ropewalk_kernel.brought import Brought, Program, captured, form_of, here
 from ropewalk_kernel.spawned import Spawned, SpawnedCall, listed
@@ -60,9 +60,10 @@ class FunctionHandle(sharing.Shared, shares.Split):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on the platform with Python values; numpy arrays and data frames travel as lists.
 
+        What a call that takes longer than a second prints appears under the cell while it goes on.
         What a generator yields comes as it is yielded: ``for part in f(x)``. To leave the loop ends the generator.
         """
-        return calls.call(self._address(self._known()), args, kwargs)
+        return calls.call(self._address(self._known()), args, kwargs, printed.follower(self.name))
 
     async def aio(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on the platform without blocking: ``await f.aio(x)``, or many with ``asyncio.gather``.

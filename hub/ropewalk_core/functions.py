@@ -18,7 +18,7 @@ import httpx
 
 from ropewalk_core import history, names, sharing
 from ropewalk_core import traffic as traffics
-from ropewalk_core.called import EVERY, CallBook
+from ropewalk_core.called import EVERY, CallBook, heard
 from ropewalk_core.errors import (
     BadInput,
     BadName,
@@ -41,6 +41,7 @@ from ropewalk_core.model import (
     Function,
     FunctionRoute,
     FunctionSpec,
+    LogLine,
     NewKey,
     Page,
     Revision,
@@ -82,7 +83,7 @@ class FunctionBook:
         self._routes: dict[tuple[str, str], FunctionRoute] = {}
         self._routes_at = -1
         self._gateway_cursor, self._gateway_seen = -1, float("-inf")
-        self._gateway_moved, self._recorded_some = asyncio.Event(), asyncio.Event()
+        self._gateway_moved = asyncio.Event()
 
     # The port
 
@@ -158,6 +159,16 @@ class FunctionBook:
         self._found(owner, name)
         return Page(items=self.called.latest(owner, name, limit))
 
+    async def logs(
+        self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Functions.logs`."""
+        self._found(owner, name)
+        book = self.called
+        lines = book.printed(owner, name, call, after, follow) if call else book.prints(owner, name, after, follow)
+        async for line in lines:
+            yield line
+
     async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
         """See `Functions.figures`."""
         self._found(owner, name)
@@ -221,8 +232,6 @@ class FunctionBook:
     def record_calls(self, report: CallReport) -> None:
         """Remember what the gateway reports of calls."""
         self.called.record(report, self._all_routes())
-        self._recorded_some.set()
-        self._recorded_some = asyncio.Event()
 
     async def keep_figures(self) -> None:
         """Write down what was counted, for ever, and once more at the end."""
@@ -315,10 +324,7 @@ class FunctionBook:
             left = until - self._clock.steady()
             if left <= 0:
                 return
-            try:
-                await asyncio.wait_for(self._recorded_some.wait(), left)
-            except TimeoutError:
-                return
+            await heard(self.called.news(), left)
 
     async def _gateway_has(self, cursor: int) -> None:
         """Wait until the gateway knows, so that the very next call finds the new revision; not for a gateway away."""

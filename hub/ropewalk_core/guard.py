@@ -271,6 +271,13 @@ class GuardedFunctions:
         check(actor, "logs", "function", owner)
         return await self._inner.calls(actor, owner, name, limit=limit)
 
+    def logs(
+        self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Functions.logs`."""
+        check(actor, "logs", "function", owner)
+        return self._inner.logs(actor, owner, name, call=call, after=after, follow=follow)
+
     async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
         """See `Functions.figures`."""
         check(actor, "logs", "function", owner)

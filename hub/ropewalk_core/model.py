@@ -257,8 +257,9 @@ class Call(Noun):
     owner: str
     revision: str
     caller: str = Field(default="", description="An account, or `key:` and a key's identifier; empty for anybody")
+    agent: str = Field(default="", description="What its caller calls itself (User-Agent)")
     queued: float | None = Field(default=None, description="When it came; from then on it may have waited for a worker")
-    started: float = Field(description="When a worker had it; when it failed, if none ever did")
+    started: float = Field(description="When a worker had it; if none had it, when it failed, or came while it waits")
     ended: float | None = None
     state: State
     cold: bool = Field(default=False, description="Whether a worker was started for it")
@@ -346,6 +347,7 @@ class CallReport(Noun):
     cells: tuple[tuple[str, str, int, list[Any]], ...] = Field(
         default=(), description="Owner, function, minute since 1970, and the packed counts"
     )
+    running: tuple[str, ...] = Field(default=(), description="Long calls that go on; others are not running any more")
     state: dict[str, int] = Field(default_factory=dict, description="Workers, calls that run, calls that wait ...")
 
 

@@ -168,6 +168,15 @@ class Functions(Protocol):
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """Return the latest calls, newest first."""
 
+    def logs(
+        self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """Yield what a call prints, also while it goes on; without one what all calls print, after their identifiers.
+
+        Of one call an offset counts characters. With ``follow`` one call is followed to its end, all of them from now
+        on. What goes on is told of once it has taken a second, and on a cluster only when it is over.
+        """
+
     async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
         """Return how many calls there were, how long they took and how many failed, by minute or quarter of an hour."""
 

@@ -96,10 +96,11 @@ async def snapshot(platform: Its, after: str = "") -> Snapshot:
     return await platform.feed.snapshot(int(after) if after.isdecimal() else None)
 
 
-@gateways.post("/calls", status_code=204)
-async def calls(platform: Its, body: CallReport) -> None:
-    """Take what became of calls."""
+@gateways.post("/calls")
+async def calls(platform: Its, body: CallReport) -> dict[str, Any]:
+    """Take what became of calls, and say of which functions somebody watches them."""
     platform.feed.record_calls(body)
+    return {"watch": platform.backend.traffic.called.watched()}
 
 
 @router.get("/runs")

@@ -198,3 +198,86 @@ async def test_a_failed_call_shows_the_persons_lines_alone(rig: Rig) -> None:
     trace = caught.value.details["traceback"]
     assert "return 1 / x" in trace and "return inner(x)" in trace and "ZeroDivisionError" in trace
     assert "ropewalk" not in trace and "concurrent" not in trace and "asyncio" not in trace
+
+
+TALK = """
+import time
+def handler(seconds: float = 0.0, count: int = 3, bad: bool = False):
+    for number in range(count):
+        print("line", number)
+        time.sleep(seconds)
+    if bad:
+        raise ValueError("no good")
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": 2}], ids=["alone", "threads"])
+async def test_what_a_call_prints_is_seen_while_it_runs(options: dict[str, int], rig: Rig) -> None:
+    await deploy(rig, TALK, **options)
+    asking = asyncio.create_task(ask(rig, {"seconds": 1.5}, **{"User-Agent": "somebody/1"}))
+    running: tuple[Call, ...] = ()
+    async with asyncio.timeout(20):
+        while not (running and "line 0" in running[0].logs):
+            running = tuple(one for one in await _calls(rig) if one.state is State.RUNNING)
+            assert not asking.done(), "it was told only afterwards"
+            await asyncio.sleep(0.1)
+    [one] = running
+    assert (one.ended, one.agent, one.cold) == (None, "somebody/1", True) and one.worker and one.queued
+    followed = rig.functions.logs(ADA, "ada", "double", call=one.id, follow=True)
+    first = await anext(followed)
+    assert (first.text, asking.done()) == ("line 0", False)
+    assert [line.text async for line in followed] == ["line 1", "line 2"]
+    assert (await asking).status_code == 200
+    [done] = await _calls(rig)
+    assert (done.id, done.state, done.logs) == (one.id, State.DONE, "line 0\nline 1\nline 2\n")
+    assert [line.text async for line in rig.functions.logs(ADA, "ada", "double", call=one.id, after=first.offset)] == [
+        "line 1",
+        "line 2",
+    ]
+
+
+async def test_all_calls_are_followed_from_now_on(rig: Rig) -> None:
+    await deploy(rig, TALK)
+    await ask(rig)
+    await recorded(rig, 1)
+    following = rig.functions.logs(ADA, "ada", "double", follow=True)
+    asking = asyncio.create_task(anext(following))
+    await asyncio.sleep(0.1)
+    answers = [await ask(rig, {"count": 1}), await ask(rig, {"count": 1, "bad": True})]
+    ids = [answers[0].headers["x-ropewalk-call"], answers[1].json()["details"]["call"]]
+    async with asyncio.timeout(15):
+        found = [(await asking).text, (await anext(following)).text]
+    assert found == [f"{one} line 0" for one in ids]
+    await following.aclose()  # type: ignore[attr-defined]
+    everything = [line.text async for line in rig.functions.logs(ADA, "ada", "double")]
+    assert len(everything) == 5 and everything[-2:] == found
+
+
+async def test_nobody_asks_a_worker_where_nobody_looks(rig: Rig) -> None:
+    await deploy(rig, TALK)
+    asking = asyncio.create_task(ask(rig, {"seconds": 1.2}))
+    async with asyncio.timeout(15):
+        while not rig.functions.called._running:  # noqa: ASYNC110 - the gateway tells
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(1.0)
+    [one] = rig.functions.called._running.values()
+    assert (one.state, one.logs) == (State.RUNNING, "")
+    await asking
+    [done] = await recorded(rig, 1)
+    assert done.logs.count("line") == 3
+
+
+async def test_a_call_that_waits_is_seen_waiting(rig: Rig) -> None:
+    await deploy(rig, max_workers=1)
+    asking = [asyncio.create_task(ask(rig, {"seconds": 3.0})) for _ in range(2)]
+    seen: set[State] = set()
+    async with asyncio.timeout(15):
+        while seen != {State.RUNNING, State.WAITING}:
+            seen = {one.state for one in await _calls(rig)}
+    await asyncio.gather(*asking)
+    assert [one.state for one in await recorded(rig, 2)] == [State.DONE, State.DONE]
+    assert rig.functions.called._running == {}
+
+
+async def _calls(rig: Rig) -> tuple[Call, ...]:
+    return (await rig.functions.calls(ADA, "ada", "double")).items

@@ -166,6 +166,9 @@ class MemoryFunctions(Memory):
         one = Call(id="c1", function=name, owner=owner, revision="r1", started=1.0, ended=1.5, state=State.DONE)
         return Page(items=(one,))
 
+    def logs(self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False) -> Any:
+        return self.lines(after)
+
     async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
         await self.get(actor, owner, name)
         series = Series()

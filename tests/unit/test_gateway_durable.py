@@ -273,6 +273,8 @@ class Pooled:
     def memory(self, route: FunctionRoute) -> int:
         return 0
 
+    def open(self, note: Note) -> None: ...
+
     def add(self, note: Note) -> None:
         self.kept.append(note)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from ropewalk_runtime.served import FRAME, FRAMES
 
 HEADER = {"type": "application/json", "query": "a=%26&b=1", "caller": "ada", "call": "call-1"}
 Handle = Callable[[web.Request], Awaitable[web.Response]]
+NOTE: Any = SimpleNamespace(began=lambda *_: None, exchange=None, sent=0)
 
 
 class There(AbstractResolver):
@@ -60,7 +62,7 @@ class Stage:
         url = f"http://fn--f.space.svc:{self.port}"
         route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
         with self.room.call("ada", len(body)) as place:
-            return await self.remote.call(route, HEADER, body, place, lambda *_: None, lambda *_: None)
+            return await self.remote.call(route, HEADER, body, place, lambda *_: None, NOTE)
 
 
 def framed(header: dict[str, Any], body: bytes = b"") -> Handle:

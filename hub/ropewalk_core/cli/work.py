@@ -129,10 +129,16 @@ def _functions(verbs: Subparsers) -> None:
     one = verb(verbs, "remove", "remove a function", run=_remove_function, example="ropewalk functions remove digits")
     one.add_argument("name")
     one = verb(
-        verbs, "logs", "list the latest calls of a function", run=_calls, example="ropewalk functions logs digits"
+        verbs,
+        "logs",
+        "list the latest calls of a function, or print what they print",
+        run=_calls,
+        example="ropewalk functions logs digits -f",
     )
     one.add_argument("name")
     one.add_argument("--limit", type=int, default=20, help="how many calls (default 20)")
+    one.add_argument("--call", default="", metavar="CALL", help="print what this one call printed")
+    one.add_argument("-f", "--follow", action="store_true", help="print what calls print from now on, or this one")
     observing.register(verbs)
     revisions.register(verbs)
     sharing.register(verbs)
@@ -267,6 +273,10 @@ async def _remove_function(client: Client, arguments: argparse.Namespace) -> int
 
 
 async def _calls(client: Client, arguments: argparse.Namespace) -> int:
+    if arguments.call or arguments.follow:
+        async for line in client.functions.logs(arguments.name, call=arguments.call, follow=arguments.follow):
+            _line(line, arguments.json)
+        return 0
     page = await client.functions.calls(arguments.name, limit=arguments.limit)
     found: list[Call] = list(page.items)
     show(found, _CALLS, as_json=arguments.json, empty="No calls yet.")

@@ -252,6 +252,14 @@ class FunctionsClient(Resource):
         """Return the latest calls, newest first."""
         return await self._page(Call, await self._path(owner, name, "calls"), limit=limit)
 
+    async def logs(
+        self, name: str, *, call: str = "", after: int = 0, follow: bool = False, owner: str = ""
+    ) -> AsyncIterator[LogLine]:
+        """Yield what a call prints, also while it goes on; without one what all calls print."""
+        path = await self._path(owner, name, "logs")
+        async for line in self._wire.log_lines(path, after=after, follow=follow, call=call):
+            yield line
+
     async def figures(self, name: str, *, window: Window = "hour", owner: str = "") -> Figures:
         """Return how many calls there were, how long they took and how many failed."""
         return await self._get(Figures, await self._path(owner, name, "figures"), {"window": window})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
@@ -85,6 +85,7 @@ class TrafficWish(BaseModel):
     )
 
 
+CallId = Annotated[str, Query(max_length=100, description="Identifier of a call; left out, all calls")]
 Number = Annotated[int, Path(ge=1, description="Number of a revision")]
 
 
@@ -339,6 +340,22 @@ async def list_calls(actor: Signed, its: Its, owner: str, name: str, limit: Limi
     """Return the latest calls, newest first."""
     await its.functions.get(actor, owner, name)
     return await its.functions.calls(actor, owner, name, limit=limit)
+
+
+@router.get(
+    "/functions/{owner}/{name}/logs",
+    tags=["functions"],
+    operation_id="get_function_logs",
+    responses=problems(404),
+    **_LINES,
+)
+async def get_function_logs(
+    actor: Signed, its: Its, owner: str, name: str, call: CallId = "", after: From = 0, follow: Follow = False
+) -> StreamingResponse:
+    """Return what a call prints as JSON lines, while it goes on too; without one what all calls print."""
+    lines = its.functions.logs(actor, owner, name, call=call, after=after, follow=follow)
+    await its.functions.get(actor, owner, name)
+    return ndjson(lines, its, actor, after)
 
 
 @router.get(

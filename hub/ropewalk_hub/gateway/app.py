@@ -180,7 +180,8 @@ class Gateway:
                 "headers": [*to_others(request, caller, scheme).items()],
             }
         trace = read(headers.getall("traceparent", []), headers.getall("tracestate", []))
-        return Asked(headers.get("Content-Type", ""), query, headers.get("Accept", ""), http, trace=trace)
+        kind, wanted, agent = (headers.get(name, "") for name in ("Content-Type", "Accept", "User-Agent"))
+        return Asked(kind, query, wanted, http, trace=trace, agent=agent)
 
     async def _durable(
         self, request: web.Request, host: PeopleHost, asking: callers.Asking, access: Access
@@ -272,7 +273,7 @@ class Gateway:
 
     async def _run(self, _application: web.Application):  # type: ignore[no-untyped-def]
         work = (
-            *(self.directory.follow, self.pools.sweep, self.records.send, self.sessions.sweep),
+            *(self.directory.follow, self.pools.sweep, self.records.send, self.records.look, self.sessions.sweep),
             *(self.durables.send, self.durables.carry, self.durables.report),
         )
         self._tasks = [asyncio.create_task(lasting(one)) for one in work]

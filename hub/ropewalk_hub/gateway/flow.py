@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ropewalk_core.errors import RopewalkError, TimedOut
 from ropewalk_runtime.parts import tail
+from ropewalk_runtime.streams import Exchange
 
 GRACE = 5.0
 """Seconds that a call whose caller left has for its own end, before its worker is ended."""
@@ -19,14 +20,16 @@ Left = Callable[[str, "dict[str, Any] | None"], None]
 """Is told what became of a call whose caller left, with the header of its last frame if there was one."""
 
 
-Began = Callable[[str, bool], None]
-"""Is told which worker has a call, if anybody knows, and whether that was started for it."""
-
-
-class Sent(Protocol):
-    """Where bytes of an answer are counted."""
+class Noted(Protocol):
+    """Where it is noted what happens to a call."""
 
     sent: int
+    """Bytes of its answer that were passed on."""
+    exchange: Exchange | None
+    """Where it can be asked what the call has printed so far."""
+
+    def began(self, worker: str, cold: bool) -> None:
+        """Note which worker has it, if anybody knows, and whether that was started for it."""
 
 
 class Flow(Protocol):
@@ -72,7 +75,7 @@ class Streamed:
         formed: bool,
         judge: Callable[[dict[str, Any], RopewalkError | None], dict[str, Any] | None],
         left: Left,
-        note: Sent | None = None,
+        note: Noted | None = None,
     ) -> None:
         self._flow, self._kind, self._formed, self._judge, self._left = flow, kind, formed, judge, left
         self._note = note

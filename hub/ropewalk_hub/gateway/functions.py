@@ -52,6 +52,8 @@ class Asked:
     """The durable call of which this is an attempt."""
     trace: Trace | None = None
     """The trace that its caller named."""
+    agent: str = ""
+    """What its caller calls itself."""
 
     def header(self) -> dict[str, Any]:
         """Return it as a worker is told."""
@@ -193,10 +195,13 @@ class Functions:
         note, header = self.opened(route, caller, asked, len(payload))
         note.started, note.worker = note.queued, member.id
         try:
-            return UnderWay(route, asked, note, pool, pool.send(member, header, payload))
+            begun = pool.send(member, header, payload)
         except Gone:
+            self._records.drop(note)
             pool.done(member, None)
             return None
+        note.exchange = begun.exchange
+        return UnderWay(route, asked, note, pool, begun)
 
     def answered(self, one: UnderWay) -> Reply:
         """Return the answer of a call whose first frame has come, is whole, and needs no room of its own."""
@@ -219,7 +224,9 @@ class Functions:
     def opened(self, route: FunctionRoute, caller: Caller, asked: Asked, size: int) -> tuple[Note, dict[str, Any]]:
         """Return the note of a call that begins, with a payload of so many bytes, and what its worker is told."""
         note = Note(new_id("call"), route, caller.account, time.time(), size, self._memory(route))
-        note.durable, note.traceparent = asked.durable, asked.trace.parent if asked.trace else ""
+        note.durable, note.agent = asked.durable, text_of(asked.agent, 100)
+        note.traceparent = asked.trace.parent if asked.trace else ""
+        self._records.open(note)
         return note, asked.header() | {"caller": caller.account, "call": note.id}
 
     def replied(self, note: Note, asked: Asked, outcome: Outcome) -> Reply:
@@ -276,8 +283,8 @@ class Functions:
         """Run a call where the function is."""
         route, left = note.route, self.left(note)
         if route.url:
-            return await self._remote.call(route, header, payload, place, left, note.began)
-        return await self._pools.get(route).call(header, payload, place, left, note.began)
+            return await self._remote.call(route, header, payload, place, left, note)
+        return await self._pools.get(route).call(header, payload, place, left, note)
 
     def _memory(self, route: FunctionRoute) -> int:
         """Return the bytes of memory that are set aside for a worker."""

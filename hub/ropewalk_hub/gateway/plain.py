@@ -25,7 +25,7 @@ _NEEDED = frozenset({b"host", b"content-length", b"authorization"})
 _SILENT = frozenset({b"user-agent", b"accept-encoding", b"accept-language"})
 """What programs send and functions are not told."""
 _TAKEN = _NEEDED | _SILENT | {b"content-type", b"accept", b"connection", b"traceparent", b"tracestate"}
-_TOLD = (b"content-type", b"accept", b"traceparent", b"tracestate")
+_TOLD = (b"content-type", b"accept", b"user-agent", b"traceparent", b"tracestate")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,5}")
 
 
@@ -39,6 +39,7 @@ class Plain:
     accept: str
     length: int
     trace: Trace | None = None
+    agent: str = ""
 
 
 def read(head: bytes, people: str) -> Plain | None:
@@ -67,6 +68,6 @@ def read(head: bytes, people: str) -> Plain | None:
     length = int(found[b"content-length"]) if _LENGTH.fullmatch(found[b"content-length"]) else LONGEST_BODY + 1
     if host is None or host.kind != "function" or kind.lower() != b"bearer" or length > LONGEST_BODY:
         return None
-    given, wanted, parent, state = (found.get(one, b"").decode() for one in _TOLD)
+    given, wanted, agent, parent, state = (found.get(one, b"").decode() for one in _TOLD)
     trace = trace_of([parent], [state]) if parent else None
-    return Plain(host, token.strip().decode(), given, wanted, length, trace)
+    return Plain(host, token.strip().decode(), given, wanted, length, trace, agent)

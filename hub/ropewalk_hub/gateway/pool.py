@@ -27,7 +27,7 @@ from ropewalk_core.tasks import Tasks
 from ropewalk_core.traffic import everything
 from ropewalk_core.why import more_memory
 from ropewalk_hub.gateway.directory import Directory
-from ropewalk_hub.gateway.flow import GRACE, Began, Flow, Left
+from ropewalk_hub.gateway.flow import GRACE, Flow, Left, Noted
 from ropewalk_hub.gateway.link import Gone, Link, worker_error
 from ropewalk_hub.gateway.room import Place
 from ropewalk_runtime.exec import MEMORY_EXIT
@@ -114,11 +114,11 @@ class Pool:
         """Whether anything runs, starts or waits in it."""
         return bool(self.size or self._queue)
 
-    async def call(self, header: dict[str, Any], body: bytes, place: Place, left: Left, began: Began) -> Outcome:
+    async def call(self, header: dict[str, Any], body: bytes, place: Place, left: Left, note: Noted) -> Outcome:
         """Run one call; its worker takes the next once there is room for the answer, or all its parts have come.
 
         Whoever awaits this and is cancelled has left: the call is ended, and ``left`` is told what became of it.
-        ``began`` is told which worker has it.
+        ``note`` is told which worker has it.
 
         Raises
         ------
@@ -132,12 +132,13 @@ class Pool:
         except asyncio.CancelledError:
             left("The caller left before the call began.", None)
             raise
-        began(member.id, cold)
+        note.began(member.id, cold)
         try:
             begun = self.send(member, header, body, cold=cold)
         except Gone:
             self.done(member, None)
             raise await self.why_gone(member) from None
+        note.exchange = begun.exchange
         return await self.finish(begun, place, left)
 
     def take(self) -> Member | None:

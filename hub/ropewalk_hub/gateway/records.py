@@ -2,7 +2,8 @@
 
 A `Note` is a few fields that are set while a call goes on; when it is over it is counted in the cell of its function
 and minute (``figures``) and waits for the next batch. The buffer is bounded in notes and in characters: the oldest go,
-and are counted as calls without a record, so figures are right where records are missing. A batch whose answer is lost
+and are counted as calls without a record, so figures are right where records are missing. A call that takes long is
+told of while it goes on, with what it printed so far where somebody watches. A batch whose answer is lost
 is sent again as it was, under the same number. Not here: the calls. Rejected: one request per call (the path of a call
 must not wait for anybody), and a model that is validated and copied for each call (it took longer than the counting).
 """
@@ -27,6 +28,7 @@ from ropewalk_core.figures import Cell
 from ropewalk_core.model import FunctionRoute, State
 from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.link import LONGEST_LOG, text_of
+from ropewalk_runtime.streams import Exchange
 
 log = logging.getLogger("ropewalk.gateway")
 MOST = 1000
@@ -35,6 +37,14 @@ MOST_TEXT = 8 * 2**20
 """Characters of logs and tracebacks in them."""
 MOST_CELLS = 10_000
 """Functions and minutes that are counted while the platform is away; what comes beyond is lost."""
+TICK, LONG = 0.5, 1.0
+"""Seconds between two looks at calls that go on, and after which a call is worth one."""
+SHOWN = 64
+"""Calls that go on of which the platform is told."""
+_ROOM = 2**20
+"""Characters of their logs that one report may hold."""
+_LOST = 300.0
+"""Seconds beyond its own time after which a call that nobody ended is forgotten."""
 _BATCH = 200
 _PAUSE, _BEAT = 0.1, 5.0
 _CORES = float(os.cpu_count() or 1)
@@ -54,6 +64,7 @@ class Note:
     memory: int = 0
     traceparent: str = ""
     durable: str = ""
+    agent: str = ""
     started: float = 0.0
     ended: float = 0.0
     worker: str = ""
@@ -67,6 +78,8 @@ class Note:
     gb_seconds: float = 0.0
     traceback: str = ""
     logs: str = ""
+    exchange: Exchange | None = None
+    told: int = -1
 
     def began(self, worker: str, cold: bool) -> None:
         """Note which worker has it, and whether it was started for it."""
@@ -74,7 +87,7 @@ class Note:
 
     def over(self, state: State, status: int, said: dict[str, Any] | None) -> None:
         """Note its end, and what its worker said of it, which is held: a worker is user code."""
-        self.ended, self.state, self.status = time.time(), state, status
+        self.ended, self.state, self.status, self.exchange = time.time(), state, status, None
         header = said or {}
         if header.get("logs"):
             self.logs = text_of(header["logs"], LONGEST_LOG)
@@ -116,16 +129,16 @@ class Note:
             "owner": route.owner,
             "revision": route.revision,
             "queued": self.queued,
-            "started": self.started or self.ended,
-            "ended": self.ended,
-            "state": self.state.value,
+            "started": self.started or self.ended or self.queued,
+            "ended": self.ended or None,
+            "state": self.state.value if self.started or self.ended else State.WAITING.value,
         }
         more = {name: value for name in _MORE if (value := getattr(self, name))}
         return facts | more
 
 
 _MORE = (
-    *("caller", "cold", "worker", "status", "error", "code", "received", "sent", "durable", "traceparent"),
+    *("caller", "agent", "cold", "worker", "status", "error", "code", "received", "sent", "durable", "traceparent"),
     *("cpu", "gb_seconds", "traceback", "logs"),
 )
 
@@ -149,9 +162,21 @@ class Records:
         self._cells: dict[tuple[str, str, int], Cell] = {}
         self._pending: bytes | None = None
         self._filled = asyncio.Event()
+        self._running: set[Note] = set()
+        self._shown: dict[str, Note] = {}
+        self._watched: frozenset[tuple[str, str]] = frozenset()
+
+    def open(self, note: Note) -> None:
+        """Keep an eye on a call that begins."""
+        self._running.add(note)
+
+    def drop(self, note: Note) -> None:
+        """Forget a call that did not begin."""
+        self._running.discard(note)
 
     def add(self, note: Note) -> None:
         """Count a call that is over, and keep its note until the next batch."""
+        self._running.discard(note)
         self._count(note, note.cell())
         self._buffer.append(note)
         self._text += note.text
@@ -165,11 +190,28 @@ class Records:
         """Send batches for ever: the first note at once, those that come meanwhile together."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_BEAT):
+                async with asyncio.timeout(1.0 if self._shown else _BEAT):
                     await self._filled.wait()
             self._filled.clear()
             await self.flush()
             await asyncio.sleep(_PAUSE)
+
+    async def look(self) -> None:
+        """See what long calls have printed so far, for ever; workers are asked only where somebody watches."""
+        while True:
+            await asyncio.sleep(TICK)
+            self.glance(time.time())
+
+    def glance(self, now: float) -> None:
+        """Take a look at long calls, the longest first."""
+        long = sorted((one for one in self._running if now - one.queued > LONG), key=lambda one: one.queued)
+        self._running.difference_update([one for one in long if now - one.queued > _LOST + one.route.spec.timeout])
+        self._shown = {one.id: one for one in long[:SHOWN] if one in self._running}
+        for one in self._shown.values():
+            if one.exchange is not None and (one.route.owner, one.route.name) in self._watched:
+                one.exchange.look()
+            if one.told != _told(one):
+                self._filled.set()
 
     async def flush(self) -> None:
         """Send what there is, and how the gateway is; keep it when the platform is away."""
@@ -177,7 +219,7 @@ class Records:
             if self._pending is None:
                 self._pending = self._report()
             try:
-                await self._directory.exchange("POST", "/internal/calls", self._pending)
+                self._hear(await self._directory.exchange("POST", "/internal/calls", self._pending))
             except Unavailable:
                 self._filled.set()
                 return
@@ -186,6 +228,23 @@ class Records:
             self._pending = None
             if not self._buffer:
                 return
+
+    def _hear(self, said: bytes) -> None:
+        """Take note of whose calls are watched now."""
+        watched = json.loads(said)["watch"] if said else ()
+        self._watched = frozenset((owner, name) for owner, name in watched)
+
+    def _under_way(self) -> list[dict[str, Any]]:
+        """Return the records of long calls that go on, of which something is new, as far as there is room."""
+        found, room = [], _ROOM
+        for one in self._shown.values():
+            if one.ended or one.told == _told(one) or room < 0:
+                continue
+            one.told = _told(one)
+            one.logs = text_of(one.exchange.printed if one.exchange else "", LONGEST_LOG)
+            room -= len(one.logs)
+            found.append(one.record())
+        return found
 
     def _count(self, note: Note, cell: Cell) -> None:
         key = (note.route.owner, note.route.name, int(note.ended // 60))
@@ -203,11 +262,17 @@ class Records:
         report = {
             "life": self._life,
             "number": self._number,
-            "calls": [note.record() for note in batch],
+            "calls": [*self._under_way(), *(note.record() for note in batch)],
+            "running": [one.id for one in self._shown.values() if not one.ended],
             "cells": [[*key, cell.packed()] for key, cell in cells.items()],
             "state": self._state(),
         }
         return json.dumps(report, separators=(",", ":")).encode()
+
+
+def _told(note: Note) -> int:
+    """Return what there is to tell of a call that goes on: whether it began, and how much it printed."""
+    return 0 if not note.started else 1 + (len(note.exchange.printed) if note.exchange else 0)
 
 
 def amount(said: object, most: float) -> float | None:
