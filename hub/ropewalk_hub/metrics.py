@@ -28,9 +28,9 @@ router = APIRouter(include_in_schema=False)
 PATIENCE = 15.0
 """Seconds of silence after which the gateway counts as away."""
 _GATEWAY = {
-    "workers": "Workers of functions that run or start",
-    "running": "Calls that workers have now",
-    "waiting": "Calls that wait for a worker now",
+    "workers": ("workers", "Workers of functions that run or start"),
+    "running": ("calls_running", "Calls that workers have now"),
+    "waiting": ("calls_waiting", "Calls that wait for a worker now"),
 }
 
 
@@ -108,5 +108,5 @@ def _times(total: Cell) -> HistogramMetricFamily:
 def _gateway(book: CallBook, now: float) -> Iterable[Metric]:
     up = now - book.seen < PATIENCE
     yield GaugeMetricFamily("ropewalk_gateway_up", "Whether the gateway was heard of lately", value=int(up))
-    for name, words in _GATEWAY.items():
-        yield GaugeMetricFamily(f"ropewalk_gateway_{name}", words, value=book.state.get(name, 0) if up else 0)
+    for told, (name, words) in _GATEWAY.items():
+        yield GaugeMetricFamily(f"ropewalk_gateway_{name}", words, value=book.state.get(told, 0) if up else 0)

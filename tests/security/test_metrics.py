@@ -59,7 +59,8 @@ async def test_platform_and_gateway_are_read_at_one_address(stage: Stage) -> Non
     assert found["ropewalk_cold_starts_total", ""] == 1 and found["ropewalk_calls_unrecorded_total", ""] == 3
     assert (found["ropewalk_call_cpu_seconds_total", ""], found["ropewalk_call_gb_seconds_total", ""]) == (0.5, 2.0)
     assert found["ropewalk_call_failures_total", "RW-USER-CODE"] == 1
-    assert [found[f"ropewalk_gateway_{one}", ""] for one in ("up", "workers", "running", "waiting")] == [1, 2, 1, 4]
+    gauges = ("up", "workers", "calls_running", "calls_waiting")
+    assert [found[f"ropewalk_gateway_{one}", ""] for one in gauges] == [1, 2, 1, 4]
     buckets = [value for (name, _), value in found.items() if name == "ropewalk_call_seconds_bucket"]
     assert buckets == sorted(buckets) and buckets[-1] == found["ropewalk_call_seconds_count", ""] == 4
     assert found["ropewalk_call_seconds_bucket", "0.0032"] == 2
