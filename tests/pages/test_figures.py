@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from ropewalk_core.model import State
 from tests.pages.stage import Stage, furnish
 from tests.pages.test_pages import ask
 
@@ -30,3 +31,13 @@ async def test_without_calls_it_says_so(stage: Stage, browser: httpx.AsyncClient
     page = await ask(browser, "/functions/digits")
     assert "No calls in the last hour." in "".join(page.text)
     assert not [one for one in page.all("svg") if one.get("class") == "plot"]
+
+
+async def test_a_call_that_goes_on_shows_what_it_printed(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    first = stage.things.calls["digits"][0]
+    changed = {"ended": None, "state": State.RUNNING, "logs": "epoch <1>\n", "worker": "worker-1"}
+    stage.things.calls["digits"].insert(0, first.model_copy(update=changed))
+    page = await ask(browser, "/functions/digits")
+    assert "epoch <1>" in page.words and "worker-1" in page.words
+    assert any("open" in one for one in page.all("details"))

@@ -99,6 +99,9 @@ def test_figures_and_costs(shell: Shell, platform: Platform) -> None:
         assert shell("functions", "costs", *names).splitlines()[1].split()[:2] == ["2026-11-22", "4"]
         assert shell.json("functions", "costs", *names)["days"][0]["gb_seconds"] == 2.0
     shell("functions", "figures", "nothing", code=4)
+    for chosen in (["--call", "c1"], ["-f"]):
+        assert shell("functions", "logs", "digits", *chosen).splitlines() == ["line 1", "line 2", "line 3"]
+    assert shell("functions", "logs", "digits").splitlines()[1].split()[0] == "c1"
 
 
 def test_revisions(shell: Shell, platform: Platform) -> None:

@@ -34,6 +34,7 @@ class Platform:
         self.reports: list[CallReport] = []
         self.raw: list[bytes] = []
         self.error: Exception | None = None
+        self.watch: list[tuple[str, str]] = []
 
     async def exchange(self, method: str, path: str, content: bytes) -> bytes:
         assert (method, path) == ("POST", "/internal/calls")
@@ -41,7 +42,7 @@ class Platform:
         if self.error is not None:
             raise self.error
         self.reports.append(CallReport.model_validate_json(content))
-        return b""
+        return json.dumps({"watch": self.watch}).encode()
 
 
 def note(number: int = 1, route: FunctionRoute = HERE, queued: float = 0.0) -> Note:
@@ -53,6 +54,12 @@ def over(one: Note, at: float, said: Any = None, state: State = State.DONE) -> N
         patch.setattr(records.time, "time", lambda: at)  # type: ignore[attr-defined]
         one.over(state, 200, said)
     return one
+
+
+def counted(one: Note) -> Cell:
+    cell = Cell()
+    one.count(cell)
+    return cell
 
 
 def made() -> tuple[Platform, Records]:
@@ -70,7 +77,7 @@ def test_whatever_a_worker_tells_is_a_record_with_sane_numbers(
     call = Call.model_validate_json(json.dumps(one.record(), allow_nan=False))
     assert 100.0 <= call.started <= 103.0 == call.ended
     assert 0.0 <= call.cpu <= 3.0 * 1024 and 0.0 <= call.gb_seconds <= 3.0
-    assert len(call.worker) <= 100 and Cell.unpacked(one.cell().packed()).calls == 1
+    assert len(call.worker) <= 100 and Cell.unpacked(counted(one).packed()).calls == 1
 
 
 @pytest.mark.parametrize("odd", [None, True, "1", math.nan, -1, -math.inf, [], {}])
@@ -92,7 +99,7 @@ def test_a_call_costs_what_its_worker_spent_or_else_what_was_set_aside() -> None
     untold.started = 101.0
     assert over(untold, 105.0).cpu == 4.0  # 4 s of two cores, which two calls share
     never = over(note(queued=100.0), 105.0, state=State.FAILED)
-    assert (never.cpu, never.gb_seconds, never.cell().times) == (0.0, 0.0, {})
+    assert (never.cpu, never.gb_seconds, counted(never).times) == (0.0, 0.0, {})
     assert never.record()["started"] == 105.0
 
 
@@ -176,3 +183,70 @@ async def test_counts_of_a_long_absence_are_bounded(monkeypatch: pytest.MonkeyPa
     for minute in range(20):
         kept.add(over(note(minute), minute * 60.0))
     assert len(kept._cells) == 5
+
+
+class Asked:
+    """An exchange that is asked what was printed."""
+
+    def __init__(self) -> None:
+        self.printed, self.looks = "", 0
+
+    def look(self) -> None:
+        self.looks += 1
+
+
+def going(kept: Records, number: int, queued: float, started: float = 0.0) -> tuple[Note, Asked]:
+    one, exchange = note(number, queued=queued), Asked()
+    one.started, one.exchange = started, cast(Any, exchange)
+    kept.open(one)
+    return one, exchange
+
+
+async def test_a_long_call_is_told_of_and_asked_only_where_somebody_looks() -> None:
+    platform, kept = made()
+    one, exchange = going(kept, 1, 100.0)
+    kept.glance(100.5)
+    await kept.flush()
+    assert platform.reports[-1].calls == () and platform.reports[-1].running == ()
+    kept.glance(101.5)
+    await kept.flush()
+    [waiting] = platform.reports[-1].calls
+    assert (waiting.state, waiting.ended, platform.reports[-1].running) == (State.WAITING, None, ("call-1",))
+    one.started, platform.watch = 101.6, [("ada", "double")]
+    kept.glance(102.0)
+    await kept.flush()
+    assert platform.reports[-1].calls[0].state is State.RUNNING and exchange.looks == 0
+    kept.glance(102.5)
+    assert exchange.looks == 1
+    exchange.printed = "line\n"
+    kept.glance(103.0)
+    await kept.flush()
+    await kept.flush()
+    assert [[one.logs for one in report.calls] for report in platform.reports[-2:]] == [["line\n"], []]
+    kept.add(over(one, 104.0))
+    await kept.flush()
+    [ended] = platform.reports[-1].calls
+    assert (ended.state, ended.logs, platform.reports[-1].running) == (State.DONE, "line\n", ())
+    assert kept._running == set()
+
+
+async def test_no_more_than_so_many_are_told_of_and_what_nobody_ended_is_forgotten() -> None:
+    platform, kept = made()
+    calls = [going(kept, number, 100.0 + number / 1000) for number in range(records.SHOWN + 10)]
+    kept.glance(102.0)
+    await kept.flush()
+    assert len(platform.reports[-1].calls) == len(platform.reports[-1].running) == records.SHOWN
+    kept.glance(102.0 + SPEC.timeout + 1000)
+    assert kept._running == set() and len(calls) > records.SHOWN
+
+
+async def test_one_report_holds_only_so_much_of_what_is_printed() -> None:
+    platform, kept = made()
+    platform.watch = [("ada", "double")]
+    for number in range(30):
+        going(kept, number, 100.0, 100.0)[1].printed = "x" * 70_000
+    kept.glance(102.0)
+    for _ in range(3):
+        await kept.flush()
+    sizes = [sum(len(one.logs) for one in report.calls) for report in platform.reports]
+    assert max(sizes) <= 2**20 + 70_000 and sum(sizes) == 30 * 70_000

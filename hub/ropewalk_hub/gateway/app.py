@@ -39,6 +39,8 @@ from ropewalk_hub.gateway.functions import (
     refuse_origin,
 )
 from ropewalk_hub.gateway.headers import from_others, to_others
+from ropewalk_hub.gateway.link import text_of
+from ropewalk_hub.gateway.plain import LONGEST_AGENT
 from ropewalk_hub.gateway.pool import Pools
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.remote import Remote
@@ -181,7 +183,7 @@ class Gateway:
             }
         trace = read(headers.getall("traceparent", []), headers.getall("tracestate", []))
         kind, wanted, agent = (headers.get(name, "") for name in ("Content-Type", "Accept", "User-Agent"))
-        return Asked(kind, query, wanted, http, trace=trace, agent=agent)
+        return Asked(kind, query, wanted, http, trace=trace, agent=text_of(agent, LONGEST_AGENT))
 
     async def _durable(
         self, request: web.Request, host: PeopleHost, asking: callers.Asking, access: Access

@@ -76,7 +76,6 @@ class Reply:
     call: str
     revision: str
     cold: bool
-    took: float
     parts: Streamed | None = None
     status: int = 200
     headers: CIMultiDict[str] | None = None
@@ -224,7 +223,7 @@ class Functions:
     def opened(self, route: FunctionRoute, caller: Caller, asked: Asked, size: int) -> tuple[Note, dict[str, Any]]:
         """Return the note of a call that begins, with a payload of so many bytes, and what its worker is told."""
         note = Note(new_id("call"), route, caller.account, time.time(), size, self._memory(route))
-        note.durable, note.agent = asked.durable, text_of(asked.agent, 100)
+        note.durable, note.agent = asked.durable, asked.agent
         note.traceparent = asked.trace.parent if asked.trace else ""
         self._records.open(note)
         return note, asked.header() | {"caller": caller.account, "call": note.id}
@@ -259,7 +258,6 @@ class Functions:
             call=note.id,
             revision=note.route.revision,
             cold=outcome.cold,
-            took=time.time() - note.queued,
             parts=parts,
             status=status,
             headers=None if plain else from_function(outcome.header.get("headers")),

@@ -20,6 +20,7 @@ BEGIN = b"POST / HTTP/1.1\r\n"
 END = b"\r\n\r\n"
 LONGEST_HEAD = 8 * 2**10
 LONGEST_BODY = 64 * 2**10
+LONGEST_AGENT = 100
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([!-~](?:[\t -~]*[!-~])?)?[\t ]*")
 _NEEDED = frozenset({b"host", b"content-length", b"authorization"})
 _SILENT = frozenset({b"user-agent", b"accept-encoding", b"accept-language"})
@@ -70,4 +71,4 @@ def read(head: bytes, people: str) -> Plain | None:
         return None
     given, wanted, agent, parent, state = (found.get(one, b"").decode() for one in _TOLD)
     trace = trace_of([parent], [state]) if parent else None
-    return Plain(host, token.strip().decode(), given, wanted, length, trace, agent)
+    return Plain(host, token.strip().decode(), given, wanted, length, trace, agent[:LONGEST_AGENT])

@@ -46,7 +46,7 @@ _ROOM = 2**20
 _LOST = 300.0
 """Seconds beyond its own time after which a call that nobody ended is forgotten."""
 _BATCH = 200
-_PAUSE, _BEAT = 0.1, 5.0
+_PAUSE, _BEAT, _AWAY = 0.1, 5.0, 0.5
 _CORES = float(os.cpu_count() or 1)
 _MOST_CORES = 1024.0
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -87,10 +87,13 @@ class Note:
 
     def over(self, state: State, status: int, said: dict[str, Any] | None) -> None:
         """Note its end, and what its worker said of it, which is held: a worker is user code."""
-        self.ended, self.state, self.status, self.exchange = time.time(), state, status, None
+        self.ended, self.state, self.status = time.time(), state, status
         header = said or {}
         if header.get("logs"):
             self.logs = text_of(header["logs"], LONGEST_LOG)
+        elif self.exchange is not None and self.exchange.printed:  # its worker ended without a word
+            self.logs = text_of(self.exchange.printed, LONGEST_LOG)
+        self.exchange = None
         if self.route.url:
             self._afar(header)
         ran = self.ended - self.started if self.started else 0.0
@@ -112,13 +115,18 @@ class Note:
         """Characters that it holds."""
         return len(self.logs) + len(self.traceback) + len(self.error)
 
-    def cell(self) -> Cell:
-        """Return it as a count."""
-        left = self.state is State.STOPPED
-        cell = Cell(1, int(self.state is State.FAILED), int(left), int(self.cold), 0, self.cpu, self.gb_seconds)
-        if self.started and not left:
+    def count(self, cell: Cell) -> None:
+        """Count it."""
+        cell.calls += 1
+        cell.cold += self.cold
+        cell.cpu += self.cpu
+        cell.gb_seconds += self.gb_seconds
+        if self.state is State.STOPPED:
+            cell.left += 1
+            return
+        cell.errors += self.state is State.FAILED
+        if self.started:
             cell.took(self.ended - self.queued)
-        return cell
 
     def record(self) -> dict[str, Any]:
         """Return it as a `Call` in JSON; what is as usual is left out."""
@@ -177,13 +185,13 @@ class Records:
     def add(self, note: Note) -> None:
         """Count a call that is over, and keep its note until the next batch."""
         self._running.discard(note)
-        self._count(note, note.cell())
+        note.count(self._cell(note))
         self._buffer.append(note)
         self._text += note.text
         while len(self._buffer) > MOST or (self._text > MOST_TEXT and len(self._buffer) > 1):
             oldest = self._buffer.popleft()
             self._text -= oldest.text
-            self._count(oldest, Cell(unkept=1))
+            self._cell(oldest).unkept += 1
         self._filled.set()
 
     async def send(self) -> None:
@@ -193,8 +201,7 @@ class Records:
                 async with asyncio.timeout(1.0 if self._shown else _BEAT):
                     await self._filled.wait()
             self._filled.clear()
-            await self.flush()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_PAUSE if await self.flush() else _AWAY)
 
     async def look(self) -> None:
         """See what long calls have printed so far, for ever; workers are asked only where somebody watches."""
@@ -213,26 +220,22 @@ class Records:
             if one.told != _told(one):
                 self._filled.set()
 
-    async def flush(self) -> None:
-        """Send what there is, and how the gateway is; keep it when the platform is away."""
+    async def flush(self) -> bool:
+        """Send what there is, and how the gateway is; keep it when the platform is away, and say so."""
         while True:
             if self._pending is None:
                 self._pending = self._report()
             try:
-                self._hear(await self._directory.exchange("POST", "/internal/calls", self._pending))
+                answer = await self._directory.exchange("POST", "/internal/calls", self._pending)
+                self._watched = frozenset((owner, name) for owner, name in json.loads(answer)["watch"])
             except Unavailable:
                 self._filled.set()
-                return
+                return False
             except RopewalkError as error:
                 log.warning("the platform does not take what became of calls: %s", error)
             self._pending = None
             if not self._buffer:
-                return
-
-    def _hear(self, said: bytes) -> None:
-        """Take note of whose calls are watched now."""
-        watched = json.loads(said)["watch"] if said else ()
-        self._watched = frozenset((owner, name) for owner, name in watched)
+                return True
 
     def _under_way(self) -> list[dict[str, Any]]:
         """Return the records of long calls that go on, of which something is new, as far as there is room."""
@@ -246,13 +249,15 @@ class Records:
             found.append(one.record())
         return found
 
-    def _count(self, note: Note, cell: Cell) -> None:
+    def _cell(self, note: Note) -> Cell:
+        """Return where a call counts; nowhere, if the platform is away for too long."""
         key = (note.route.owner, note.route.name, int(note.ended // 60))
         found = self._cells.get(key)
-        if found is not None:
-            found.add(cell)
-        elif len(self._cells) < MOST_CELLS:
-            self._cells[key] = cell
+        if found is None:
+            found = Cell()
+            if len(self._cells) < MOST_CELLS:
+                self._cells[key] = found
+        return found
 
     def _report(self) -> bytes:
         batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
