@@ -32,6 +32,7 @@ LOOKS = 15.0
 """Seconds for which somebody who looked at calls counts as watching."""
 FIGURES, COSTS = "figures", "costs"
 _ACCOUNT = "account"
+_MISSED = 5
 _log = logging.getLogger(__name__)
 Key = tuple[str, str]
 """An owner and a function; of the whole account the function is empty."""
@@ -118,11 +119,17 @@ class CallBook:
         NotFound
             If there is no record of it.
         """
+        missed = _MISSED
         while True:
             news, calls = self._news, self.latest(owner, name, RING)
             found = next((one for one in calls if one.id == call), None)
-            if found is None:
+            if found is None and missed >= _MISSED:
                 raise NotFound("There is no record of this call.", field="call", hint="The latest calls have one.")
+            if found is None:  # it goes on no more, and its record is in the next report
+                missed += 1
+                await heard(news, 1.0)
+                continue
+            missed = 0
             over = found.ended is not None or not follow
             for line in _lines(found.logs[after:], over):
                 after += len(line)
@@ -165,11 +172,10 @@ class CallBook:
         return Costs(owner=owner, function=name, days=self._series((owner, name)).days(self._clock.wall()))
 
     def forget(self, owner: str, name: str) -> None:
-        """Forget a function that was removed; what it cost stays with its account."""
+        """Forget a function whose figures were removed (`forgetting`); what it cost stays with its account."""
         self._texts[owner] -= sum(map(_text, self._rings.pop((owner, name), ())))
         self._changed.pop((owner, name), None)
         self._running = {key: one for key, one in self._running.items() if (one.owner, one.function) != (owner, name)}
-        self._journal.submit([Remove(*_place((owner, name)))])
 
     async def keep(self) -> None:
         """Write down what was counted."""
@@ -218,6 +224,11 @@ class CallBook:
         self._texts[call.owner] += _text(call)
         while len(ring) > RING or (len(ring) > 1 and self._texts[call.owner] > KEPT):
             self._texts[call.owner] -= _text(ring.popleft())
+
+
+def forgetting(owner: str, name: str) -> Remove:
+    """Return what removes the figures of a function, for the batch that removes it."""
+    return Remove(*_place((owner, name)))
 
 
 async def heard(news: asyncio.Event, patience: float) -> None:

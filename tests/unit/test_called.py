@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk_core.called import COSTS, FIGURES, CallBook
+from ropewalk_core.called import COSTS, FIGURES, CallBook, forgetting
 from ropewalk_core.figures import Cell
 from ropewalk_core.journal import Journal, Put
 from ropewalk_core.model import Call, CallReport, State
@@ -50,7 +50,7 @@ async def test_figures_outlive_the_process_and_costs_the_function(tmp_path: Path
     [day] = book.costs("ada", "f").days
     assert (day.calls, day.cpu, day.gb_seconds) == (8, 4.0, 16.0)
     book.forget("ada", "f")
-    await journal.write(Put("any", "ada", "thing", {}))  # after what was handed in before
+    await journal.write(forgetting("ada", "f"))
     assert book.figures("ada", "f", "day").total.calls == 0 and book.costs("ada", "f").days == ()
     assert book.costs("ada").days[0].calls == 12
     assert journal.get(FIGURES, "ada", "f") is None and journal.get(COSTS, "ada", "account") is not None

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
-from ropewalk_core import history, sharing
+from ropewalk_core import called, history, sharing
 from ropewalk_core.errors import Conflict, NotFound, RopewalkError, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
 from ropewalk_core.journal import Append, Operation, Put, Record, Remove
@@ -137,6 +137,7 @@ class KubeFunctions(FunctionBook):
                 Remove(AT, owner, name),
                 *history.forgetting(self._journal, owner, name),
                 sharing.forgetting(owner, name),
+                called.forgetting(owner, name),
                 self._ledger.clearing(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )

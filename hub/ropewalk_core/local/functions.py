@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from ropewalk_core import environments, history, names, sharing
+from ropewalk_core import called, environments, history, names, sharing
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
 from ropewalk_core.journal import Append, Journal, Put, Remove
@@ -82,6 +82,7 @@ class LocalFunctions(FunctionBook):
                 Remove(KIND, owner, name, expect=record.version),
                 *history.forgetting(self._journal, owner, name),
                 sharing.forgetting(owner, name),
+                called.forgetting(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
             self._forget_calls(owner, name)
