@@ -201,7 +201,8 @@ class CallBook:
 
     def _count(self, key: Key, at: float, cell: Cell, known: Container[Key]) -> None:
         self.total.add(cell)
-        for one in ((key,) if key in known else ()) + ((key[0], ""),):
+        account = (key[0], "")
+        for one in (key, account) if key in known else (account,):
             series = self._changed.get(one)
             if series is None:
                 series = self._changed[one] = self._series(one)

@@ -118,12 +118,12 @@ class Cell:
         try:
             *numbers, times = told
             pairs = list(zip(times[::2], times[1::2], strict=True))
-            counts, amounts = map(_count, numbers[:5]), map(_amount, numbers[5:])
-            cell = cls(*counts, *amounts)  # type: ignore[arg-type]
-            cell.times = {min(_count(number), BUCKETS): _count(count) for number, count in pairs}
+            calls, errors, left, cold, unkept = (_count(one) for one in numbers[:5])
+            cpu, gb_seconds, seconds = (_amount(one) for one in numbers[5:])
+            by_bucket = {min(_count(number), BUCKETS): _count(count) for number, count in pairs}
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise ValueError(f"These are no figures: {str(told)[:100]}") from error
-        return cell
+        return cls(calls, errors, left, cold, unkept, cpu, gb_seconds, seconds, by_bucket)
 
 
 def total(cells: Iterable[Cell]) -> Cell:
@@ -172,8 +172,8 @@ class Series:
 
     def packed(self) -> dict[str, Any]:
         """Return it as JSON."""
-        body = {window: _packed(cells) for window, cells in self._cells.items() if cells}
-        return {**body, "days": _packed(self._days)}
+        body: dict[str, Any] = {window: _packed(cells) for window, cells in self._cells.items() if cells}
+        return body | {"days": _packed(self._days)}
 
     @classmethod
     def unpacked(cls, told: Mapping[str, Any]) -> Series:

@@ -80,7 +80,8 @@ def times(figures: Figures) -> str:
     width = WIDE / max(1, len(figures.bars))
     parts = []
     for name, pick in _TIMES.items():
-        path, before = [], False
+        path: list[str] = []
+        before = False
         for at, one in enumerate(figures.bars):
             value = pick(one)
             if value is not None:

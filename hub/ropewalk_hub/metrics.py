@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Request
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
@@ -45,11 +46,11 @@ async def scraping(connection: HTTPConnection) -> None:
 @router.get("/metrics", dependencies=[Depends(scraping)])
 async def metrics(request: Request) -> Response:
     """Return everything that is counted."""
-    text = generate_latest(Told(request.app.state.platform))  # type: ignore[arg-type]
+    text = generate_latest(Told(request.app.state.platform))
     return Response(text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"})
 
 
-class Told:
+class Told(Collector):
     """A collector of what a platform knows.
 
     Parameters
@@ -95,7 +96,8 @@ def _calls(book: CallBook) -> Iterable[Metric]:
 
 def _times(total: Cell) -> HistogramMetricFamily:
     """Return the times of calls, a bucket for each doubling."""
-    counted, buckets = 0, []
+    buckets: list[tuple[str, float]] = []
+    counted = 0
     for number in range(figures.BUCKETS + 1):
         counted += total.times.get(number, 0)
         if number % figures.PER_DOUBLING == 0 and number < figures.BUCKETS:

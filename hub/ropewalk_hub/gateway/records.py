@@ -239,7 +239,8 @@ class Records:
 
     def _under_way(self) -> list[dict[str, Any]]:
         """Return the records of long calls that go on, of which something is new, as far as there is room."""
-        found, room = [], _ROOM
+        found: list[dict[str, Any]] = []
+        room = _ROOM
         for one in self._shown.values():
             if one.ended or one.told == _told(one) or room < 0:
                 continue
