@@ -228,7 +228,9 @@ def _packed(cells: Mapping[int, Cell]) -> dict[str, Any]:
     return {str(number): cell.packed() for number, cell in cells.items()}
 
 
-def _unpacked(told: Mapping[str, Any]) -> dict[int, Cell]:
+def _unpacked(told: Any) -> dict[int, Cell]:
+    if not isinstance(told, Mapping):
+        raise ValueError("no cells")
     return {int(number): Cell.unpacked(cell) for number, cell in told.items()}
 
 

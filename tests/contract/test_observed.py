@@ -188,16 +188,31 @@ async def test_a_durable_call_keeps_the_trace_of_who_spawned_it(rig: Rig) -> Non
     assert (call.durable, call.traceparent) == (identifier, PARENT)
 
 
-async def test_a_failed_call_shows_the_persons_lines_alone(rig: Rig) -> None:
-    source = "def inner(x):\n    return 1 / x\n\ndef handler(x: int = 0):\n    return inner(x)\n"
-    bundle = Bundle(files={"cell.py": source}, entry="cell:handler", origin={"cell.py:1": "cell [7]:1"})
-    await rig.functions.deploy(ADA, "ada", FunctionSpec(name="double", bundle=bundle))
+FAILING = {
+    "plain": "def handler(x: int = 0):\n    return inner(x)\n",
+    "async": "async def handler(x: int = 0):\n    return inner(x)\n",
+    "generator": "def handler(x: int = 0):\n    yield inner(x)\n",
+    "class": "class handler:\n    def call(self, x: int = 0):\n        return inner(x)\n",
+}
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+@pytest.mark.parametrize("kind", FAILING)
+async def test_a_failed_call_shows_the_persons_lines_alone(kind: str, concurrency: int, rig: Rig) -> None:
+    source = "def inner(x):\n    return 1 / x\n\n" + FAILING[kind]
+    origin = {"cell.py:1": "cell [7]:1", "cell.py:4": "cell [9]:2"}
+    bundle = Bundle(files={"cell.py": source}, entry="cell:handler", origin=origin)
+    spec = FunctionSpec(name="double", bundle=bundle, concurrency=concurrency)
+    await rig.functions.deploy(ADA, "ada", spec)
     await rig.settled()
     with pytest.raises(UserCodeFailed) as caught:
         await rig.functions.call(ADA, "ada", "double", b'{"x": 0}')
     trace = caught.value.details["traceback"]
-    assert "return 1 / x" in trace and "return inner(x)" in trace and "ZeroDivisionError" in trace
-    assert "ropewalk" not in trace and "concurrent" not in trace and "asyncio" not in trace
+    files = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    assert len(files) == 2 and "cell [9]" in files[0] and "cell [7]" in files[1] and "line 2" in files[1], trace
+    assert "return 1 / x" in trace and "ZeroDivisionError" in trace
+    [call] = await recorded(rig, 1)
+    assert call.traceback == trace
 
 
 TALK = """
