@@ -42,12 +42,12 @@ def bucket(seconds: float) -> int:
 
 def middle(number: int) -> float:
     """Return the seconds by which a bucket is spoken of."""
-    return LEAST * 2.0 ** ((number - 0.5) / PER_DOUBLING) if number > 0 else LEAST
+    return LEAST * math.exp2((number - 0.5) / PER_DOUBLING) if number > 0 else LEAST
 
 
 def upper(number: int) -> float:
     """Return the longest time that counts in a bucket, in seconds."""
-    return LEAST * 2.0 ** (number / PER_DOUBLING)
+    return LEAST * math.exp2(number / PER_DOUBLING)
 
 
 def quantile(times: Mapping[int, int], share: float) -> float | None:

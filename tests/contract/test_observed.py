@@ -57,12 +57,12 @@ async def ask(rig: Rig, value: Any = None, account: str = "ada", **headers: str)
 
 
 async def recorded(rig: Rig, count: int) -> list[Call]:
-    """Return the latest calls, oldest first, once there are so many."""
+    """Return the latest calls that are over, oldest first, once there are so many."""
     async with asyncio.timeout(15):
         while True:
-            found = (await rig.functions.calls(ADA, "ada", "double")).items
+            found = [one for one in await _calls(rig) if one.ended is not None]
             if len(found) >= count:
-                return list(found)[::-1]
+                return found[::-1]
             await asyncio.sleep(0.05)
 
 

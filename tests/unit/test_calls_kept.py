@@ -25,6 +25,7 @@ def call(number: int, function: str, owner: str = "ada", *, length: int = 100) -
         owner=owner,
         revision="r",
         started=0.0,
+        ended=1.0,
         state=State.DONE,
         logs="x" * length,
     )

@@ -63,7 +63,7 @@ class Played:
         answer = self.answers[self.begun]
         self.begun += 1
         try:
-            return Reply(await answer(), CALL_TYPE, "call-1", "r1", False, 0.0)
+            return Reply(await answer(), CALL_TYPE, "call-1", "r1", False)
         except asyncio.CancelledError:
             self.canceled += 1
             raise

@@ -28,6 +28,7 @@ from ropewalk_core.kube.kinds import KNATIVE_SERVICE, Object
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import mount
 from ropewalk_core.model import Actor, Function, FunctionRoute, FunctionSpec, State, Status, Why
+from ropewalk_runtime.trace import Trace
 
 _PATIENCE, _SHORT = LOAD_PATIENCE + 40.0, 20.0
 """Seconds after which a deploy answers although its revision has not started; the shorter one if no machine is free."""
@@ -148,13 +149,20 @@ class KubeFunctions(FunctionBook):
         return function
 
     async def call(
-        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+        self,
+        actor: Actor,
+        owner: str,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        trace: Trace | None = None,
     ) -> bytes:
         """See `Functions.call`."""
         function = function_of(self._found(owner, name))
         if self._journal.get(AT, owner, name) is None:
             raise Unavailable(_away(function), details={"wait": False})
-        return await super().call(actor, owner, name, payload, content_type=content_type)
+        return await super().call(actor, owner, name, payload, content_type=content_type, trace=trace)
 
     async def stop_all(self, account: str, why: Why) -> None:
         """Take an account's functions out of the cluster; what was deployed stays known, and can be deployed again."""
