@@ -289,6 +289,7 @@ async def test_a_call_that_waits_is_seen_waiting(rig: Rig) -> None:
     async with asyncio.timeout(15):
         while seen != {State.RUNNING, State.WAITING}:
             seen = {one.state for one in await _calls(rig)}
+            await asyncio.sleep(0.1)
     await asyncio.gather(*asking)
     assert [one.state for one in await recorded(rig, 2)] == [State.DONE, State.DONE]
     assert rig.functions.called._running == {}

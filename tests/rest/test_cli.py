@@ -91,7 +91,7 @@ def test_figures_and_costs(shell: Shell, platform: Platform) -> None:
     spec = FunctionSpec(name="digits", bundle=Bundle(files={"cell.py": "x = 1\n"}, entry="cell:x", digest="a"))
     asyncio.run(platform.functions.deploy(ADA, "ada", spec))
     first, head, *rows = shell("functions", "figures", "digits").splitlines()
-    assert first.startswith("Last hour, by minute: 4 calls, 2 failed, p50 ")
+    assert first.startswith("The last hour, by minute: 4 calls, 2 failed, p50 ")
     assert head.split()[:3] == ["FROM", "CALLS", "ERRORS"] and len(rows) == 2 and rows[0].split()[1:3] == ["2", "1"]
     told = shell.json("functions", "figures", "digits", "--window", "day")
     assert (told["window"], told["step"], len(told["bars"])) == ("day", 900, 96)
