@@ -30,7 +30,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, cgroups, sandbox
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.local.host_client import HostClient
-from ropewalk_core.model import AccountRule, Actor, Bundle, Call, FunctionSpec, ServiceRoute, Snapshot
+from ropewalk_core.model import AccountRule, Actor, Bundle, CallReport, FunctionSpec, ServiceRoute, Snapshot
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Settings
 from ropewalk_hub import durable_feed
@@ -196,8 +196,8 @@ class Rig:
         return self.journal.cursor + self.cursor
 
     async def _calls(self, request: web.Request) -> web.Response:
-        self.functions.record_calls([Call.model_validate(one) for one in await request.json()])
-        return web.Response(status=204)
+        self.functions.record_calls(CallReport.model_validate_json(await request.read()))
+        return web.json_response({"watch": self.functions.called.watched()})
 
     async def _door(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -1,4 +1,4 @@
-"""What people import: step, workflow, function, Placement, functions, services, files, runs, submit.
+"""What people import: step, workflow, function, Placement, functions, services, files, runs, submit, current_call.
 
 Names are loaded when they are first used, so that ``import ropewalk`` in a step or a function costs nothing and needs
 neither a platform nor a notebook around it. Re-exports and nothing else.
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from ropewalk_kernel.services import services
     from ropewalk_kernel.submit import submit
     from ropewalk_kernel.workflows import step, workflow
+    from ropewalk_runtime.context import current_call
 
 __all__ = [
     "Placement",
     "RopewalkError",
+    "current_call",
     "files",
     "function",
     "functions",
@@ -36,6 +38,7 @@ __all__ = [
 _HOMES = {
     "Placement": "ropewalk_core.placement",
     "RopewalkError": "ropewalk_core.errors",
+    "current_call": "ropewalk_runtime.context",
     "files": "ropewalk_kernel.files",
     "function": "ropewalk_kernel.magics",
     "functions": "ropewalk_kernel.functions",

@@ -25,7 +25,7 @@ from ropewalk_core.client.nouns import read
 from ropewalk_core.client.wire import problem_of
 from ropewalk_core.errors import Unavailable
 from ropewalk_core.model import DurableCall
-from ropewalk_kernel import values, yielded
+from ropewalk_kernel import printed, values, yielded
 from ropewalk_kernel.posts import Answer, Broken, Place, Posts
 from ropewalk_runtime.handler import CALL_TYPE
 
@@ -35,8 +35,10 @@ _PATIENCE = 15.0
 _posts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Posts] = weakref.WeakKeyDictionary()
 
 
-def call(address: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def call(address: str, args: Sequence[Any], kwargs: Mapping[str, Any], follower: printed.Follower | None = None) -> Any:
     """Call the function at the address and return its answer as a Python value; a generator's as they come.
+
+    ``follower`` shows what the call prints, if it takes long.
 
     Raises
     ------
@@ -45,7 +47,11 @@ def call(address: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     RopewalkError
         What the gateway refused with, or `Unavailable`.
     """
-    answer = sync.wait(ask(sync.client(), address, envelope(args, kwargs)))
+    client, body = sync.client(), envelope(args, kwargs)
+    if follower is None:
+        answer = sync.wait(ask(client, address, body))
+    else:
+        answer = sync.wait(follower.beside(client, ask(client, address, body, (("User-Agent", printed.AGENT),))))
     return values.decode(answer.body) if answer.stream is None else yielded.Parts(answer.stream)
 
 

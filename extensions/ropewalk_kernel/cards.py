@@ -160,6 +160,11 @@ def building(name: str, word: str, lines: Sequence[str], seconds: float) -> Pict
     return Picture(_card("", html), "\n".join(text))
 
 
+def framed(line: str, html: str, text: str) -> Picture:
+    """Return a card with HTML of ours, and the same as text."""
+    return Picture(_card(line, html), text)
+
+
 def notice(sentence: str) -> Picture:
     """Return one sentence as a picture."""
     return Picture(_card(sentence, ""), sentence)

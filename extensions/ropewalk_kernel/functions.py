@@ -19,13 +19,26 @@ from pydantic import ValidationError
 from ropewalk_core import samples, sync
 from ropewalk_core.client.durable import Shelf
 from ropewalk_core.errors import BadInput, NotFound
-from ropewalk_core.model import Call, Function, FunctionSpec, Revision
+from ropewalk_core.model import Call, Function, FunctionSpec, Revision, Window
 from ropewalk_core.names import check_name
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_core.revisions import difference, environment, pair, previous, stories
 from ropewalk_core.signatures import read
 from ropewalk_core.wrong import wrong
-from ropewalk_kernel import calls, cards, live, look, mapping, needs, shares, sharing, triggers, values
+from ropewalk_kernel import (
+    calls,
+    cards,
+    live,
+    look,
+    mapping,
+    needs,
+    observed,
+    printed,
+    shares,
+    sharing,
+    triggers,
+    values,
+)
 from ropewalk_kernel.bar import Bar
 from ropewalk_kernel.brought import Brought, Program, captured, form_of, here
 from ropewalk_kernel.spawned import Spawned, SpawnedCall, listed
@@ -61,9 +74,10 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on the platform with Python values; numpy arrays and data frames travel as lists.
 
+        What a call that takes longer than a second prints appears under the cell while it goes on.
         What a generator yields comes as it is yielded: ``for part in f(x)``. To leave the loop ends the generator.
         """
-        return calls.call(self._address(self._known()), args, kwargs)
+        return calls.call(self._address(self._known()), args, kwargs, printed.follower(self.name))
 
     async def aio(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on the platform without blocking: ``await f.aio(x)``, or many with ``asyncio.gather``.
@@ -232,12 +246,40 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         """Return the latest calls, newest first."""
         return list(sync.wait(sync.client().functions.calls(self.name, limit=limit)).items)
 
+    def figures(self, window: Window = "hour") -> observed.ShownFigures:
+        """Return how many calls there were, how long they took and how many failed, as drawings and numbers.
+
+        Parameters
+        ----------
+        window
+            ``"hour"``: the last hour by minute; ``"day"``: the last day by quarter of an hour.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> double = ropewalk.functions.get("double")
+        >>> double.figures()
+        """
+        return observed.figures(self.name, window)
+
+    def costs(self) -> observed.ShownCosts:
+        """Return what the calls cost by day: CPU seconds, and memory set aside in GB-seconds.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> double = ropewalk.functions.get("double")
+        >>> double.costs()
+        """
+        return observed.costs(self.name)
+
     def logs(self, limit: int = 5) -> str:
         """Return what the latest calls printed and how they failed, oldest first."""
         parts = []
         for call in reversed(self.calls(limit)):
-            took = look.duration(call.started, call.ended)
-            parts.append(f"{call.id} {look.SIGNS[call.state]} {call.state.value} {took}".rstrip())
+            took = look.duration(call.queued or call.started, call.ended)
+            cold = ", cold" if call.cold else ""
+            parts.append(f"{call.id} {look.SIGNS[call.state]} {call.state.value} {took}{cold}".rstrip())
             parts += [text.rstrip() for text in (call.logs, call.traceback or call.error) if text]
         return "\n".join(parts)
 
@@ -379,6 +421,16 @@ class Functions:
         >>> ropewalk.functions.list()
         """
         return Listed(tuple(sync.iterate(sync.client().functions.all())))
+
+    def costs(self) -> observed.ShownCosts:
+        """Return what the calls of all functions cost by day, also of those that were removed.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> ropewalk.functions.costs()
+        """
+        return observed.costs()
 
     def spawned(self, call: str) -> SpawnedCall:
         """Return a durable call by the identifier of its handle, or raise `NotFound`.

@@ -49,6 +49,12 @@ background:var(--jp-layout-color2,#8881)!important}
 .rw svg text{font:12px system-ui,sans-serif;fill:var(--jp-ui-font-color1,currentColor)}
 .rw svg .rw-name{font-weight:600}
 .rw-why{margin:6px 0 0}
+.rw .plot{width:100%;margin:2px 0 8px}
+.plot-base{stroke:var(--rw-soft);stroke-width:1;opacity:.4}
+.plot-calls{fill:var(--rw-calm)}.plot-errors{fill:var(--rw-bad)}
+.plot-p50,.plot-p95,.plot-p99{fill:none;stroke:var(--rw-calm);stroke-width:2;stroke-linecap:round;
+vector-effect:non-scaling-stroke}
+.plot-p95{stroke:var(--rw-wait)}.plot-p99{stroke:var(--rw-bad)}
 </style>"""
 
 # The same five tones as the dashboard's style sheet.

@@ -1,7 +1,7 @@
 """Functions as the journal and the gateway know them: what every backend of functions shares.
 
 Accepted functions are records, and so are their revisions (``history``); the gateway gets their routes as part of its
-snapshot and reports calls, which are kept in memory. Not here: how a revision comes to run, which is the backend's own
+snapshot and reports calls (``called``). Not here: how a revision comes to run, which is the backend's own
 (``local.functions``, ``kube.functions``).
 """
 
@@ -11,14 +11,14 @@ import asyncio
 import hashlib
 import json
 import sys
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx
 
 from ropewalk_core import history, names, requirements, sharing
 from ropewalk_core import traffic as traffics
+from ropewalk_core.called import EVERY, CallBook, heard
 from ropewalk_core.errors import (
     BadInput,
     BadName,
@@ -35,9 +35,13 @@ from ropewalk_core.model import (
     Actor,
     Call,
     CallKey,
+    CallReport,
+    Costs,
+    Figures,
     Function,
     FunctionRoute,
     FunctionSpec,
+    LogLine,
     NewKey,
     Page,
     Revision,
@@ -45,17 +49,15 @@ from ropewalk_core.model import (
     State,
     Status,
     Traffic,
+    Window,
 )
 from ropewalk_core.ports import Clock, Functions
 from ropewalk_core.settings import Settings
 from ropewalk_runtime.handler import BadAnswer
 from ropewalk_runtime.parts import NDJSON, PARTS_TYPE, encode, read
+from ropewalk_runtime.trace import Trace
 
 KIND = "function"
-RING = 200
-"""Calls that are remembered for each function."""
-KEPT = 16 * 2**20
-"""Characters of logs and tracebacks that are remembered for each account."""
 LOAD_PATIENCE = 60.0
 """Seconds that code may take to load."""
 _GATEWAY_PATIENCE = 2.0
@@ -77,24 +79,30 @@ class FunctionBook:
         self, settings: Settings, journal: Journal, clock: Clock, token: Callable[[Actor], Awaitable[str]]
     ) -> None:
         self._settings, self._journal, self._clock, self._token = settings, journal, clock, token
-        self._calls: dict[tuple[str, str], deque[Call]] = {}
-        self._kept: Counter[str] = Counter()
+        self.called = CallBook(journal, clock)
         self._routes: dict[tuple[str, str], FunctionRoute] = {}
         self._routes_at = -1
         self._gateway_cursor, self._gateway_seen = -1, float("-inf")
-        self._gateway_moved, self._recorded_some = asyncio.Event(), asyncio.Event()
+        self._gateway_moved = asyncio.Event()
 
     # The port
 
     async def call(
-        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+        self,
+        actor: Actor,
+        owner: str,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        trace: Trace | None = None,
     ) -> bytes:
         """See `Functions.call`."""
         function = function_of(self._found(owner, name))
         door = self._settings.door
         host = f"{names.function_host(name, owner, door.people)}:{door.people_port}"
         headers = {"Host": host, "Content-Type": content_type, "Authorization": f"Bearer {await self._token(actor)}"}
-        headers |= {"Accept": f"{PARTS_TYPE}, */*", "Accept-Encoding": "identity"}
+        headers |= {"Accept": f"{PARTS_TYPE}, */*", "Accept-Encoding": "identity"} | (trace.headers() if trace else {})
         bind = door.bind if door.bind not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - it is not bound here
         timeout = function.revision.spec.timeout + 2 * LOAD_PATIENCE
         try:
@@ -149,8 +157,28 @@ class FunctionBook:
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """See `Functions.calls`."""
         self._found(owner, name)
-        ring = self._calls.get((owner, name), deque())
-        return Page(items=tuple(list(ring)[::-1][: max(1, min(limit, RING))]))
+        return Page(items=self.called.latest(owner, name, limit))
+
+    async def logs(
+        self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Functions.logs`."""
+        self._found(owner, name)
+        book = self.called
+        lines = book.printed(owner, name, call, after, follow) if call else book.prints(owner, name, after, follow)
+        async for line in lines:
+            yield line
+
+    async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
+        """See `Functions.figures`."""
+        self._found(owner, name)
+        return self.called.figures(owner, name, window)
+
+    async def costs(self, actor: Actor, owner: str, name: str = "") -> Costs:
+        """See `Functions.costs`."""
+        if name:
+            self._found(owner, name)
+        return self.called.costs(owner, name)
 
     async def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """See `Functions.watch`."""
@@ -201,22 +229,18 @@ class FunctionBook:
         """Return where the gateway finds one function; None if there is none."""
         return self._all_routes().get((owner, name))
 
-    def record_calls(self, calls: Iterable[Call]) -> None:
-        """Remember calls that the gateway reports; of a function that is gone, nothing."""
-        known = self._all_routes()
-        for call in calls:
-            key = (call.owner, call.function)
-            if key in known:
-                self._remember(key, call)
-        self._recorded_some.set()
-        self._recorded_some = asyncio.Event()
+    def record_calls(self, report: CallReport) -> None:
+        """Remember what the gateway reports of calls."""
+        self.called.record(report, self._all_routes())
 
-    def _remember(self, key: tuple[str, str], call: Call) -> None:
-        ring = self._calls.setdefault(key, deque())
-        ring.append(call)
-        self._kept[call.owner] += _text(call)
-        while len(ring) > RING or (len(ring) > 1 and self._kept[call.owner] > KEPT):
-            self._kept[call.owner] -= _text(ring.popleft())
+    async def keep_figures(self) -> None:
+        """Write down what was counted, for ever, and once more at the end."""
+        try:
+            while True:
+                await self._clock.sleep(EVERY)
+                await self.called.keep()
+        finally:
+            self.called.keep_now()
 
     def gateway_asked(self, cursor: int) -> None:
         """Note that a gateway has everything up to this cursor; who waits for that goes on."""
@@ -309,14 +333,11 @@ class FunctionBook:
     async def _recorded(self, owner: str, name: str, identifier: str) -> None:
         """Wait a moment for the record of a call, so that whoever looks next sees it."""
         until = self._clock.steady() + 1.0
-        while identifier and not any(one.id == identifier for one in self._calls.get((owner, name), ())):
+        while identifier and not self.called.has(owner, name, identifier):
             left = until - self._clock.steady()
             if left <= 0:
                 return
-            try:
-                await asyncio.wait_for(self._recorded_some.wait(), left)
-            except TimeoutError:
-                return
+            await heard(self.called.news(), left)
 
     async def _gateway_has(self, cursor: int) -> None:
         """Wait until the gateway knows, so that the very next call finds the new revision; not for a gateway away."""
@@ -364,7 +385,7 @@ class FunctionBook:
         )
 
     def _forget_calls(self, owner: str, name: str) -> None:
-        self._kept[owner] -= sum(map(_text, self._calls.pop((owner, name), ())))
+        self.called.forget(owner, name)
 
 
 def _led(function: Function, revision: Revision) -> FunctionRoute:
@@ -444,10 +465,6 @@ def environment_of(revision: Revision) -> str:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _text(call: Call) -> int:
-    return len(call.logs) + len(call.traceback) + len(call.error)
 
 
 def _problem(body: bytes) -> RopewalkError:

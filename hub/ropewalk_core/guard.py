@@ -19,8 +19,10 @@ from ropewalk_core.model import (
     Bundle,
     Call,
     CallKey,
+    Costs,
     DurableCall,
     DurableResult,
+    Figures,
     FileEntry,
     Function,
     FunctionSpec,
@@ -41,10 +43,12 @@ from ropewalk_core.model import (
     TriggerSpec,
     Usage,
     Why,
+    Window,
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.policy import Allow, Kind, Verb
 from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Services, Storage, Triggers, Workflows
+from ropewalk_runtime.trace import Trace
 
 N = TypeVar("N", bound=Noun)
 
@@ -193,11 +197,18 @@ class GuardedFunctions:
         return await self._inner.remove(actor, owner, name)
 
     async def call(
-        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+        self,
+        actor: Actor,
+        owner: str,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        trace: Trace | None = None,
     ) -> bytes:
         """See `Functions.call`."""
         await self._callable(actor, "call", owner, name)
-        return await self._inner.call(actor, owner, name, payload, content_type=content_type)
+        return await self._inner.call(actor, owner, name, payload, content_type=content_type, trace=trace)
 
     async def get(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.get`."""
@@ -268,6 +279,23 @@ class GuardedFunctions:
         check(actor, "logs", "function", owner)
         return await self._inner.calls(actor, owner, name, limit=limit)
 
+    def logs(
+        self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Functions.logs`."""
+        check(actor, "logs", "function", owner)
+        return self._inner.logs(actor, owner, name, call=call, after=after, follow=follow)
+
+    async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
+        """See `Functions.figures`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.figures(actor, owner, name, window=window)
+
+    async def costs(self, actor: Actor, owner: str, name: str = "") -> Costs:
+        """See `Functions.costs`."""
+        check(actor, "logs", "function", owner)
+        return await self._inner.costs(actor, owner, name)
+
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """See `Functions.watch`."""
         return _watched(check(actor, "watch", "function", owner), self._inner.watch(actor, owner, after=after))
@@ -289,10 +317,13 @@ class GuardedDurable:
         content_type: str = "application/json",
         query: str = "",
         key: str = "",
+        trace: Trace | None = None,
     ) -> DurableCall:
         """See `Durable.spawn`."""
         check(actor, "call", "function", owner)
-        return await self._inner.spawn(actor, owner, function, payload, content_type=content_type, query=query, key=key)
+        return await self._inner.spawn(
+            actor, owner, function, payload, content_type=content_type, query=query, key=key, trace=trace
+        )
 
     async def get(self, actor: Actor, owner: str, call: str) -> DurableCall:
         """See `Durable.get`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -274,15 +274,98 @@ class Call(Noun):
     owner: str
     revision: str
     caller: str = Field(default="", description="An account, or `key:` and a key's identifier; empty for anybody")
-    started: float
+    agent: str = Field(default="", description="What its caller calls itself (User-Agent)")
+    queued: float | None = Field(default=None, description="When it came; from then on it may have waited for a worker")
+    started: float = Field(description="When a worker had it; if none had it, when it failed, or came while it waits")
     ended: float | None = None
     state: State
-    cold: bool = False
+    cold: bool = Field(default=False, description="Whether a worker was started for it")
+    worker: str = Field(default="", description="Which worker had it; empty if none did, or nobody says")
     status: int = 0
     error: str = ""
+    code: str = Field(default="", description="Why it failed, such as RW-USER-CODE")
+    received: int = Field(default=0, description="Bytes of what it was called with")
+    sent: int = Field(default=0, description="Bytes of what it answered")
+    durable: str = Field(default="", description="The durable call of which it is an attempt")
+    traceparent: str = Field(default="", description="The trace that its caller named (W3C Trace Context)")
+    cpu: float = Field(default=0.0, description="CPU seconds that it cost")
+    gb_seconds: float = Field(
+        default=0.0, description="Seconds times gigabytes (2^30 bytes) of memory set aside for it"
+    )
     traceback: str = Field(default="", description="The person's own frames; for the owner only")
     logs: str = ""
-    durable: str = Field(default="", description="The durable call whose attempt it was; empty for any other")
+
+    @property
+    def took(self) -> float | None:
+        """Seconds from coming in to its end; None while it runs."""
+        return None if self.ended is None else max(0.0, self.ended - (self.queued or self.started))
+
+    @property
+    def waited(self) -> float:
+        """Seconds that it waited for a worker."""
+        return max(0.0, self.started - (self.queued or self.started))
+
+
+Window: TypeAlias = Literal["hour", "day"]
+
+
+class Figure(Noun):
+    """What became of a function's calls in one stretch of time. Times are of calls that a worker had, in seconds."""
+
+    at: float = Field(description="When the stretch begins")
+    calls: int = 0
+    errors: int = Field(default=0, description="Of them, those that failed")
+    left: int = Field(default=0, description="Of them, those whose caller left")
+    cold: int = Field(default=0, description="Of them, those for which a worker was started")
+    unkept: int = Field(default=0, description="Of them, those without a record, because more came than are kept")
+    p50: float | None = Field(
+        default=None, description="Half of the calls took at most this, from coming in to the end"
+    )
+    p95: float | None = None
+    p99: float | None = None
+    cpu: float = Field(default=0.0, description="CPU seconds")
+    gb_seconds: float = Field(default=0.0, description="Seconds times gigabytes (2^30 bytes) of memory set aside")
+
+
+class Figures(Noun):
+    """The last hour of a function by minute, or its last day by quarter of an hour; times are right within 4.5 %."""
+
+    owner: str
+    function: str
+    window: Window
+    step: int = Field(description="Seconds of a bar")
+    total: Figure
+    bars: tuple[Figure, ...] = Field(description="Oldest first; the last one goes on")
+
+
+class Spent(Noun):
+    """What calls cost on one day, which begins at midnight UTC."""
+
+    day: str = Field(description="Such as 2026-11-22")
+    calls: int
+    cpu: float = Field(description="CPU seconds")
+    gb_seconds: float = Field(description="Seconds times gigabytes (2^30 bytes) of memory set aside")
+
+
+class Costs(Noun):
+    """What the calls of a function, or of all functions of an account, cost by day, the latest first."""
+
+    owner: str
+    function: str = Field(default="", description="Empty for the whole account, removed functions included")
+    days: tuple[Spent, ...] = ()
+
+
+class CallReport(Noun):
+    """What the gateway tells of calls: records, counts by function and minute, and how it is."""
+
+    life: str = Field(default="", description="Names one life of the gateway")
+    number: int = Field(default=0, description="Grows by one; a report that is sent again has the same")
+    calls: tuple[Call, ...] = ()
+    cells: tuple[tuple[str, str, int, list[Any]], ...] = Field(
+        default=(), description="Owner, function, minute since 1970, and the packed counts"
+    )
+    running: tuple[str, ...] = Field(default=(), description="Long calls that go on; others are not running any more")
+    state: dict[str, int] = Field(default_factory=dict, description="Workers, calls that run, calls that wait ...")
 
 
 class DurableCall(Noun):

@@ -17,8 +17,10 @@ from ropewalk_core.model import (
     Actor,
     Call,
     CallKey,
+    Costs,
     DurableCall,
     DurableResult,
+    Figures,
     FileEntry,
     Function,
     FunctionSpec,
@@ -36,8 +38,10 @@ from ropewalk_core.model import (
     Trigger,
     TriggerSpec,
     Usage,
+    Window,
 )
 from ropewalk_core.placement import Placement
+from ropewalk_runtime.trace import Trace
 
 
 class Clock(Protocol):
@@ -123,7 +127,14 @@ class Functions(Protocol):
         """Remove the function and end its workers."""
 
     async def call(
-        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+        self,
+        actor: Actor,
+        owner: str,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        trace: Trace | None = None,
     ) -> bytes:
         """Call it with a payload and return the answer's body; used by the try-it form, not by the fast path."""
 
@@ -167,6 +178,21 @@ class Functions(Protocol):
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         """Return the latest calls, newest first."""
 
+    def logs(
+        self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """Yield what a call prints, also while it goes on; without one what all calls print, after their identifiers.
+
+        Of one call an offset counts characters. With ``follow`` one call is followed to its end, all of them from now
+        on. What goes on is told of once it has taken a second, and on a cluster only when it is over.
+        """
+
+    async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
+        """Return how many calls there were, how long they took and how many failed, by minute or quarter of an hour."""
+
+    async def costs(self, actor: Actor, owner: str, name: str = "") -> Costs:
+        """Return what the calls of a function cost by day; without a name, those of all functions of the account."""
+
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """Yield each change after the cursor."""
 
@@ -184,6 +210,7 @@ class Durable(Protocol):
         content_type: str = "application/json",
         query: str = "",
         key: str = "",
+        trace: Trace | None = None,
     ) -> DurableCall:
         """Accept a call: it is on disk when this returns. The same key again returns the call that it made."""
 

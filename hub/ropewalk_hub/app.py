@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.settings import Settings
-from ropewalk_hub import addresses, api, door, internal
+from ropewalk_hub import addresses, api, door, internal, metrics
 from ropewalk_hub.answers import LARGEST_FORM, FormLimit, add_handlers
 from ropewalk_hub.issuer import endpoints
 from ropewalk_hub.issuer import pages as identity_pages
@@ -41,7 +41,7 @@ def create_app(platform: Platform) -> FastAPI:
         title="Ropewalk", docs_url=None, redoc_url=None, openapi_url=None, swagger_ui_oauth2_redirect_url=None
     )
     app.state.platform = platform
-    for router in (endpoints.router, identity_pages.router, door.router, routes.router):
+    for router in (endpoints.router, identity_pages.router, door.router, metrics.router, routes.router):
         app.include_router(router, max_body_size=LARGEST_FORM)
     app.include_router(api.router)  # has limits of its own; files are large
     add_handlers(app)

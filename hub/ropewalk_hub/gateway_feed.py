@@ -7,10 +7,9 @@ side (``gateway/directory.py``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from ropewalk_core.journal import Journal
-from ropewalk_core.model import Call, Snapshot
+from ropewalk_core.model import CallReport, Snapshot
 from ropewalk_hub.backends import Traffic
 from ropewalk_hub.issuer import Issuer
 
@@ -51,9 +50,9 @@ class GatewayFeed:
             services=self._traffic.services(),
         )
 
-    def record_calls(self, calls: Sequence[Call]) -> None:
+    def record_calls(self, report: CallReport) -> None:
         """Remember what the gateway reports."""
-        self._traffic.record_calls(calls)
+        self._traffic.record_calls(report)
 
     async def _news(self, after: int) -> None:
         waits = [

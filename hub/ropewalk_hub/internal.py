@@ -13,7 +13,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.model import Call, Snapshot
+from ropewalk_core.model import CallReport, Snapshot
 from ropewalk_hub import durable_feed
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.door import redeem
@@ -96,11 +96,12 @@ async def snapshot(platform: Its, after: str = "") -> Snapshot:
     return await platform.feed.snapshot(int(after) if after.isdecimal() else None)
 
 
-@gateways.post("/calls", status_code=204)
-async def calls(platform: Its, body: list[Call]) -> None:
-    """Take records of calls."""
+@gateways.post("/calls")
+async def calls(platform: Its, body: CallReport) -> dict[str, Any]:
+    """Take what became of calls, and say of which functions somebody watches them."""
     platform.feed.record_calls(body)
-    await platform.trigger_desk.calls(body)
+    await platform.trigger_desk.calls(body.calls)
+    return {"watch": platform.backend.traffic.called.watched()}
 
 
 @router.get("/runs")

@@ -78,6 +78,8 @@ class Platform:
     desk: DurableDesk
     trigger_desk: TriggerDesk
     backend: Backend
+    scrape_token: str
+    """Lets a monitoring system read the metrics."""
     tasks: tuple[Task, ...] = ()
     """What runs as long as the process serves."""
 
@@ -196,6 +198,7 @@ def build(
         desk=desk,
         trigger_desk=trigger_desk,
         backend=backend,
+        scrape_token=store.text(Secret.SCRAPE_TOKEN),
         tasks=(
             Closing(hub, journal, issuer.accounts, clock, end_work=backend.end_work).run,
             NotebookWatch(hub, journal, settings, clock, berth=backend.berth).run,

@@ -29,6 +29,7 @@ class Secret(StrEnum):
     PAGE_KEY = "page-key"
     FILE_KEY = "file-key"
     OBJECTS = "objects-key"
+    SCRAPE_TOKEN = "scrape-token"  # noqa: S105 (a name, not a secret)
 
 
 SHARED = frozenset(

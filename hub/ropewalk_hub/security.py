@@ -28,8 +28,8 @@ from ropewalk_hub import bare, problem
 from ropewalk_hub.issuer import Issuer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-MACHINE_PATHS = frozenset({"/oidc/token", "/oidc/revoke", "/oidc/userinfo", "/oidc/jwks"})
-"""Siblings ask for these by an internal address, with a client's secret or a token and never with a cookie."""
+MACHINE_PATHS = frozenset({"/oidc/token", "/oidc/revoke", "/oidc/userinfo", "/oidc/jwks", "/metrics"})
+"""Programs ask for these by an internal address, with a client's secret or a token and never with a cookie."""
 _LEADING = {"/": "/notebooks", "/dashboard": "/"}
 """Paths of a person's host that lead to ours, so that JupyterLab's link need not know our address."""
 _DEEPEST = 8

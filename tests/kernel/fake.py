@@ -15,10 +15,12 @@ from starlette.types import Receive, Scope, Send
 from ropewalk_core import callkeys, openapi
 from ropewalk_core.access import checked
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, UserCodeFailed
+from ropewalk_core.figures import Series
 from ropewalk_core.model import (
     Access,
     Artifact,
     Call,
+    Costs,
     DurableCall,
     Function,
     FunctionSpec,
@@ -38,6 +40,7 @@ from ropewalk_core.model import (
     Traffic,
     Trigger,
     TriggerSpec,
+    Window,
 )
 from ropewalk_core.placement import Inventory, Node, fit
 from ropewalk_core.traffic import weights
@@ -60,6 +63,7 @@ class FakePlatform:
         self.inputs: dict[str, StepInputs] = {}
         self.logs: dict[str, list[str]] = {}
         self.calls: list[Call] = []
+        self.counted = Series()
         self.made: list[StoredKey] = []
         self.called: dict[str, list[Trigger]] = {}
         self.durable: dict[str, DurableCall] = {}
@@ -73,6 +77,9 @@ class FakePlatform:
                 Route(f"{route}/functions/ada", self.list_functions),
                 Route(f"{route}/functions/ada/{{name}}", self.function, methods=["GET", "PUT", "DELETE"]),
                 Route(f"{route}/functions/ada/{{name}}/calls", self.list_calls),
+                Route(f"{route}/functions/ada/{{name}}/figures", self.count),
+                Route(f"{route}/functions/ada/{{name}}/costs", self.cost),
+                Route(f"{route}/costs/ada", self.cost),
                 Route(f"{route}/functions/ada/{{name}}/openapi.json", self.describe),
                 Route(f"{route}/functions/ada/{{name}}/revisions", self.list_revisions),
                 Route(f"{route}/functions/ada/{{name}}/revisions/{{number:int}}", self.revision),
@@ -248,6 +255,15 @@ class FakePlatform:
 
     async def list_calls(self, request: Request) -> Response:
         return page(self.calls)
+
+    async def count(self, request: Request) -> Response:
+        window: Window = "day" if request.query_params["window"] == "day" else "hour"
+        name, now = request.path_params["name"], time.time()
+        return model(self.counted.figures(window, now, owner="ada", function=name))
+
+    async def cost(self, request: Request) -> Response:
+        name, days = request.path_params.get("name", ""), self.counted.days(time.time())
+        return model(Costs(owner="ada", function=name, days=days))
 
     async def spawn(self, client: Any, address: str, body: bytes, key: str) -> DurableCall:
         """Accept a call as the gateway does, and carry it out when its result is asked for."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import time
 from pathlib import Path
 
 import pytest
 
 from ropewalk_core.errors import BadCode, BadInput, BadName, NotFound
+from ropewalk_core.figures import Cell
 from ropewalk_core.model import Access
 from ropewalk_kernel.functions import FunctionHandle, functions
 from tests.kernel.conftest import Notebook
@@ -52,6 +54,22 @@ def test_a_traceback_names_the_cell_that_defines_the_function(platform: FakePlat
         assert notebook.outcome.execution_count == prompt
         origin = platform.functions["double"].revision.spec.bundle.origin
         assert list(origin.values()) == [f"cell [{prompt}]:4"]
+
+
+def test_figures_and_costs_are_drawn_and_told(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run(DOUBLE)
+    assert "No calls." in notebook.run("double.figures()")
+    cell = Cell(calls=3, errors=1, cpu=0.5, gb_seconds=2.0)
+    cell.took(0.012)
+    platform.counted.add(time.time(), cell, time.time())
+    said = notebook.run("found = double.figures('day')\nfound")
+    assert "in the last day, by quarter of an hour: 3 calls, 1 failed, p50 12 ms" in said
+    found = notebook.value("found")
+    assert (found.total.calls, len(found.bars)) == (3, 96) and "<svg" in found._repr_mimebundle_()["text/html"]
+    for asked in ("double.costs()", "ropewalk.functions.costs()"):
+        assert "0.500 s" in notebook.run(f"import ropewalk\n{asked}")
+    with pytest.raises(BadInput):
+        notebook.value("double").figures("week")
 
 
 def test_the_decorator_takes_the_same_options(platform: FakePlatform, notebook: Notebook) -> None:

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from ropewalk_core import guard, sharing
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
+from ropewalk_core.figures import Cell, Series
 from ropewalk_core.journal import Append, Journal
 from ropewalk_core.model import (
     Access,
@@ -29,6 +30,8 @@ from ropewalk_core.model import (
     Bundle,
     Call,
     CallKey,
+    Costs,
+    Figures,
     Function,
     FunctionSpec,
     LogLine,
@@ -46,6 +49,7 @@ from ropewalk_core.model import (
     Traffic,
     Usage,
     Why,
+    Window,
 )
 from ropewalk_core.placement import Inventory, Node, Placement
 from ropewalk_core.settings import Settings, load
@@ -239,6 +243,21 @@ class _Functions:
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         return Page(items=tuple(self._things.calls.get(name, ())[:limit]))
+
+    async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
+        return self._counted(name).figures(window, time.time(), owner=owner, function=name)
+
+    async def costs(self, actor: Actor, owner: str, name: str = "") -> Costs:
+        return Costs(owner=owner, function=name, days=self._counted(name).days(time.time()))
+
+    def _counted(self, name: str) -> Series:
+        series, now = Series(), time.time()
+        for one in self._things.calls.get(name, ()):
+            cell = Cell(1, int(one.state is State.FAILED), 0, int(one.cold), 0, 0.001, 0.01)
+            if one.ended is not None:
+                cell.took(one.ended - one.started)
+            series.add(one.started, cell, now)
+        return series
 
 
 class _Workflows:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ropewalk_core import history, sharing
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
+from ropewalk_core.figures import Cell, Series
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.model import (
     Access,
@@ -17,6 +19,8 @@ from ropewalk_core.model import (
     Bundle,
     Call,
     CallKey,
+    Costs,
+    Figures,
     Function,
     FunctionSpec,
     LogLine,
@@ -29,14 +33,17 @@ from ropewalk_core.model import (
     Service,
     ServiceSpec,
     Share,
+    Spent,
     State,
     Status,
     Step,
     StepInputs,
     Traffic,
+    Window,
 )
 from ropewalk_core.names import check_name, new_id
 from ropewalk_core.requirements import checked
+from ropewalk_runtime.trace import Trace
 
 RUNNING, DONE = Status(state=State.RUNNING, since=1.0), Status(state=State.DONE, since=1.0)
 
@@ -166,15 +173,35 @@ class MemoryFunctions(Memory):
         kept: Function = await self.keep(owner, name, have.model_copy(update=update))
         return kept
 
-    async def call(self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "") -> bytes:
+    async def call(
+        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "", trace: Trace | None = None
+    ) -> bytes:
         await self.get(actor, owner, name)
         if payload == b'"fail"':
             raise UserCodeFailed("double raised ValueError: no.", details={"traceback": "cell line 2"})
-        return payload * 2
+        return trace.parent.encode() if payload == b'"trace"' and trace else payload * 2
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         one = Call(id="c1", function=name, owner=owner, revision="r1", started=1.0, ended=1.5, state=State.DONE)
         return Page(items=(one,))
+
+    def logs(self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False) -> Any:
+        return self.lines(after)
+
+    async def figures(self, actor: Actor, owner: str, name: str, *, window: Window = "hour") -> Figures:
+        await self.get(actor, owner, name)
+        series = Series()
+        for at in (70.0, 1.0):
+            cell = Cell(calls=2, errors=1, cpu=0.5, gb_seconds=2.0)
+            cell.took(0.012)
+            series.add(time.time() - at, cell, time.time())
+        return series.figures(window, time.time(), owner=owner, function=name)
+
+    async def costs(self, actor: Actor, owner: str, name: str = "") -> Costs:
+        if name:
+            await self.get(actor, owner, name)
+        days = (Spent(day="2026-11-22", calls=4, cpu=0.25, gb_seconds=2.0),)
+        return Costs(owner=owner, function=name, days=days)
 
 
 class MemoryWorkflows(Memory):

@@ -87,6 +87,23 @@ def test_a_program_is_deployed_from_its_file(shell: Shell, platform: Platform, t
     shell("functions", "deploy", str(tmp_path / "my_count.sh"), "--server", "--timeout", "-1", code=2)
 
 
+def test_figures_and_costs(shell: Shell, platform: Platform) -> None:
+    spec = FunctionSpec(name="digits", bundle=Bundle(files={"cell.py": "x = 1\n"}, entry="cell:x", digest="a"))
+    asyncio.run(platform.functions.deploy(ADA, "ada", spec))
+    first, head, *rows = shell("functions", "figures", "digits").splitlines()
+    assert first.startswith("The last hour, by minute: 4 calls, 2 failed, p50 ")
+    assert head.split()[:3] == ["FROM", "CALLS", "ERRORS"] and len(rows) == 2 and rows[0].split()[1:3] == ["2", "1"]
+    told = shell.json("functions", "figures", "digits", "--window", "day")
+    assert (told["window"], told["step"], len(told["bars"])) == ("day", 900, 96)
+    for names in (["digits"], []):
+        assert shell("functions", "costs", *names).splitlines()[1].split()[:2] == ["2026-11-22", "4"]
+        assert shell.json("functions", "costs", *names)["days"][0]["gb_seconds"] == 2.0
+    shell("functions", "figures", "nothing", code=4)
+    for chosen in (["--call", "c1"], ["-f"]):
+        assert shell("functions", "logs", "digits", *chosen).splitlines() == ["line 1", "line 2", "line 3"]
+    assert shell("functions", "logs", "digits").splitlines()[1].split()[0] == "c1"
+
+
 def test_revisions(shell: Shell, platform: Platform) -> None:
     spec = FunctionSpec(name="digits", bundle=Bundle(files={"cell.py": "x = 1\n"}, entry="cell:x", digest="a"))
     other = Bundle(files={"cell.py": "x = \x1b[31m2\n"}, entry="cell:x", digest="b")

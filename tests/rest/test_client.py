@@ -66,6 +66,19 @@ async def test_functions(client_of: Make) -> None:
     assert (await ada.functions.deploy(FUNCTION)).revision.spec == FUNCTION
     assert await ada.functions.call("double", b"ab") == b"abab"
     assert (await ada.functions.calls("double")).items[0].function == "double"
+    assert [line.text async for line in ada.functions.logs("double", call="c1", after=10)] == ["line 2", "line 3"]
+    with pytest.raises(NotFound):
+        await take(ada.functions.logs("nothing"), 1)
+    for window, bars in (("hour", 60), ("day", 96)):
+        found = await ada.functions.figures("double", window=window)  # type: ignore[arg-type]
+        assert (len(found.bars), found.total.calls, found.total.errors) == (bars, 4, 2) and found.total.p99
+    with pytest.raises(BadInput):
+        await ada.functions.figures("double", window="week")  # type: ignore[arg-type]
+    for costs in (await ada.functions.costs("double"), await ada.functions.costs()):
+        assert [(one.calls, one.cpu) for one in costs.days] == [(4, 0.25)]
+    for asked in (ada.functions.figures("nothing"), ada.functions.costs("nothing")):
+        with pytest.raises(NotFound):
+            await asked
     with pytest.raises(UserCodeFailed) as caught:
         await ada.functions.call("double", b'"fail"')
     assert caught.value.details["traceback"] == "cell line 2"

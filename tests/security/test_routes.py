@@ -12,10 +12,11 @@ import pytest
 from starlette.routing import Mount, WebSocketRoute
 
 from ropewalk_hub.api.accounts import exchanging
+from ropewalk_hub.metrics import scraping
 from ropewalk_hub.security import Public, administrator, signed
 from tests.identity.stage import Stage, make
 
-ASKS = {signed, administrator, exchanging}
+ASKS = {signed, administrator, exchanging, scraping}
 
 
 @pytest.fixture

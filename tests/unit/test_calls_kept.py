@@ -9,11 +9,11 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from ropewalk_core import called, settings
 from ropewalk_core import functions as module
-from ropewalk_core import settings
 from ropewalk_core.errors import TooLarge
 from ropewalk_core.local.functions import LocalFunctions
-from ropewalk_core.model import Actor, Call, State
+from ropewalk_core.model import Actor, Call, CallReport, State
 from ropewalk_core.placement import Inventory
 from ropewalk_core.testing import SimulatedClock
 
@@ -25,27 +25,31 @@ def call(number: int, function: str, owner: str = "ada", *, length: int = 100) -
         owner=owner,
         revision="r",
         started=0.0,
+        ended=1.0,
         state=State.DONE,
         logs="x" * length,
     )
 
 
 async def test_an_account_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 1000)
+    monkeypatch.setattr(called, "KEPT", 1000)
     nothing = cast(Any, None)
     functions = LocalFunctions(
         settings.load(tmp_path, environ={}), nothing, Inventory(nodes=()), SimulatedClock(), host=nothing, token=nothing
     )
     functions._all_routes = cast(Any, lambda: {("ada", "f"), ("ada", "g"), ("bob", "f")})  # type: ignore[method-assign]
     functions._found = cast(Any, lambda owner, name: None)
-    functions.record_calls([call(number, "f") for number in range(50)])
-    functions.record_calls([call(100, "f", "bob", length=900), call(101, "g", length=900)])
-    functions.record_calls([call(200 + number, "f", length=0) for number in range(500)])
+    for calls in (
+        [call(number, "f") for number in range(50)],
+        [call(100, "f", "bob", length=900), call(101, "g", length=900)],
+        [call(200 + number, "f", length=0) for number in range(500)],
+    ):
+        functions.record_calls(CallReport(calls=tuple(calls)))
 
     async def seen(owner: str, name: str) -> list[Call]:
         return list((await functions.calls(Actor(account=owner), owner, name, limit=1000)).items)
 
-    assert len(await seen("ada", "f")) <= module.RING
+    assert len(await seen("ada", "f")) <= called.RING
     assert [one.id for one in await seen("ada", "g")] == ["call-101"]
     assert [one.id for one in await seen("bob", "f")] == ["call-100"]
     assert sum(len(one.logs) for one in [*await seen("ada", "f"), *await seen("ada", "g")]) <= 1000

@@ -26,6 +26,7 @@ from ropewalk_hub.gateway.flow import Streamed
 from ropewalk_hub.gateway.functions import Asked, Functions, Reply
 from ropewalk_hub.gateway.gathered import gathered
 from ropewalk_hub.gateway.pool import Outcome
+from ropewalk_hub.gateway.records import Note
 from ropewalk_hub.gateway.room import Room
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime.handler import CALL_TYPE
@@ -62,7 +63,7 @@ class Played:
         answer = self.answers[self.begun]
         self.begun += 1
         try:
-            return Reply(await answer(), CALL_TYPE, "call-1", "r1", False, 0.0)
+            return Reply(await answer(), CALL_TYPE, "call-1", "r1", False)
         except asyncio.CancelledError:
             self.canceled += 1
             raise
@@ -262,7 +263,7 @@ class Pooled:
     """What is around `Functions`: a pool whose worker gives one outcome, and the records."""
 
     def __init__(self, home: Path, header: dict[str, Any], flow: Parts | None = None) -> None:
-        self.outcome, self.kept = Outcome(header, b"", False, flow), list[Call]()
+        self.outcome, self.kept = Outcome(header, b"", False, flow), list[Note]()
         me = cast(Any, self)
         self.functions = Functions(Directory(Settings(home=home)), me, me, me)
 
@@ -272,8 +273,10 @@ class Pooled:
     def memory(self, route: FunctionRoute) -> int:
         return 0
 
-    def add(self, call: Call) -> None:
-        self.kept.append(call)
+    def open(self, note: Note) -> None: ...
+
+    def add(self, note: Note) -> None:
+        self.kept.append(note)
 
     async def call(self, *_: Any) -> Outcome:
         return self.outcome
@@ -306,8 +309,8 @@ async def test_no_text_of_a_worker_keeps_records_from_the_platform(half: str, tm
     with pytest.raises(UserCodeFailed) as caught:
         await failed.ask()
     caught.value.message.encode()
-    for call in (*done.kept, *failed.kept):
-        Call.model_validate(json.loads(json.dumps(call.model_dump(mode="json"))))
+    for note in (*done.kept, *failed.kept):
+        assert Call.model_validate_json(json.dumps(note.record())).function == ROUTE.name
 
 
 async def test_the_record_of_an_app_has_the_status_that_it_answered(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 PLAY = """
 import asyncio, fcntl, socket, struct, time
 from pathlib import Path
+from types import SimpleNamespace
 
 from aiohttp import web
 
@@ -26,6 +27,7 @@ from ropewalk_hub.gateway.room import Room
 from ropewalk_runtime.frames import pack
 from ropewalk_runtime.served import FRAME
 
+NOTE = SimpleNamespace(began=lambda *_: None, exchange=None, sent=0)
 HEADER = {"type": "", "query": "", "caller": "ada", "call": "call-1"}
 tcp._IDLE, tcp._BETWEEN, tcp._TIMES = 1, 1, 2
 
@@ -56,7 +58,7 @@ async def main():
     async def call(payload):
         with room.call("ada", 1) as place:
             route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
-            return (await remote.call(route, HEADER, payload, place, lambda *_: None)).body
+            return (await remote.call(route, HEADER, payload, place, lambda *_: None, NOTE)).body
 
     assert await call(b"quick") == b"1"  # its connection is kept
     large = asyncio.create_task(call(b"slow"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,11 +26,13 @@ from ropewalk_core.settings import Limits, Settings
 from ropewalk_hub.gateway.link import worker_error
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Room
+from ropewalk_runtime import served, wire
 from ropewalk_runtime.frames import MAX_HEADER, pack
 from ropewalk_runtime.served import FRAME, FRAMES
 
 HEADER = {"type": "application/json", "query": "a=%26&b=1", "caller": "ada", "call": "call-1"}
 Handle = Callable[[web.Request], Awaitable[web.Response]]
+NOTE: Any = SimpleNamespace(began=lambda *_: None, exchange=None, sent=0)
 
 
 class There(AbstractResolver):
@@ -57,12 +60,12 @@ class Stage:
         self.bodies.append(await request.read())
         return await self.answer(request)
 
-    async def call(self, body: bytes = b"21", **changes: Any) -> Any:
+    async def call(self, body: bytes = b"21", more: dict[str, str] | None = None, **changes: Any) -> Any:
         spec = FunctionSpec(name="f", bundle=Bundle(files={}, entry="c:h"), **changes)
         url = f"http://fn--f.space.svc:{self.port}"
         route = FunctionRoute(owner="ada", name="f", revision="r", spec=spec, url=url)
         with self.room.call("ada", len(body)) as place:
-            return await self.remote.call(route, HEADER, body, place, lambda *_: None)
+            return await self.remote.call(route, HEADER | (more or {}), body, place, lambda *_: None, NOTE)
 
 
 def framed(header: dict[str, Any], body: bytes = b"") -> Handle:
@@ -298,3 +301,13 @@ async def test_who_leaves_closes_the_connection_and_says_so(stage: Stage) -> Non
     outcome.flow.leave(lambda said, _last: told.append(said))
     await asyncio.wait_for(gone.wait(), 5)
     assert len(told) == 1
+
+
+async def test_a_trace_goes_on_to_the_functions_server(stage: Stage) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    await stage.call(more={"traceparent": parent, "tracestate": "a=1"})
+    await stage.call()
+    assert [one.headers.get("traceparent") for one in stage.seen] == [parent, None]
+    told = served.told(wire.Request("POST", "/", {"traceparent": parent, "tracestate": "a=1"}, b"", True), "", True)
+    assert (told["traceparent"], told["tracestate"]) == (parent, "a=1")
+    assert "traceparent" not in served.told(wire.Request("POST", "/", {"traceparent": "x"}, b"", True), "", True)

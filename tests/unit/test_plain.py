@@ -19,6 +19,7 @@ USUAL = [
     (b"Content-Type", b"application/json"),
     (b"Content-Length", b"2"),
 ]
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _NAMES = st.sampled_from([name for name, _ in USUAL] + [b"Accept", b"Connection", b"Expect", b"Transfer-Encoding"])
 _VALUES = st.one_of(
     st.sampled_from([value for _, value in USUAL] + [b"keep-alive", b"close", b"chunked", b"+2", b"2, 2", b" 2\t"]),
@@ -111,3 +112,13 @@ def test_other_hosts_methods_and_sign_ins_are_not_plain() -> None:
     assert plain.read(head(USUAL[0], (b"Authorization", b"Basic abc"), *USUAL[2:]), "localhost") is None
     assert plain.read(head(USUAL[0], *USUAL[2:]), "localhost") is None
     assert plain.read(head(*USUAL)[:-2], "localhost") is None
+
+
+def test_a_request_of_a_traced_program_is_plain_and_its_trace_is_read() -> None:
+    traced = plain.read(head(*USUAL, (b"Traceparent", TRACE), (b"tracestate", b"a=1, b=2")), "localhost")
+    assert traced is not None and traced.trace is not None
+    assert traced.trace.headers() == {"traceparent": TRACE.decode(), "tracestate": "a=1,b=2"}
+    for odd in ((b"traceparent", TRACE.upper()), (b"traceparent", b""), (b"tracestate", b"a=1")):
+        found = plain.read(head(*USUAL, odd), "localhost")
+        assert found is not None and found.trace is None
+    assert plain.read(head(*USUAL, (b"traceparent", TRACE), (b"traceparent", TRACE)), "localhost") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -108,6 +109,7 @@ def test_calls_mean_what_they_mean_everywhere(served: Served) -> None:
     assert (wrong.status_code, wrong.json()["field"]) == (422, "value")
     header, body = served.frame()
     assert json.loads(body) == 42 and header["logs"] == "doubling 21\n" and header["age"] > 0
+    assert header["worker"] == os.uname().nodename and header["took"] >= 0 and header["cpu"] >= 0
     header, _ = served.frame(b"2")
     assert header["error"]["code"] == "RW-USER-CODE"
     assert 'File "cell.py", line 8' in header["error"]["details"]["traceback"]

@@ -17,7 +17,7 @@ from ropewalk_hub.gateway.link import Gone, Link, text_of, worker_error
 from ropewalk_runtime import parts
 from ropewalk_runtime.frames import FrameError, pack
 from ropewalk_runtime.handler import BadAnswer, TooLong
-from ropewalk_runtime.streams import PIECE, WINDOW, Exchange, cost, pieces
+from ropewalk_runtime.streams import LONGEST_PRINTED, PIECE, WINDOW, Exchange, cost, pieces
 
 _ops = st.sampled_from(["head", "part", "more", "cancel", "end", None])
 
@@ -245,3 +245,30 @@ def test_whatever_a_worker_writes_its_link_answers_or_closes(
             await link.closed.wait()
 
     asyncio.run(run())
+
+
+async def test_a_log_is_told_when_asked_and_bounded() -> None:
+    said: list[dict[str, Any]] = []
+    one = Exchange(7, said.append)
+    one.look()
+    one.look()  # it was not answered yet
+    assert said == [{"op": "log", "id": 7}]
+    one.take({"op": "log", "id": 7, "text": "a" * 60_000}, b"")
+    one.look()
+    one.take({"op": "log", "id": 7, "text": "b" * 60_000}, b"")
+    assert len(said) == 2 and len(one.printed) == LONGEST_PRINTED and not one.first.done()
+    one.take({"id": 7, "status": 200}, b"1")
+    assert (await one.first)[1] == b"1"
+    one.look()
+    one.take({"op": "log", "id": 7, "text": "late"}, b"")
+    assert len(said) == 2 and "late" not in one.printed
+
+
+@pytest.mark.parametrize("text", [None, 1, ["x"], {}])
+async def test_a_log_that_is_none_or_that_nobody_asked_for_breaks_the_protocol(text: object) -> None:
+    one = Exchange(7, lambda _: None)
+    with pytest.raises(FrameError):
+        one.take({"op": "log", "id": 7, "text": "x"}, b"")
+    one.look()
+    with pytest.raises(FrameError):
+        one.take({"op": "log", "id": 7, "text": text}, b"")

@@ -14,7 +14,7 @@ from ropewalk_runtime.frames import pack
 from ropewalk_runtime.handler import CALL_TYPE
 from ropewalk_runtime.parts import EVENTS, PARTS_TYPE
 from ropewalk_runtime.streams import WINDOW
-from tests.worker_rig import working
+from tests.worker_rig import Work, working
 
 SYNC = """
 import time
@@ -266,3 +266,124 @@ def test_a_frame_that_comes_in_pieces_while_it_waits_is_no_failure(tmp_path: Pat
         work.tell("cancel", 1)
         header = work.take()[0]
         assert "FrameError" not in str(header["error"]) and header["id"] == 1
+
+
+CONTEXT = """
+from ropewalk_runtime.context import current_call
+LOADING = current_call()
+def handler():
+    call = current_call()
+    return [LOADING, call.id, call.caller, call.carrier()]
+"""
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_handler_knows_its_call_and_what_it_cost(kind: str, concurrency: int, tmp_path: Path) -> None:
+    with working(tmp_path, CONTEXT.replace("def handler", f"{kind} handler"), concurrency=concurrency) as work:
+        for number, trace in enumerate(({"traceparent": "00-a", "tracestate": "b=1"}, {})):
+            work.send(number, {}, call=f"call-{number}", caller="ada", **trace)
+            head, body = work.take()
+            assert json.loads(body) == [None, f"call-{number}", "ada", trace]
+            assert ("cpu" in head) == (kind == "def" or concurrency == 1)
+            assert 0 <= head.get("cpu", 0.0) < 10 and head["took"] >= 0
+
+
+TALKING = """
+import ctypes, os, time
+def handler(seconds: float = 0.0, count: int = 1):
+    for number in range(count):
+        print("printed", number)
+        os.write(1, b"written %d\\n" % number)
+        time.sleep(seconds)
+    return count
+"""
+TALKING_ASYNC = TALKING.replace("def handler", "async def handler").replace("time.sleep", "await asyncio.sleep")
+TALKING_ASYNC = TALKING_ASYNC.replace("import ctypes", "import asyncio, ctypes")
+
+
+def told(work: Work, number: int, words: str) -> str:
+    """Ask what a call printed until these words have come, and return all of it."""
+    found = ""
+    while words not in found:
+        work.tell("log", number)
+        head, body = work.take()
+        assert (head["op"], head["id"], body) == ("log", number, b""), head
+        found += head["text"]
+    return found
+
+
+@pytest.mark.parametrize("source", [TALKING, TALKING_ASYNC], ids=["plain", "async"])
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_a_call_prints_is_told_while_it_goes_on(source: str, concurrency: int, tmp_path: Path) -> None:
+    with working(tmp_path, source, concurrency=concurrency) as work:
+        work.send(1, {"seconds": 0.7, "count": 3})
+        first = told(work, 1, "printed 0\n")
+        then = told(work, 1, "printed 1\n")
+        assert "printed 0" not in then
+        assert source is TALKING_ASYNC or concurrency > 1 or "written 0\n" in first + then
+        head, body = work.take()
+        assert (head["id"], body) == (1, b"3")
+        assert [line for line in head["logs"].splitlines() if line.startswith("printed")] == [
+            "printed 0",
+            "printed 1",
+            "printed 2",
+        ]
+        every = [f"{word} {number}" for number in range(3) for word in ("printed", "written")]
+        assert sorted(head["logs"].splitlines()) == sorted(every)
+        work.tell("log", 1)  # it is over
+        work.send(2, {})
+        head, _ = work.take()
+        assert (head["id"], head["logs"]) == (2, "printed 0\nwritten 0\n")
+
+
+def test_many_questions_hold_up_neither_the_call_nor_its_end(tmp_path: Path) -> None:
+    source = "import time\ndef handler():\n    try:\n        time.sleep(60)\n    finally:\n        print('closed')\n"
+    with working(tmp_path, source) as work:
+        work.send(1, {})
+        for _ in range(100):
+            work.tell("log", 1)
+        for _ in range(100):
+            head, _ = work.take()
+            assert head["op"] == "log"
+            if work.quiet(0.2):  # several questions may share an answer
+                break
+        work.tell("cancel", 1)
+        head, _ = work.take()
+        while head.get("op") == "log":
+            head, _ = work.take()
+        assert head["error"]["code"] == "RW-USER-CODE" and head["logs"] == "closed\n"
+        work.send(2, {"bad": 1})
+        assert work.take()[0]["id"] == 2
+
+
+@MODES
+def test_questions_between_parts_spoil_none(source: str, concurrency: int, tmp_path: Path) -> None:
+    with working(tmp_path, source, concurrency=concurrency) as work:
+        work.send(1, {"count": 200, "pause": 0.002, "kind": "big"})
+        found, logs = b"", 0
+        for number in range(100_000):
+            head, body = work.take()
+            if head.get("op") == "log":
+                logs += 1
+            elif head.get("op") == "part":
+                found += body
+                work.tell("more", 1, bytes=len(body) + 64)
+                if number % 3 == 0:
+                    work.tell("log", 1)
+            elif head.get("op") != "head":
+                break
+        lines = found.splitlines()
+        assert [json.loads(one)["n"] for one in lines[:200]] == list(range(200))
+        assert len(json.loads(lines[200])) == 1_000_000 and head["logs"] == "closed\n" and logs > 0
+
+
+def test_a_program_is_told_of_while_it_goes_on(tmp_path: Path) -> None:
+    source = "#!/bin/sh\necho begun >&2\nsleep 1\necho more >&2\necho 1\n"
+    with working(tmp_path, source, form="program") as work:
+        work.send(1)
+        assert told(work, 1, "begun") == "begun\n"
+        head, body = work.take()
+        while head.get("op") == "log":
+            head, body = work.take()
+        assert (head["logs"], body) == ("begun\nmore\n", b"1\n")

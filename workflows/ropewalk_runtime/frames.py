@@ -88,6 +88,17 @@ def read_frame(sock: socket.socket, *, max_body: int = MAX_BODY) -> tuple[dict[s
     return read_object(_exactly(sock, head)), _exactly(sock, body)
 
 
+def leading(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the length and the header of each complete frame at the beginning of some bytes."""
+    while len(data) >= _HEAD.size:
+        head, body = _lengths(data[: _HEAD.size], MAX_BODY)
+        size = _HEAD.size + head + body
+        if len(data) < size:
+            return
+        yield size, read_object(data[_HEAD.size : _HEAD.size + head])
+        data = data[size:]
+
+
 class Unpacker:
     """Turns pieces of a stream into frames, for readers with an event loop.
 

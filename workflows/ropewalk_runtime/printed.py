@@ -6,6 +6,8 @@ import contextvars
 import io
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 MAX_CALL_LOG = 64 * 1024
 """Characters of output that one call's record keeps, and of a traceback."""
@@ -17,6 +19,15 @@ class CallLog(io.StringIO):
     """What one call printed; cut at its limit."""
 
     room = MAX_CALL_LOG
+    head: Mapping[str, Any] = {}
+    """What the gateway said of the call."""
+    told = 0
+
+    def news(self) -> str:
+        """Return what was printed since the last time."""
+        text = self.getvalue()[self.told :]
+        self.told += len(text)
+        return text
 
     def write(self, text: str) -> int:
         """Keep a text, as far as there is room."""
@@ -55,6 +66,7 @@ class Output:
 
     def __init__(self) -> None:
         self._file = os.memfd_create("output")
+        self._seen = 0
         os.dup2(self._file, 1)
         os.dup2(self._file, 2)
         sys.stdout, sys.stderr = _Router(1), _Router(2)
@@ -64,7 +76,16 @@ class Output:
         size = os.lseek(self._file, 0, os.SEEK_CUR)
         if not size:
             return ""
-        data = os.pread(self._file, MAX_CALL_LOG, 0)
+        data = os.pread(self._file, MAX_CALL_LOG, self._seen)
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
+        self._seen = 0
         return data.decode(errors="replace")
+
+    def look(self) -> str:
+        """Return the same and keep the file as it is, which others may be writing to; a text ends with a line."""
+        size = os.lseek(self._file, 0, os.SEEK_CUR) - self._seen
+        data = os.pread(self._file, min(size, MAX_CALL_LOG), self._seen) if size > 0 else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        self._seen += len(whole)
+        return whole.decode(errors="replace")

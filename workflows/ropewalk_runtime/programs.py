@@ -9,18 +9,20 @@ shell around each program (its ``#!`` line says what runs it), and standard erro
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ropewalk_runtime import bundle
 from ropewalk_runtime import exec as execution
 from ropewalk_runtime.handler import CALL_TYPE, BadPayload, TooLong, answer, problem
-from ropewalk_runtime.printed import MAX_CALL_LOG
+from ropewalk_runtime.printed import MAX_CALL_LOG, CallLog
 from ropewalk_runtime.serving import Call, Coroutines
 from ropewalk_runtime.streams import Answer
 
@@ -88,19 +90,21 @@ class Calls(Coroutines):
             await running.end()
             transport.close()
             _collect(running=len(self._calls))
-            call.log.write(running.err.decode(errors="replace"))
         if len(running.out) > self._limit:
             raise TooLong(f"The answer is over the limit of {self._limit} bytes.")
         if code := running.exited.result():
             return {"error": ended(code, bytes(running.err))}, b""
         return _answered(call, bytes(running.out))
 
+    def _clock(self) -> Callable[[], float] | None:
+        return _spent if self._concurrency == 1 else None
+
     async def _started(self, program: Program, call: Call) -> tuple[asyncio.SubprocessTransport, _Running]:
         """Start a program. One whose caller leaves meanwhile is waited for, so that all that it started ends too."""
         environment = execution.environment(_environment(call))
         starting = asyncio.ensure_future(
             asyncio.get_running_loop().subprocess_exec(
-                lambda: _Running(self._limit), *program.argv, env=environment, start_new_session=True
+                lambda: _Running(self._limit, call.log), *program.argv, env=environment, start_new_session=True
             )
         )
         try:
@@ -120,8 +124,9 @@ class _Running(asyncio.SubprocessProtocol):
     behind holds its output open.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, log: CallLog) -> None:
         self.out, self.err = bytearray(), bytearray()
+        self._log, self._decoder = log, codecs.getincrementaldecoder("utf-8")("replace")
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._limit, self._open = limit, {1, 2}
@@ -138,6 +143,7 @@ class _Running(asyncio.SubprocessProtocol):
                 self._finish()
         elif fd == 2:
             self.err += data[: MAX_CALL_LOG - len(self.err)]
+            self._log.write(self._decoder.decode(data))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._open.discard(fd)
@@ -256,7 +262,14 @@ def _answered(call: Call, out: bytes) -> Answer:
 def _environment(call: Call) -> dict[str, str]:
     """Return what a program may want to know of its call, under the names that other platforms use too."""
     said = {"Http_Query": call.query, "Http_Content_Type": call.type, "Http_Accept": call.accept}
+    said |= {name.upper(): value for name, value in call.trace.items()}
     return {key: value.replace("\0", "") for key, value in said.items() if value}
+
+
+def _spent() -> float:
+    """Return the CPU seconds of programs that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def _collect(*, running: int) -> None:

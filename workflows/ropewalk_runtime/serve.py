@@ -30,7 +30,7 @@ from ropewalk_runtime import bundle, worker
 from ropewalk_runtime import exec as execution
 from ropewalk_runtime.frames import MAX_HEADER, FrameError, pack, read_object
 from ropewalk_runtime.handler import problem
-from ropewalk_runtime.served import BORN, FRAME, Parts, Reader, WorkerGone, facts_of, http_of, leaving, status_of, told
+from ropewalk_runtime.served import FRAME, Parts, Reader, WorkerGone, facts_of, here, http_of, leaving, status_of, told
 from ropewalk_runtime.streams import Exchange
 from ropewalk_runtime.wire import BadRequest, Request, read, respond
 
@@ -301,7 +301,7 @@ class Server:
         self, writer: asyncio.StreamWriter, said: dict[str, Any], body: bytes, *, framed: bool, keep: bool
     ) -> None:
         if framed:
-            answer = pack({**said, "age": time.monotonic() - BORN}, body)
+            answer = pack({**said, **here()}, body)
             await respond(writer, 200, FRAME, answer, keep=keep)
         elif (facts := facts_of(said)) is not None:
             status = _STATUS.get(str(facts.get("code")), 503)

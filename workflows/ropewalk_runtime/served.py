@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from ropewalk_runtime.frames import pack
 from ropewalk_runtime.parts import BYTES, tail
 from ropewalk_runtime.streams import Exchange, pieces
+from ropewalk_runtime.trace import read
 from ropewalk_runtime.wire import BadRequest, Request, begin, came, finish, send
 
 FRAME = "application/vnd.ropewalk.frame"
@@ -24,7 +26,7 @@ FRAMES = "application/vnd.ropewalk.frames"
 """The same of an answer in parts: its head, its parts, and what ends it, each a frame."""
 HTTP = "X-Ropewalk-Http"
 """The header in which the gateway tells an app the request as it came: JSON in base64."""
-BORN = time.monotonic()
+BORN, NODE = time.monotonic(), os.uname().nodename
 _TO_TELL = 5.0
 
 
@@ -103,7 +105,7 @@ class Parts:
         status = 200 if self._framed else status_of(self._head)
         await begin(self._writer, status, FRAMES if self._framed else self._kind, keep=self._keep)
         if self._framed:
-            await send(self._writer, pack({**self._head, "age": time.monotonic() - BORN}))
+            await send(self._writer, pack({**self._head, **here()}))
 
     async def _pass(self, data: bytes) -> None:
         for piece in pieces(data) if self._framed else (data,):
@@ -112,7 +114,7 @@ class Parts:
     async def _end(self, last: dict[str, Any]) -> bool:
         whole = True
         if self._framed:
-            await send(self._writer, pack({**last, "op": "end"}))
+            await send(self._writer, pack({**last, "worker": NODE, "op": "end"}))
         else:
             formed = self._head.get("values") is True
             error = facts_of(last)
@@ -166,10 +168,17 @@ def leaving(reader: asyncio.StreamReader) -> Iterator[None]:
             reader.ended = None
 
 
+def here() -> dict[str, Any]:
+    """Return what an answer says of the container: its name, and its age, by which a cold start is known."""
+    return {"age": time.monotonic() - BORN, "worker": NODE}
+
+
 def told(request: Request, query: str, framed: bool) -> dict[str, Any]:
     """Return what a worker is told of a request."""
     accept = request.headers.get("x-ropewalk-accept" if framed else "accept", "")
     header = {"type": request.headers.get("content-type", "")[:200], "query": query[:8192], "accept": accept[:200]}
+    if (trace := read([request.headers.get("traceparent", "")], [request.headers.get("tracestate", "")])) is not None:
+        header |= trace.headers()
     header |= {"caller": request.headers.get("x-ropewalk-account", "")[:100]}
     return header | {"call": request.headers.get("x-ropewalk-call", "")[:100]}
 

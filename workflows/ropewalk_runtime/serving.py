@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
-import signal
 import socket
-import struct
 import threading
 import time
 import types
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ropewalk_runtime import parts
+from ropewalk_runtime.bell import Bell
 from ropewalk_runtime.failing import CallerLeft, failed
 from ropewalk_runtime.frames import FrameError, Unpacker, pack, read_frame
 from ropewalk_runtime.handler import answer
@@ -31,7 +28,6 @@ from ropewalk_runtime.printed import CallLog, Output, current
 from ropewalk_runtime.streams import WINDOW, Answer, cost, pieces
 
 _READ = 256 * 2**10
-_F_SETOWN_EX, _F_OWNER_TID = 15, 0
 _END = object()
 
 
@@ -43,10 +39,12 @@ class Call:
         self.type, self.query = str(head.get("type", "")), str(head.get("query", ""))
         self.accept = str(head.get("accept", ""))
         self._granted, self._sent = WINDOW, 0  # each is counted in one thread alone
-        self.left = self.exposed = self.begun = False
+        self.left = self.exposed = self.begun = self.wanted = self.pending = False
+        self.ring: Callable[[], None] = _nothing
         self.kind = ""
         self.task: asyncio.Task[None] | None = None
         self.news: asyncio.Event | None = None
+        self._clock: Callable[[], float] | None = None
         self.leave: Callable[[], None] | None = None
 
     @property
@@ -60,12 +58,24 @@ class Call:
         found = self._head.get("http")
         return found if isinstance(found, dict) else {}
 
-    def begin(self) -> None:
-        """Keep what is printed from here on, in this thread or task."""
+    @property
+    def trace(self) -> dict[str, str]:
+        """The trace context of its caller, as headers."""
+        return {name: str(said) for name in ("traceparent", "tracestate") if (said := self._head.get(name))}
+
+    def begin(self, clock: Callable[[], float] | None = None) -> None:
+        """Keep what is printed from here on, in this thread or task; ``clock`` counts the CPU seconds of it alone."""
         self.log = CallLog()
+        self.log.head = self._head
         self.begun = True
         current.set(self.log)
+        self._clock, self._spent = clock, clock() if clock else 0.0
         self.started = time.perf_counter()
+
+    def cost(self) -> dict[str, float]:
+        """Return how long it took, and its CPU seconds where they can be told from others'."""
+        took = {"took": time.perf_counter() - self.started}
+        return took | {"cpu": self._clock() - self._spent} if self._clock else took
 
     def heed(self, head: dict[str, Any]) -> None:
         """Take what the gateway says of it while it runs."""
@@ -73,12 +83,19 @@ class Call:
             self._granted += int(head.get("bytes", 0))
             if self.news is not None:
                 self.news.set()
+        elif head.get("op") == "log":
+            self.wanted = True
         elif head.get("op") == "cancel":
             self.left = True
             if self.leave is not None:
                 self.leave()
             elif self.task is not None and self.begun:  # a task that is cancelled before it begins never says so
                 self.task.cancel()
+
+    def said(self) -> bytes:
+        """Return the frame that tells what was printed since the last one."""
+        self.wanted = False
+        return pack({"op": "log", "id": self.id, "text": self.log.news() if self.begun else ""})
 
     def begins(self, kind: str) -> bytes:
         """Return the frame that begins an answer in parts."""
@@ -146,8 +163,11 @@ class Serving:
         beside = self._output.take()
         if beside:
             call.log.write(beside)
-        took = time.perf_counter() - call.started
-        return {"id": call.id, "took": took, "logs": call.log.getvalue(), **done[0]}, done[1]
+        return {"id": call.id, **call.cost(), "logs": call.log.getvalue(), **done[0]}, done[1]
+
+    def _clock(self) -> Callable[[], float] | None:
+        """Return what counts the CPU seconds of one call, None where calls share a thread."""
+        return time.process_time if self._concurrency == 1 else None
 
 
 class _Plain(Serving):
@@ -161,7 +181,7 @@ class _Plain(Serving):
     def _send(self, frame: bytes) -> None: ...
 
     def _call(self, call: Call, body: bytes) -> Answer:
-        call.begin()
+        call.begin(self._clock())
         try:
             bound = self._handler.arguments(body, call.type, call.query)
             result = _exposed(call, self._handler.function, *bound.args, **bound.kwargs)
@@ -199,12 +219,13 @@ class OneByOne(_Plain):
     """One call at a time, in the main thread."""
 
     def _serve(self) -> None:
-        self._bell = bell = _Bell(self._sock)
+        self._bell = bell = Bell(self._sock, self._output)
         while (frame := read_frame(self._sock)) is not None:
             head, body = frame
             if "op" in head:
                 continue  # it was meant for a call that is over
             call = Call(head)
+            call.ring = bell.ring
             bell.listen(call)
             try:
                 done = self._call(call, body)
@@ -219,6 +240,8 @@ class OneByOne(_Plain):
             raise ConnectionResetError
         if frame[0].get("id") == call.id:
             call.heed(frame[0])
+        if call.wanted:
+            self._sock.sendall(call.said())
 
     def _send(self, frame: bytes) -> None:
         self._sock.sendall(frame)
@@ -226,6 +249,9 @@ class OneByOne(_Plain):
 
 class Threads(_Plain):
     """Several calls at a time, each in a thread."""
+
+    def _clock(self) -> Callable[[], float]:
+        return time.thread_time
 
     def _serve(self) -> None:
         self._calls: dict[Any, Call] = {}
@@ -248,6 +274,8 @@ class Threads(_Plain):
             with self._news:
                 running.heed(head)
                 self._news.notify_all()
+            if running.wanted:
+                self._send(running.said())
 
     def _call_and_send(self, call: Call, body: bytes) -> None:
         done = self._call(call, body)
@@ -292,9 +320,11 @@ class Coroutines(Serving):
             call.task = asyncio.create_task(self._await(call, body))
         elif (running := self._calls.get(head.get("id"))) is not None:
             running.heed(head)
+            if running.wanted:
+                self._writer.write(running.said())
 
     async def _await(self, call: Call, body: bytes) -> None:
-        call.begin()
+        call.begin(self._clock())
         try:
             if call.left:
                 raise CallerLeft
@@ -337,60 +367,16 @@ class Coroutines(Serving):
         await self._writer.drain()
 
 
-class _Bell:
-    """Interrupts the call in the main thread when the gateway says that its caller left, or is gone itself.
-
-    The kernel signals what arrives while a call runs; between calls it is silent, so that a call costs no signal.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._call: Call | None = None
-        self._aside = False
-        flags = fcntl.fcntl(sock, fcntl.F_GETFL)
-        self._loud, self._silent = flags | os.O_ASYNC, flags & ~os.O_ASYNC
-        signal.signal(signal.SIGIO, self._rung)
-        fcntl.fcntl(sock, _F_SETOWN_EX, struct.pack("ii", _F_OWNER_TID, threading.get_native_id()))
-
-    def listen(self, call: Call) -> None:
-        """Listen for the sake of a call; the kernel is silent about what came before."""
-        self._call = call
-        fcntl.fcntl(self._sock, fcntl.F_SETFL, self._loud)
-        self._rung()
-
-    def rest(self) -> None:
-        """Listen no more."""
-        self._call = None
-        fcntl.fcntl(self._sock, fcntl.F_SETFL, self._silent)
-
-    @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """Leave the socket to somebody who reads a frame, of which the rest is no frame; then look what came since."""
-        self._aside = True
-        try:
-            yield
-        finally:
-            self._aside = False
-        self._rung()
-
-    def _rung(self, *_: object) -> None:
-        call = self._call
-        if call is None or call.left or self._aside:
-            return
-        try:
-            data = self._sock.recv(_READ, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except OSError:
-            return
-        said = Unpacker().feed(data)
-        call.left = not data or any(head.get("op") == "cancel" and head.get("id") == call.id for head, _ in said)
-        if call.left and call.exposed:
-            raise CallerLeft
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _exposed(call: Call, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Run the person's code where a caller that leaves may interrupt it."""
     call.exposed = True
     try:
+        if call.pending:
+            call.ring()
         if call.left:
             raise CallerLeft
         return function(*args, **kwargs)

@@ -2,10 +2,11 @@
 
 A worker answers a call with one frame; or with a *head*, any number of *parts* and the frame that ends it, which is
 what the one frame is otherwise: log, time and failure. It sends `WINDOW` bytes ahead at most; ``more`` frames say
-what was passed on, and ``cancel`` says that whoever asked has left. The worker is user code, so it is held to that.
-Not here: sending parts (``serving``), what their bytes mean (``parts``). Rejected: a socket for each call (two more
-descriptors on their way through four processes), and the socket's own buffer as the window (one slow reader would
-hold up the other calls of its worker).
+what was passed on, ``cancel`` that whoever asked has left, and ``log`` asks what was printed so far, which one ``log``
+frame answers. The worker is user code, so it is held to that. Not here: sending parts (``serving``), what their bytes
+mean (``parts``). Rejected: a socket for each call (two more descriptors on their way through four processes), the
+socket's own buffer as the window (one slow reader would hold up the other calls of its worker), and logs that are sent
+unasked (each call would pay for readers that almost none has).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ PIECE = 32 * 2**10
 """Bytes of a part; what is longer is sent as several."""
 _EACH = 64
 """What a part counts on top of its bytes, so that a million of one byte each are no small amount."""
+LONGEST_PRINTED = 70_000
+"""Characters of a call's log that are taken from a worker."""
 Answer = tuple[dict[str, Any], bytes]
 
 
@@ -56,7 +59,8 @@ class Exchange:
         self._tell = tell
         self._parts: deque[bytes] = deque()
         self._held = self._passed = 0
-        self._left = False
+        self._left = self._asked = False
+        self.printed = ""
         self._failure: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -65,6 +69,9 @@ class Exchange:
         if self.last is not None:
             return
         op = header.get("op")
+        if op == "log":
+            self._print(header.get("text"))
+            return
         if op == "part":
             self._held += cost(body)
             if not self.streams or self._held > WINDOW:
@@ -93,6 +100,18 @@ class Exchange:
         self._parts.clear()
         if self.last is None and self._failure is None:
             self._tell({"op": "cancel", "id": self.number})
+
+    def look(self) -> None:
+        """Ask what the call has printed so far; it is in ``printed`` when the worker has told."""
+        if not self._asked and self.last is None and self._failure is None:
+            self._asked = True
+            self._tell({"op": "log", "id": self.number})
+
+    def _print(self, text: object) -> None:
+        if not self._asked or not isinstance(text, str):
+            raise FrameError("A log came that was not asked for.")
+        self._asked = False
+        self.printed += text[: LONGEST_PRINTED - len(self.printed)]
 
     async def next(self) -> bytes | None:
         """Return what came since the last time, None after the end. To ask says that the last time's was passed on."""

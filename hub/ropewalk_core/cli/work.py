@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ropewalk_core import access, traffic
-from ropewalk_core.cli import bring, durable, revisions, sharing, triggers
+from ropewalk_core import access, plots, traffic
+from ropewalk_core.cli import bring, durable, observing, revisions, sharing, triggers
 from ropewalk_core.cli.output import age, clean, echo, echo_answer, plain, show, show_one, state
 from ropewalk_core.cli.parsing import (
     Subparsers,
@@ -54,11 +54,13 @@ _STEPS = {
     "ERROR": lambda one: one.error,
 }
 _CALLS = {
-    "STARTED": lambda one: f"{age(one.started)} ago",
-    "TOOK": lambda one: f"{(one.ended - one.started) * 1000:.0f} ms" if one.ended else "",
+    "CALL": lambda one: one.id,
+    "CAME": lambda one: f"{age(one.queued or one.started)} ago",
+    "WAITED": lambda one: plots.span(one.waited) if one.waited else "",
+    "TOOK": lambda one: plots.span(one.took),
     "STATE": lambda one: one.state.value,
     "STATUS": lambda one: str(one.status or ""),
-    "COLD": lambda one: "cold" if one.cold else "",
+    "START": lambda one: "cold" if one.cold else "warm" if one.worker else "",
     "ERROR": lambda one: one.error,
 }
 _NOTEBOOKS = {
@@ -127,10 +129,17 @@ def _functions(verbs: Subparsers) -> None:
     one = verb(verbs, "remove", "remove a function", run=_remove_function, example="ropewalk functions remove digits")
     one.add_argument("name")
     one = verb(
-        verbs, "logs", "list the latest calls of a function", run=_calls, example="ropewalk functions logs digits"
+        verbs,
+        "logs",
+        "list the latest calls of a function, or print what they print",
+        run=_calls,
+        example="ropewalk functions logs digits -f",
     )
     one.add_argument("name")
     one.add_argument("--limit", type=int, default=20, help="how many calls (default 20)")
+    one.add_argument("--call", default="", metavar="CALL", help="print what this one call printed")
+    one.add_argument("-f", "--follow", action="store_true", help="print what calls print from now on, or this one")
+    observing.register(verbs)
     revisions.register(verbs)
     sharing.register(verbs)
     triggers.register(verbs)
@@ -266,6 +275,10 @@ async def _remove_function(client: Client, arguments: argparse.Namespace) -> int
 
 
 async def _calls(client: Client, arguments: argparse.Namespace) -> int:
+    if arguments.call or arguments.follow:
+        async for line in client.functions.logs(arguments.name, call=arguments.call, follow=arguments.follow):
+            _line(line, arguments.json)
+        return 0
     page = await client.functions.calls(arguments.name, limit=arguments.limit)
     found: list[Call] = list(page.items)
     show(found, _CALLS, as_json=arguments.json, empty="No calls yet.")

@@ -20,6 +20,8 @@ from ropewalk_core.model import (
     Account,
     Call,
     CallKey,
+    Costs,
+    Figures,
     FileEntry,
     Function,
     FunctionSpec,
@@ -36,6 +38,7 @@ from ropewalk_core.model import (
     ServiceSpec,
     StepInputs,
     Usage,
+    Window,
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.wrong import wrong
@@ -266,6 +269,24 @@ class FunctionsClient(Resource):
     async def calls(self, name: str, *, limit: int = 50, owner: str = "") -> Page[Call]:
         """Return the latest calls, newest first."""
         return await self._page(Call, await self._path(owner, name, "calls"), limit=limit)
+
+    async def logs(
+        self, name: str, *, call: str = "", after: int = 0, follow: bool = False, owner: str = ""
+    ) -> AsyncIterator[LogLine]:
+        """Yield what a call prints, also while it goes on; without one what all calls print."""
+        path = await self._path(owner, name, "logs")
+        async for line in self._wire.log_lines(path, after=after, follow=follow, call=call):
+            yield line
+
+    async def figures(self, name: str, *, window: Window = "hour", owner: str = "") -> Figures:
+        """Return how many calls there were, how long they took and how many failed."""
+        return await self._get(Figures, await self._path(owner, name, "figures"), {"window": window})
+
+    async def costs(self, name: str = "", *, owner: str = "") -> Costs:
+        """Return what the calls of a function, or without a name of all of them, cost by day."""
+        if name:
+            return await self._get(Costs, await self._path(owner, name, "costs"))
+        return await self._get(Costs, f"costs/{quote(owner or await self._me(), safe='')}")
 
 
 class WorkflowsClient(Resource):

@@ -192,12 +192,12 @@ class Wire:
                 pause = min(pause * 2, 2.0)
             await asyncio.sleep(pause)
 
-    async def log_lines(self, path: str, *, after: int, follow: bool, name: str = "") -> AsyncIterator[LogLine]:
-        """Yield a log's lines after a byte offset; one that breaks, or is cut, is taken up there."""
+    async def log_lines(self, path: str, *, after: int, follow: bool, **which: str) -> AsyncIterator[LogLine]:
+        """Yield a log's lines after an offset; one that breaks, or is cut, is taken up there."""
         since, pause = time.monotonic(), 0.1
         while True:
             try:
-                async with self.stream(path, {"name": name, "after": after, "follow": follow}) as response:
+                async with self.stream(path, {**which, "after": after, "follow": follow}) as response:
                     async for text in response.aiter_lines():
                         if text.strip():
                             line = LogLine.model_validate_json(text)

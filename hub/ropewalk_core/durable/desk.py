@@ -51,6 +51,7 @@ from ropewalk_core.model import Actor, DurableCall, DurableResult, FunctionRoute
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 from ropewalk_core.traffic import reachable
+from ropewalk_runtime.trace import Trace, read
 
 PATIENCE = 4.0
 """Seconds that the gateway's question for work waits for some."""
@@ -129,6 +130,7 @@ class DurableDesk:
         content_type: str = "application/json",
         query: str = "",
         key: str = "",
+        trace: Trace | None = None,
     ) -> DurableCall:
         """See `Durable.spawn`."""
         wish = Wish(
@@ -139,6 +141,8 @@ class DurableDesk:
             content_type=content_type,
             query=query,
             key=key,
+            traceparent=trace.parent if trace else "",
+            tracestate=trace.state if trace else "",
         )
         [accepted] = await self.accept([wish])
         if isinstance(accepted, RopewalkError):
@@ -271,7 +275,9 @@ class DurableDesk:
         if route is None:
             raise NotFound.named("functions", f"There is no function '{wish.function[:60]}'.", field="function")
         refuse_raw(route)
-        body = shelves.packed(wish.content_type, wish.payload, query=wish.query, caller=wish.caller)
+        trace = read([wish.traceparent], [wish.tracestate])
+        facts = {"query": wish.query, "caller": wish.caller} | (trace.headers() if trace else {})
+        body = shelves.packed(wish.content_type, wish.payload, **facts)
         await self._check_room(wish.owner, shelves.CHARGE + size)
         now = self._clock.wall()
         call = DurableCall(
@@ -430,6 +436,8 @@ class DurableDesk:
             payload=shelves.unpacked(record.body),
             content_type=str(record.body.get("type", "")),
             query=str(record.body.get("query", "")),
+            traceparent=str(record.body.get("traceparent", "")),
+            tracestate=str(record.body.get("tracestate", "")),
         )
 
     # What happens to a call

@@ -27,6 +27,8 @@ class Wish(_Wire):
     key: str = ""
     trigger: str = ""
     chain: int = 0
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class Accepted(_Wire):
@@ -47,6 +49,8 @@ class Work(_Wire):
     payload: bytes
     content_type: str = ""
     query: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class WorkPage(_Wire):

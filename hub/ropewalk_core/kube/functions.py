@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from platform import python_version
 
-from ropewalk_core import history, sharing
+from ropewalk_core import called, history, sharing
 from ropewalk_core.errors import BadInput, Conflict, NotFound, RopewalkError, Unavailable
 from ropewalk_core.functions import KIND, LOAD_PATIENCE, FunctionBook, function_of, revision_id, visible
 from ropewalk_core.journal import Append, Operation, Put, Record, Remove
@@ -41,6 +41,7 @@ from ropewalk_core.model import (
 )
 from ropewalk_core.requirements import check_python
 from ropewalk_core.triggers import records as triggers
+from ropewalk_runtime.trace import Trace
 
 _PATIENCE, _SHORT = LOAD_PATIENCE + 40.0, 20.0
 """Seconds after which a deploy answers although its revision has not started; the shorter one if no machine is free."""
@@ -162,6 +163,7 @@ class KubeFunctions(FunctionBook):
                 *history.forgetting(self._journal, owner, name),
                 sharing.forgetting(owner, name),
                 *triggers.forgetting(self._journal, owner, "function", name),
+                called.forgetting(owner, name),
                 self._ledger.clearing(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
@@ -172,13 +174,20 @@ class KubeFunctions(FunctionBook):
         return function
 
     async def call(
-        self, actor: Actor, owner: str, name: str, payload: bytes, *, content_type: str = "application/json"
+        self,
+        actor: Actor,
+        owner: str,
+        name: str,
+        payload: bytes,
+        *,
+        content_type: str = "application/json",
+        trace: Trace | None = None,
     ) -> bytes:
         """See `Functions.call`."""
         function = function_of(self._found(owner, name))
         if self._journal.get(AT, owner, name) is None:
             raise Unavailable(_away(function), details={"wait": False})
-        return await super().call(actor, owner, name, payload, content_type=content_type)
+        return await super().call(actor, owner, name, payload, content_type=content_type, trace=trace)
 
     async def stop_all(self, account: str, why: Why) -> None:
         """Take an account's functions out of the cluster; what was deployed stays known, and can be deployed again."""

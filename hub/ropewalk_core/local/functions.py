@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from ropewalk_core import environments, history, names, sharing
+from ropewalk_core import called, environments, history, names, sharing
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
 from ropewalk_core.functions import (
     KIND,
@@ -109,6 +109,7 @@ class LocalFunctions(FunctionBook):
                 *history.forgetting(self._journal, owner, name),
                 sharing.forgetting(owner, name),
                 *triggers.forgetting(self._journal, owner, "function", name),
+                called.forgetting(owner, name),
                 Append(KIND, owner, name, "removed", visible(function)),
             )
             self._forget_calls(owner, name)

@@ -14,6 +14,9 @@ from ropewalk_core.model import Access, Bundle, FunctionSpec, Requirements, Traf
 from ropewalk_core.placement import Placement
 from ropewalk_core.ports import Functions
 from ropewalk_core.testing.people import ADA, BOB, EVE, take
+from ropewalk_runtime.trace import Trace
+
+_PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class FunctionsContract:
@@ -30,6 +33,7 @@ class FunctionsContract:
         "class handler:\n    def start(self):\n        self.factor = {FACTOR}\n"
         "    def call(self, value):\n        return self.factor * value\n"
     )
+    printing = "def handler(value):\n    print('first')\n    print('last')\n    return value\n"
     script = "#!/bin/sh\nread value\necho $((value * 2))\n"
     payload, answer = b"21", 42
 
@@ -74,6 +78,39 @@ class FunctionsContract:
         assert json.loads(answer) == self.answer
         calls = (await functions.calls(ADA, "ada", "double")).items
         assert [one.function for one in calls] == ["double"]
+
+    async def test_calls_are_counted_and_say_what_became_of_them(self, functions: GuardedFunctions) -> None:
+        """A record has its times, its sizes and its cost; figures and costs count it, and go with the function."""
+        await functions.deploy(ADA, "ada", self.spec())
+        answer = await functions.call(ADA, "ada", "double", self.payload, trace=Trace(_PARENT))
+        [call] = (await functions.calls(ADA, "ada", "double")).items
+        assert call.queued is not None and call.ended is not None and call.queued <= call.started <= call.ended
+        assert (call.received, call.sent, call.traceparent) == (len(self.payload), len(answer), _PARENT)
+        assert call.worker and call.gb_seconds > 0
+        found = await functions.figures(ADA, "ada", "double")
+        assert (found.total.calls, found.total.errors) == (1, 0) and found.total.p50 == found.total.p99 is not None
+        assert [one.calls for one in (await functions.costs(ADA, "ada", "double")).days] == [1]
+        await functions.remove(ADA, "ada", "double")
+        await functions.deploy(ADA, "ada", self.spec())
+        assert (await functions.figures(ADA, "ada", "double", window="day")).total.calls == 0
+        assert (await functions.costs(ADA, "ada")).days[0].calls >= 1
+
+    async def test_what_calls_print_is_their_owners_to_read(self, functions: GuardedFunctions) -> None:
+        """A log is read by call or of all calls; a stranger learns nothing of calls, figures or costs."""
+        await functions.deploy(ADA, "ada", self.spec(source=self.printing))
+        await functions.call(ADA, "ada", "double", self.payload)
+        [call] = (await functions.calls(ADA, "ada", "double")).items
+        of_one = [line.text async for line in functions.logs(ADA, "ada", "double", call=call.id)]
+        assert of_one == ["first", "last"]
+        of_all = [line.text async for line in functions.logs(ADA, "ada", "double")]
+        assert of_all == [f"{call.id} first", f"{call.id} last"]
+        with pytest.raises(NotFound):
+            await take(functions.logs(ADA, "ada", "double", call="call-none"), 1)
+        for ask in (functions.figures, functions.costs, functions.calls):
+            with pytest.raises(NotFound):
+                await ask(BOB, "ada", "double")
+        with pytest.raises(NotFound):
+            await take(functions.logs(BOB, "ada", "double"), 1)
 
     async def test_a_new_revision_answers_next(self, functions: GuardedFunctions) -> None:
         """After a deploy is acknowledged, no call reaches the revision before."""

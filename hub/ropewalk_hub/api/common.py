@@ -27,6 +27,7 @@ from ropewalk_core.model import Actor, LogLine
 from ropewalk_core.wrong import wrong
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.problem import answer
+from ropewalk_runtime.trace import Trace, read
 
 CURSOR = "Ropewalk-Cursor"
 LOOK_AGAIN = 4.0
@@ -204,6 +205,11 @@ def download(content: AsyncIterator[bytes], name: str) -> StreamingResponse:
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
     return StreamingResponse(content, media_type="application/octet-stream", headers=headers)
+
+
+def trace_of(request: Request) -> Trace | None:
+    """Return the trace context of a request."""
+    return read(request.headers.getlist("traceparent"), request.headers.getlist("tracestate"))
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from ropewalk_core.model import DurableCall, Page
-from ropewalk_hub.api.common import After, ApiRoute, Its, Key, Limit, problems
+from ropewalk_hub.api.common import After, ApiRoute, Its, Key, Limit, problems, trace_of
 from ropewalk_hub.security import Signed
 
 router = APIRouter(route_class=ApiRoute, tags=["durable calls"], prefix="/durable")
@@ -47,8 +47,8 @@ async def spawn_durable_call(
 ) -> Response:
     """Accept a call of a function with the request's body; it is on disk when this answers, and then carried out."""
     content_type = request.headers.get("content-type", "application/json")[:200]
-    payload = await request.body()
-    call = await its.durable.spawn(actor, owner, function, payload, content_type=content_type, key=key)
+    payload, trace = await request.body(), trace_of(request)
+    call = await its.durable.spawn(actor, owner, function, payload, content_type=content_type, key=key, trace=trace)
     where = {"Location": f"/api/v1/durable/{owner}/{call.id}"}
     return JSONResponse(call.model_dump(mode="json"), status_code=202, headers=where)
 

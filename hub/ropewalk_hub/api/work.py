@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
@@ -20,6 +20,8 @@ from ropewalk_core.model import (
     Access,
     Call,
     CallKey,
+    Costs,
+    Figures,
     Function,
     FunctionSpec,
     NewKey,
@@ -29,6 +31,7 @@ from ropewalk_core.model import (
     Revision,
     Service,
     ServiceSpec,
+    Window,
 )
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_hub.api.common import (
@@ -42,6 +45,7 @@ from ropewalk_hub.api.common import (
     ndjson,
     ndjson_or_problem,
     problems,
+    trace_of,
 )
 from ropewalk_hub.security import Signed
 from ropewalk_hub.sharing import share
@@ -94,6 +98,7 @@ class TrafficWish(BaseModel):
     )
 
 
+CallId = Annotated[str, Query(max_length=100, description="Identifier of a call; left out, all calls")]
 Number = Annotated[int, Path(ge=1, description="Number of a revision")]
 
 
@@ -313,7 +318,8 @@ async def remove_function(actor: Signed, its: Its, owner: str, name: str) -> Fun
 async def call_function(actor: Signed, its: Its, owner: str, name: str, request: Request) -> Response:
     """Call a function with the request's body; programs use the function's own address, which is faster."""
     content_type = request.headers.get("content-type", "application/json")
-    content = await its.functions.call(actor, owner, name, await request.body(), content_type=content_type)
+    body, trace = await request.body(), trace_of(request)
+    content = await its.functions.call(actor, owner, name, body, content_type=content_type, trace=trace)
     return Response(content, media_type="application/octet-stream")
 
 
@@ -363,3 +369,42 @@ async def list_calls(actor: Signed, its: Its, owner: str, name: str, limit: Limi
     """Return the latest calls, newest first."""
     await its.functions.get(actor, owner, name)
     return await its.functions.calls(actor, owner, name, limit=limit)
+
+
+@router.get(
+    "/functions/{owner}/{name}/logs",
+    tags=["functions"],
+    operation_id="get_function_logs",
+    responses=problems(404),
+    **_LINES,
+)
+async def get_function_logs(
+    actor: Signed, its: Its, owner: str, name: str, call: CallId = "", after: From = 0, follow: Follow = False
+) -> StreamingResponse:
+    """Return what a call prints as JSON lines, while it goes on too; without one what all calls print."""
+    lines = its.functions.logs(actor, owner, name, call=call, after=after, follow=follow)
+    await its.functions.get(actor, owner, name)
+    return ndjson(lines, its, actor, after)
+
+
+@router.get(
+    "/functions/{owner}/{name}/figures", tags=["functions"], operation_id="get_figures", responses=problems(404)
+)
+async def get_figures(actor: Signed, its: Its, owner: str, name: str, window: Window = "hour") -> Figures:
+    """Return how many calls there were, how long they took and how many failed.
+
+    The last hour is by minute, the last day by quarter of an hour. Quantiles are right within 4.5 %.
+    """
+    return await its.functions.figures(actor, owner, name, window=window)
+
+
+@router.get("/functions/{owner}/{name}/costs", tags=["functions"], operation_id="get_costs", responses=problems(404))
+async def get_costs(actor: Signed, its: Its, owner: str, name: str) -> Costs:
+    """Return what the calls of a function cost on each of the last days: CPU seconds and GB-seconds."""
+    return await its.functions.costs(actor, owner, name)
+
+
+@router.get("/costs/{owner}", tags=["functions"], operation_id="get_account_costs", responses=problems(404))
+async def get_account_costs(actor: Signed, its: Its, owner: str) -> Costs:
+    """Return what the calls of all functions of an account cost on each of the last days, of removed ones too."""
+    return await its.functions.costs(actor, owner)

@@ -8,15 +8,16 @@ is a handful of parts, and only its builder knows how they belong together.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeAlias
 
+from ropewalk_core.called import CallBook
 from ropewalk_core.catalog import Catalog
 from ropewalk_core.errors import BadInput
 from ropewalk_core.journal import Journal
-from ropewalk_core.model import Actor, Call, FunctionRoute, ServiceRoute
+from ropewalk_core.model import Actor, CallReport, FunctionRoute, ServiceRoute
 from ropewalk_core.placement import Inventory
 from ropewalk_core.ports import Clock, Functions, Services, Storage, Workflows
 from ropewalk_core.settings import Settings
@@ -61,8 +62,12 @@ class Traffic(Protocol):
     def gateway_asked(self, cursor: int) -> None:
         """Note that a gateway has everything up to this cursor."""
 
-    def record_calls(self, calls: Sequence[Call]) -> None:
-        """Remember calls that the gateway reports."""
+    def record_calls(self, report: CallReport) -> None:
+        """Remember what the gateway reports of calls."""
+
+    @property
+    def called(self) -> CallBook:
+        """What is known of calls."""
 
 
 @dataclass(frozen=True)

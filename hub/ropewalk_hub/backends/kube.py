@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from ropewalk_core.called import CallBook
 from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube import census, logs
@@ -28,7 +29,7 @@ from ropewalk_core.kube.storage import KubeStorage
 from ropewalk_core.kube.tenancy import Tenant
 from ropewalk_core.kube.tenants import Tenants
 from ropewalk_core.kube.volumes import ensure_files
-from ropewalk_core.model import Call, FunctionRoute, LogLine, ServiceRoute, State, Why
+from ropewalk_core.model import CallReport, FunctionRoute, LogLine, ServiceRoute, State, Why
 from ropewalk_core.objects import Objects
 from ropewalk_core.placement import Inventory
 from ropewalk_core.ports import Clock
@@ -240,9 +241,14 @@ class KubeTraffic:
         """Note that a gateway has everything up to this cursor."""
         self._functions.gateway_asked(cursor)
 
-    def record_calls(self, calls: Sequence[Call]) -> None:
-        """Remember calls that the gateway reports."""
-        self._functions.record_calls(calls)
+    def record_calls(self, report: CallReport) -> None:
+        """Remember what the gateway reports of calls."""
+        self._functions.record_calls(report)
+
+    @property
+    def called(self) -> CallBook:
+        """What is known of calls."""
+        return self._functions.called
 
 
 def build(ground: Ground) -> Backend:
@@ -290,6 +296,7 @@ def build(ground: Ground) -> Backend:
             sites.run,
             intents.run,
             storage.run,
+            functions.keep_figures,
             KubePreparing(journal, berth).run,
             *(one.run for one in ports),
         ),

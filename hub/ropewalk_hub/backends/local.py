@@ -6,10 +6,11 @@ Not here: what any of them does (``ropewalk_core.local``, ``ropewalk_workflows``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from ropewalk_core import environments
+from ropewalk_core.called import CallBook
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, logs, sandbox
 from ropewalk_core.local.functions import LocalFunctions
@@ -17,7 +18,7 @@ from ropewalk_core.local.host_client import HostClient
 from ropewalk_core.local.services import KIND as SERVICE
 from ropewalk_core.local.services import LocalServices, socket_path
 from ropewalk_core.local.storage import LocalStorage
-from ropewalk_core.model import Call, FunctionRoute, LogLine, Service, ServiceRoute, Why
+from ropewalk_core.model import CallReport, FunctionRoute, LogLine, Service, ServiceRoute, Why
 from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
 from ropewalk_devices.inventory import discover
@@ -87,9 +88,14 @@ class LocalTraffic:
         """Note that a gateway has everything up to this cursor."""
         self._functions.gateway_asked(cursor)
 
-    def record_calls(self, calls: Sequence[Call]) -> None:
-        """Remember calls that the gateway reports."""
-        self._functions.record_calls(calls)
+    def record_calls(self, report: CallReport) -> None:
+        """Remember what the gateway reports of calls."""
+        self._functions.record_calls(report)
+
+    @property
+    def called(self) -> CallBook:
+        """What is known of calls."""
+        return self._functions.called
 
 
 def build(ground: Ground) -> Backend:
@@ -133,7 +139,7 @@ def build(ground: Ground) -> Backend:
         berth=LocalBerth(settings),
         end_work=end_work,
         apart=lambda: settings.accounts.shared_trust or sandbox.probe().works,
-        tasks=(Preparing(journal, settings).run, services.run, functions.run),
+        tasks=(Preparing(journal, settings).run, services.run, functions.run, functions.keep_figures),
         close=host.close,
         desk=workflows.desk,
         look=storage.look,

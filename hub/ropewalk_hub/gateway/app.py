@@ -39,6 +39,8 @@ from ropewalk_hub.gateway.functions import (
     refuse_origin,
 )
 from ropewalk_hub.gateway.headers import from_others, to_others
+from ropewalk_hub.gateway.link import text_of
+from ropewalk_hub.gateway.plain import LONGEST_AGENT
 from ropewalk_hub.gateway.pool import Pools
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.remote import Remote
@@ -48,6 +50,7 @@ from ropewalk_hub.gateway.sessions import CALLBACK, Sessions, check_origin, own_
 from ropewalk_hub.gateway.tokens import Caller, Verifier
 from ropewalk_hub.lasting import lasting
 from ropewalk_runtime.bundle import RAW
+from ropewalk_runtime.trace import read
 
 Response = TypeVar("Response", bound=web.StreamResponse)
 log = logging.getLogger("ropewalk.gateway")
@@ -83,7 +86,7 @@ class Gateway:
         self.verifier = Verifier(settings, self.directory)
         self.sessions = Sessions(settings, self.directory)
         self.pools = Pools(settings, self.directory, self.host)
-        self.records = Records(self.directory)
+        self.records = Records(self.directory, self.pools.state)
         self.room = Room(settings)
         self.remote = Remote(settings, resolver)
         self.functions = Functions(self.directory, self.pools, self.remote, self.records, origin=settings.door.origin)
@@ -178,7 +181,9 @@ class Gateway:
                 "server": request.host,
                 "headers": [*to_others(request, caller, scheme).items()],
             }
-        return Asked(headers.get("Content-Type", ""), query, headers.get("Accept", ""), http)
+        trace = read(headers.getall("traceparent", []), headers.getall("tracestate", []))
+        kind, wanted, agent = (headers.get(name, "") for name in ("Content-Type", "Accept", "User-Agent"))
+        return Asked(kind, query, wanted, http, trace=trace, agent=text_of(agent, LONGEST_AGENT))
 
     async def _durable(
         self, request: web.Request, host: PeopleHost, asking: callers.Asking, access: Access
@@ -270,7 +275,7 @@ class Gateway:
 
     async def _run(self, _application: web.Application):  # type: ignore[no-untyped-def]
         work = (
-            *(self.directory.follow, self.pools.sweep, self.records.send, self.sessions.sweep),
+            *(self.directory.follow, self.pools.sweep, self.records.send, self.records.look, self.sessions.sweep),
             *(self.durables.send, self.durables.carry, self.durables.report),
         )
         self._tasks = [asyncio.create_task(lasting(one)) for one in work]

@@ -35,6 +35,7 @@ from ropewalk_hub.gateway.gathered import gathered
 from ropewalk_hub.gateway.room import Room
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime.parts import PARTS_TYPE
+from ropewalk_runtime.trace import read
 
 log = logging.getLogger("ropewalk.gateway")
 SENDERS = 2
@@ -213,7 +214,8 @@ class Durables:
                 raise Limited("The gateway has not heard of this function yet.")
             known = self._admitted(work, caller)
             with self._room.call(work.owner, len(work.payload)) as place:
-                asked = Asked(work.content_type, work.query, PARTS_TYPE, durable=work.id)
+                trace = read([work.traceparent], [work.tracestate])
+                asked = Asked(work.content_type, work.query, PARTS_TYPE, durable=work.id, trace=trace)
                 reply = await self._functions.call(known, caller, work.payload, asked, place)
                 call, body, kind = reply.call, reply.body, reply.content_type
                 if reply.parts is not None:

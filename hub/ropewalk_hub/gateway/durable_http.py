@@ -21,6 +21,7 @@ from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.durable import Durables
 from ropewalk_hub.gateway.functions import TYPES
 from ropewalk_hub.gateway.tokens import Caller
+from ropewalk_runtime.trace import read
 
 CALLS = "/_ropewalk/calls/"
 LONGEST_WAIT = 20.0
@@ -54,6 +55,7 @@ def wish_of(
     if pinned:
         hint = f"Ask at the address of '{route.name}' itself, or leave out Prefer: respond-async."
         raise BadInput("A durable call is no revision's own: each attempt goes where calls go then.", hint=hint)
+    trace = read(request.headers.getall("traceparent", []), request.headers.getall("tracestate", []))
     key = request.headers.get("Idempotency-Key", "")
     if len(key) > _KEY:
         raise BadInput(f"An idempotency key has at most {_KEY} characters.", field="Idempotency-Key")
@@ -65,6 +67,8 @@ def wish_of(
         content_type=_text(request.headers.get("Content-Type", "")[:200]),
         query=_text(request.rel_url.raw_query_string[:8192]),
         key=_text(key),
+        traceparent=trace.parent if trace else "",
+        tracestate=trace.state if trace else "",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ropewalk_core.errors import RopewalkError, TimedOut
 from ropewalk_runtime.parts import tail
+from ropewalk_runtime.streams import Exchange
 
 GRACE = 5.0
 """Seconds that a call whose caller left has for its own end, before its worker is ended."""
@@ -17,6 +18,18 @@ LEFT_STATUS = 499
 """What the record of a call has as its status when its caller left; no caller sees it."""
 Left = Callable[[str, "dict[str, Any] | None"], None]
 """Is told what became of a call whose caller left, with the header of its last frame if there was one."""
+
+
+class Noted(Protocol):
+    """Where it is noted what happens to a call."""
+
+    sent: int
+    """Bytes of its answer that were passed on."""
+    exchange: Exchange | None
+    """Where it can be asked what the call has printed so far."""
+
+    def began(self, worker: str, cold: bool) -> None:
+        """Note which worker has it, if anybody knows, and whether that was started for it."""
 
 
 class Flow(Protocol):
@@ -51,6 +64,8 @@ class Streamed:
         Keeps the record of a call that is over, and returns the failure as the caller may see it.
     left
         Keeps the record of one that was left.
+    note
+        Where its bytes are counted.
     """
 
     def __init__(
@@ -60,8 +75,10 @@ class Streamed:
         formed: bool,
         judge: Callable[[dict[str, Any], RopewalkError | None], dict[str, Any] | None],
         left: Left,
+        note: Noted | None = None,
     ) -> None:
         self._flow, self._kind, self._formed, self._judge, self._left = flow, kind, formed, judge, left
+        self._note = note
         self._over = False
         self.whole = False
         self.failure: dict[str, Any] | None = None
@@ -82,6 +99,8 @@ class Streamed:
         except RopewalkError as error:
             data, failure = None, error
         if data is not None:
+            if self._note is not None:
+                self._note.sent += len(data)
             return data
         said = self.failure = self._end(failure)
         if not self._formed:

@@ -221,7 +221,7 @@ class _Call:
     ) -> None:
         self._front, self._connection = front, connection
         self._route, self._caller = route, caller
-        self._asked = Asked(asked.type, "", asked.accept)
+        self._asked = Asked(asked.type, "", asked.accept, trace=asked.trace, agent=asked.agent)
         self._held: AbstractContextManager[Place] | None
         self._held, self._place = room
         self._under_way: UnderWay | None = None

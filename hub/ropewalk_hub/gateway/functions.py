@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from ropewalk_core import callkeys, policy
 from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated, Unavailable, WrongOrigin
-from ropewalk_core.model import Access, Call, FunctionRoute, State
+from ropewalk_core.model import Access, FunctionRoute, State
 from ropewalk_core.names import new_id
 from ropewalk_core.traffic import choose, pinned
 from ropewalk_hub.gateway.callers import Asking, nobody
@@ -27,12 +27,13 @@ from ropewalk_hub.gateway.headers import from_function, value_of
 from ropewalk_hub.gateway.link import LONGEST_LOG, Gone, text_of, worker_error
 from ropewalk_hub.gateway.pool import Begun, Outcome, Pool, Pools
 from ropewalk_hub.gateway.quotas import Quotas
-from ropewalk_hub.gateway.records import Records
+from ropewalk_hub.gateway.records import Note, Records
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Place
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime.handler import CALL_TYPE
 from ropewalk_runtime.parts import BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT
+from ropewalk_runtime.trace import Trace
 
 TYPES = frozenset({"application/json", CALL_TYPE, "text/plain", BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT})
 """What an answer may be called; anything else is bytes."""
@@ -48,7 +49,11 @@ class Asked:
     http: dict[str, Any] | None = None
     """The request as it is, for functions that want that."""
     durable: str = ""
-    """The durable call whose attempt it is."""
+    """The durable call of which this is an attempt."""
+    trace: Trace | None = None
+    """The trace that its caller named."""
+    agent: str = ""
+    """What its caller calls itself."""
 
     def header(self) -> dict[str, Any]:
         """Return it as a worker is told."""
@@ -57,6 +62,8 @@ class Asked:
             header["accept"] = self.accept[:200]
         if self.http is not None:
             header["http"] = self.http
+        if self.trace is not None:
+            header |= self.trace.headers()
         return header
 
 
@@ -69,7 +76,6 @@ class Reply:
     call: str
     revision: str
     cold: bool
-    took: float
     parts: Streamed | None = None
     status: int = 200
     headers: CIMultiDict[str] | None = None
@@ -82,7 +88,7 @@ class UnderWay:
 
     route: FunctionRoute
     asked: Asked
-    record: Call
+    note: Note
     pool: Pool
     begun: Begun
 
@@ -170,12 +176,12 @@ class Functions:
         RopewalkError
             What went wrong; a traceback is in its details only when the caller may see it.
         """
-        record, header = self.opened(route, caller, asked)
+        note, header = self.opened(route, caller, asked, len(payload))
         try:
-            outcome = await self._run(route, header, payload, place, self.left(record))
+            outcome = await self._run(note, header, payload, place)
         except RopewalkError as error:
-            raise self.failed(record, error) from None
-        return self.replied(route, record, asked, outcome)
+            raise self.failed(note, error) from None
+        return self.replied(note, asked, outcome)
 
     def begin(self, route: FunctionRoute, caller: Caller, payload: bytes, asked: Asked) -> UnderWay | None:
         """Begin a call that a worker on this machine takes at once; None where one must be started or waited for."""
@@ -185,142 +191,126 @@ class Functions:
         member = pool.take()
         if member is None:
             return None
-        record, header = self.opened(route, caller, asked)
+        note, header = self.opened(route, caller, asked, len(payload))
+        note.started, note.worker = note.queued, member.id
         try:
-            return UnderWay(route, asked, record, pool, pool.send(member, header, payload))
+            begun = pool.send(member, header, payload)
         except Gone:
+            self._records.drop(note)
             pool.done(member, None)
             return None
+        note.exchange = begun.exchange
+        return UnderWay(route, asked, note, pool, begun)
 
     def answered(self, one: UnderWay) -> Reply:
         """Return the answer of a call whose first frame has come, is whole, and needs no room of its own."""
         one.pool.done(one.begun.member, one.begun.exchange)
         header, body = one.begun.exchange.first.result()
-        return self.replied(one.route, one.record, one.asked, Outcome(header, body, one.begun.cold))
+        return self.replied(one.note, one.asked, Outcome(header, body, one.begun.cold))
 
     def leave(self, one: UnderWay) -> None:
         """Have a call ended whose caller left."""
-        one.pool.leave(one.begun.member, one.begun.exchange, one.begun.until, self.left(one.record))
+        one.pool.leave(one.begun.member, one.begun.exchange, one.begun.until, self.left(one.note))
 
     async def finish(self, one: UnderWay, place: Place) -> Reply:
         """Wait for the answer of a call that has begun; as `call`."""
         try:
-            outcome = await one.pool.finish(one.begun, place, self.left(one.record))
+            outcome = await one.pool.finish(one.begun, place, self.left(one.note))
         except RopewalkError as error:
-            raise self.failed(one.record, error) from None
-        return self.replied(one.route, one.record, one.asked, outcome)
+            raise self.failed(one.note, error) from None
+        return self.replied(one.note, one.asked, outcome)
 
-    def opened(self, route: FunctionRoute, caller: Caller, asked: Asked) -> tuple[Call, dict[str, Any]]:
-        """Return the record of a call that begins, and what its worker is told."""
-        identifier = new_id("call")
-        record = Call(
-            id=identifier,
-            function=route.name,
-            owner=route.owner,
-            revision=route.revision,
-            caller=caller.account,
-            started=time.time(),
-            state=State.RUNNING,
-            durable=asked.durable,
-        )
-        return record, asked.header() | {"caller": caller.account, "call": identifier}
+    def opened(self, route: FunctionRoute, caller: Caller, asked: Asked, size: int) -> tuple[Note, dict[str, Any]]:
+        """Return the note of a call that begins, with a payload of so many bytes, and what its worker is told."""
+        note = Note(new_id("call"), route, caller.account, time.time(), size, self._memory(route))
+        note.durable, note.agent = asked.durable, asked.agent
+        note.traceparent = asked.trace.parent if asked.trace else ""
+        self._records.open(note)
+        return note, asked.header() | {"caller": caller.account, "call": note.id}
 
-    def replied(self, route: FunctionRoute, record: Call, asked: Asked, outcome: Outcome) -> Reply:
-        """Return what a caller gets of an outcome, and keep the record unless more of it is to come.
+    def replied(self, note: Note, asked: Asked, outcome: Outcome) -> Reply:
+        """Return what a caller gets of an outcome, and keep the note unless more of it is to come.
 
         Raises
         ------
         RopewalkError
             What the worker reports, as the caller may see it.
         """
-        if (error := self._reported(route, outcome.header)) is not None:
+        note.cold = outcome.cold
+        if (error := self._reported(note.route, outcome.header)) is not None:
             if outcome.flow is not None:  # no worker of ours begins an answer with its failure
                 outcome.flow.leave(lambda _said, _last: None)
-            raise self.failed(record, error, outcome)
+            raise self.failed(note, error, outcome.header)
         kind = text_of(outcome.header.get("type", ""), 1000)
         plain = asked.http is None
         status = 200 if plain else _status(outcome.header.get("status"))
         kind = (kind if kind in TYPES else BYTES) if plain else value_of(kind)
         parts = None
         if outcome.flow is None:
-            self._record_done(record, outcome.header, outcome.cold, status)
+            note.sent = len(outcome.body)
+            self._done(note, outcome.header, status)
         else:
-            judge, left = functools.partial(self._judge, route, record, outcome, status), self.left(record)
-            parts = Streamed(outcome.flow, kind, outcome.header.get("values") is True, judge, left)
+            judge = functools.partial(self._judge, note, status)
+            parts = Streamed(outcome.flow, kind, outcome.header.get("values") is True, judge, self.left(note), note)
         return Reply(
             body=outcome.body,
             content_type=kind,
-            call=record.id,
-            revision=route.revision,
+            call=note.id,
+            revision=note.route.revision,
             cold=outcome.cold,
-            took=time.time() - record.started,
             parts=parts,
             status=status,
             headers=None if plain else from_function(outcome.header.get("headers")),
         )
 
-    def failed(self, record: Call, error: RopewalkError, outcome: Outcome | None = None) -> RopewalkError:
-        """Keep the record of a call that failed, and return the error as its caller may see it."""
-        self._record_failure(record, error, outcome)
-        return hide_traceback(error, record.caller, record.owner)
+    def failed(self, note: Note, error: RopewalkError, header: dict[str, Any] | None = None) -> RopewalkError:
+        """Keep the note of a call that failed, and return the error as its caller may see it."""
+        error.details["call"] = note.id
+        note.over(State.FAILED, error.status, header)
+        note.code = error.code
+        note.error = text_of(f"{error.message} {error.details.get('error', '')}".strip(), 2000)
+        note.traceback = text_of(error.details.get("traceback", ""), LONGEST_LOG)
+        self._records.add(note)
+        return hide_traceback(error, note.caller, note.route.owner)
 
-    def left(self, record: Call) -> Left:
+    def left(self, note: Note) -> Left:
         """Return who is told what became of a call whose caller left."""
-        return functools.partial(self._record_left, record)
+        return functools.partial(self._left, note)
 
-    async def _run(
-        self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place, left: Left
-    ) -> Outcome:
+    async def _run(self, note: Note, header: dict[str, Any], payload: bytes, place: Place) -> Outcome:
         """Run a call where the function is."""
+        route, left = note.route, self.left(note)
         if route.url:
-            return await self._remote.call(route, header, payload, place, left)
-        return await self._pools.get(route).call(header, payload, place, left)
+            return await self._remote.call(route, header, payload, place, left, note)
+        return await self._pools.get(route).call(header, payload, place, left, note)
+
+    def _memory(self, route: FunctionRoute) -> int:
+        """Return the bytes of memory that are set aside for a worker."""
+        return self._remote.memory(route) if route.url else self._pools.memory(route)
 
     def _reported(self, route: FunctionRoute, header: dict[str, Any]) -> RopewalkError | None:
         if route.url:
             return self._remote.reported(route, header)
-        return worker_error(header, self._pools.memory(route))
+        return worker_error(header, self._memory(route))
 
     def _judge(
-        self,
-        route: FunctionRoute,
-        record: Call,
-        outcome: Outcome,
-        status: int,
-        last: dict[str, Any],
-        failure: RopewalkError | None,
+        self, note: Note, status: int, last: dict[str, Any], failure: RopewalkError | None
     ) -> dict[str, Any] | None:
-        """Keep the record of an answer in parts, and return why it failed as the caller may see it."""
-        error = failure or self._reported(route, last)
+        """Keep the note of an answer in parts, and return why it failed as the caller may see it."""
+        error = failure or self._reported(note.route, last)
         if error is None:
-            self._record_done(record, last, outcome.cold, status)
+            self._done(note, last, status)
             return None
-        return self.failed(record, error, Outcome(last, b"", outcome.cold)).problem(origin=self._origin)
+        return self.failed(note, error, last).problem(origin=self._origin)
 
-    def _record_done(self, record: Call, header: dict[str, Any], cold: bool, status: int) -> None:
-        ended = {"ended": time.time(), "state": State.DONE, "cold": cold, "status": status}
-        self._records.add(record.model_copy(update=ended | {"logs": text_of(header.get("logs", ""), LONGEST_LOG)}))
+    def _done(self, note: Note, header: dict[str, Any], status: int) -> None:
+        note.over(State.DONE, status, header)
+        self._records.add(note)
 
-    def _record_left(self, record: Call, said: str, last: dict[str, Any] | None) -> None:
-        ended = {"ended": time.time(), "state": State.STOPPED, "status": LEFT_STATUS, "error": said}
-        logs = text_of((last or {}).get("logs", ""), LONGEST_LOG)
-        self._records.add(record.model_copy(update=ended | {"logs": logs}))
-
-    def _record_failure(self, record: Call, error: RopewalkError, outcome: Outcome | None) -> None:
-        error.details["call"] = record.id
-        self._records.add(
-            record.model_copy(
-                update={
-                    "ended": time.time(),
-                    "state": State.FAILED,
-                    "cold": outcome.cold if outcome else False,
-                    "status": error.status,
-                    "error": text_of(f"{error.message} {error.details.get('error', '')}".strip(), 2000),
-                    "traceback": text_of(error.details.get("traceback", ""), LONGEST_LOG),
-                    "logs": text_of(outcome.header.get("logs", ""), LONGEST_LOG) if outcome else "",
-                }
-            )
-        )
+    def _left(self, note: Note, said: str, last: dict[str, Any] | None) -> None:
+        note.over(State.STOPPED, LEFT_STATUS, last)
+        note.error = said
+        self._records.add(note)
 
 
 def _not_pinned(name: str, number: int) -> NotFound:

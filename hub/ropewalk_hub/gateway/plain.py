@@ -13,16 +13,20 @@ import re
 from dataclasses import dataclass
 
 from ropewalk_core.names import PeopleHost, parse_host
+from ropewalk_runtime.trace import Trace
+from ropewalk_runtime.trace import read as trace_of
 
 BEGIN = b"POST / HTTP/1.1\r\n"
 END = b"\r\n\r\n"
 LONGEST_HEAD = 8 * 2**10
 LONGEST_BODY = 64 * 2**10
+LONGEST_AGENT = 100
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([!-~](?:[\t -~]*[!-~])?)?[\t ]*")
 _NEEDED = frozenset({b"host", b"content-length", b"authorization"})
 _SILENT = frozenset({b"user-agent", b"accept-encoding", b"accept-language"})
 """What programs send and functions are not told."""
-_TAKEN = _NEEDED | _SILENT | {b"content-type", b"accept", b"connection"}
+_TAKEN = _NEEDED | _SILENT | {b"content-type", b"accept", b"connection", b"traceparent", b"tracestate"}
+_TOLD = (b"content-type", b"accept", b"user-agent", b"traceparent", b"tracestate")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,5}")
 
 
@@ -35,6 +39,8 @@ class Plain:
     type: str
     accept: str
     length: int
+    trace: Trace | None = None
+    agent: str = ""
 
 
 def read(head: bytes, people: str) -> Plain | None:
@@ -63,5 +69,6 @@ def read(head: bytes, people: str) -> Plain | None:
     length = int(found[b"content-length"]) if _LENGTH.fullmatch(found[b"content-length"]) else LONGEST_BODY + 1
     if host is None or host.kind != "function" or kind.lower() != b"bearer" or length > LONGEST_BODY:
         return None
-    given, wanted = (found.get(one, b"").decode() for one in (b"content-type", b"accept"))
-    return Plain(host, token.strip().decode(), given, wanted, length)
+    given, wanted, agent, parent, state = (found.get(one, b"").decode() for one in _TOLD)
+    trace = trace_of([parent], [state]) if parent else None
+    return Plain(host, token.strip().decode(), given, wanted, length, trace, agent[:LONGEST_AGENT])

@@ -27,7 +27,7 @@ from ropewalk_core.tasks import Tasks
 from ropewalk_core.traffic import everything
 from ropewalk_core.why import more_memory
 from ropewalk_hub.gateway.directory import Directory
-from ropewalk_hub.gateway.flow import GRACE, Flow, Left
+from ropewalk_hub.gateway.flow import GRACE, Flow, Left, Noted
 from ropewalk_hub.gateway.link import Gone, Link, worker_error
 from ropewalk_hub.gateway.room import Place
 from ropewalk_runtime.exec import MEMORY_EXIT
@@ -102,14 +102,25 @@ class Pool:
         return len(self._members) + self._starting
 
     @property
+    def running(self) -> int:
+        """Calls that workers have."""
+        return sum(one.taken for one in self._members)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a worker."""
+        return len(self._queue)
+
+    @property
     def busy(self) -> bool:
         """Whether anything runs, starts or waits in it."""
         return bool(self.size or self._queue)
 
-    async def call(self, header: dict[str, Any], body: bytes, place: Place, left: Left) -> Outcome:
+    async def call(self, header: dict[str, Any], body: bytes, place: Place, left: Left, note: Noted) -> Outcome:
         """Run one call; its worker takes the next once there is room for the answer, or all its parts have come.
 
         Whoever awaits this and is cancelled has left: the call is ended, and ``left`` is told what became of it.
+        ``note`` is told which worker has it.
 
         Raises
         ------
@@ -123,11 +134,13 @@ class Pool:
         except asyncio.CancelledError:
             left("The caller left before the call began.", None)
             raise
+        note.began(member.id, cold)
         try:
             begun = self.send(member, header, body, cold=cold)
         except Gone:
             self.done(member, None)
             raise await self.why_gone(member) from None
+        note.exchange = begun.exchange
         return await self.finish(begun, place, left)
 
     def take(self) -> Member | None:
@@ -424,6 +437,15 @@ class Pools:
         if pool is None:
             pool = self._pools[key] = Pool(route, self._settings, self._host)
         return pool
+
+    def state(self) -> dict[str, int]:
+        """Return how many workers there are, how many calls they have, and how many wait for one."""
+        pools = [*self._pools.values(), *self._retired]
+        return {
+            "workers": sum(one.size for one in pools),
+            "running": sum(one.running for one in pools),
+            "waiting": sum(one.waiting for one in pools),
+        }
 
     def memory(self, route: FunctionRoute) -> int:
         """Return the bytes of memory that a function may use."""

@@ -1,56 +1,288 @@
-"""Records of calls on their way to the platform: in batches, and lost without regret when it is away for long.
+"""What the gateway tells the platform of calls: a note of each, and counts of all, in batches and never awaited.
 
-Not here: the calls. Rejected: one request per call (the path of a call must not wait for anybody).
+A `Note` is a few fields that are set while a call goes on; when it is over it is counted in the cell of its function
+and minute (``figures``) and waits for the next batch. The buffer is bounded in notes and in characters: the oldest go,
+and are counted as calls without a record, so figures are right where records are missing. A call that takes long is
+told of while it goes on, with what it printed so far where somebody watches. A batch whose answer is lost
+is sent again as it was, under the same number. Not here: the calls. Rejected: one request per call (the path of a call
+must not wait for anybody), and a model that is validated and copied for each call (it took longer than the counting).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import os
+import re
+import secrets
+import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from ropewalk_core.errors import RopewalkError
-from ropewalk_core.model import Call
+from ropewalk_core.errors import RopewalkError, Unavailable
+from ropewalk_core.figures import Cell
+from ropewalk_core.model import FunctionRoute, State
 from ropewalk_hub.gateway.directory import Directory
+from ropewalk_hub.gateway.link import LONGEST_LOG, text_of
+from ropewalk_runtime.streams import Exchange
 
-_MOST = 1000
-_BATCH = 50
-_PAUSE = 0.1
+log = logging.getLogger("ropewalk.gateway")
+MOST = 1000
+"""Notes that wait for the platform at most."""
+MOST_TEXT = 8 * 2**20
+"""Characters of logs and tracebacks in them."""
+MOST_CELLS = 10_000
+"""Functions and minutes that are counted while the platform is away; what comes beyond is lost."""
+TICK, LONG = 0.5, 1.0
+"""Seconds between two looks at calls that go on, and after which a call is worth one."""
+SHOWN = 64
+"""Calls that go on of which the platform is told."""
+_ROOM = 2**20
+"""Characters of their logs that one report may hold."""
+_LOST = 300.0
+"""Seconds beyond its own time after which a call that nobody ended is forgotten."""
+_BATCH = 200
+_PAUSE, _BEAT, _AWAY = 0.1, 5.0, 0.5
+_CORES = float(os.cpu_count() or 1)
+_MOST_CORES = 1024.0
+_WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(slots=True, eq=False)
+class Note:
+    """One call, from its admission to its end. Times are Unix seconds; ``started`` is 0 until a worker has it."""
+
+    id: str
+    route: FunctionRoute
+    caller: str
+    queued: float
+    received: int
+    memory: int = 0
+    traceparent: str = ""
+    durable: str = ""
+    agent: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    worker: str = ""
+    cold: bool = False
+    state: State = State.RUNNING
+    status: int = 0
+    error: str = ""
+    code: str = ""
+    sent: int = 0
+    cpu: float = 0.0
+    gb_seconds: float = 0.0
+    traceback: str = ""
+    logs: str = ""
+    exchange: Exchange | None = None
+    told: int = -1
+
+    def began(self, worker: str, cold: bool) -> None:
+        """Note which worker has it, and whether it was started for it."""
+        self.started, self.worker, self.cold = time.time(), worker, cold
+
+    def over(self, state: State, status: int, said: dict[str, Any] | None) -> None:
+        """Note its end, and what its worker said of it, which is held: a worker is user code."""
+        self.ended, self.state, self.status = time.time(), state, status
+        header = said or {}
+        if header.get("logs"):
+            self.logs = text_of(header["logs"], LONGEST_LOG)
+        elif self.exchange is not None and self.exchange.printed:  # its worker ended without a word
+            self.logs = text_of(self.exchange.printed, LONGEST_LOG)
+        self.exchange = None
+        if self.route.url:
+            self._afar(header)
+        ran = self.ended - self.started if self.started else 0.0
+        spec = self.route.spec
+        cpu = amount(header.get("cpu"), ran * (_MOST_CORES if self.route.url else _CORES))
+        self.cpu = ran * (spec.placement.cpu or 1.0) / spec.concurrency if cpu is None else cpu
+        self.gb_seconds = ran * self.memory / 2**30 / spec.concurrency
+
+    def _afar(self, header: dict[str, Any]) -> None:
+        """Note what only a server in the cluster knows: its name, and how long it had the call."""
+        worker = header.get("worker")
+        if isinstance(worker, str) and _WORKER.fullmatch(worker):
+            self.worker = worker
+        if (took := amount(header.get("took"), self.ended - self.queued)) is not None:
+            self.started = self.ended - took
+
+    @property
+    def text(self) -> int:
+        """Characters that it holds."""
+        return len(self.logs) + len(self.traceback) + len(self.error)
+
+    def count(self, cell: Cell) -> None:
+        """Count it."""
+        cell.calls += 1
+        cell.cold += self.cold
+        cell.cpu += self.cpu
+        cell.gb_seconds += self.gb_seconds
+        if self.state is State.STOPPED:
+            cell.left += 1
+            return
+        cell.errors += self.state is State.FAILED
+        if self.started:
+            cell.took(self.ended - self.queued)
+
+    def record(self) -> dict[str, Any]:
+        """Return it as a `Call` in JSON; what is as usual is left out."""
+        route = self.route
+        facts = {
+            "id": self.id,
+            "function": route.name,
+            "owner": route.owner,
+            "revision": route.revision,
+            "queued": self.queued,
+            "started": self.started or self.ended or self.queued,
+            "ended": self.ended or None,
+            "state": self.state.value if self.started or self.ended else State.WAITING.value,
+        }
+        more = {name: value for name in _MORE if (value := getattr(self, name))}
+        return facts | more
+
+
+_MORE = (
+    *("caller", "agent", "cold", "worker", "status", "error", "code", "received", "sent", "durable", "traceparent"),
+    *("cpu", "gb_seconds", "traceback", "logs"),
+)
 
 
 class Records:
-    """A short buffer of records.
+    """A short buffer of notes, and counts.
 
     Parameters
     ----------
     directory
         Reaches the platform.
+    state
+        Returns how the gateway is, as numbers by name.
     """
 
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
-        self._buffer: deque[Call] = deque(maxlen=_MOST)
+    def __init__(self, directory: Directory, state: Callable[[], dict[str, int]] = dict) -> None:
+        self._directory, self._state = directory, state
+        self._life, self._number = secrets.token_hex(8), 0
+        self._buffer: deque[Note] = deque()
+        self._text = 0
+        self._cells: dict[tuple[str, str, int], Cell] = {}
+        self._pending: bytes | None = None
         self._filled = asyncio.Event()
+        self._running: set[Note] = set()
+        self._shown: dict[str, Note] = {}
+        self._watched: frozenset[tuple[str, str]] = frozenset()
 
-    def add(self, call: Call) -> None:
-        """Keep a record until the next batch."""
-        self._buffer.append(call)
+    def open(self, note: Note) -> None:
+        """Keep an eye on a call that begins."""
+        self._running.add(note)
+
+    def drop(self, note: Note) -> None:
+        """Forget a call that did not begin."""
+        self._running.discard(note)
+
+    def add(self, note: Note) -> None:
+        """Count a call that is over, and keep its note until the next batch."""
+        self._running.discard(note)
+        note.count(self._cell(note))
+        self._buffer.append(note)
+        self._text += note.text
+        while len(self._buffer) > MOST or (self._text > MOST_TEXT and len(self._buffer) > 1):
+            oldest = self._buffer.popleft()
+            self._text -= oldest.text
+            self._cell(oldest).unkept += 1
         self._filled.set()
 
     async def send(self) -> None:
-        """Send batches for ever: the first record at once, those that come meanwhile together."""
+        """Send batches for ever: the first note at once, those that come meanwhile together."""
         while True:
-            await self._filled.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0 if self._shown else _BEAT):
+                    await self._filled.wait()
             self._filled.clear()
-            await self.flush()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_PAUSE if await self.flush() else _AWAY)
 
-    async def flush(self) -> None:
-        """Send what there is; keep it when the platform is away."""
-        while self._buffer:
-            batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
-            try:
-                await self._directory.ask("POST", "/internal/calls", [one.model_dump(mode="json") for one in batch])
-            except RopewalkError:
-                self._buffer.extendleft(reversed(batch))
+    async def look(self) -> None:
+        """See what long calls have printed so far, for ever; workers are asked only where somebody watches."""
+        while True:
+            await asyncio.sleep(TICK)
+            self.glance(time.time())
+
+    def glance(self, now: float) -> None:
+        """Take a look at long calls, the longest first."""
+        long = sorted((one for one in self._running if now - one.queued > LONG), key=lambda one: one.queued)
+        self._running.difference_update([one for one in long if now - one.queued > _LOST + one.route.spec.timeout])
+        self._shown = {one.id: one for one in long[:SHOWN] if one in self._running}
+        for one in self._shown.values():
+            if one.exchange is not None and (one.route.owner, one.route.name) in self._watched:
+                one.exchange.look()
+            if one.told != _told(one):
                 self._filled.set()
-                return
+
+    async def flush(self) -> bool:
+        """Send what there is, and how the gateway is; keep it when the platform is away, and say so."""
+        while True:
+            if self._pending is None:
+                self._pending = self._report()
+            try:
+                answer = await self._directory.exchange("POST", "/internal/calls", self._pending)
+                self._watched = frozenset((owner, name) for owner, name in json.loads(answer)["watch"])
+            except Unavailable:
+                self._filled.set()
+                return False
+            except RopewalkError as error:
+                log.warning("the platform does not take what became of calls: %s", error)
+            self._pending = None
+            if not self._buffer:
+                return True
+
+    def _under_way(self) -> list[dict[str, Any]]:
+        """Return the records of long calls that go on, of which something is new, as far as there is room."""
+        found: list[dict[str, Any]] = []
+        room = _ROOM
+        for one in self._shown.values():
+            if one.ended or one.told == _told(one) or room < 0:
+                continue
+            one.told = _told(one)
+            one.logs = text_of(one.exchange.printed if one.exchange else "", LONGEST_LOG)
+            room -= len(one.logs)
+            found.append(one.record())
+        return found
+
+    def _cell(self, note: Note) -> Cell:
+        """Return where a call counts; nowhere, if the platform is away for too long."""
+        key = (note.route.owner, note.route.name, int(note.ended // 60))
+        found = self._cells.get(key)
+        if found is None:
+            found = Cell()
+            if len(self._cells) < MOST_CELLS:
+                self._cells[key] = found
+        return found
+
+    def _report(self) -> bytes:
+        batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
+        self._text -= sum(note.text for note in batch)
+        cells, self._cells = self._cells, {}
+        self._number += 1
+        report = {
+            "life": self._life,
+            "number": self._number,
+            "calls": [*self._under_way(), *(note.record() for note in batch)],
+            "running": [one.id for one in self._shown.values() if not one.ended],
+            "cells": [[*key, cell.packed()] for key, cell in cells.items()],
+            "state": self._state(),
+        }
+        return json.dumps(report, separators=(",", ":")).encode()
+
+
+def _told(note: Note) -> int:
+    """Return what there is to tell of a call that goes on: whether it began, and how much it printed."""
+    return 0 if not note.started else 1 + (len(note.exchange.printed) if note.exchange else 0)
+
+
+def amount(said: object, most: float) -> float | None:
+    """Return a number that a worker told, no larger than may be; None if it is none that counts: NaN, a text ..."""
+    if isinstance(said, bool) or not isinstance(said, int | float) or not said >= 0:
+        return None
+    return float(min(said, max(0.0, most)))

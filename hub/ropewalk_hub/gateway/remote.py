@@ -24,7 +24,7 @@ from ropewalk_core.model import FunctionRoute
 from ropewalk_core.placement import parse_size
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway import tcp
-from ropewalk_hub.gateway.flow import Left
+from ropewalk_hub.gateway.flow import Left, Noted
 from ropewalk_hub.gateway.link import LONGEST_LOG, text_of, worker_error
 from ropewalk_hub.gateway.pool import Outcome
 from ropewalk_hub.gateway.room import Place
@@ -59,9 +59,11 @@ class Remote:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def call(
-        self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place, left: Left
+        self, route: FunctionRoute, header: dict[str, Any], payload: bytes, place: Place, left: Left, note: Noted
     ) -> Outcome:
         """Run one call. Whoever is cancelled here closes the connection, by which the function's server ends the call.
+
+        ``note`` is told that it is on its way; which pod has it, its answer says.
 
         Raises
         ------
@@ -76,10 +78,12 @@ class Remote:
         }
         headers |= {"Content-Type": header["type"]} if header["type"] else {}
         headers |= {"X-Ropewalk-Accept": header["accept"]} if header.get("accept") else {}
+        headers |= {name: header[name] for name in ("traceparent", "tracestate") if name in header}
         if "http" in header:
             headers[HTTP] = base64.b64encode(json.dumps(header["http"]).encode()).decode()
         url = f"{route.url}/" + (f"?{header['query']}" if header["query"] else "")
         until = asyncio.get_running_loop().time() + route.spec.timeout + _START_PATIENCE
+        note.began("", False)
         try:
             async with asyncio.timeout_at(until) as time_left:
                 response = await self._sent(url, headers, payload)

@@ -21,7 +21,7 @@ from ropewalk_core import samples, traffic
 from ropewalk_core.access import said
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, TooLarge
 from ropewalk_core.functions import roll_back as roll_back_to
-from ropewalk_core.model import Actor, Call, Function, NewKey, State
+from ropewalk_core.model import Actor, Call, Function, NewKey, State, Window
 from ropewalk_core.revisions import stories
 from ropewalk_core.signatures import Signature, read
 from ropewalk_core.triggers import words
@@ -64,17 +64,17 @@ class Figures:
 
 def figures(calls: Sequence[Call], now: float) -> Figures:
     """Return the figures of the latest calls."""
-    times = sorted(one.ended - one.started for one in calls if one.ended is not None)
+    times = sorted(one.took for one in calls if one.took is not None)
     bars = [0] * _BARS
     for one in calls:
-        minute = int((now - one.started) // 60)
+        minute = int((now - (one.queued or one.started)) // 60)
         if 0 <= minute < _BARS:
             bars[_BARS - 1 - minute] += 1
     return Figures(
         calls=len(calls),
         errors=sum(one.state is State.FAILED for one in calls),
         p95=times[math.ceil(0.95 * len(times)) - 1] if times else None,
-        last=max((one.started for one in calls), default=None),
+        last=max((one.queued or one.started for one in calls), default=None),
         bars=tuple(bars),
     )
 
@@ -112,7 +112,7 @@ class Try:
         """Return the record of what was tried; None if several calls could be it, or none is there yet."""
         if self.call:
             return next((one for one in calls if one.id == self.call), None)
-        between = [one for one in calls if self.began <= one.started <= self.ended]
+        between = [one for one in calls if self.began <= (one.queued or one.started) <= self.ended]
         return between[0] if len(between) == 1 and self.ended else None
 
 
@@ -275,6 +275,9 @@ async def show(
     name = one.name
     page, away = await or_none(its.functions.calls(actor, actor.account, name, limit=200))
     calls = page.items if page else ()
+    window: Window = "day" if request.query_params.get("window") == "day" else "hour"
+    told, uncounted = await or_none(its.functions.figures(actor, actor.account, name, window=window))
+    costs, _ = await or_none(its.functions.costs(actor, actor.account, name))
     kept, unknown = await or_none(its.functions.revisions(actor, actor.account, name))
     revisions = kept.items if kept else ()
     keys, unlisted = await or_none(its.functions.keys(actor, actor.account, name))
@@ -287,10 +290,14 @@ async def show(
         request,
         "function.html",
         status_code=status,
-        here=f"/functions/{name}",  # a refresh asks for the page, never for the call again
+        here=f"/functions/{name}{'?window=day' if window == 'day' else ''}",  # never the call again
         function=one,
         calls=calls[:50],
         figures=figures(calls, its.clock.wall()),
+        window=window,
+        told=told,
+        uncounted=uncounted.problem() if uncounted else None,
+        costs=costs.days if costs else (),
         away=away.problem() if away else None,
         revisions=list(zip(revisions, stories(revisions), strict=True)),
         unknown=unknown.problem() if unknown else None,

@@ -16,6 +16,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ropewalk_core import plots
 from ropewalk_core.errors import RopewalkError
 from ropewalk_hub.pages import static, words
 
@@ -49,6 +50,12 @@ def environment() -> Environment:
         brief=words.brief,
         plural=words.plural,
         ticked=words.ticked,
+        span=plots.span,
+        sentence=plots.said,
+        busiest=plots.busiest,
+        longest=words.longest,
+        drawn_calls=words.drawn_calls,
+        drawn_times=words.drawn_times,
     )
     made.globals.update(state=words.state, sign=words.sign, asset=static.address, sections=SECTIONS)
     return made

@@ -14,7 +14,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ropewalk_core.model import State
+from ropewalk_core import plots
+from ropewalk_core.model import Figures, State
 
 _SHAPES: dict[State, str] = {
     State.ASKED: '<circle cx="8" cy="8" r="5.5" class="line" stroke-dasharray="2.2 2.2"/>',
@@ -123,3 +124,18 @@ def brief(value: Any, longest: int = 80) -> str:
 def plural(count: int, word: str) -> str:
     """Return ``1 run`` or ``2 runs``."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def longest(figures: Figures) -> str:
+    """Return the time at the top of the drawing of times."""
+    return plots.span(plots.longest(figures))
+
+
+def drawn_calls(figures: Figures) -> Markup:
+    """Return the drawing of calls, which holds numbers only."""
+    return Markup(plots.calls(figures))  # noqa: S704 - made of numbers
+
+
+def drawn_times(figures: Figures) -> Markup:
+    """Return the drawing of times, which holds numbers only."""
+    return Markup(plots.times(figures))  # noqa: S704 - made of numbers
