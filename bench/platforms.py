@@ -22,13 +22,12 @@ from bench import peers
 from bench.scratch import CHECKOUT, Scratch, until
 from ropewalk_core.process_table import proportional_memory, tree
 from ropewalk_core.processes import Processes
+from ropewalk_runtime.zygote import SPARE_NAME
 
 ROPEWALK = str(CHECKOUT / ".venv" / "bin" / "ropewalk")
 PERSON = str(CHECKOUT / ".venv-user" / "bin" / "python")
 """The Python that notebooks and people's programs have."""
 PASSWORD = "a long enough password"
-SPARE = "ropewalk-spare"
-"""What a process calls itself that waits for the account's next order."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def look(pid: int) -> Inside | None:
         return None
     depth = len((re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE) or ["", ""])[1].split())
     if depth > _depth_of_sandbox(status):
-        return Inside(pid, "worker", spare=name == SPARE)
+        return Inside(pid, "worker", spare=name == SPARE_NAME)
     preloads = re.search(r"main\(3, \[(.*)\]\)", source)
     return Inside(pid, "zygote", preloads=tuple(re.findall(r"'([^']+)'", preloads[1] if preloads else "")))
 
