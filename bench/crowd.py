@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
+from typing import Any
 
 from bench.cold import IDLE, cold
 from bench.parts import Bench, Figures, figures_of, headers_of, start_load
@@ -39,30 +41,45 @@ def many(bench: Bench) -> list[Row]:
 
 
 def flood(bench: Bench) -> list[Row]:
-    """Measure a user's calls while another user floods, beside the same calls without; and what the flood gets."""
-    during: list[Figures] = []
-    flooded: list[Figures] = []
+    """Measure a user's calls while another user floods, beside the same calls without; and what the flood gets.
+
+    First each calls a function of their own, then both call the same one.
+    """
+    found: list[Row] = []
     with bench.platform() as running:
-        calm = bench.deploy(running, "bare", idle=600.0)[0]
         running.add_account("flood")
-        url = bench.deploy(running, "bare", account="flood", idle=600.0)[0]
+        calm = bench.deploy(running, "bare", idle=600.0)[0]
+        own = bench.deploy(running, "bare", account="flood", idle=600.0)[0]
+        shared = bench.deploy(running, "wide", shared="flood", idle=600.0)[0]
+        for mine, flooded, more in ((calm, own, ""), (shared, shared, ", of the same function")):
+            during: list[Figures] = []
+            of_flood: list[Figures] = []
 
-        def loud() -> float:
-            figures, of_flood = _with_flood(bench, running, calm, url)
-            during.append(figures)
-            flooded.append(of_flood)
-            return figures["p99"]
+            def loud(mine: str = mine, flooded: str = flooded, kept: Any = (during, of_flood)) -> float:
+                both = _with_flood(bench, running, mine, flooded)
+                for list_of, one in zip(kept, both, strict=True):
+                    list_of.append(one)
+                return both[0]["p99"]
 
-        def quiet() -> float:
-            return bench.load(running.port + 1, 1, headers_of(calm, running.token()))["p99"]
+            def quiet(mine: str = mine) -> float:
+                return bench.load(running.port + 1, 1, headers_of(mine, running.token()))["p99"]
 
-        quiet()  # the first calls find no worker
-        pairs = bench.in_turn("flood", loud, quiet)
-    many = f"{bench.sizes.flooding} connections"
+            quiet()  # the first calls find no worker
+            pairs = bench.in_turn(f"flood{more}", loud, quiet)
+            found += _rows(bench, more, pairs, during, of_flood)
+    return found
+
+
+def _rows(
+    bench: Bench, more: str, pairs: list[tuple[float, float]], during: list[Figures], of_flood: list[Figures]
+) -> list[Row]:
+    peer, many = "the same calls with no flood", f"{bench.sizes.flooding} connections"
+    first = FLOOD.paired(bench.sizes, peer, pairs)
     return [
-        FLOOD.paired(bench.sizes, "the same calls with no flood", pairs),
-        alone("a user's calls while another floods, p50", "us", [one["p50"] for one in during]),
-        alone(f"answers to who floods, {many}", "1/s", [one["rate"] for one in flooded]),
+        replace(first, name=f"{first.name}{more}"),
+        alone(f"a user's calls while another floods, p50{more}", "us", [one["p50"] for one in during]),
+        alone(f"answers to who floods, {many}{more}", "1/s", [one["rate"] for one in of_flood]),
+        alone(f"of them refusals{more}", "", [float(one["wrong"]) for one in of_flood]),
     ]
 
 

@@ -21,6 +21,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression
 
 from ropewalk_core.client import connect
+from ropewalk_core.model import Access
 from ropewalk_kernel.functions import specification
 
 AT_A_TIME = 4
@@ -60,7 +61,7 @@ KINDS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-async def deployed(kind: str, count: int, account: str, options: dict[str, Any]) -> list[str]:
+async def deployed(kind: str, count: int, account: str, shared: str, options: dict[str, Any]) -> list[str]:
     """Deploy so many and return their addresses in order."""
     turn = asyncio.Semaphore(AT_A_TIME)
 
@@ -70,7 +71,10 @@ async def deployed(kind: str, count: int, account: str, options: dict[str, Any])
             name = f"{kind}-{number}" if number else kind
             async with turn:
                 spec = specification(KINDS[kind], name, None, dict(options))
-                return (await client.functions.deploy(spec)).address
+                function = await client.functions.deploy(spec)
+                if shared:
+                    await client.functions.access(name, Access(who="shared", accounts=(shared,)))
+                return function.address
 
         first = await one(0)  # it makes the sandbox and the zygote; the others would wait for it side by side
         return [first, *await asyncio.gather(*(one(number) for number in range(1, count)))]
@@ -81,12 +85,13 @@ def main() -> int:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--account", default="")
+    parser.add_argument("--shared", default="", help="an account that may call them too")
     parser.add_argument("--idle", type=float, default=60.0)
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--max-workers", type=int, default=4)
     chosen = parser.parse_args()
     options = {"idle": chosen.idle, "concurrency": chosen.concurrency, "max_workers": chosen.max_workers}
-    urls = asyncio.run(deployed(chosen.kind, chosen.count, chosen.account, options))
+    urls = asyncio.run(deployed(chosen.kind, chosen.count, chosen.account, chosen.shared, options))
     sys.stdout.write("\n" + json.dumps({"urls": urls}) + "\n")
     return 0
 
