@@ -24,6 +24,7 @@ IDLE = 3.0
 PAUSE = 0.25
 """Seconds between two calls, for what a call leaves to be done behind it."""
 IMPORTS = {"bare": "pass", "heavy": "import pandas; from sklearn.linear_model import LinearRegression"}
+PEERS = {"bare": "python -c pass", "heavy": "python -c, the same imports"}
 
 
 def rows(bench: Bench) -> list[Row]:
@@ -36,7 +37,7 @@ def rows(bench: Bench) -> list[Row]:
                 f"cold, {kind}", lambda urls=urls: cold(running, urls), lambda kind=kind: python(bench, kind)
             )
             found.append(promise.alone(bench.sizes, [ours for ours, _ in pairs]))
-            found.append(paired(promise.name, "ms", f"python -c '{IMPORTS[kind]}'"[:46], pairs))
+            found.append(paired(promise.name, "ms", PEERS[kind], pairs))
         if why := container.missing():
             bench.say(f"without containerd and runc: {why}")
             return found

@@ -52,6 +52,7 @@ def main(control: int, preload: list[str]) -> None:
     keeper = socket.socket(fileno=control)
     keeper.setblocking(True)
     loaded = [name for name in preload if _preload(name)]
+    execution.numeric_libraries()
     isolated, why = _probe()
     threads = len(os.listdir("/proc/self/task"))
     gc.collect()
