@@ -48,6 +48,9 @@ class Environments(Protocol):
     def fingerprint(self, paths: AccountPaths) -> str:
         """Return a text that changes when a package is installed or removed; cheap."""
 
+    def seen(self, settings: Settings, paths: AccountPaths) -> tuple[object, ...] | None:
+        """Return what differs when either of the two would say or do something else; None if that is not known."""
+
 
 @dataclass(eq=False)
 class Client:
@@ -79,6 +82,8 @@ class Keeper:
     paths: AccountPaths
     python: str
     running: Running
+    fingerprint: str = ""
+    seen: tuple[object, ...] | None = None
     channel: Channel | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -187,7 +192,11 @@ class Host:
     async def _start(self, job: Job) -> None:
         try:
             keeper = await self._keeper(job.account)
-            order = await asyncio.to_thread(self._complete, keeper, job)  # it looks at folders of the account
+            seen = self._environments.seen(self._settings, keeper.paths)
+            if seen is None or seen != keeper.seen:
+                await asyncio.to_thread(self._look, keeper)  # it reads and mends folders of the account
+                keeper.seen = seen
+            order = self._complete(keeper, job)
             if job.client.channel is None or keeper.channel is None:
                 raise Unavailable("The keeper of the account ended.")
             key = f"{job.client.number}.{job.id}"
@@ -197,17 +206,21 @@ class Host:
         except RopewalkError as error:
             self._fail(job, error)
 
+    def _look(self, keeper: Keeper) -> None:
+        """Take note of the account's environment, made again if its owner removed it since the keeper started."""
+        self._environments.ensure(self._settings, keeper.paths)
+        keeper.fingerprint = self._environments.fingerprint(keeper.paths)
+
     def _complete(self, keeper: Keeper, job: Job) -> dict[str, Any]:
         """Return the order with what only the platform knows: interpreter, limits, environment."""
         order, paths, limits = job.order, keeper.paths, self._settings.limits
-        self._environments.ensure(self._settings, paths)  # its owner may have removed it since the keeper started
         environment = sandbox.environ(paths, {"ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})})
         folder = order.get("folder", "")
         memory = int(order.get("memory") or limits.memory)
         return {
             **order,
             "python": keeper.python,
-            "fingerprint": self._environments.fingerprint(paths),
+            "fingerprint": keeper.fingerprint,
             "environment": environment,
             "cwd": str(paths.files / order.get("cwd", "")),
             "memory": memory,
