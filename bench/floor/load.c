@@ -39,7 +39,11 @@ static int whole(struct wire *one) { // 1 if the answer is whole
   char *end = memmem(one->data, one->have, "\r\n\r\n", 4);
   if (!end) return 0;
   char *found = strcasestr(one->data, "content-length:");
-  if (!found || found > end) { fprintf(stderr, "no length: %.300s\n", one->data); exit(1); }
+  if (!found || found > end) { // a small answer in chunks is whole with the last one
+    char *chunked = strcasestr(one->data, "transfer-encoding: chunked");
+    if (!chunked || chunked > end) { fprintf(stderr, "no length: %.300s\n", one->data); exit(1); }
+    return !memcmp(one->data + one->have - 5, "0\r\n\r\n", 5);
+  }
   return one->have >= (size_t)(end + 4 - one->data) + strtoul(found + 15, NULL, 10);
 }
 
