@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 
 from bench import bare, peers, tenants
-from bench.embedded import make_administrator
+from bench.platforms import make_administrator
 from bench.report import Row, alone, paired, publish
 from ropewalk_core.model import FunctionSpec, RunSpec
 from ropewalk_workflows import compile as compiler

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ropewalk
+from bench.report import in_turn
 from bench.tight import Wire
 from ropewalk_core import settings, sync
 from ropewalk_core.model import DurableCall
@@ -80,6 +81,11 @@ def accepted(function: FunctionHandle, count: int, connections: int) -> float:
     return count / (time.perf_counter() - begin)
 
 
+def single(function: FunctionHandle, count: int) -> float:
+    """Return the milliseconds in which half of these calls were accepted, one after another."""
+    return 1e3 * statistics.median(asyncio.run(spawned(function, count, 1))[1])
+
+
 def bare(folder: Path, count: int, rows: int) -> float:
     """Return how many rows SQLite writes in a second, so many in one commit, each commit on disk."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -116,14 +122,14 @@ def main() -> int:
     chosen = parser.parse_args()
     function = ropewalk.functions.deploy(echo, max_workers=1)
     figures: dict[str, Any] = {"connections": chosen.connections}
-    figures["carried"] = carried(function, 500)
-    _, took = asyncio.run(spawned(function, 300, 1))
-    figures["p50"] = 1000 * statistics.median(took)
+    figures["carried"] = carried(function, min(500, chosen.calls))
+    figures["singles"] = [single(function, min(300, chosen.calls)) for _ in range(chosen.rounds)]
     home = settings.load().home
-    figures["pairs"] = [
-        (accepted(function, chosen.calls, chosen.connections), bare(home, chosen.calls, chosen.connections))
-        for _ in range(chosen.rounds)
-    ]
+    figures["pairs"] = in_turn(
+        lambda: accepted(function, chosen.calls, chosen.connections),
+        lambda: bare(home, chosen.calls, chosen.connections),
+        chosen.rounds,
+    )
     sys.stdout.write("\n" + json.dumps(figures) + "\n")
     return 0
 

@@ -7,98 +7,16 @@ Each part starts what it measures in a scratch home, measures ours and the peer 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.parse
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import peers
+from bench.platforms import Platform, platform, start_notebook
 from bench.report import Row, middle, publish
-
-CHECKOUT = Path(__file__).parent.parent
-ROPEWALK = str(CHECKOUT / ".venv" / "bin" / "ropewalk")
-PASSWORD = "a long enough password"
-
-
-@dataclass(frozen=True)
-class Platform:
-    """A running platform: its home, its port, the seconds to the sign-in page, and its first administrator."""
-
-    home: Path
-    port: int
-    seconds: float
-    account: str = "bench"
-
-    def run(self, *command: str, given: str | None = None) -> Any:
-        """Run a `ropewalk` command on this home; return its JSON."""
-        done = subprocess.run(
-            [ROPEWALK, *command, "--home", str(self.home), "--json"],
-            input=given, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return json.loads(done.stdout)
-
-
-def free_pair() -> int:
-    """Return a port that is free together with the next one."""
-    while True:
-        port = peers.free_port()
-        with contextlib.suppress(OSError), peers.socket.create_server(("127.0.0.1", port + 1)):
-            return port
-
-
-@contextlib.contextmanager
-def platform(folder: Path) -> Iterator[Platform]:
-    """Run `ropewalk up` on an empty home, measured until the sign-in page answers, and make the administrator."""
-    home, port = folder / "home", free_pair()
-    begin = time.perf_counter()
-    with (folder / "up.log").open("w+") as log:
-        process = subprocess.Popen(
-            [ROPEWALK, "up", "--home", str(home), "--port", str(port), "--json"], stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            peers.wait_for(port, "/sign-in", (200,), host=f"localhost:{port}")
-            running = Platform(home, port, time.perf_counter() - begin)
-            make_administrator(port, first_link(folder / "up.log"), running.account)
-            yield running
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def first_link(log: Path) -> str:
-    """Return the path of the one-time link once `ropewalk up` has printed it."""
-    for _ in range(600):
-        for word in log.read_text().replace('"', " ").split():
-            if "/first/" in word:
-                return urllib.parse.urlparse(word).path
-        time.sleep(0.05)
-    raise TimeoutError("no one-time link was printed")
-
-
-def make_administrator(port: int, link: str, account: str) -> None:
-    """Post the form behind the one-time link, as a browser would."""
-    form = {"account": account, "full_name": "", "password": PASSWORD, "again": PASSWORD}
-    origin = f"http://localhost:{port}"
-    headers = {
-        "Host": f"localhost:{port}",
-        "Origin": origin,
-        "Content-Type": "application/x-www-form-urlencoded",
-    }
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", link, body=urllib.parse.urlencode(form), headers=headers)
-    status = connection.getresponse().status
-    connection.close()
-    if status not in (200, 302, 303):
-        raise RuntimeError(f"the one-time link answered {status}")
+from bench.scratch import Scratch, scratch
 
 
 def idle_memory(running: Platform) -> float:
@@ -109,23 +27,14 @@ def idle_memory(running: Platform) -> float:
 
 def our_notebook(running: Platform) -> float:
     """Start the person's notebook; return the seconds until it answers, and stop it again."""
-    host = f"{running.account}.localhost:{running.port}"
-    headers = {"Authorization": f"Bearer {running.run('token', '--audience', 'api')['token']}"}
-    act = f"/api/v1/notebooks/{running.account}"
-    begin = time.perf_counter()
-    asked = f"localhost:{running.port}"
-    status = peers.request(running.port, "POST", f"{act}/start", host=asked, headers=headers, body="{}")
-    if status >= 300:
-        raise RuntimeError(f"the start was answered with {status}")
-    peers.wait_for(running.port, f"/user/{running.account}/api", (200,), host=host)
-    taken = time.perf_counter() - begin
+    taken = start_notebook(running)
     running.run("notebooks", "stop")
     return taken
 
 
-def notebooks(running: Platform, folder: Path) -> list[Row]:
+def notebooks(running: Platform, ground: Scratch) -> list[Row]:
     """Measure a first and further starts of a notebook beside a stock hub."""
-    with peers.stock_hub(folder) as port:
+    with peers.stock_hub(ground) as port:
         first = (our_notebook(running), peers.stock_notebook(port, "bench"))
         pairs = [(our_notebook(running), peers.stock_notebook(port, "bench")) for _ in range(3)]
     second = tuple(middle(side) for side in zip(*pairs, strict=True))
@@ -138,24 +47,19 @@ def notebooks(running: Platform, folder: Path) -> list[Row]:
 IN_NOTEBOOK = Path(__file__).with_name("inside.py")
 
 
-def inside(running: Platform) -> dict[str, Any]:
+def inside(running: Platform, ground: Scratch) -> dict[str, Any]:
     """Run `bench/inside.py` on this home: it deploys, submits and returns its figures, and a token for calls."""
-    calls = running.run("token")["token"]
-    environment = os.environ | {"ROPEWALK_HOME": str(running.home), "ROPEWALK_DOOR_PORT": str(running.port)}
-    done = subprocess.run(
-        [sys.executable, str(IN_NOTEBOOK)], env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures | {"call_token": calls}
+    variables = {"ROPEWALK_HOME": str(running.home), "ROPEWALK_DOOR_PORT": str(running.port)}
+    text = ground.call("inside", [sys.executable, IN_NOTEBOOK], env=variables)
+    figures: dict[str, Any] = json.loads(text.splitlines()[-1])
+    return figures | {"call_token": running.token()}
 
 
-def functions(running: Platform, figures: dict[str, Any], folder: Path) -> list[Row]:
+def functions(running: Platform, figures: dict[str, Any], ground: Scratch) -> list[Row]:
     """Measure the first answer after a deploy, and warm calls, beside functions-framework."""
     host = f"echo--fn--{running.account}.localhost:{running.port + 1}"
     begin = time.perf_counter()
-    with peers.functions_framework(folder) as port:
+    with peers.functions_framework(ground) as port:
         peer_first = time.perf_counter() - begin
         peers.warm_calls(port, 50)
         peers.warm_calls(running.port + 1, 50, host=host, token=figures["call_token"])
@@ -183,34 +87,19 @@ def workflows(figures: dict[str, Any]) -> list[Row]:
     ]
 
 
-def install_peers() -> None:
-    """Install functions-framework into `.cache/bench` once."""
-    folder = CHECKOUT / ".cache" / "bench"
-    if (folder / "bin" / "functions-framework").exists():
-        return
-    uv = str(CHECKOUT / ".venv" / "bin" / "uv")
-    subprocess.run([uv, "venv", "--quiet", "--allow-existing", str(folder)], check=True)
-    lock = str(CHECKOUT / "locks" / "bench.txt")
-    environment = os.environ | {"VIRTUAL_ENV": str(folder)}
-    subprocess.run([uv, "pip", "sync", "--quiet", "--require-hashes", lock], check=True, env=environment)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.embedded", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     chosen = parser.parse_args()
-    install_peers()
-    with tempfile.TemporaryDirectory(prefix="ropewalk-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with platform(folder) as running:
-            rows = [
-                Row("up, empty home, to the sign-in page", running.seconds, "s", None, "<= 4"),
-                Row("idle platform, memory of all its processes", idle_memory(running), "MiB", None, "<= 400"),
-            ]
-            rows += notebooks(running, folder)
-            figures = inside(running)
-            rows += functions(running, figures, folder) + workflows(figures)
+    peers.install(*peers.FRAMEWORK)
+    with scratch() as ground, platform(ground) as running:
+        rows = [
+            Row("up, empty home, to the sign-in page", running.seconds, "s", None, "<= 4"),
+            Row("idle platform, memory of all its processes", idle_memory(running), "MiB", None, "<= 400"),
+        ]
+        rows += notebooks(running, ground)
+        figures = inside(running, ground)
+        rows += functions(running, figures, ground) + workflows(figures)
     publish(rows, as_json=chosen.json)
     return 0
 

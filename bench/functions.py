@@ -1,71 +1,86 @@
-"""The figures of functions beside their peers, in one run: `python -m bench.functions [--json]`.
+"""The figures of functions beside their peers, in one run: `python -m bench.functions [--json] [--only PART ...]`.
 
-It starts a platform in a scratch home, has a person's programs (`bench/mapped.py`, `bench/durable.py`) measure in it,
-and ends it. So far: many calls by `f.map`, and durable calls.
+Each part starts a platform in a scratch home, with authentication, limits and journal on, measures in it and ends it;
+ours and a peer take turns in who begins a pair. What is done is told on standard error, a line for each step. However
+it ends, by Ctrl-C or `kill -9` too, no process of it stays. Needs `make setup` and a C compiler; run it on a quiet
+machine with two cores or more.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-from bench.embedded import CHECKOUT, Platform, platform
-from bench.report import Row, alone, paired, publish
+from bench import changes, cold, crowd, fit, many_calls, warm
+from bench.parts import Bench, Part
+from bench.promised import PARTS, SMOKE, Sizes
+from bench.report import Row, publish
+from bench.scratch import scratch
 
-
-def program(running: Platform, name: str, *words: str) -> dict[str, Any]:
-    """Run a person's program on this home and return its figures."""
-    environment = os.environ | {"ROPEWALK_HOME": str(running.home), "ROPEWALK_DOOR_PORT": str(running.port)}
-    command = [sys.executable, "-m", name, *words]
-    done = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
-def rows_of(figures: dict[str, Any], calls: int) -> list[Row]:
-    """Return the rows of `f.map`."""
-    peer = f"a tight client, {figures['connections']} connections"
-    pairs = [(ours, theirs) for ours, theirs in figures["pairs"]]
-    return [
-        paired(f"f.map over {calls:,} items, in order", "s", peer, pairs, "<= 1.3"),
-        alone(f"f.map, growth of memory from item 1,000 to {calls:,}", "MiB", [figures["growth"]], "<= 20"),
-    ]
+MEASURES: dict[str, Part] = {
+    "warm": warm.rows,
+    "cold": cold.rows,
+    "zygotes": cold.zygotes,
+    "deploy": changes.deploy,
+    "idle": changes.idle,
+    "map": many_calls.mapped,
+    "durable": many_calls.durable,
+    "many": crowd.many,
+    "flood": crowd.flood,
+    "fit": fit.rows,
+}
 
 
-def durable_rows(figures: dict[str, Any]) -> list[Row]:
-    """Return the rows of durable calls."""
-    count = figures["connections"]
-    rates, bare = ([pair[side] for pair in figures["pairs"]] for side in (0, 1))
-    return [
-        alone(f"durable spawn, {count} connections, on disk before its 202", "1/s", rates, ">= 3000"),
-        alone(f"bare SQLite insert, one commit for {count}, same disk", "1/s", bare),
-        alone("durable spawn, 1 connection, p50", "ms", [figures["p50"]]),
-        alone("durable calls carried out, from spawn to result, one worker", "1/s", [figures["carried"]]),
-    ]
+def say(text: str) -> None:
+    """Say what is done now."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def sizes_of(chosen: argparse.Namespace) -> Sizes:
+    """Return the sizes that a command line asks for."""
+    given = {name: value for name in ("rounds", "calls", "seconds") if (value := getattr(chosen, name)) is not None}
+    return replace(SMOKE if chosen.smoke else Sizes(), **given)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    made = argparse.ArgumentParser(prog="python -m bench.functions", description=__doc__)
+    made.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    made.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; repeat")
+    made.add_argument("--rounds", type=int, help="pairs of ours and the peer, begun in turn (10)")
+    made.add_argument("--seconds", type=float, help="that each load takes (2)")
+    made.add_argument("--calls", type=int, help="items of one map, more than 1,000 (10,000)")
+    made.add_argument("--smoke", action="store_true", help="so little that the figures mean nothing: does it run?")
+    return made
+
+
+def measured(parts: list[str], sizes: Sizes) -> list[Row]:
+    """Return the rows of these parts, each from a scratch folder of its own."""
+    found: list[Row] = []
+    for part in parts:
+        with scratch() as ground:
+            bench = Bench(ground, sizes, lambda text, part=part: say(f"[{part}] {text}"))
+            before = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {bench.loading})
+            try:
+                found += MEASURES[part](bench)
+            finally:
+                os.sched_setaffinity(0, before)
+    return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.functions", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--calls", type=int, default=10_000, help="items of one map, more than 1,000")
-    parser.add_argument("--rounds", type=int, default=10, help="pairs of ours and the peer, begun in turn")
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ropewalk-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with platform(folder) as running:
-            rounds = ("--rounds", str(chosen.rounds))
-            figures = program(running, "bench.mapped", "--calls", str(chosen.calls), *rounds)
-            durable = program(running, "bench.durable", *rounds)
-    publish([*rows_of(figures, chosen.calls), *durable_rows(durable)], as_json=chosen.json)
+    """Measure what was asked for and print it."""
+    chosen = parser().parse_args()
+    try:
+        rows = measured(chosen.only or list(PARTS), sizes_of(chosen))
+    except KeyboardInterrupt:
+        say("interrupted; nothing of it stays")
+        return 130
+    publish(rows, as_json=chosen.json)
     return 0
 
 

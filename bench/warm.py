@@ -1,144 +1,106 @@
-"""Warm calls of a function beside the floors and a peer, in one run: `python -m bench.warm [--json]`.
+"""Warm calls of a function beside the floors and the peers.
 
-Every server is pinned to one core, ours with all its processes, and the load, which is C, to another. The floors are an
-echo in C with epoll, and uvloop with httptools; both only answer. Ours looks at a token, a limit and who may call, and
-keeps a record. Needs a C compiler.
+The floors are an echo in C with epoll, and uvloop with httptools; both only answer. Ours looks at a token, a limit and
+who may call, and keeps a record. The heavy peers run one after another beside ours, because some of them keep the core
+busy while they are idle.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
-import os
-import subprocess
 import sys
-import tempfile
-import urllib.parse
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from bench import peers
-from bench.embedded import Platform, install_peers, platform
-from bench.functions import program
-from bench.report import Row, paired, publish
+from bench.parts import FLOOR, Bench, Figures, headers_of
+from bench.promised import WARM_MANY, WARM_ONE, WARM_PEER
+from bench.report import Row, paired
+from bench.scratch import Scratch
 
-FLOOR = Path(__file__).with_name("floor")
-BODY = b'{"v":42}'
-Figures = dict[str, float]
-
-
-class Bench:
-    """The programs in C, and what is measured with them."""
-
-    def __init__(self, folder: Path, seconds: float) -> None:
-        cores = sorted(os.sched_getaffinity(0))
-        if len(cores) < 2:
-            raise RuntimeError("servers and load need a core each")
-        self.serving, self._loading = cores[:2]
-        self._seconds = seconds
-        self._folder = folder
-        for name in ("echo", "load"):
-            source = str(FLOOR / f"{name}.c")
-            subprocess.run(["cc", "-O2", "-o", str(folder / name), source], check=True)
-
-    def measured(self, port: int, connections: int, headers: dict[str, str] | None = None) -> Figures:
-        """Return the calls per second and the percentiles, in microseconds, of a server."""
-        lines = {"Host": f"127.0.0.1:{port}", "Content-Type": "application/json"} | (headers or {})
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        request = f"POST / HTTP/1.1\r\n{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
-        argv = ["taskset", "-c", str(self._loading), str(self._folder / "load")]
-        done = subprocess.run(
-            [*argv, str(port), str(connections), str(self._seconds)], input=request, capture_output=True, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(done.stderr.decode(errors="replace")[-2000:])
-        figures: Figures = json.loads(done.stdout)
-        return figures
-
-    @contextlib.contextmanager
-    def serve(self, *argv: str) -> Iterator[int]:
-        """Run a server on its core; yields its port."""
-        port = peers.free_port()
-        process = subprocess.Popen(["taskset", "-c", str(self.serving), *argv, str(port)])
-        try:
-            peers.wait_for(port, "/", tuple(range(200, 600)), seconds=10)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(10)
-
-    @contextlib.contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Have what is started meanwhile run on the servers' core."""
-        cores = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {self.serving})
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, cores)
+Pairs = list[tuple[Figures, Figures]]
+Peer = Callable[[Scratch, Sequence[int]], AbstractContextManager[int]]
+HEAVY: tuple[tuple[str, Peer, str], ...] = (
+    ("BentoML", peers.bentoml, "/echo"),
+    ("Ray Serve", peers.ray_serve, "/"),
+)
+MANY = 64
 
 
-def ours(running: Platform, bench: Bench, url: str, connections: int) -> Figures:
-    """Measure a function of the platform."""
-    headers = {"Host": urllib.parse.urlsplit(url).netloc, "Authorization": f"Bearer {running.run('token')['token']}"}
-    return bench.measured(running.port + 1, connections, headers)
+def rows(bench: Bench) -> list[Row]:
+    """Measure everything in turn."""
+    peers.install(*peers.FRAMEWORK)
+    with bench.platform() as running:
+        urls: dict[str, str] = bench.person(running, "bench.warmed")
+
+        def ours(connections: int) -> Figures:
+            url = urls["one" if connections == 1 else "many"]
+            return bench.load(running.port + 1, connections, headers_of(url, running.token()))
+
+        found = _beside_floors(bench, ours)
+        for name, peer, path in HEAVY if bench.sizes.heavy else ():
+            found += _beside(bench, name, peer, path, ours)
+    return found
 
 
-def rows(running: Platform, bench: Bench, folder: Path, rounds: int) -> list[Row]:
-    """Measure everything in turn, so many times."""
-    urls = program(running, "bench.warmed")
-    echo, raw = str(folder / "echo"), str(FLOOR / "raw.py")
-    single: list[tuple[Figures, Figures]] = []
-    crowd: list[tuple[Figures, Figures]] = []
-    framework: list[Figures] = []
+def _beside_floors(bench: Bench, ours: Callable[[int], Figures]) -> list[Row]:
+    raw = [sys.executable, FLOOR / "raw.py"]
     with contextlib.ExitStack() as stack:
-        floor = stack.enter_context(bench.serve(echo))
-        python = stack.enter_context(bench.serve(sys.executable, raw))
-        with bench.pinned():
-            stock = stack.enter_context(peers.functions_framework(folder))
-        for turn in range(rounds):
-            measured = [lambda: ours(running, bench, urls["one"], 1), lambda: bench.measured(floor, 1)]
-            crowded = [lambda: ours(running, bench, urls["many"], 64), lambda: bench.measured(python, 64)]
-            order = (0, 1) if turn % 2 else (1, 0)
-            for found, pair in ((single, measured), (crowd, crowded)):
-                figures = {at: pair[at]() for at in order}
-                found.append((figures[0], figures[1]))
-            framework.append(bench.measured(stock, 64))
-    calls = [pair[0]["rate"] for pair in crowd]
+        floor = stack.enter_context(served(bench, "echo", [bench.compiled("echo")]))
+        python = stack.enter_context(served(bench, "raw", raw))
+        stock = stack.enter_context(peers.functions_framework(bench.ground, [bench.serving]))
+        single = _pairs(bench, "warm, 1 connection", lambda: ours(1), lambda: bench.load(floor, 1))
+        crowd = _pairs(bench, "warm, 64 connections", lambda: ours(MANY), lambda: bench.load(python, MANY))
+        framework = _pairs(bench, "warm, functions-framework", lambda: ours(MANY), lambda: bench.load(stock, MANY))
+    one, many, peer = "echo in C, epoll", "uvloop and httptools", "functions-framework"
     return [
-        paired("warm call, 1 connection, p50", "us", "echo in C, epoll", _pairs(single, "p50"), "<= 1.8"),
-        paired("warm call, 1 connection, p99", "us", "echo in C, epoll", _pairs(single, "p99")),
-        paired("warm calls, 64 connections", "1/s", "uvloop and httptools", _pairs(crowd, "rate"), ">= 0.7"),
-        paired(
-            "warm calls, 64 connections", "1/s", "functions-framework",
-            list(zip(calls, [it["rate"] for it in framework], strict=True)), ">= 20",
-        ),
-    ]  # fmt: skip
+        WARM_ONE.paired(bench.sizes, one, _of(single, "p50")),
+        paired("warm call, 1 connection, p99", "us", one, _of(single, "p99")),
+        WARM_MANY.paired(bench.sizes, many, _of(crowd, "rate")),
+        paired("warm calls, 64 connections, p99", "us", many, _of(crowd, "p99")),
+        WARM_PEER.paired(bench.sizes, peer, _of(framework, "rate")),
+    ]
 
 
-def _pairs(found: list[tuple[Figures, Figures]], name: str) -> list[tuple[float, float]]:
+def _beside(bench: Bench, name: str, peer: Peer, path: str, ours: Callable[[int], Figures]) -> list[Row]:
+    """Measure beside a peer that may be missing here; without it there are no rows of it, and a line says why."""
+    try:
+        peers.install(*peers.HEAVY)
+        with peer(bench.ground, [bench.serving]) as port:
+            single = _pairs(
+                bench, f"warm, 1 connection, {name}", lambda: ours(1), lambda: bench.load(port, 1, path=path)
+            )
+            crowd = _pairs(bench, f"warm, {name}", lambda: ours(MANY), lambda: bench.load(port, MANY, path=path))
+    except (OSError, RuntimeError, peers.subprocess.SubprocessError) as error:
+        bench.say(f"without {name}: {str(error).strip().splitlines()[-1][:300]}")
+        return []
+    return [
+        paired("warm call, 1 connection, p50", "us", name, _of(single, "p50")),
+        paired("warm calls, 64 connections", "1/s", name, _of(crowd, "rate")),
+    ]
+
+
+@contextlib.contextmanager
+def served(bench: Bench, name: str, argv: Sequence[object]) -> Iterator[int]:
+    """Run a floor on the servers' core; yields its port."""
+    port = peers.free_port()
+    with bench.ground.running(name, [*argv, port], cores=[bench.serving]):
+        peers.wait_for(port, "/", range(200, 600), seconds=20)
+        yield port
+
+
+def _pairs(bench: Bench, what: str, ours: Callable[[], Figures], theirs: Callable[[], Figures]) -> Pairs:
+    """Return pairs of all figures, each side beginning every other one."""
+    ourselves: list[Figures] = []
+    others: list[Figures] = []
+
+    def kept(figures: Figures, side: list[Figures]) -> float:
+        side.append(figures)
+        return figures["rate"]
+
+    bench.in_turn(what, lambda: kept(ours(), ourselves), lambda: kept(theirs(), others))
+    return list(zip(ourselves, others, strict=True))
+
+
+def _of(found: Pairs, name: str) -> list[tuple[float, float]]:
     return [(one[name], other[name]) for one, other in found]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.warm", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--rounds", type=int, default=10, help="pairs of ours and the peer, begun in turn")
-    parser.add_argument("--seconds", type=float, default=2.0, help="that each measurement takes")
-    chosen = parser.parse_args()
-    install_peers()
-    with tempfile.TemporaryDirectory(prefix="ropewalk-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        bench = Bench(folder, chosen.seconds)
-        with contextlib.ExitStack() as stack:
-            with bench.pinned():
-                running = stack.enter_context(platform(folder))
-            found = rows(running, bench, folder, chosen.rounds)
-    publish(found, as_json=chosen.json)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,6 +21,7 @@ import secrets
 import shlex
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +117,31 @@ def packages(paths: AccountPaths) -> tuple[str, ...]:
     """Return what the account's own layer holds, as ``name==version``: what it installed over the base."""
     versions = [one for one in _listed(paths, "lib") if one.startswith("python3.")]
     return requirements.listed(name for one in versions for name in _listed(paths, "lib", one, "site-packages"))[:_MOST]
+
+
+def seen(settings: Settings, paths: AccountPaths) -> tuple[object, ...] | None:
+    """Return what differs when `ensure` has something to do or `fingerprint` would return another text.
+
+    It reads no file, so that it may be asked for every call that starts a worker. None where that cannot be said: a
+    part is missing, or changed in this very second, when another change could bear the same time.
+    """
+    base, lib = settings.environments.base, paths.environment / "lib"
+    try:
+        versions = [one for one in os.listdir(lib) if one.startswith("python3.")]  # noqa: PTH208 - as often as `stat`
+        account = (
+            "ropewalk.json",
+            "pyvenv.cfg",
+            "bin/python",
+            "lib",
+            *(f"lib/{one}/site-packages" for one in versions),
+        )
+        parts = [_site(base), base / "bin" / "python", *(paths.environment / one for one in account)]
+        found = [os.stat(one) for one in parts]  # noqa: PTH116
+    except OSError:
+        return None
+    if max(one.st_ctime for one in found) > time.time() - 1.0:
+        return None
+    return tuple((one.st_dev, one.st_ino, one.st_ctime_ns, one.st_mode) for one in found)
 
 
 def pins(base: Path) -> dict[str, str]:

@@ -139,7 +139,7 @@ class Bundle(Noun):
     files: dict[str, str] = Field(description="By path; empty in lists and events, where nobody reads code")
     entry: str
     origin: dict[str, str] = Field(default_factory=dict)
-    imports: tuple[str, ...] = Field(default=(), description="Top-level modules the code imports")
+    imports: tuple[str, ...] = Field(default=(), description="Modules the code imports, with their packages")
     digest: str = Field(default="", description="SHA-256 over files, entry and form")
     form: Literal["python", "asgi", "program", "server"] = Field(
         default="python",

@@ -37,6 +37,8 @@ log = logging.getLogger("ropewalk.host")
 KEEPER_IDLE = 900.0
 """Seconds after which the keeper of an account that runs nothing ends."""
 _START_PATIENCE = 20.0
+Place = tuple[str, str, dict[str, str]]
+"""An interpreter, its environment's fingerprint, and variables that go with them."""
 
 
 class Environments(Protocol):
@@ -47,6 +49,9 @@ class Environments(Protocol):
 
     def fingerprint(self, paths: AccountPaths) -> str:
         """Return a text that changes when a package is installed or removed; cheap."""
+
+    def seen(self, settings: Settings, paths: AccountPaths) -> tuple[object, ...] | None:
+        """Return what differs when either of the two would say or do something else; None if that is not known."""
 
 
 @dataclass(eq=False)
@@ -81,6 +86,8 @@ class Keeper:
     paths: AccountPaths
     python: str
     running: Running
+    fingerprint: str = ""
+    seen: tuple[object, ...] | None = None
     channel: Channel | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -197,7 +204,7 @@ class Host:
     async def _start(self, job: Job) -> None:
         try:
             keeper = await self._keeper(job.account)
-            order = await asyncio.to_thread(self._complete, keeper, job)  # it looks at folders of the account
+            order = await self._order(keeper, job)
             if job.unwanted:
                 raise Unavailable("It was ended before it started.")
             if keeper.channel is None:
@@ -206,6 +213,22 @@ class Host:
             self._hand(keeper, job, order)
         except RopewalkError as error:
             self._fail(job, error)
+
+    async def _order(self, keeper: Keeper, job: Job) -> dict[str, Any]:
+        """Return the order with what only the platform knows; most calls wait for no thread."""
+        if wanted := str(job.order.get("requirements") or ""):
+            place = await asyncio.to_thread(_of_requirements, keeper.paths, wanted)
+            return self._complete(keeper.paths, job, place)
+        seen = self._environments.seen(self._settings, keeper.paths)
+        if seen is None or seen != keeper.seen:
+            await asyncio.to_thread(self._look, keeper)  # it reads and mends folders of the account
+            keeper.seen = seen
+        return self._complete(keeper.paths, job, (keeper.python, keeper.fingerprint, {}))
+
+    def _look(self, keeper: Keeper) -> None:
+        """Take note of the account's environment, made again if its owner removed it since the keeper started."""
+        self._environments.ensure(self._settings, keeper.paths)
+        keeper.fingerprint = self._environments.fingerprint(keeper.paths)
 
     def _hand(self, keeper: Keeper, job: Job, order: dict[str, Any]) -> None:
         """Give a job to a keeper, with copies of its descriptors: should that end before, the job goes to the next."""
@@ -228,11 +251,11 @@ class Host:
         job.tries += 1
         self._begin(job)
 
-    def _complete(self, keeper: Keeper, job: Job) -> dict[str, Any]:
-        """Return the order with what only the platform knows: interpreter, limits, environment."""
-        order, paths, limits = job.order, keeper.paths, self._settings.limits
-        python, fingerprint, variables = self._environment(keeper, str(order.get("requirements") or ""))
-        variables |= {"ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})}
+    def _complete(self, paths: AccountPaths, job: Job, place: Place) -> dict[str, Any]:
+        """Return the order with interpreter, limits and environment."""
+        order, limits = job.order, self._settings.limits
+        python, fingerprint, variables = place
+        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})}
         environment = sandbox.environ(paths, variables)
         folder = order.get("folder", "")
         memory = int(order.get("memory") or limits.memory)
@@ -249,17 +272,6 @@ class Host:
             "log": str(Path(folder) / "log") if folder else "",
             "log_limit": limits.log,
         }
-
-    def _environment(self, keeper: Keeper, requirements: str) -> tuple[str, str, dict[str, str]]:
-        """Return interpreter, fingerprint and variables of the environment that something runs in."""
-        if requirements:
-            folder = requirement_store.find(keeper.paths, requirements)
-            path = f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"
-            return str(folder / "bin" / "python"), requirements, {"PATH": path, "VIRTUAL_ENV": str(folder)}
-        self._environments.ensure(
-            self._settings, keeper.paths
-        )  # its owner may have removed it since the keeper started
-        return keeper.python, self._environments.fingerprint(keeper.paths), {}
 
     def _fail(self, job: Job, error: RopewalkError) -> None:
         if not job.ended:
@@ -393,6 +405,12 @@ def _say(channel: Channel | None, message: dict[str, Any]) -> None:
             channel.send(message)
         except Unavailable:
             return
+
+
+def _of_requirements(paths: AccountPaths, key: str) -> Place:
+    folder = requirement_store.find(paths, key)
+    path = f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+    return str(folder / "bin" / "python"), key, {"PATH": path, "VIRTUAL_ENV": str(folder)}
 
 
 def _sandboxed(settings: Settings, paths: AccountPaths, argv: Sequence[str]) -> list[str]:

@@ -81,6 +81,24 @@ def test_helpers_imports_and_constants_of_other_cells_travel(notebook: Notebook,
     assert "[1, (2,)], 'a/b')" in result.stdout
 
 
+def test_what_a_zygote_may_have_ready_is_named_whole_but_not_what_travels(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "helpers_of_mine_9"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "maths.py").write_text("def halve(x):\n    return x / 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    notebook.run("import email.mime.text\nimport math\nfrom xml.dom.minidom import Document")
+    notebook.run("from helpers_of_mine_9.maths import halve\nfrom helpers_of_mine_9 import maths")
+    notebook.run("def f(x):\n    return halve(x), maths, math.pi, Document, email.mime.text.MIMEText\n")
+    found = notebook.capture("f", tmp_path).imports
+    assert {"xml", "xml.dom.minidom", "math", "email", "email.mime.text", "helpers_of_mine_9"} <= set(found)
+    assert not [one for one in found if one.startswith("helpers_of_mine_9.")]
+    for name in [name for name in sys.modules if name.startswith("helpers_of_mine_9")]:
+        del sys.modules[name]
+
+
 def test_a_traceback_names_the_cells_own_lines(notebook: Notebook, tmp_path: Path) -> None:
     notebook.run("def inner(x):\n    # a comment\n    return 1 / x  # boom\n")
     notebook.run("import math\n\n\ndef outer(x):\n    math.sqrt(4)\n    return inner(x)\n")

@@ -91,6 +91,34 @@ def test_install_changes_only_its_own_layer_and_the_fingerprint(
     assert environments.fingerprint(ann) == before, done.err
 
 
+def test_what_is_seen_differs_when_there_is_something_to_do(home: Settings, ann: AccountPaths) -> None:
+    def seen() -> tuple[object, ...]:
+        """Return it once a second has passed since the last change; before, another change could look the same."""
+        end = time.monotonic() + 10
+        while (found := environments.seen(home, ann)) is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return found
+
+    first = seen()
+    assert seen() == first
+    site = next(ann.environment.glob("lib/python3.*/site-packages"))
+    fingerprint = environments.fingerprint(ann)
+    (site / "rope_toy-1.0.dist-info").mkdir()
+    assert environments.seen(home, ann) is None
+    second = seen()
+    assert second != first and environments.fingerprint(ann) != fingerprint
+    other = ann.environment / "lib" / "python3.99" / "site-packages"
+    other.mkdir(parents=True)
+    assert (third := seen()) not in (first, second)
+    (ann.environment / "pyvenv.cfg").write_text("home = /nowhere\n")
+    assert seen() not in (first, second, third)
+    (ann.environment / "ropewalk.json").unlink()
+    assert environments.seen(home, ann) is None
+    environments.ensure(home, ann)
+    assert seen()
+
+
 def test_what_would_break_ropewalk_is_refused_by_name(home: Settings, ann: AccountPaths, tmp_path: Path) -> None:
     package = wheel(tmp_path / "wheels", "pydantic", "1.10")
     find = ["--no-index", "--find-links", str(package.parent)]

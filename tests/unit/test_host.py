@@ -33,6 +33,9 @@ class BrokenEnvironments:
     def fingerprint(self, paths: Any) -> str:
         raise KeyError("unforeseen")
 
+    def seen(self, settings: Any, paths: Any) -> tuple[object, ...] | None:
+        raise KeyError("unforeseen")
+
 
 @pytest.fixture
 async def host() -> AsyncIterator[tuple[Host, HostClient]]:

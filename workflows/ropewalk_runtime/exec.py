@@ -8,6 +8,7 @@ with threads); our children come from a zygote that has one thread.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
 import signal
@@ -68,7 +69,7 @@ def set_threads(cpu: float | None) -> None:
     count = max(1, round(cpu)) if cpu else len(os.sched_getaffinity(0))
     for name in SINGLE_THREAD:
         os.environ[name] = str(count)
-    for path in _numeric_libraries():
+    for path in numeric_libraries():
         library = ctypes.CDLL(path)
         for setter in _SETTERS:
             function: Callable[[int], object] | None = getattr(library, setter, None)
@@ -173,8 +174,14 @@ def _set(kind: int, value: int) -> None:
     resource.setrlimit(kind, (allowed, allowed))
 
 
-def _numeric_libraries() -> set[str]:
+@functools.cache
+def numeric_libraries() -> frozenset[str]:
+    """Return the libraries with thread pools that are loaded, as this process or the one it was forked from found them.
+
+    A zygote asks once, so that a child need not read its whole map of memory.
+    """
     with open("/proc/self/maps") as lines:
         paths = {line.rstrip("\n").split(" ", 5)[-1].strip() for line in lines}
     words = ("openblas", "libgomp", "libomp", "libiomp", "libmkl_rt")
-    return {path for path in paths if any(word in os.path.basename(path) for word in words) and path.startswith("/")}
+    found = {path for path in paths if any(word in os.path.basename(path) for word in words)}
+    return frozenset(path for path in found if path.startswith("/"))

@@ -18,7 +18,7 @@ import struct
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 36, 38
+_SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 15, 36, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -35,6 +35,11 @@ def become_subreaper() -> None:
 def die_with_parent(signal_number: int) -> None:
     """Ask the kernel to send us this signal when the process that forked us ends."""
     _check(_libc.prctl(_SET_PDEATHSIG, signal_number, 0, 0, 0), "die with parent")
+
+
+def call_ourselves(name: str) -> None:
+    """Choose the name that process tables show, of which the kernel keeps 15 characters."""
+    _check(_libc.prctl(_SET_NAME, name.encode(), 0, 0, 0), "name")
 
 
 def forbid_new_privileges() -> None:

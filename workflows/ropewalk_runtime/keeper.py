@@ -23,7 +23,7 @@ from ropewalk_runtime.exec import MEMORY_EXIT, SINGLE_THREAD
 from ropewalk_runtime.frames import FrameError, receive_packet, send_packet
 
 MOST_ZYGOTES = 3
-"""How many zygotes one account keeps; the least used one retires."""
+"""How many zygotes one account keeps; the one not used for longest retires, and a new one loads what that had too."""
 ZYGOTE_IDLE = 600.0
 """Seconds after which an unused zygote retires."""
 SLOWEST_START = 10.0
@@ -222,7 +222,10 @@ class Keeper:
 
     def _spawn(self, key: tuple[str, str], wanted: frozenset[str]) -> Zygote:
         while len(self._zygotes) >= MOST_ZYGOTES:
-            self._retire(min(self._zygotes, key=lambda one: one.used))
+            old = min(self._zygotes, key=lambda one: one.used)
+            if old.key == key and (key, wanted | old.wanted) not in self._unsafe:
+                wanted |= old.wanted  # else functions of many kinds, called in turn, would start a zygote each time
+            self._retire(old)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         source = f"{self._boot}\nfrom ropewalk_runtime.zygote import main\nmain(3, {sorted(wanted)!r})"
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

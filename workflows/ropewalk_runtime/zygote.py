@@ -3,19 +3,25 @@
 It runs the account's own Python inside the account's sandbox, takes orders from the keeper on a packet socket, and
 forks twice for each: the first child leaves the namespaces, the second settles in its own and, once the keeper was told
 of it, runs user code: what nobody knows of is started a second time elsewhere. Orphans go to the keeper (a subreaper),
-which sees every exit. Not here: keeping books of children (``keeper``). Never train
-or connect anything in here: threads and connections do not survive a fork.
+which sees every exit. A moment after a worker was ordered it forks a *spare*, which
+settles and waits for the order of the next worker, so that a cold call waits for no fork; no user code ran in it. Not
+here: keeping books of children (``keeper``). Never train or connect anything in here: threads and connections do not
+survive a fork. Rejected: several spares (calls that come at once wait for the processor anyway).
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ropewalk_runtime import exec as execution
@@ -25,8 +31,21 @@ from ropewalk_runtime.frames import FrameError, receive_packet, send_packet
 NEVER_PRELOADED = frozenset({"torch", "tensorflow", "jax", "cupy", "pycuda", "numba", "ray", "pyspark", "dask"})
 """Modules that open a device or start threads at import; children import them themselves."""
 FAILED_TO_START = 71
+SPARE_NAME, WORKER_NAME = "ropewalk-spare", "ropewalk-worker"
+"""What process tables call a spare, and one that has got its order."""
+_SPARE_AFTER = 0.2
+"""Seconds without an order after which a spare is forked, so that it takes no time from the call before it."""
 _ISOLATED, _SHARED = "1", "0"
 _GO = b"1"
+
+
+@dataclass
+class Spare:
+    """A child that waits for a worker's order; ``scratch`` is how large its /tmp is."""
+
+    pid: int
+    control: socket.socket
+    scratch: int
 
 
 def main(control: int, preload: list[str]) -> None:
@@ -35,23 +54,71 @@ def main(control: int, preload: list[str]) -> None:
     keeper = socket.socket(fileno=control)
     keeper.setblocking(True)
     loaded = [name for name in preload if _preload(name)]
+    execution.numeric_libraries()
     isolated, why = _probe()
     threads = len(os.listdir("/proc/self/task"))
     gc.collect()
     gc.freeze()
     send_packet(keeper, {"op": "ready", "loaded": loaded, "threads": threads, "isolated": isolated, "why": why[:500]})
-    while (packet := receive_packet(keeper)) is not None:
+    _serve(keeper, isolated)
+
+
+def _serve(keeper: socket.socket, isolated: bool) -> None:
+    spare: Spare | None = None
+    like = 0  # scratch of the worker that was ordered last: the next one most likely wants as much
+    while True:
+        if like and spare is None and not select.select([keeper], [], [], _SPARE_AFTER)[0]:
+            spare, like = _forked_spare(like, keeper), 0
+        packet = receive_packet(keeper)
+        if packet is None:
+            return
         order, descriptors = packet
-        told, go = os.pipe()
+        leave, go = os.pipe()
+        pid = 0
+        if isolated and order["kind"] == "worker" and order.get("network", True):
+            like = _scratch_of(order)
+            pid, spare = _given(spare, order, [*descriptors, leave]), None
         try:
-            pid = _start(order, descriptors, isolated, keeper, (told, go))
+            begin = functools.partial(_second_child, order, descriptors, leave, isolated)
+            pid = pid or _start(begin, order, isolated, keeper)
             send_packet(keeper, {"op": "started", "id": order["id"], "pid": pid})
             os.write(go, _GO)
         except OSError as error:
             send_packet(keeper, {"op": "failed", "id": order["id"], "why": f"fork: {error.strerror}"})
         finally:
-            for descriptor in [*descriptors, told, go]:
+            for descriptor in [*descriptors, leave, go]:
                 os.close(descriptor)
+
+
+def _scratch_of(order: dict[str, Any]) -> int:
+    return int(order.get("scratch") or order["memory"])
+
+
+def _forked_spare(scratch: int, keeper: socket.socket) -> Spare | None:
+    """Fork a spare; None where that fails, and the next worker is forked when it is ordered."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        pid = _start(functools.partial(_wait, theirs, scratch), {}, True, keeper)
+        return Spare(pid, ours, scratch)
+    except OSError:
+        ours.close()
+        return None
+    finally:
+        theirs.close()
+
+
+def _given(spare: Spare | None, order: dict[str, Any], descriptors: list[int]) -> int:
+    """Give a spare its order and return its process id; 0 if there is none, it is gone, or it does not fit."""
+    if spare is None:
+        return 0
+    with spare.control as control:  # closed, it ends one that does not fit
+        if spare.scratch != _scratch_of(order):
+            return 0
+        try:
+            send_packet(control, order, descriptors)
+        except OSError:
+            return 0
+    return spare.pid
 
 
 def _preload(name: str) -> bool:
@@ -88,15 +155,12 @@ def _probe() -> tuple[bool, str]:
     os._exit(0)
 
 
-def _start(
-    order: dict[str, Any], descriptors: list[int], isolated: bool, keeper: socket.socket, leave: tuple[int, int]
-) -> int:
-    """Fork a child for the order and return its process id as the keeper sees it; it begins when it has our leave."""
+def _start(begin: Callable[[], int], order: dict[str, Any], isolated: bool, keeper: socket.socket) -> int:
+    """Fork a child that begins with this, and return its process id as the keeper sees it."""
     read, write = os.pipe()
     first = os.fork()
     if not first:
-        os.close(leave[1])
-        _first_child(order, descriptors, isolated, keeper, write, leave[0])
+        _first_child(begin, bool(order.get("network", True)), isolated, keeper, write)
     os.close(write)
     with os.fdopen(read) as answer:
         text = answer.read()
@@ -107,10 +171,9 @@ def _start(
 
 
 def _first_child(
-    order: dict[str, Any], descriptors: list[int], isolated: bool, keeper: socket.socket, answer: int, leave: int
+    begin: Callable[[], int], network: bool, isolated: bool, keeper: socket.socket, answer: int
 ) -> NoReturn:
     try:
-        network = bool(order.get("network", True))
         if isolated:
             isolate.leave(network=network)
         elif not network:
@@ -126,7 +189,7 @@ def _first_child(
     try:
         os.close(answer)
         keeper.close()
-        code = _second_child(order, descriptors, isolated, leave)
+        code = begin()
     except MemoryError:
         code = execution.MEMORY_EXIT
     except (OSError, ValueError, KeyError, FrameError) as error:
@@ -140,16 +203,38 @@ def _first_child(
         os._exit(code)
 
 
-def _second_child(order: dict[str, Any], descriptors: list[int], isolated: bool, leave: int) -> int:
+def _second_child(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bool) -> int:
     """Settle, then run what was ordered. Runs in the child that user code will live in."""
-    kind = order["kind"]
     os.setsid()
     execution.default_signals()
-    log = descriptors[0] if descriptors else None
-    execution.redirect(log)
+    execution.redirect(descriptors[0] if descriptors else None)
     execution.close_others([*descriptors[1:], leave])
     if isolated:
-        isolate.settle(int(order.get("scratch") or order["memory"]))
+        isolate.settle(_scratch_of(order))
+    return _run(order, descriptors, leave, isolated)
+
+
+def _wait(control: socket.socket, scratch: int) -> int:
+    """Settle, and run the order that comes; end when the zygote ends, or has no use for us."""
+    os.setsid()
+    execution.default_signals()
+    execution.redirect(None)
+    execution.close_others([control.fileno()])
+    isolate.settle(scratch)
+    isolate.call_ourselves(SPARE_NAME)
+    packet = receive_packet(control)
+    control.close()
+    if packet is None:
+        return 0
+    isolate.call_ourselves(WORKER_NAME)
+    order, (*descriptors, leave) = packet
+    execution.redirect(descriptors[0])
+    return _run(order, descriptors, leave, True)
+
+
+def _run(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bool) -> int:
+    """Limit ourselves as the order says, and run it when we have the zygote's leave."""
+    kind = order["kind"]
     execution.limit(int(order["memory"]), int(order["processes"]) if isolated else None)
     execution.replace_environment(order["environment"])
     execution.set_threads(order.get("cpu"))

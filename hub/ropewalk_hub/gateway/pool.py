@@ -2,8 +2,8 @@
 
 One pool for each revision in the snapshot. A revision that leaves it answers the calls that wait, and no others. A
 worker is chosen by latest use, so that surplus ones fall idle and end.
-Not here: HTTP (``functions``), frames (``link``), forking (the zygote host). Rejected: one queue for all functions
-(one flooded function would make all wait).
+Not here: HTTP (``functions``), frames (``link``), forking (the zygote host), who is next (``turns``). Rejected: one
+queue for all functions (one flooded function would make all wait).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +29,11 @@ from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.flow import GRACE, Flow, Left, Noted
 from ropewalk_hub.gateway.link import Gone, Link, worker_error
 from ropewalk_hub.gateway.room import Place
+from ropewalk_hub.gateway.turns import Turns
 from ropewalk_runtime.exec import MEMORY_EXIT
 from ropewalk_runtime.streams import Exchange
 
 log = logging.getLogger("ropewalk.gateway")
-QUEUE = 100
-"""Calls of one function that may wait for a worker; further ones get 429."""
 _LOAD_PATIENCE = 60.0
 _LAST_WORDS = 0.5
 """Seconds in which what a worker wrote is read after its end."""
@@ -92,7 +90,7 @@ class Pool:
         self._host = host
         self._members: list[Member] = []
         self._starting = 0
-        self._queue: deque[asyncio.Future[Member]] = deque()
+        self._queue: Turns[Member] = Turns()
         self._tasks = Tasks()
         self._retired = False
 
@@ -130,7 +128,7 @@ class Pool:
             If there is no answer; the message says why.
         """
         try:
-            member, cold = await self._acquire(self.route.spec.timeout)
+            member, cold = await self._acquire(self.route.spec.timeout, str(header.get("caller", "")))
         except asyncio.CancelledError:
             left("The caller left before the call began.", None)
             raise
@@ -242,13 +240,12 @@ class Pool:
             member.link.close()
         self._tasks.cancel()
 
-    async def _acquire(self, timeout: float) -> tuple[Member, bool]:
+    async def _acquire(self, timeout: float, caller: str) -> tuple[Member, bool]:
         if (member := self.take()) is not None:
             return member, False
-        if len(self._queue) >= QUEUE:
-            raise Limited(f"{QUEUE} calls of '{self.route.name}' wait already.", field="queue")
         waiting: asyncio.Future[Member] = asyncio.get_running_loop().create_future()
-        self._queue.append(waiting)
+        if not self._queue.add(caller, waiting):
+            raise Limited(f"{len(self._queue)} calls of '{self.route.name}' wait already.", field="queue")
         cold = self._grow()
         handed: Member | None = None
         try:
@@ -258,9 +255,8 @@ class Pool:
         except TimeoutError:
             raise Limited(f"No worker of '{self.route.name}' became free in {timeout:g} seconds.") from None
         finally:
-            if waiting in self._queue:
-                self._queue.remove(waiting)
-            elif handed is None and not waiting.cancelled() and waiting.done() and waiting.exception() is None:
+            left = not self._queue.remove(caller, waiting) and handed is None
+            if left and waiting.done() and not waiting.cancelled() and waiting.exception() is None:
                 self._release(waiting.result())  # it was handed a worker in the moment in which its caller left
 
     def _grow(self) -> bool:
@@ -309,10 +305,8 @@ class Pool:
 
     def _fail_waiting(self, error: RopewalkError) -> None:
         """A worker could not start: tell those who wait for one, unless others run."""
-        while self._queue and not self._members:
-            waiting = self._queue.popleft()
-            if not waiting.done():
-                waiting.set_exception(error)
+        while not self._members and (waiting := self._queue.next()) is not None:
+            waiting.set_exception(error)
 
     def _release(self, member: Member) -> None:
         member.used = time.monotonic()
@@ -332,12 +326,11 @@ class Pool:
             for _ in range(self.route.spec.concurrency - one.taken)
         ]
         for member in places:
-            while self._queue and self._queue[0].done():
-                self._queue.popleft()
-            if not self._queue:
+            waiting = self._queue.next()
+            if waiting is None:
                 return
             member.taken += 1
-            self._queue.popleft().set_result(member)
+            waiting.set_result(member)
         if self._queue:
             self._grow()
 

@@ -213,8 +213,12 @@ class _Collector:
         return f"from {public} import {original}" + (f" as {name}" if name != original else "")
 
     def _module(self, name: str) -> None:
-        self.modules.add(name.partition(".")[0])
+        """Take a module that lies beside the notebook, and note any other: to import its package is not enough."""
+        top = name.partition(".")[0]
+        self.modules.add(top)
         self.files.update(local_modules.sources(name, self.root, self.files))
+        if not any(path.partition("/")[0].removesuffix(".py") == top for path in self.files):
+            self.modules.add(name)
 
     def _constant(self, name: str, value: Any, piece: Piece) -> str:
         text, why, extra = values.literal(value)

@@ -236,7 +236,8 @@ def _preload(state: RunState, inputs: Mapping[str, Any]) -> tuple[str, ...]:
     if bundle is None:
         return ()
     local = {name.partition("/")[0].removesuffix(".py") for name in bundle.files}
-    return tuple(sorted(one for one in bundle.imports if one not in local and not one.startswith("ropewalk")))
+    libraries = [one for one in bundle.imports if one.partition(".")[0] not in local]
+    return tuple(sorted(one for one in libraries if not one.startswith("ropewalk")))
 
 
 # What a step said

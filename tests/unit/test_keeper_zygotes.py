@@ -1,0 +1,85 @@
+"""A keeper as a process of its own, without a sandbox: which zygotes it starts for what is ordered."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ropewalk_runtime.frames import receive_packet, send_packet
+from ropewalk_runtime.keeper import MOST_ZYGOTES
+
+LIBRARIES = ("colorsys", "csv", "wave", "zipfile", "calendar")
+"""Of the standard library, and small; which ones does not matter."""
+
+
+class Host:
+    """The host's side of a keeper."""
+
+    def __init__(self) -> None:
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.settimeout(20)
+        source = f"from ropewalk_runtime.keeper import main\nmain({theirs.fileno()}, 60.0, '')"
+        self.process = subprocess.Popen([sys.executable, "-c", source], pass_fds=[theirs.fileno()])
+        theirs.close()
+        assert self.heard()["op"] == "ready"
+
+    def heard(self) -> dict[str, Any]:
+        """Return what it says next."""
+        packet = receive_packet(self.control)
+        assert packet is not None
+        return packet[0]
+
+    def ran(self, name: str, *preload: str) -> list[list[str]]:
+        """Have a step run to its end; return what each zygote that was started meanwhile has loaded."""
+        order = {
+            "op": "start",
+            "id": name,
+            "kind": "command",
+            "argv": ["true"],
+            "python": sys.executable,
+            "fingerprint": "f",
+            "preload": list(preload),
+            "environment": {},
+            "cwd": "/",
+            "memory": 2**28,
+            "processes": 64,
+        }
+        send_packet(self.control, order)
+        loaded: list[list[str]] = []
+        while (said := self.heard())["op"] != "exit":
+            if said["op"] == "zygote":
+                loaded.append(said["loaded"])
+            assert said["op"] in ("zygote", "started"), said
+        assert (said["id"], said["code"]) == (name, 0), said
+        return loaded
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    one = Host()
+    yield one
+    one.control.close()  # it ends with that, and its zygotes with it
+    assert one.process.wait(20) == 0
+
+
+def test_a_zygote_serves_all_that_want_no_more_than_it_has(host: Host) -> None:
+    assert host.ran("1", "csv", "wave") == [["csv", "wave"]]
+    assert host.ran("2", "wave") == host.ran("3") == []
+    assert host.ran("4", "wave", "zipfile") == [["wave", "zipfile"]]
+
+
+def test_kinds_beyond_what_is_kept_do_not_start_a_zygote_each_time(host: Host) -> None:
+    assert [host.ran(one, one) for one in LIBRARIES[:MOST_ZYGOTES]] == [[[one]] for one in LIBRARIES[:MOST_ZYGOTES]]
+    fourth = LIBRARIES[MOST_ZYGOTES]
+    assert host.ran("new", fourth) == [sorted([LIBRARIES[0], fourth])]
+    for turn in range(2):
+        assert [host.ran(f"{turn}-{one}", one) for one in LIBRARIES[: MOST_ZYGOTES + 1]] == [[]] * (MOST_ZYGOTES + 1)
+
+
+def test_what_cannot_be_loaded_keeps_nobody_from_starting(host: Host) -> None:
+    assert host.ran("1", "csv", "no_such_module_of_anybody") == [["csv"]]

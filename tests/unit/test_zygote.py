@@ -1,0 +1,202 @@
+"""A zygote as a process of its own: what it forks when it is ordered to, and the child that it has ready before."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ropewalk_core.process_table import seen
+from ropewalk_runtime import bundle
+from ropewalk_runtime.frames import pack, read_frame, receive_packet, send_packet
+from ropewalk_runtime.zygote import SPARE_NAME, WORKER_NAME
+
+TELLS = """
+import os, resource
+
+def handler(x):
+    tmp = os.statvfs("/tmp")
+    return {
+        "x": x,
+        "memory": resource.getrlimit(resource.RLIMIT_DATA)[0],
+        "tmp": tmp.f_blocks * tmp.f_frsize,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "pid": os.getpid(),
+        "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")],
+    }
+"""
+SCRATCH = 16 * 2**20
+
+
+class Worker:
+    """The gateway's side of a worker."""
+
+    def __init__(self, pid: int, sock: socket.socket) -> None:
+        self.pid, self.sock = pid, sock
+
+    def call(self, value: Any) -> Any:
+        """Return the answer to a call."""
+        body = json.dumps(value).encode()
+        self.sock.sendall(pack({"id": 1, "type": "application/json", "call": "c", "caller": "ada"}, body))
+        frame = read_frame(self.sock)
+        assert frame is not None and "error" not in frame[0], frame
+        return json.loads(frame[1])
+
+
+class Zygote:
+    """The keeper's side of a zygote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        bundle.write(folder / "bundle", {"files": {"cell.py": TELLS}, "entry": "cell:handler", "digest": "d"})
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.settimeout(20)
+        source = f"# {folder}\nfrom ropewalk_runtime.zygote import main\nmain({theirs.fileno()}, [])"
+        self.process = subprocess.Popen([sys.executable, "-c", source], pass_fds=[theirs.fileno()])
+        theirs.close()
+        self.open: list[socket.socket] = []
+        self.ready = self.heard()
+
+    def heard(self) -> dict[str, Any]:
+        """Return what it says next."""
+        packet = receive_packet(self.control)
+        assert packet is not None
+        return packet[0]
+
+    def worker(self, name: str, **changes: Any) -> Worker:
+        """Order a worker and return it once it has loaded."""
+        order = {
+            "op": "start",
+            "id": name,
+            "kind": "worker",
+            "bundle": str(self.folder / "bundle"),
+            "cwd": str(self.folder),
+            "environment": {"WHO": name},
+            "memory": 2**30,
+            "scratch": SCRATCH,
+            "processes": 64,
+            **changes,
+        }
+        ours, theirs = socket.socketpair()
+        ours.settimeout(20)
+        self.open.append(ours)
+        with open(os.devnull, "w") as log, theirs:
+            send_packet(self.control, order, [log.fileno(), theirs.fileno()])
+        said = self.heard()
+        assert (said["op"], said["id"]) == ("started", name), said
+        hello = read_frame(ours)
+        assert hello is not None and hello[0]["op"] == "ready", hello
+        return Worker(int(said["pid"]), ours)
+
+    def spare(self) -> int:
+        """Wait for a spare of this zygote's and return its process id."""
+        return int(until(lambda: next(iter(self.spares()), 0)))
+
+    def spares(self) -> list[int]:
+        """Return the children of this zygote that call themselves spares."""
+        found = []
+        for one in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                mine = str(self.folder).encode() in (one / "cmdline").read_bytes()  # its children have it too
+                if mine and (one / "comm").read_text().strip() == SPARE_NAME and _lives(int(one.name)):
+                    found.append(int(one.name))
+        return found
+
+    def end(self) -> None:
+        """End it and its workers."""
+        self.control.close()
+        for sock in self.open:
+            sock.close()
+        self.process.kill()
+        self.process.wait(10)
+
+
+def _lives(pid: int) -> bool:
+    found = seen(pid)
+    return found is not None and not found.dead
+
+
+def until(true: Callable[[], Any], seconds: float = 15.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def zygote() -> Iterator[Zygote]:
+    folder = Path(tempfile.mkdtemp(prefix="rw-zygote-", dir="/var/tmp"))  # children cover /tmp
+    one = Zygote(folder)
+    try:
+        if not one.ready["isolated"]:
+            pytest.skip(f"no namespaces of their own for children here: {one.ready['why']}")
+        yield one
+    finally:
+        one.end()
+        shutil.rmtree(folder)
+
+
+def test_the_next_worker_is_there_before_it_is_ordered(zygote: Zygote) -> None:
+    first = zygote.worker("first")
+    spare = zygote.spare()
+    assert spare != first.pid
+    second = zygote.worker("second", memory=2**29)
+    assert second.pid == spare
+    assert Path(f"/proc/{spare}/comm").read_text().strip() == WORKER_NAME
+    for worker, name, memory in ((first, "first", 2**30), (second, "second", 2**29)):
+        said = worker.call(7)
+        assert said["x"] == 7 and said["pid"] == 1
+        assert (said["memory"], said["tmp"], said["folder"]) == (memory, SCRATCH, str(zygote.folder))
+        assert said["environment"].pop("WHO") == name
+        assert said["capabilities"] == ["0000000000000000"]
+    third = zygote.spare()
+    assert third not in (first.pid, second.pid) and zygote.spares() == [third]
+
+
+def test_a_worker_that_wants_other_scratch_gets_no_spare(zygote: Zygote) -> None:
+    zygote.worker("first")
+    spare = zygote.spare()
+    other = zygote.worker("other", scratch=2 * SCRATCH)
+    assert other.pid != spare and other.call(1)["tmp"] == 2 * SCRATCH
+    until(lambda: not _lives(spare))
+    assert zygote.worker("like-it", scratch=2 * SCRATCH).call(1)["tmp"] == 2 * SCRATCH
+
+
+def test_a_spare_that_was_killed_is_not_missed(zygote: Zygote) -> None:
+    zygote.worker("first")
+    spare = zygote.spare()
+    os.kill(spare, signal.SIGKILL)
+    until(lambda: not _lives(spare))
+    assert zygote.worker("second").call(1)["x"] == 1
+    assert zygote.spare() != spare
+
+
+def test_a_spare_ends_with_its_zygote_and_workers_stay(zygote: Zygote) -> None:
+    worker = zygote.worker("first")
+    spare = zygote.spare()
+    zygote.process.kill()
+    until(lambda: not _lives(spare))
+    assert worker.call(1)["x"] == 1
+
+
+def test_before_any_worker_there_is_no_spare(zygote: Zygote) -> None:
+    order = {"id": "s", "kind": "command", "argv": ["true"], "cwd": "/", "environment": {}, "memory": 2**28}
+    with open(os.devnull, "w") as log:
+        send_packet(zygote.control, {"op": "start", **order, "processes": 8}, [log.fileno()])
+    assert zygote.heard()["op"] == "started"
+    time.sleep(0.5)
+    assert zygote.spares() == []
