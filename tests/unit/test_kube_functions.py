@@ -184,6 +184,11 @@ def test_what_only_takes_time_waits_and_says_so() -> None:
     }
     told = judge(PLAIN, WHERE, deployment(), [pod(conditions=[busy])])
     assert told.error is None and told.why is not None and "waits for a machine" in told.why.cause
+    volume = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not eligible for preemption."
+    soon = ksvc("False", says=f'Revision "{WHERE.object}" failed with message: {volume}.')
+    told = judge(KNATIVE, WHERE, soon, [pod(conditions=[{**busy, "message": volume}])])
+    assert told.error is None and told.why is not None and "its volume" in told.why.cause
+    assert judge(KNATIVE, WHERE, soon, []).error is None  # its pod was not seen yet
     assert judge(KNATIVE, WHERE, ksvc("Unknown"), [pod(**container(state={"running": {}}))]).loading
     ready = pod(**container(state={"running": {}}), conditions=[{"type": "Ready", "status": "True"}])
     assert not judge(KNATIVE, WHERE, ksvc("Unknown"), [ready]).loading  # the rest is Knative's

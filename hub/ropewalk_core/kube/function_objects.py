@@ -302,7 +302,7 @@ def judge(
     ready, refused = _knative_says(place, served) if how == KNATIVE else _deployment_says(served)
     if ready:
         return Verdict(ready=True, generation=generation)
-    if refused:
+    if refused and not why_cluster.of_scheduler(refused):  # Knative calls failed what only waits for a machine
         return Verdict(error=_error(refused))
     why = next((told for pod in mine if (told := why_cluster.from_pod(pod, events)) is not None), None)
     if why is not None and why.code in _FINAL:

@@ -40,9 +40,17 @@ def _row(pattern: str, cause: str | Callable[[Mapping[str, str]], str], next_ste
     return _Row(re.compile(pattern, re.DOTALL), cause, next_step, code)
 
 
+_NO_NODE = re.compile(r"0/\d+ nodes are available: ?(.*)", re.DOTALL)
+
+
+def of_scheduler(text: str) -> bool:
+    """Whether a message says that no machine takes a pod now, which passes when a machine or a volume is there."""
+    return _NO_NODE.search(text) is not None
+
+
 def explained(text: str) -> Why | None:
     """Return the cause and next step of a message, or None if no row knows it."""
-    if (nodes := re.search(r"0/\d+ nodes are available: ?(.*)", text, re.DOTALL)) is not None:
+    if (nodes := _NO_NODE.search(text)) is not None:
         return _unscheduled(nodes[1], text)
     for row in _TABLE:
         if (match := row.pattern.search(text)) is not None:
