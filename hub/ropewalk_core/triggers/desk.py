@@ -131,9 +131,9 @@ class TriggerDesk:
             return self._shown(one)
         also: list[Operation] = []
         if not paused and one.spec.on_file:
-            also.append(records.seeing(*_key(one), await self._there(owner, one)))
+            also.append(records.there(*_key(one), await self._there(owner, one)))
         begun = {"paused": paused, "why": None} | ({} if paused else {"settled": self._clock.wall()})
-        changed = await self._book.change(_key(one), lambda seen: seen.model_copy(update=begun), also)
+        changed = await self._book.change(_key(one), lambda seen: seen.model_copy(update=begun), lambda: also)
         if changed is None:
             raise self._gone(function)
         self._firer.poke()
@@ -165,7 +165,7 @@ class TriggerDesk:
         also: list[Operation] = []
         for one in made:
             if one.spec.on_file and not one.spec.existing:
-                also.append(records.seeing(*_key(one), await self._there(owner, one)))
+                also.append(records.there(*_key(one), await self._there(owner, one)))
             if one.spec.after.startswith(f"{wishes.WORKFLOW}:"):
                 also += self._ends.placing()
         if gone or made:
