@@ -86,6 +86,11 @@ class LocalFunctions(FunctionBook):
     ) -> Function:
         """See `Functions.deploy`."""
         spec = self._checked(owner, spec)
+        if existing:
+            self._found(owner, spec.name)
+        if spec.requirements:  # before the lock, or whoever removes the function waits until all of it is built
+            existing = self._journal.get(KIND, owner, spec.name) is not None
+            await self._environment_for(owner, spec)
         async with self._lock(owner, spec.name):
             if existing:
                 self._found(owner, spec.name)
@@ -218,6 +223,10 @@ class LocalFunctions(FunctionBook):
                 _log.warning("environments of requirements were not looked through: %s", error)
             await self._clock.sleep(self.TIDY)
 
+    async def end_builds(self, account: str) -> None:
+        """End what is built for an account that is deactivated; a deploy that waits for it goes no further."""
+        await self._store.end(account)
+
     async def tidy(self, now: float) -> list[str]:
         """Remove environments that no kept revision names and no worker uses, and return their keys."""
         return await self._store.tidy(now)
@@ -226,8 +235,7 @@ class LocalFunctions(FunctionBook):
         """Return the keys of environments that a kept revision names or something that runs uses."""
         named: set[str] = set()
         for owner in self._journal.weigh(history.REVISION):
-            named |= history.environments(self._journal, owner)
-            await asyncio.sleep(0)  # there may be many, and others have their turn between
+            named |= await asyncio.to_thread(history.environments, self._journal, owner)  # there may be many
         return named | await self._host.environments()
 
     async def _clean(self, owner: str, name: str) -> None:
