@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ropewalk_core.errors import BadInput, Limited, NotFound, UserCodeFailed
 from ropewalk_core.journal import Append, Operation, Put
-from ropewalk_core.model import Call, State
+from ropewalk_core.model import Call, FileEntry, State
 from ropewalk_core.testing import ADA
 from ropewalk_core.triggers import records
 from ropewalk_core.triggers.firing import AGAIN, FILES
@@ -287,6 +287,32 @@ async def test_a_trigger_that_is_gone_fires_nothing(house: House) -> None:
     await house.steps()
     assert not await house.calls() and not house.journal.page(records.END, "ada") and len(made) == 3
     assert not house.journal.page(records.TRIGGER, "ada") and not house.journal.page(records.SEEN, "ada")
+
+
+async def test_a_function_that_is_removed_meanwhile_leaves_no_trigger(house: House) -> None:
+    """One that nobody could list any more would count against its owner's limit for ever."""
+    look = house.triggers._look
+    assert look is not None
+
+    async def slow(owner: str, folder: str, pattern: str, most: int) -> Sequence[FileEntry]:
+        house.functions.discard("f")
+        await house.journal.write(*records.forgetting(house.journal, "ada", "function", "f"))
+        return await look(owner, folder, pattern, most)
+
+    house.triggers._look = slow
+    with pytest.raises(NotFound):
+        await house.add(on_file="inbox/*")
+    assert not house.journal.page(records.TRIGGER, "ada") and not house.journal.page(records.SEEN, "ada")
+
+
+async def test_what_comes_after_a_removed_function_says_so(house: House) -> None:
+    await house.add(after="g")
+    assert (await house.get()).why is None
+    house.functions.discard("g")
+    why = (await house.get()).why
+    assert why is not None and "'g'" in why.cause and "again" in why.next
+    house.functions.add("g")
+    assert (await house.get()).why is None
 
 
 async def test_an_orphan_is_removed_when_it_fires(house: House) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError
 from ropewalk_core.journal import Journal, Operation
-from ropewalk_core.model import Actor, Call, DurableCall, FunctionRoute, Page, State, Trigger, TriggerSpec
+from ropewalk_core.model import Actor, Call, DurableCall, FunctionRoute, Page, State, Trigger, TriggerSpec, Why
 from ropewalk_core.names import new_id
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
@@ -170,6 +170,9 @@ class TriggerDesk:
                 also += self._ends.placing()
         if gone or made:
             await self._book.replace([_key(one) for one in gone], made, also)
+        if made and self._route(owner, function) is None:  # removed while its folder was looked through, say
+            await self._book.replace([_key(one) for one in made], ())
+            self._found(owner, function)
         self._ends.followed()
         self._firer.poke()
         return made
@@ -236,8 +239,17 @@ class TriggerDesk:
             update={
                 "next": occasions.comes_next(trigger, now),
                 "outcome": self._outcome(trigger.owner, trigger.call) if trigger.call else None,
+                "why": trigger.why or self._widowed(trigger),
             }
         )
+
+    def _widowed(self, trigger: Trigger) -> Why | None:
+        """Return why a trigger never fires that comes after a function which was removed; None if it may."""
+        kind, _, name = trigger.spec.after.partition(":")
+        if kind != wishes.FUNCTION or self._route(trigger.owner, name) is not None:
+            return None
+        hint = f"Deploy '{name}' again, or remove this trigger."
+        return Why(cause=f"It comes after '{name}', which was removed.", next=hint, code=NotFound.code)
 
     def _found(self, owner: str, function: str) -> FunctionRoute:
         route = self._route(owner, function)
