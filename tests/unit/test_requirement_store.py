@@ -302,6 +302,7 @@ async def test_room_is_made_by_what_nothing_needs_and_else_refused(tmp_path: Pat
     store.needs = {first.key}
     third = await store.ensure("ann", ["rope-c"])
     assert names(home, "shared") == sorted([first.key, third.key])
+    assert not list((home.home / BUILT).glob(".old-*"))  # its disk is free too, and not only at the next look
     assert await store.ensure("bob", ["rope-b"])  # what others have does not count
     seen = run(
         sandbox.command(home, AccountPaths(home.home, "bob"), ["grep", "-r", "-l", "ann", str(home.home / BUILT)])

@@ -282,6 +282,8 @@ class RequirementStore:
         for path, one in held.items():
             if one.key in going:
                 self._let_go(path, one)
+        if going:
+            await asyncio.to_thread(self._discard_old)  # now, or there is no more room than before
 
     # What is there
 
@@ -381,12 +383,17 @@ class RequirementStore:
                 with contextlib.suppress(OSError):
                     if not one.name.startswith(_NEW) and not _whole(place / one.read_text()[:64]):
                         one.unlink()
-        for one in self._left(_OLD):
-            building.discard(one)
+        self._discard_old()
+        if self._making:  # one of them may be about to get its name
+            return
         there = {one.name for place in self._places() for one in place.iterdir()}
         for one in (self._root / _BUILT_FOR).glob("*"):
             if one.name not in there:
                 one.unlink(missing_ok=True)
+
+    def _discard_old(self) -> None:
+        for one in self._left(_OLD):
+            building.discard(one)
 
     def _left(self, *beginnings: str) -> list[Path]:
         if not self._root.is_dir():
