@@ -132,7 +132,9 @@ class Firer:
         """Fire what comes due, for ever."""
         while True:
             self._news.clear()
-            if not await self.step():
+            if await self.step():
+                await asyncio.sleep(0)  # where nothing was asked for, nothing was awaited
+            else:
                 await _heard(self._news, self._pause())
 
     async def step(self) -> bool:
