@@ -40,6 +40,8 @@ from ropewalk_runtime.frames import FrameError, Unpacker
 _log = logging.getLogger(__name__)
 _CLEANING = 30.0
 """Seconds in which the code of a removed function must be gone."""
+_AGAIN = 60.0
+"""Seconds after which environments that could not be looked through are looked through again."""
 _LAST_WORDS = 0.5
 """Seconds in which the first frame of a worker is read after its end, when somebody else holds its socket open."""
 
@@ -217,11 +219,13 @@ class LocalFunctions(FunctionBook):
     async def run(self) -> None:
         """Remove environments of requirements that nothing needs, for ever."""
         while True:
+            pause = self.TIDY
             try:
                 await self.tidy(self._clock.wall())
-            except (RopewalkError, OSError) as error:  # the host is being restarted, say: there is another time
+            except (RopewalkError, OSError) as error:  # the host begins after us, say
                 _log.warning("environments of requirements were not looked through: %s", error)
-            await self._clock.sleep(self.TIDY)
+                pause = _AGAIN  # whoever turns the machine off every day would never have it done
+            await self._clock.sleep(pause)
 
     async def end_builds(self, account: str) -> None:
         """End what is built for an account that is deactivated; a deploy that waits for it goes no further."""
