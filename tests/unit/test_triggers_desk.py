@@ -264,6 +264,19 @@ async def test_a_folder_that_is_missing_or_too_full_is_said(tmp_path: Path) -> N
     house.journal.close()
 
 
+async def test_a_folder_that_came_while_the_platform_was_away_is_no_trouble_any_more(tmp_path: Path) -> None:
+    house = House(tmp_path, trigger_entries=2)
+    await house.add(on_file="inbox/*")
+    house.files |= {f"inbox/{number}": (1, 1.0) for number in range(3)}
+    await house.looks()
+    assert (await house.get()).why is not None
+    house.kill()
+    house.files.clear()
+    await house.looks()
+    assert (await house.get()).why is None
+    house.journal.close()
+
+
 async def test_what_came_while_it_was_paused_fires_nothing(house: House) -> None:
     one = await house.add(on_file="inbox/*")
     await house.looks()

@@ -126,7 +126,8 @@ class FileWatch:
             async with asyncio.timeout(_PATIENCE):
                 now = await found(self._look, key[0], trigger, self._limits.trigger_entries)
             await self._compare(key, trigger, now)
-            if key in self._troubled:
+            before_us = key not in self._again and trigger.why is not None  # said by a platform that was killed
+            if before_us or key in self._troubled:
                 await self._book.say(key, None)
                 self._troubled.discard(key)
         except RopewalkError as error:
