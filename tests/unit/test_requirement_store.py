@@ -373,11 +373,18 @@ def test_why_uv_failed(said: str, kind: type[RopewalkError]) -> None:
 
 
 def test_a_log_has_an_end() -> None:
-    log = building.Log(100)
+    log = building.Log(1500)
     for number in range(1000):
         log.say(f"line {number}")
     log.say("the platform's own", ours=True)
     assert [one.text for one in log.lines[-2:]] == [building.CUT, "the platform's own"] and len(log.lines) < 20
+
+
+def test_empty_lines_count_too() -> None:
+    log = building.Log(2**20)
+    for _ in range(100_000):
+        log.say("")
+    assert len(log.lines) < 11_000 and log.lines[-1].text == building.CUT
 
 
 def test_what_says_where_the_index_is_reaches_the_builder(

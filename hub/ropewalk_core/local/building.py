@@ -34,6 +34,9 @@ from ropewalk_core.settings import Settings, package_environment
 CUT = "[the log is longer than its limit; the rest was left out]"
 PROCESS = "build."
 """How the names of what builds begin."""
+_LINE = 100
+"""Bytes that a line of a log counts for beside its text: a build that prints nothing but empty ones must not fill
+memory with them, nor hold everybody up."""
 _LOOK = 3.0
 """Seconds between two looks at how much was written."""
 _GROWTH = 3
@@ -82,11 +85,11 @@ class Log:
     def say(self, text: str, *, ours: bool = False) -> None:
         """Add a line: what uv said, or what the platform says."""
         self._offset += len(text) + 1
-        if not ours and self._left < len(text) + 1:
+        if not ours and self._left < len(text) + _LINE:
             if self._left <= 0:
                 return
             self._left, text, ours = 0, CUT, True
-        self._left -= 0 if ours else len(text) + 1
+        self._left -= 0 if ours else len(text) + _LINE
         stream: Literal["platform", "stderr"] = "platform" if ours else "stderr"
         self.lines.append(LogLine(offset=self._offset, text=text, stream=stream))
         self.moved.set()
