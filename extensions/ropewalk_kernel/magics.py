@@ -123,7 +123,7 @@ class RopewalkMagics(Magics):
         wanted = _defined(source, chosen.pop("name"), whole=whole)
         deploy_as = chosen.pop("deploy_as")
         file = shell.compile.cache(source, _prompt(shell), raw_code=source)
-        with absent.standing_in(source if chosen["requirements"] or script(source) else ""):
+        with absent.standing_in(source if chosen["requirements"] or script(source) else "", file):
             exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
             target = shell.user_ns[wanted]
             if whole and not inspect.isfunction(target):

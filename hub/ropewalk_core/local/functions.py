@@ -40,6 +40,8 @@ from ropewalk_runtime.frames import FrameError, Unpacker
 _log = logging.getLogger(__name__)
 _CLEANING = 30.0
 """Seconds in which the code of a removed function must be gone."""
+_AGAIN = 60.0
+"""Seconds after which environments that could not be looked through are looked through again."""
 _LAST_WORDS = 0.5
 """Seconds in which the first frame of a worker is read after its end, when somebody else holds its socket open."""
 
@@ -86,6 +88,11 @@ class LocalFunctions(FunctionBook):
     ) -> Function:
         """See `Functions.deploy`."""
         spec = self._checked(owner, spec)
+        if existing:
+            self._found(owner, spec.name)
+        if spec.requirements:  # before the lock, or whoever removes the function waits until all of it is built
+            existing = self._journal.get(KIND, owner, spec.name) is not None
+            await self._environment_for(owner, spec)
         async with self._lock(owner, spec.name):
             if existing:
                 self._found(owner, spec.name)
@@ -212,11 +219,17 @@ class LocalFunctions(FunctionBook):
     async def run(self) -> None:
         """Remove environments of requirements that nothing needs, for ever."""
         while True:
+            pause = self.TIDY
             try:
                 await self.tidy(self._clock.wall())
-            except (RopewalkError, OSError) as error:  # the host is being restarted, say: there is another time
+            except (RopewalkError, OSError) as error:  # the host begins after us, say
                 _log.warning("environments of requirements were not looked through: %s", error)
-            await self._clock.sleep(self.TIDY)
+                pause = _AGAIN  # whoever turns the machine off every day would never have it done
+            await self._clock.sleep(pause)
+
+    async def end_builds(self, account: str) -> None:
+        """End what is built for an account that is deactivated; a deploy that waits for it goes no further."""
+        await self._store.end(account)
 
     async def tidy(self, now: float) -> list[str]:
         """Remove environments that no kept revision names and no worker uses, and return their keys."""
@@ -226,8 +239,7 @@ class LocalFunctions(FunctionBook):
         """Return the keys of environments that a kept revision names or something that runs uses."""
         named: set[str] = set()
         for owner in self._journal.weigh(history.REVISION):
-            named |= history.environments(self._journal, owner)
-            await asyncio.sleep(0)  # there may be many, and others have their turn between
+            named |= await asyncio.to_thread(history.environments, self._journal, owner)  # there may be many
         return named | await self._host.environments()
 
     async def _clean(self, owner: str, name: str) -> None:

@@ -124,6 +124,7 @@ def build(ground: Ground) -> Backend:
 
     async def end_work(account: str) -> None:
         cause = "The account was deactivated."
+        await functions.end_builds(account)
         await services.stop_all(account, Why(cause=cause, next="Launch it again when the account is active."))
         await workflows.cancel_all(account, cause)
         await host.end_account(account)  # last, so that nothing starts what it ends
