@@ -46,12 +46,12 @@ class Platform:
 
 
 def note(number: int = 1, route: FunctionRoute = HERE, queued: float = 0.0) -> Note:
-    return Note(f"call-{number}", route, "ada", queued, 3, 2**30)
+    return Note(f"call-{number}", route, "ada", queued, 3, 2**30, came=queued)
 
 
 def over(one: Note, at: float, said: Any = None, state: State = State.DONE) -> Note:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records.time, "time", lambda: at)  # type: ignore[attr-defined]
+        patch.setattr(records.time, "monotonic", lambda: at)  # type: ignore[attr-defined]
         one.over(state, 200, said)
     return one
 
@@ -103,6 +103,18 @@ def test_a_call_costs_what_its_worker_spent_or_else_what_was_set_aside() -> None
     assert never.record()["started"] == 105.0
 
 
+@pytest.mark.parametrize("set_to", [0.0, 1e10])
+def test_a_clock_that_is_set_meanwhile_costs_nobody_anything(set_to: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A negative cost would be no figures at all, and a year in a minute would be in them for a month."""
+    one = note(queued=1e9)
+    monkeypatch.setattr(records.time, "time", lambda: set_to)  # type: ignore[attr-defined]
+    monkeypatch.setattr(records.time, "monotonic", lambda: 1e9 + 1.0)  # type: ignore[attr-defined]
+    one.began("worker-1", False)
+    over(one, 1e9 + 3.0)
+    assert (one.started, one.ended, one.cpu, one.gb_seconds) == (1e9 + 1.0, 1e9 + 3.0, 2.0, 1.0)
+    assert Cell.unpacked(counted(one).packed()).calls == 1
+
+
 def test_a_pod_says_who_it_is_and_how_long_it_had_the_call() -> None:
     one = note(route=AFAR, queued=100.0)
     one.started = 100.1
@@ -114,8 +126,7 @@ async def test_notes_and_counts_reach_the_platform() -> None:
     platform, kept = made()
     for number, state in enumerate((State.DONE, State.FAILED, State.STOPPED)):
         one = note(number, queued=600.0)
-        one.began("worker-1", number == 0)
-        one.started = 601.0
+        one.cold, one.started = number == 0, 601.0
         kept.add(over(one, 602.0, state=state))
     await kept.flush()
     [report] = platform.reports

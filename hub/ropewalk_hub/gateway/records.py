@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError, Unavailable
@@ -54,7 +54,10 @@ _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(slots=True, eq=False)
 class Note:
-    """One call, from its admission to its end. Times are Unix seconds; ``started`` is 0 until a worker has it."""
+    """One call, from its admission to its end. Times are Unix seconds; ``started`` is 0 until a worker has it.
+
+    The clock is asked once; from then on it is counted in steady time, so that a clock that is set costs nobody anything.
+    """
 
     id: str
     route: FunctionRoute
@@ -80,14 +83,20 @@ class Note:
     logs: str = ""
     exchange: Exchange | None = None
     told: int = -1
+    came: float = field(default_factory=time.monotonic)
+    """When it was queued, in steady time."""
+
+    def now(self) -> float:
+        """Return the time as the clock would show it had nobody set it since the call came."""
+        return self.queued + time.monotonic() - self.came
 
     def began(self, worker: str, cold: bool) -> None:
         """Note which worker has it, and whether it was started for it."""
-        self.started, self.worker, self.cold = time.time(), worker, cold
+        self.started, self.worker, self.cold = self.now(), worker, cold
 
     def over(self, state: State, status: int, said: dict[str, Any] | None) -> None:
         """Note its end, and what its worker said of it, which is held: a worker is user code."""
-        self.ended, self.state, self.status = time.time(), state, status
+        self.ended, self.state, self.status = self.now(), state, status
         header = said or {}
         if header.get("logs"):
             self.logs = text_of(header["logs"], LONGEST_LOG)
@@ -207,12 +216,12 @@ class Records:
         """See what long calls have printed so far, for ever; workers are asked only where somebody watches."""
         while True:
             await asyncio.sleep(TICK)
-            self.glance(time.time())
+            self.glance(time.monotonic())
 
     def glance(self, now: float) -> None:
-        """Take a look at long calls, the longest first."""
-        long = sorted((one for one in self._running if now - one.queued > LONG), key=lambda one: one.queued)
-        self._running.difference_update([one for one in long if now - one.queued > _LOST + one.route.spec.timeout])
+        """Take a look at long calls, the longest first. ``now`` is steady time."""
+        long = sorted((one for one in self._running if now - one.came > LONG), key=lambda one: one.came)
+        self._running.difference_update([one for one in long if now - one.came > _LOST + one.route.spec.timeout])
         self._shown = {one.id: one for one in long[:SHOWN] if one in self._running}
         for one in self._shown.values():
             if one.exchange is not None and (one.route.owner, one.route.name) in self._watched:
