@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -186,6 +187,36 @@ async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(
     for one in descriptors:
         os.close(one)
     worker.socket.close()
+
+
+async def test_an_account_whose_environment_takes_long_takes_one_thread(
+    played: tuple[PlayedHost, HostClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are a few threads for all accounts; and what an earlier look saw must not replace what a later one did."""
+    host, client = played
+    looks, most, may_go_on = 0, 0, threading.Event()
+
+    def fingerprint(self: KnownEnvironments, paths: Any) -> str:
+        nonlocal looks, most
+        looks += 1
+        most = max(most, looks)
+        may_go_on.wait(10)
+        looks -= 1
+        return "now"
+
+    monkeypatch.setattr(KnownEnvironments, "fingerprint", fingerprint)
+    monkeypatch.setattr(KnownEnvironments, "seen", lambda *_: None)
+    workers = [asyncio.create_task(client.start_worker(WorkerOrder(id=f"{one}", account="ada"))) for one in range(4)]
+    await host.keeper(0)
+    await asyncio.sleep(0.1)
+    may_go_on.set()
+    for worker in workers:
+        message, descriptors = await host.order(0)
+        assert message["fingerprint"] == "now"
+        for one in descriptors:
+            os.close(one)
+        (await worker).socket.close()
+    assert (looks, most) == (0, 1)
 
 
 async def test_what_was_ended_before_its_keeper_was_there_is_not_started(

@@ -56,7 +56,7 @@ _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 class Note:
     """One call, from its admission to its end. Times are Unix seconds; ``started`` is 0 until a worker has it.
 
-    The clock is asked once; from then on it is counted in steady time, so that a clock that is set costs nobody anything.
+    The clock is asked once, and from then on steady time is counted: a clock that is set costs nobody anything.
     """
 
     id: str
