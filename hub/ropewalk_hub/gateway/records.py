@@ -41,8 +41,9 @@ TICK, LONG = 0.5, 1.0
 """Seconds between two looks at calls that go on, and after which a call is worth one."""
 SHOWN = 64
 """Calls that go on of which the platform is told."""
-_ROOM = 2**20
-"""Characters of their logs that one report may hold."""
+_ROOM = 2**18
+"""Characters of logs and tracebacks after which a report holds no more, of calls that go on as of others: to write and
+to read it takes the event loops of gateway and platform, and all other calls wait meanwhile."""
 _LOST = 300.0
 """Seconds beyond its own time after which a call that nobody ended is forgotten."""
 _BATCH = 200
@@ -269,9 +270,18 @@ class Records:
                 self._cells[key] = found
         return found
 
-    def _report(self) -> bytes:
-        batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
+    def _batch(self) -> list[Note]:
+        """Take the oldest notes out of the buffer, as many as one report holds."""
+        batch: list[Note] = []
+        room = _ROOM
+        while self._buffer and len(batch) < _BATCH and room >= 0:
+            batch.append(self._buffer.popleft())
+            room -= batch[-1].text
         self._text -= sum(note.text for note in batch)
+        return batch
+
+    def _report(self) -> bytes:
+        batch = self._batch()
         cells, self._cells = self._cells, {}
         self._number += 1
         report = {
@@ -282,7 +292,7 @@ class Records:
             "cells": [[*key, cell.packed()] for key, cell in cells.items()],
             "state": self._state(),
         }
-        return json.dumps(report, separators=(",", ":")).encode()
+        return json.dumps(report, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def _told(note: Note) -> int:
