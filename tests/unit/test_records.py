@@ -251,6 +251,40 @@ async def test_no_more_than_so_many_are_told_of_and_what_nobody_ended_is_forgott
     assert kept._running == set() and len(calls) > records.SHOWN
 
 
+async def test_an_account_with_many_long_calls_leaves_others_theirs() -> None:
+    platform, kept = made()
+    for number in range(100):
+        going(kept, number, 100.0)
+    kept._watched = frozenset({("ada", "watched")})
+    watched = HERE.model_copy(update={"name": "watched"})
+    for number, route in ((200, watched), (201, HERE.model_copy(update={"owner": "bob"}))):
+        kept.open(note(number, route=route, queued=101.0))
+    kept.glance(103.0)
+    await kept.flush()
+    told = platform.reports[-1].running
+    assert len(told) == records.SHOWN and {"call-200", "call-201"} < set(told)
+    kept._watched = frozenset({("ada", "double")})
+    kept.glance(103.5)
+    kept._watched = frozenset({("ada", "watched")})
+    kept.glance(104.0)
+    await kept.flush()
+    assert "call-200" in [one.id for one in platform.reports[-1].calls], "it was told of no more, so it is told anew"
+
+
+async def test_a_platform_that_begins_anew_hears_of_what_goes_on() -> None:
+    platform, kept = made()
+    going(kept, 1, 100.0, 100.0)
+    kept.glance(102.0)
+    await kept.flush()
+    platform.error = Unavailable("away")
+    await kept.flush()
+    platform.error = None
+    await kept.flush()
+    kept.glance(103.0)
+    await kept.flush()
+    assert [one.id for report in platform.reports[1:] for one in report.calls] == ["call-1"]
+
+
 async def test_one_report_holds_only_so_much_of_what_is_printed() -> None:
     platform, kept = made()
     platform.watch = [("ada", "double")]

@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,13 +40,14 @@ MOST_CELLS = 10_000
 TICK, LONG = 0.5, 1.0
 """Seconds between two looks at calls that go on, and after which a call is worth one."""
 SHOWN = 64
-"""Calls that go on of which the platform is told."""
+"""Calls that go on of which the platform is told; accounts take turns for them."""
 _ROOM = 2**18
 """Characters of logs and tracebacks after which a report holds no more, of calls that go on as of others: to write and
 to read it takes the event loops of gateway and platform, and all other calls wait meanwhile."""
 _LOST = 300.0
 """Seconds beyond its own time after which a call that nobody ended is forgotten."""
 _BATCH = 200
+_UNTOLD = -1
 _PAUSE, _BEAT, _AWAY = 0.1, 5.0, 0.5
 _CORES = float(os.cpu_count() or 1)
 _MOST_CORES = 1024.0
@@ -83,7 +84,7 @@ class Note:
     traceback: str = ""
     logs: str = ""
     exchange: Exchange | None = None
-    told: int = -1
+    told: int = _UNTOLD
     came: float = field(default_factory=time.monotonic)
     """When it was queued, in steady time."""
 
@@ -220,15 +221,32 @@ class Records:
             self.glance(time.monotonic())
 
     def glance(self, now: float) -> None:
-        """Take a look at long calls, the longest first. ``now`` is steady time."""
-        long = sorted((one for one in self._running if now - one.came > LONG), key=lambda one: one.came)
-        self._running.difference_update([one for one in long if now - one.came > _LOST + one.route.spec.timeout])
-        self._shown = {one.id: one for one in long[:SHOWN] if one in self._running}
+        """Take a look at long calls. ``now`` is steady time."""
+        self._running.difference_update(
+            [one for one in self._running if now - one.came > _LOST + one.route.spec.timeout]
+        )
+        long = [one for one in self._running if now - one.came > LONG]
+        before, self._shown = self._shown, {one.id: one for one in self._in_turns(long)[:SHOWN]}
+        for one in before.values():
+            if one.id not in self._shown:
+                one.told = _UNTOLD
         for one in self._shown.values():
-            if one.exchange is not None and (one.route.owner, one.route.name) in self._watched:
+            if one.exchange is not None and self._is_watched(one):
                 one.exchange.look()
             if one.told != _told(one):
                 self._filled.set()
+
+    def _in_turns(self, calls: list[Note]) -> list[Note]:
+        """Return a call of each account, then a second of each, and so on: first those at which somebody looks."""
+        turns: Counter[str] = Counter()
+        placed: list[tuple[int, Note]] = []
+        for one in sorted(calls, key=lambda one: (not self._is_watched(one), one.came)):
+            placed.append((turns[one.route.owner], one))
+            turns[one.route.owner] += 1
+        return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
+
+    def _is_watched(self, note: Note) -> bool:
+        return (note.route.owner, note.route.name) in self._watched
 
     async def flush(self) -> bool:
         """Send what there is, and how the gateway is; keep it when the platform is away, and say so."""
@@ -239,6 +257,8 @@ class Records:
                 answer = await self._directory.exchange("POST", "/internal/calls", self._pending)
                 self._watched = frozenset((owner, name) for owner, name in json.loads(answer)["watch"])
             except Unavailable:
+                for one in self._shown.values():  # a platform that begins anew knows of none
+                    one.told = _UNTOLD
                 self._filled.set()
                 return False
             except RopewalkError as error:
