@@ -174,7 +174,8 @@ class CallBook:
     def forget(self, owner: str, name: str) -> None:
         """Forget a function whose figures were removed (`forgetting`); what it cost stays with its account."""
         self._texts[owner] -= sum(map(_text, self._rings.pop((owner, name), ())))
-        self._changed.pop((owner, name), None)
+        for series in (self._changed, self._writing):  # what is being written may fail, and would be written again
+            series.pop((owner, name), None)
         self._running = {key: one for key, one in self._running.items() if (one.owner, one.function) != (owner, name)}
 
     async def keep(self) -> None:
@@ -201,12 +202,16 @@ class CallBook:
 
     def _count(self, key: Key, at: float, cell: Cell, known: Container[Key]) -> None:
         self.total.add(cell)
-        account = (key[0], "")
-        for one in (key, account) if key in known else (account,):
-            series = self._changed.get(one)
-            if series is None:
-                series = self._changed[one] = self._series(one)
-            series.add(at, cell, self._clock.wall())
+        now = self._clock.wall()
+        if key in known:
+            self._counted(key).add(at, cell, now)
+        self._counted((key[0], "")).spend(at, cell, now)
+
+    def _counted(self, key: Key) -> Series:
+        """Return where something is counted, to be written down."""
+        if key not in self._changed:
+            self._changed[key] = self._series(key)
+        return self._changed[key]
 
     def _series(self, key: Key) -> Series:
         """Return what is counted in memory, else what is written down, else nothing."""

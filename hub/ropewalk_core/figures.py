@@ -143,11 +143,14 @@ class Series:
 
     def add(self, at: float, cell: Cell, now: float) -> None:
         """Count a cell at a moment; both are Unix times, and what lies ahead of now counts as now."""
-        at = min(at, now)
         for window, (step, bars) in WINDOWS.items():
-            if (number := int(at // step)) > int(now // step) - bars:
+            if (number := int(min(at, now) // step)) > int(now // step) - bars:
                 self._cells[window].setdefault(number, Cell()).add(cell)
-        if (day := int(at // _DAY)) > int(now // _DAY) - DAYS:
+        self.spend(at, cell, now)
+
+    def spend(self, at: float, cell: Cell, now: float) -> None:
+        """Count only what a cell cost."""
+        if (day := int(min(at, now) // _DAY)) > int(now // _DAY) - DAYS:
             self._days.setdefault(day, Cell()).add(_without_times(cell))
         self._forget(now)
 
