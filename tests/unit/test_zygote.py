@@ -24,13 +24,17 @@ from ropewalk_runtime.frames import pack, read_frame, receive_packet, send_packe
 from ropewalk_runtime.zygote import SPARE_NAME, WORKER_NAME
 
 TELLS = """
-import os, resource
+import os, random, resource
+
+open("began", "a").write("once ")
 
 def handler(x):
     tmp = os.statvfs("/tmp")
     return {
         "x": x,
+        "chance": random.random(),
         "memory": resource.getrlimit(resource.RLIMIT_DATA)[0],
+        "processes": resource.getrlimit(resource.RLIMIT_NPROC)[0],
         "tmp": tmp.f_blocks * tmp.f_frsize,
         "environment": dict(os.environ),
         "folder": os.getcwd(),
@@ -78,6 +82,15 @@ class Zygote:
 
     def worker(self, name: str, **changes: Any) -> Worker:
         """Order a worker and return it once it has loaded."""
+        ours = self.order(name, **changes)
+        said = self.heard()
+        assert (said["op"], said["id"]) == ("started", name), said
+        hello = read_frame(ours)
+        assert hello is not None and hello[0]["op"] == "ready", hello
+        return Worker(int(said["pid"]), ours)
+
+    def order(self, name: str, **changes: Any) -> socket.socket:
+        """Order a worker and return the gateway's end of its socket."""
         order = {
             "op": "start",
             "id": name,
@@ -95,11 +108,7 @@ class Zygote:
         self.open.append(ours)
         with open(os.devnull, "w") as log, theirs:
             send_packet(self.control, order, [log.fileno(), theirs.fileno()])
-        said = self.heard()
-        assert (said["op"], said["id"]) == ("started", name), said
-        hello = read_frame(ours)
-        assert hello is not None and hello[0]["op"] == "ready", hello
-        return Worker(int(said["pid"]), ours)
+        return ours
 
     def spare(self) -> int:
         """Wait for a spare of this zygote's and return its process id."""
@@ -154,15 +163,20 @@ def test_the_next_worker_is_there_before_it_is_ordered(zygote: Zygote) -> None:
     first = zygote.worker("first")
     spare = zygote.spare()
     assert spare != first.pid
-    second = zygote.worker("second", memory=2**29)
+    second = zygote.worker("second", memory=2**29, processes=32, cpu=3)
     assert second.pid == spare
     assert Path(f"/proc/{spare}/comm").read_text().strip() == WORKER_NAME
-    for worker, name, memory in ((first, "first", 2**30), (second, "second", 2**29)):
+    chances = set()
+    for worker, name, memory, processes in ((first, "first", 2**30, 64), (second, "second", 2**29, 32)):
         said = worker.call(7)
+        chances.add(said["chance"])
         assert said["x"] == 7 and said["pid"] == 1
-        assert (said["memory"], said["tmp"], said["folder"]) == (memory, SCRATCH, str(zygote.folder))
+        assert (said["memory"], said["processes"]) == (memory, processes)
+        assert (said["tmp"], said["folder"]) == (SCRATCH, str(zygote.folder))
         assert said["environment"].pop("WHO") == name
+        assert (said["environment"]["OMP_NUM_THREADS"] == "3") is (worker is second)
         assert said["capabilities"] == ["0000000000000000"]
+    assert len(chances) == 2
     third = zygote.spare()
     assert third not in (first.pid, second.pid) and zygote.spares() == [third]
 
@@ -183,6 +197,20 @@ def test_a_spare_that_was_killed_is_not_missed(zygote: Zygote) -> None:
     until(lambda: not _lives(spare))
     assert zygote.worker("second").call(1)["x"] == 1
     assert zygote.spare() != spare
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_worker_of_which_the_keeper_cannot_be_told_runs_nothing(zygote: Zygote, ready: bool) -> None:
+    """The keeper orders it of the next zygote, so that it would run twice."""
+    if ready:
+        zygote.worker("first")
+        zygote.spare()
+    before = (zygote.folder / "began").read_text() if ready else ""
+    zygote.control.shutdown(socket.SHUT_RD)
+    assert read_frame(zygote.order("second")) is None
+    assert zygote.process.wait(10) != 0
+    assert ((zygote.folder / "began").read_text() if ready else "") == before
+    assert ready or not (zygote.folder / "began").exists()
 
 
 def test_a_spare_ends_with_its_zygote_and_workers_stay(zygote: Zygote) -> None:
