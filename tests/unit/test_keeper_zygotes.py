@@ -53,6 +53,17 @@ class Host:
 
     def ran(self, name: str, *preload: str) -> list[list[str]]:
         """Have a step run to its end; return what each zygote that was started meanwhile has loaded."""
+        self.order(name, *preload)
+        loaded: list[list[str]] = []
+        while (said := self.heard())["op"] != "exit" or said["id"] != name:
+            if said["op"] == "zygote":
+                loaded.append(said["loaded"])
+            assert said["op"] in ("zygote", "started", "exit"), said
+        assert said["code"] == 0, said
+        return loaded
+
+    def order(self, name: str, *preload: str) -> None:
+        """Order a step."""
         order = {
             "op": "start",
             "id": name,
@@ -67,13 +78,6 @@ class Host:
             "processes": 64,
         }
         send_packet(self.control, order)
-        loaded: list[list[str]] = []
-        while (said := self.heard())["op"] != "exit":
-            if said["op"] == "zygote":
-                loaded.append(said["loaded"])
-            assert said["op"] in ("zygote", "started"), said
-        assert (said["id"], said["code"]) == (name, 0), said
-        return loaded
 
 
 @pytest.fixture
@@ -96,6 +100,19 @@ def test_kinds_beyond_what_is_kept_do_not_start_a_zygote_each_time(host: Host) -
     assert host.ran("new", fourth) == [sorted([LIBRARIES[0], fourth])]
     for turn in range(2):
         assert [host.ran(f"{turn}-{one}", one) for one in LIBRARIES[: MOST_ZYGOTES + 1]] == [[]] * (MOST_ZYGOTES + 1)
+
+
+def test_an_import_that_does_not_end_holds_up_no_other_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "never_ends.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    host = Host()
+    host.order("stuck", "never_ends")
+    for one in LIBRARIES[: MOST_ZYGOTES - 1]:
+        host.ran(one, one)
+    fourth = LIBRARIES[MOST_ZYGOTES]
+    assert host.ran("new", fourth) == [[fourth]]
+    host.control.close()
+    assert host.process.wait(20) == 0
 
 
 def test_what_cannot_be_loaded_keeps_nobody_from_starting(host: Host) -> None:
