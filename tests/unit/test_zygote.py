@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ropewalk_runtime.frames import pack, read_frame, receive_packet, send_packe
 from ropewalk_runtime.zygote import SPARE_NAME, WORKER_NAME
 
 TELLS = """
-import os, random, resource
+import os, random, resource, signal
 
 open("began", "a").write("once ")
 
@@ -33,6 +33,7 @@ def handler(x):
     return {
         "x": x,
         "chance": random.random(),
+        "signals": [int(signal.getsignal(signal.SIGTERM)), len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))],
         "memory": resource.getrlimit(resource.RLIMIT_DATA)[0],
         "processes": resource.getrlimit(resource.RLIMIT_NPROC)[0],
         "tmp": tmp.f_blocks * tmp.f_frsize,
@@ -63,13 +64,15 @@ class Worker:
 class Zygote:
     """The keeper's side of a zygote."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *preload: str) -> None:
         self.folder = folder
         bundle.write(folder / "bundle", {"files": {"cell.py": TELLS}, "entry": "cell:handler", "digest": "d"})
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(20)
-        source = f"# {folder}\nfrom ropewalk_runtime.zygote import main\nmain({theirs.fileno()}, [])"
-        self.process = subprocess.Popen([sys.executable, "-c", source], pass_fds=[theirs.fileno()])
+        source = f"# {folder}\nfrom ropewalk_runtime.zygote import main\nmain({theirs.fileno()}, {list(preload)})"
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        argv = [sys.executable, "-c", source]
+        self.process = subprocess.Popen(argv, pass_fds=[theirs.fileno()], env=environment)
         theirs.close()
         self.open: list[socket.socket] = []
         self.ready = self.heard()
@@ -146,10 +149,12 @@ def until(true: Callable[[], Any], seconds: float = 15.0) -> Any:
     return found
 
 
-@pytest.fixture
-def zygote() -> Iterator[Zygote]:
+@contextmanager
+def running(source: str = "", *preload: str) -> Iterator[Zygote]:
+    """Run a zygote whose ``library`` is this source."""
     folder = Path(tempfile.mkdtemp(prefix="rw-zygote-", dir="/var/tmp"))  # children cover /tmp
-    one = Zygote(folder)
+    (folder / "library.py").write_text(source)
+    one = Zygote(folder, *preload)
     try:
         if not one.ready["isolated"]:
             pytest.skip(f"no namespaces of their own for children here: {one.ready['why']}")
@@ -157,6 +162,12 @@ def zygote() -> Iterator[Zygote]:
     finally:
         one.end()
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def zygote() -> Iterator[Zygote]:
+    with running() as one:
+        yield one
 
 
 def test_the_next_worker_is_there_before_it_is_ordered(zygote: Zygote) -> None:
@@ -179,6 +190,18 @@ def test_the_next_worker_is_there_before_it_is_ordered(zygote: Zygote) -> None:
     assert len(chances) == 2
     third = zygote.spare()
     assert third not in (first.pid, second.pid) and zygote.spares() == [third]
+
+
+def test_what_a_library_does_to_signals_is_no_workers() -> None:
+    rude = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.pthread_sigmask(0, {signal.SIGUSR1})\n"
+    with running(rude, "library") as zygote:
+        assert zygote.ready["loaded"] == ["library"]
+        first = zygote.worker("first")
+        spare = zygote.spare()
+        second = zygote.worker("second")
+        assert second.pid == spare
+        for worker in (first, second):
+            assert worker.call(1)["signals"] == [signal.SIG_DFL, 0]
 
 
 def test_a_worker_that_wants_other_scratch_gets_no_spare(zygote: Zygote) -> None:
