@@ -188,8 +188,8 @@ class Series:
 
     def _forget(self, now: float) -> None:
         for window, (step, bars) in WINDOWS.items():
-            _drop(self._cells[window], int(now // step) - bars)
-        _drop(self._days, int(now // _DAY) - DAYS)
+            _keep(self._cells[window], bars, int(now // step))
+        _keep(self._days, DAYS, int(now // _DAY))
 
 
 def figure(cell: Cell, at: float) -> Figure:
@@ -222,9 +222,13 @@ def _without_times(cell: Cell) -> Cell:
     return replace(cell, seconds=0.0, times={})
 
 
-def _drop(cells: dict[int, Cell], last: int) -> None:
-    for number in [one for one in cells if one <= last]:
-        del cells[number]
+def _keep(cells: dict[int, Cell], count: int, last: int) -> None:
+    """Forget what is older than so many; what lies ahead, because the clock was set back, counts as the last."""
+    for number in list(cells):
+        if number <= last - count:
+            del cells[number]
+        elif number > last:
+            cells.setdefault(last, Cell()).add(cells.pop(number))
 
 
 def _packed(cells: Mapping[int, Cell]) -> dict[str, Any]:
