@@ -88,6 +88,8 @@ class Keeper:
     running: Running
     fingerprint: str = ""
     seen: tuple[object, ...] | None = None
+    """What was seen of the environment before this fingerprint was taken."""
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     channel: Channel | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -221,14 +223,16 @@ class Host:
             return self._complete(keeper.paths, job, place)
         seen = self._environments.seen(self._settings, keeper.paths)
         if seen is None or seen != keeper.seen:
-            await asyncio.to_thread(self._look, keeper)  # it reads and mends folders of the account
-            keeper.seen = seen
+            async with keeper.looking:  # an account whose folders take long keeps one thread from others, not all
+                if seen is None or seen != keeper.seen:
+                    keeper.fingerprint = await asyncio.to_thread(self._look, keeper.paths)
+                    keeper.seen = seen
         return self._complete(keeper.paths, job, (keeper.python, keeper.fingerprint, {}))
 
-    def _look(self, keeper: Keeper) -> None:
-        """Take note of the account's environment, made again if its owner removed it since the keeper started."""
-        self._environments.ensure(self._settings, keeper.paths)
-        keeper.fingerprint = self._environments.fingerprint(keeper.paths)
+    def _look(self, paths: AccountPaths) -> str:
+        """Return the fingerprint of an account's environment, made again if its owner removed it meanwhile."""
+        self._environments.ensure(self._settings, paths)
+        return self._environments.fingerprint(paths)
 
     def _hand(self, keeper: Keeper, job: Job, order: dict[str, Any]) -> None:
         """Give a job to a keeper, with copies of its descriptors: should that end before, the job goes to the next."""

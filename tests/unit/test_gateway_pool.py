@@ -49,7 +49,7 @@ async def begun() -> AsyncIterator[tuple[asyncio.Task[Outcome], Worker, socket.s
     host = PlayedHost()
     pool, room = Pool(ROUTE, SETTINGS, cast(HostClient, host)), Room(SETTINGS)
     with room.call("ada", 0) as place:
-        call = asyncio.create_task(pool.call({}, b"", place, lambda *_: None, Note("call", ROUTE, "ada", 0.0, 0)))
+        call = asyncio.create_task(pool.call({}, b"", place, lambda *_: None, Note("call-1", ROUTE, "ada", 0.0, 0)))
         async with asyncio.timeout(5):
             while not host.started:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.01)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -173,7 +174,7 @@ async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(
 
     def gone(*given: Any) -> dict[str, Any]:
         if len(host.played) == 1:
-            host.played[0].close()  # the loop has no turn in which it could see that
+            host.played[0].close()  # the loop, which has no turn before the job is handed on, has not read that yet
         return complete(*given)
 
     monkeypatch.setattr(host, "_complete", gone)
@@ -188,16 +189,49 @@ async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(
     worker.socket.close()
 
 
+async def test_an_account_whose_environment_takes_long_takes_one_thread(
+    played: tuple[PlayedHost, HostClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are a few threads for all accounts; and what an earlier look saw must not replace what a later one did."""
+    host, client = played
+    looks, most, may_go_on = 0, 0, threading.Event()
+
+    def fingerprint(self: KnownEnvironments, paths: Any) -> str:
+        nonlocal looks, most
+        looks += 1
+        most = max(most, looks)
+        may_go_on.wait(10)
+        looks -= 1
+        return "now"
+
+    monkeypatch.setattr(KnownEnvironments, "fingerprint", fingerprint)
+    monkeypatch.setattr(KnownEnvironments, "seen", lambda *_: None)
+    workers = [asyncio.create_task(client.start_worker(WorkerOrder(id=f"{one}", account="ada"))) for one in range(4)]
+    await host.keeper(0)
+    await asyncio.sleep(0.1)
+    may_go_on.set()
+    for worker in workers:
+        message, descriptors = await host.order(0)
+        assert message["fingerprint"] == "now"
+        for one in descriptors:
+            os.close(one)
+        (await worker).socket.close()
+    assert (looks, most) == (0, 1)
+
+
 async def test_what_was_ended_before_its_keeper_was_there_is_not_started(
     played: tuple[PlayedHost, HostClient],
 ) -> None:
     host, client = played
     host.may_start.clear()
     step = asyncio.create_task(client.run_step(StepOrder("one", "ada", kind="command", argv=("true",))))
-    await asyncio.sleep(0.1)
-    step.cancel()
-    await asyncio.gather(step, return_exceptions=True)
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while not (jobs := [job for one in host._clients for job in one.jobs.values()]):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+        while not jobs[0].unwanted:  # noqa: ASYNC110 - a flag tells nobody
+            await asyncio.sleep(0.005)
     host.may_start.set()
     await host.keeper(0)
     with pytest.raises(TimeoutError):

@@ -27,6 +27,10 @@ class _CapabilityHeader(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
 
 
+_OURSELVES = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
+
+
 def become_subreaper() -> None:
     """Let orphans among our descendants become our children, so that every exit is seen."""
     _check(_libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
@@ -45,6 +49,12 @@ def call_ourselves(name: str) -> None:
 def forbid_new_privileges() -> None:
     """Make set-uid programs powerless for us and all that we start."""
     _check(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+
+
+def give_back() -> None:
+    """Give the kernel back what is free of our memory, where the C library can; children share the rest."""
+    if (trim := getattr(_libc, "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def leave(*, network: bool = True) -> None:
@@ -84,8 +94,7 @@ def settle(scratch: int) -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability, inheritable and permitted ones too."""
-    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    _check(_libc.capset(ctypes.byref(header), (ctypes.c_uint32 * 6)()), "capset")
+    _check(_libc.capset(ctypes.byref(_OURSELVES), _NO_CAPABILITIES), "capset")
 
 
 def _raise_loopback() -> None:
@@ -112,14 +121,16 @@ def _fresh_tmp(scratch: int) -> None:
 
 def _mounts_below(folder: str) -> list[str]:
     """Return the outermost mount points below a folder; a recursive bind brings the inner ones along."""
-    with open("/proc/self/mountinfo") as lines:
-        points = [_unescape(line.split(" ")[4]) for line in lines]
-    below = sorted({point for point in points if point.startswith(folder + "/")})
+    lines = _read("/proc/self/mountinfo").splitlines()
+    near = [line.split(b" ")[4] for line in lines if folder.encode() in line]
+    below = sorted({point for one in near if (point := os.fsdecode(_unescape(one))).startswith(folder + "/")})
     return [point for point in below if not any(point.startswith(other + "/") for other in below)]
 
 
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+def _unescape(path: bytes) -> bytes:
+    if b"\\" not in path:
+        return path
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), path)
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -128,9 +139,23 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, data: 
     _check(result, f"mount {target}")
 
 
+def _read(path: str) -> bytes:
+    """Return a file's bytes. Python's file objects, here and below, would touch pages that we share with the zygote."""
+    file, parts = os.open(path, os.O_RDONLY | os.O_CLOEXEC), []
+    try:
+        while part := os.read(file, 65536):
+            parts.append(part)
+    finally:
+        os.close(file)
+    return b"".join(parts)
+
+
 def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
 
 
 def _check(result: int, what: str) -> None:

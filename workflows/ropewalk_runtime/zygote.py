@@ -57,8 +57,10 @@ def main(control: int, preload: list[str]) -> None:
     execution.numeric_libraries()
     isolated, why = _probe()
     threads = len(os.listdir("/proc/self/task"))
+    execution.default_signals()  # whatever the libraries wanted; children have them from us
     gc.collect()
     gc.freeze()
+    isolate.give_back()
     send_packet(keeper, {"op": "ready", "loaded": loaded, "threads": threads, "isolated": isolated, "why": why[:500]})
     _serve(keeper, isolated)
 
@@ -206,7 +208,6 @@ def _first_child(
 def _second_child(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bool) -> int:
     """Settle, then run what was ordered. Runs in the child that user code will live in."""
     os.setsid()
-    execution.default_signals()
     execution.redirect(descriptors[0] if descriptors else None)
     execution.close_others([*descriptors[1:], leave])
     if isolated:
@@ -217,7 +218,6 @@ def _second_child(order: dict[str, Any], descriptors: list[int], leave: int, iso
 def _wait(control: socket.socket, scratch: int) -> int:
     """Settle, and run the order that comes; end when the zygote ends, or has no use for us."""
     os.setsid()
-    execution.default_signals()
     execution.redirect(None)
     execution.close_others([control.fileno()])
     isolate.settle(scratch)
