@@ -129,7 +129,7 @@ async def test_by_hand_it_fires_once_for_a_key(house: House) -> None:
     assert first.id == again.id != other.id
     assert house.told(first)["by_hand"] is True and house.told(first)["kind"] == "every"
     shown = await house.get()
-    assert shown.call == other.id and shown.settled == one.settled
+    assert shown.call == other.id and shown.settled == one.settled and shown.fires == 2
 
 
 async def test_an_end_fires_with_what_the_call_gave(house: House) -> None:
