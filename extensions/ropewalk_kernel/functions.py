@@ -47,7 +47,10 @@ from ropewalk_kernel.workflows import working_folder
 _PLACEMENT = frozenset(Placement.model_fields)
 _FORMS = ("python", "asgi", "program", "server")
 _ELSEWHERE = sharing.OPTIONS | triggers.OPTIONS
-_OPTIONS = frozenset({"form", "timeout", "concurrency", "max_workers", "idle", "retries", "retry_errors", "retry_wait"})
+_OPTIONS = frozenset(
+    {"form", "timeout", "cpu_time", "concurrency", "min_workers", "max_workers", "idle"}
+    | {"retries", "retry_errors", "retry_wait"}
+)
 
 
 class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
@@ -466,8 +469,9 @@ class Functions:
         placement
             Where it may run.
         options
-            ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout`` and
-            ``idle`` in seconds; ``concurrency``, ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
+            ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout``,
+            ``cpu_time`` (processor time of a call) and ``idle`` in seconds; ``concurrency``; ``min_workers``, which are
+            kept while nobody calls, and ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
             durable calls; ``access`` and ``origins`` as in `access`; ``form="asgi"`` for a function that returns an
             ASGI app; ``requirements``, lines such as ``"pandas==2.2"``, for an environment of its own, and
             ``requires_python`` (a block ``# /// script`` in its cell says the same); ``every`` (with ``zone``),

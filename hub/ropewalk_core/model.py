@@ -155,8 +155,10 @@ class FunctionSpec(Noun):
     placement: Placement = Placement()
     timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds a call may take")
     concurrency: int = Field(default=1, ge=1, le=64, description="Calls one worker takes at a time")
+    min_workers: int = Field(default=0, ge=0, le=64, description="Workers kept also while nobody calls")
     max_workers: int = Field(default=4, ge=1, le=64)
     idle: float = Field(default=60.0, ge=0, description="Seconds after which an unused worker ends")
+    cpu_time: int | None = Field(default=None, ge=1, le=3600, description="Seconds of processor time a call may use")
     retries: int = Field(default=3, ge=0, le=20, description="Times a durable call that was lost is tried again")
     retry_errors: bool = Field(default=False, description="Whether also after the function's own exception")
     retry_wait: float = Field(

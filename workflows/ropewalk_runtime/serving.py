@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ropewalk_runtime import exec as execution
 from ropewalk_runtime import parts
 from ropewalk_runtime.bell import Bell
 from ropewalk_runtime.failing import CallerLeft, failed
@@ -125,6 +126,8 @@ class Serving:
         Bytes that an answer, or a part of one, may have.
     runner
         Keeps the event loop that a class was started in.
+    processor
+        Seconds of processor time that a call may use, where calls come one at a time; 0 sets no limit.
     """
 
     def __init__(
@@ -136,7 +139,9 @@ class Serving:
         concurrency: int,
         limit: int,
         runner: asyncio.Runner,
+        processor: int = 0,
     ) -> None:
+        self._processor = processor
         self._sock, self._handler, self._output = sock, handler, output
         self._concurrency, self._limit, self._runner = concurrency, limit, runner
 
@@ -165,6 +170,11 @@ class Serving:
             call.log.write(beside)
         return {"id": call.id, **call.cost(), "logs": call.log.getvalue(), **done[0]}, done[1]
 
+    def _begin(self, call: Call) -> None:
+        if self._processor:
+            execution.allow_processor_time(self._processor)
+        call.begin(self._clock())
+
     def _clock(self) -> Callable[[], float] | None:
         """Return what counts the CPU seconds of one call, None where calls share a thread."""
         return time.process_time if self._concurrency == 1 else None
@@ -181,7 +191,7 @@ class _Plain(Serving):
     def _send(self, frame: bytes) -> None: ...
 
     def _call(self, call: Call, body: bytes) -> Answer:
-        call.begin(self._clock())
+        self._begin(call)
         try:
             bound = self._handler.arguments(body, call.type, call.query)
             result = _exposed(call, self._handler.function, *bound.args, **bound.kwargs)
@@ -324,7 +334,7 @@ class Coroutines(Serving):
                 self._writer.write(running.said())
 
     async def _await(self, call: Call, body: bytes) -> None:
-        call.begin(self._clock())
+        self._begin(call)
         try:
             if call.left:
                 raise CallerLeft

@@ -72,7 +72,8 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
     if not _send(sock, hello):
         return 0
     limit = min(int(order.get("payload") or MAX_BODY), MAX_BODY)
-    kind(sock, handler, output, concurrency=concurrency, limit=limit, runner=runner).run()
+    processor = int(order.get("cpu_time") or 0)
+    kind(sock, handler, output, concurrency=concurrency, limit=limit, runner=runner, processor=processor).run()
     runner.close()
     return 0
 

@@ -234,7 +234,9 @@ def _wait(control: socket.socket, scratch: int) -> int:
 
 def _run(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bool) -> int:
     """Limit ourselves as the order says, and run it when we have the zygote's leave."""
-    kind = order["kind"]
+    kind, groups = order["kind"], int(order.get("groups") or 0)
+    descriptors, joined = descriptors[: len(descriptors) - groups], descriptors[len(descriptors) - groups :]
+    execution.join(joined)
     execution.limit(int(order["memory"]), int(order["processes"]) if isolated else None)
     execution.replace_environment(order["environment"])
     execution.set_threads(order.get("cpu"))

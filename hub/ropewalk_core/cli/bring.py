@@ -21,6 +21,8 @@ from ropewalk_core.names import check_name
 from ropewalk_core.requirements import Script, checked, script
 from ropewalk_core.wrong import wrong
 
+_OPTIONS = ("timeout", "cpu_time", "idle", "concurrency", "min_workers", "max_workers")
+
 
 def register(verbs: Subparsers) -> None:
     """Declare the command."""
@@ -37,6 +39,8 @@ def register(verbs: Subparsers) -> None:
     one.add_argument("--timeout", type=float, help="seconds that a call may take")
     one.add_argument("--idle", type=float, help="seconds after which an unused worker ends")
     one.add_argument("--concurrency", type=int, help="calls that one worker takes at a time")
+    one.add_argument("--cpu-time", type=int, help="seconds of processor time that a call may use")
+    one.add_argument("--min-workers", type=int, help="workers kept also while nobody calls")
     one.add_argument("--max-workers", type=int, help="workers at most")
     one.add_argument(
         "-r",
@@ -54,7 +58,7 @@ async def _deploy(client: Client, arguments: argparse.Namespace) -> int:
     if not text.strip():
         raise BadInput("The program is empty.", field="file")
     name = arguments.name or PurePath(arguments.file).stem.lower().replace("_", "-")
-    options = {key: getattr(arguments, key) for key in ("timeout", "idle", "concurrency", "max_workers")}
+    options = {key: getattr(arguments, key) for key in _OPTIONS}
     bundle = Bundle(files={"program": text}, entry="program:main", form="server" if arguments.server else "program")
     given = {key: value for key, value in options.items() if value is not None}
     block = script(text) or Script()

@@ -135,7 +135,7 @@ def serving(
     labels = {**place.labels, **files.labels}
     if how == KNATIVE:
         return [_knative(place, spec, pod, labels)]
-    return [_deployment(place, pod, labels), _service(place)]
+    return [_deployment(place, spec, pod, labels), _service(place)]
 
 
 def fingerprint(objects: list[Object]) -> str:
@@ -151,6 +151,7 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
         "--folder": spec.folder,
         "--memory": str(spec.placement.memory or 0),
         "--cpu": f"{spec.placement.cpu or 0:g}",
+        "--cpu-time": str(spec.cpu_time or 0),
         "--grace": str(_GRACE),
     }
     container: Object = {
@@ -190,7 +191,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     kept = round(min(max(spec.idle - window, 0), _LONGEST))
     annotations = {
         _FULL_DUPLEX: "Enabled",
-        f"{_AUTOSCALING}/min-scale": "0",
+        f"{_AUTOSCALING}/min-scale": str(spec.min_workers),
         f"{_AUTOSCALING}/max-scale": str(spec.max_workers),
         f"{_AUTOSCALING}/target-utilization-percentage": "100",  # less would start two workers for one call
         f"{_AUTOSCALING}/window": f"{window}s",
@@ -225,7 +226,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     return KNATIVE_SERVICE.of({"metadata": metadata, "spec": {"template": template, "traffic": traffic}})
 
 
-def _deployment(place: Place, pod: Object, labels: Mapping[str, str]) -> Object:
+def _deployment(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str, str]) -> Object:
     [container] = pod["containers"]
     probe = {"httpGet": {"path": "/_ropewalk/ready", "port": PORT}, "periodSeconds": 1, "failureThreshold": 3}
     pod = {
@@ -240,7 +241,7 @@ def _deployment(place: Place, pod: Object, labels: Mapping[str, str]) -> Object:
         {
             "metadata": metadata,
             "spec": {
-                "replicas": 1,
+                "replicas": max(1, spec.min_workers),
                 "revisionHistoryLimit": 0,
                 "strategy": {"type": "Recreate"},
                 "selector": {"matchLabels": chosen},

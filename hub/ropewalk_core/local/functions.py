@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from ropewalk_core import called, environments, history, names, sharing
+from ropewalk_core import called, environments, history, machine, names, sharing, workers
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
 from ropewalk_core.functions import (
     KIND,
@@ -142,6 +142,7 @@ class LocalFunctions(FunctionBook):
     def _checked(self, owner: str, spec: FunctionSpec) -> FunctionSpec:
         spec = super()._checked(owner, spec)
         fit(spec.placement, self._inventory)
+        workers.check_room(spec, workers.room_of(machine.memory()))
         return spec
 
     async def _deploy(self, owner: str, spec: FunctionSpec) -> Function:
