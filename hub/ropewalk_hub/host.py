@@ -253,7 +253,7 @@ class Host:
     def _limited(self, keeper: Keeper, job: Job, key: str, order: dict[str, Any]) -> list[int]:
         """Make the control group of a worker, where the machine allows that, and return what it joins it by."""
         self._unlimited(job)
-        if order["kind"] == "worker":
+        if order.get("kind") == "worker":
             memory = int(order["memory"]) + int(order["scratch"])
             job.group = cgroups.worker_group(self._settings, job.account, key, memory)
         if job.group is None:

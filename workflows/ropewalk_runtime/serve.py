@@ -173,7 +173,7 @@ class Worker:
             said = f"The function needed more memory than {limit}{used}."
             return problem("RW-OUT-OF-MEMORY", said, field="placement.memory")
         if self._processor and code == execution.PROCESSOR_EXIT:
-            said = f"The call used more processor time than its limit of {self._processor} seconds."
+            said = f"The call used more processor time than its limit of {self._processor} s."
             hint = f"Ask for more: `cpu_time={2 * self._processor}`, or compute less in one call."
             return problem("RW-USER-CODE", said, hint=hint, field="cpu_time")
         if code is not None and -code in _CRASHES:

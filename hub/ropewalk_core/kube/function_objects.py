@@ -131,7 +131,7 @@ def serving(
 ) -> list[Object]:
     """Return what serves a revision."""
     pod = fragment.onto(_pod(place, spec, settings, files), container=CONTAINER)
-    pod = _with_own_memory(_together(pod, files), spec)
+    pod = _with_own_memory(_with_scratch(_together(pod, files), spec), spec)
     labels = {**place.labels, **files.labels}
     if how == KNATIVE:
         return [_knative(place, spec, pod, labels)]
@@ -176,12 +176,26 @@ def _together(pod: Object, files: Files) -> Object:
     return {**pod, "affinity": {**pod.get("affinity", {}), **files.affinity}} if files.affinity else pod
 
 
+def _with_scratch(pod: Object, spec: FunctionSpec) -> Object:
+    """Make /tmp as large as was asked for, and in memory, as it is on one machine."""
+    if not spec.placement.scratch:
+        return pod
+    [container] = pod["containers"]
+    empty = {"medium": "Memory", "sizeLimit": format_size(spec.placement.scratch)}
+    mounts = [*container["volumeMounts"], {"name": "scratch", "mountPath": "/tmp"}]  # noqa: S108 - the pod's own
+    return {
+        **pod,
+        "containers": [{**container, "volumeMounts": mounts}],
+        "volumes": [*pod["volumes"], {"name": "scratch", "emptyDir": empty}],
+    }
+
+
 def _with_own_memory(pod: Object, spec: FunctionSpec) -> Object:
-    """Give our server its own memory on top of what was asked for, so that the code has all of that."""
+    """Give our server and scratch their own memory beside what was asked for, so that the code has all of that."""
     if not spec.placement.memory:
         return pod
     [container] = pod["containers"]
-    whole = format_size(spec.placement.memory + OWN_MEMORY)
+    whole = format_size(spec.placement.memory + (spec.placement.scratch or 0) + OWN_MEMORY)
     resources = {half: {**amounts, "memory": whole} for half, amounts in container["resources"].items()}
     return {**pod, "containers": [{**container, "resources": resources}]}
 

@@ -33,7 +33,7 @@ def ending(ended: StepExit, spec: FunctionSpec, memory: int, most: int, nonsense
     if ended.reason == "memory" or ended.code == MEMORY_EXIT:
         return _out_of_memory(ended.peak_memory, memory, most)
     if spec.cpu_time and ended.code == PROCESSOR_EXIT:
-        message = f"The call used more processor time than its limit of {spec.cpu_time} seconds."
+        message = f"The call used more processor time than its limit of {spec.cpu_time} s."
         hint = f"Ask for more: `cpu_time={2 * spec.cpu_time}`, or compute less in one call."
         return UserCodeFailed(message, field="cpu_time", hint=hint)
     if ended.signal in _CRASHES:
