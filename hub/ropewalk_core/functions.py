@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from ropewalk_core import history, names, requirements, sharing, workers
+from ropewalk_core import history, names, requirements, sharing, variables, workers
 from ropewalk_core import traffic as traffics
 from ropewalk_core.called import EVERY, CallBook, heard
 from ropewalk_core.errors import (
@@ -262,6 +262,7 @@ class FunctionBook:
                 hint="Keep data in files and read them in the function.",
             )
         workers.check(spec)
+        variables.check(spec)
         if not spec.bundle.files or ":" not in spec.bundle.entry:
             raise BadInput("The bundle holds no code.", field="bundle")
         form = "" if spec.bundle.form == "python" else f" {spec.bundle.form}"  # no path begins with a blank

@@ -165,6 +165,13 @@ class FunctionSpec(Noun):
         default=1.0, gt=0, le=3600, description="Seconds before the first retry; each pause is twice the one before"
     )
     folder: str = Field(default="", description="Working directory, relative to the account's files")
+    files: Literal["write", "read"] = Field(default="write", description="What it may do with the account's files")
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="Variables, which are shown with the function; see `secrets` for others"
+    )
+    secrets: tuple[str, ...] = Field(
+        default=(), description="Names of secrets of its owner's that are variables of the same name in its workers"
+    )
     requirements: tuple[str, ...] = Field(
         default=(), description="Packages as pip takes them, pandas==2.2; none: the account's own environment"
     )

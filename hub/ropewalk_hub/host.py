@@ -302,6 +302,8 @@ class Host:
         variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})}
         environment = sandbox.environ(paths, variables)
         folder = order.get("folder", "")
+        chosen = accounts.folder_of(self._settings, job.account)
+        files = [str(paths.files), *([str(chosen)] if chosen else [])] if order.get("files") == "read" else []
         memory = int(order.get("memory") or limits.memory)
         return {
             **order,
@@ -313,6 +315,7 @@ class Host:
             "scratch": int(order.get("scratch") or memory),
             "processes": limits.processes,
             "payload": limits.payload,
+            "read_only": files,
             "log": str(Path(folder) / "log") if folder else "",
             "log_limit": limits.log,
         }

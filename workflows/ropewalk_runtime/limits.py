@@ -25,6 +25,8 @@ def met(error: BaseException) -> Met | None:
         return _processes()
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and _is_of_scratch(error):
         return _scratch()
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return _read_only(error)
     return None
 
 
@@ -68,6 +70,18 @@ def _scratch() -> Met:
     message = f"The function filled its scratch: {' and '.join(SCRATCH)} hold {limit}Mi each."
     hint = f'Ask for more: `Placement(scratch="{2 * limit}Mi")`, or remove what is no longer needed.'
     return message, "placement.scratch", hint
+
+
+def _read_only(error: OSError) -> Met | None:
+    """Return what is said where the account's files may only be read; other places never may be written."""
+    home = os.environ.get("HOME", "")
+    name = error.filename if isinstance(error.filename, str) else ""
+    mine = not name or os.path.realpath(name).startswith(f"{os.path.realpath(home)}/") or not os.path.isabs(name)
+    if not home or not mine or not os.statvfs(home).f_flag & os.ST_RDONLY:
+        return None
+    message = f"The function may only read your files{f', and not write {name[:200]}' if name else ''}."
+    hint = 'Write to /tmp, return the value, or deploy it with `files="write"`.'
+    return message, "files", hint
 
 
 def _free(folder: str) -> int:

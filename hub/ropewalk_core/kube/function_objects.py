@@ -160,9 +160,11 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
         "command": ["python", "-P", "-m", "ropewalk_runtime.serve"],
         "args": [f"{name}={value}" for name, value in arguments.items()],
         "ports": [{"containerPort": PORT}],
-        "volumeMounts": [{"name": "code", "mountPath": BUNDLE, "readOnly": True}, files.mount],
+        "volumeMounts": [{"name": "code", "mountPath": BUNDLE, "readOnly": True}, _files(files, spec)],
         "securityContext": restricted.alone(),
     }
+    if variables := _variables(spec):
+        container["env"] = variables
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -170,6 +172,15 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
         "containers": [container],
         "volumes": [{"name": "code", "configMap": {"name": place.object}}, files.volume],
     }
+
+
+def _variables(spec: FunctionSpec) -> list[Object]:
+    """Return plain variables; Kubernetes would put others' values in the place of ``$(NAME)``."""
+    return [{"name": name, "value": value.replace("$(", "$$(")} for name, value in sorted(spec.environment.items())]
+
+
+def _files(files: Files, spec: FunctionSpec) -> Object:
+    return {**files.mount, "readOnly": True} if spec.files == "read" else files.mount
 
 
 def _together(pod: Object, files: Files) -> Object:

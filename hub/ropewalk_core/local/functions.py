@@ -191,6 +191,9 @@ class LocalFunctions(FunctionBook):
             preload=spec.bundle.imports,
             network=spec.bundle.form != "server",
             requirements=environment,
+            environment=spec.environment,
+            secrets=spec.secrets,
+            files=spec.files,
             bundle=str(AccountPaths(self._settings.home, owner).bundle(spec.name, revision)),
             content=spec.bundle.model_dump_json().encode(),
         )
