@@ -178,6 +178,14 @@ class FunctionSpec(Noun):
     requires_python: str = Field(default="", description="Versions of Python that it works with, such as >=3.11")
 
 
+class StoredSecret(Noun):
+    """A secret of an account's, without its value, which is never given back."""
+
+    owner: str
+    name: str
+    stored: float = Field(description="When its value was stored, in seconds since 1970")
+
+
 class Requirements(Noun):
     """What a function needs beside its code, as its `FunctionSpec` has it."""
 

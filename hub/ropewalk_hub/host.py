@@ -25,7 +25,7 @@ import ropewalk_runtime
 from ropewalk_core import settings as settings_module
 from ropewalk_core.environments import start_over
 from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable
-from ropewalk_core.local import accounts, cgroups, requirement_store, sandbox
+from ropewalk_core.local import accounts, cgroups, requirement_store, safe, sandbox
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.processes import Processes, Running
@@ -299,7 +299,8 @@ class Host:
         """Return the order with interpreter, limits and environment."""
         order, limits = job.order, self._settings.limits
         python, fingerprint, variables = place
-        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})}
+        hidden = safe.read(self._settings, job.account, order.get("secrets") or ())
+        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {}), **hidden}
         environment = sandbox.environ(paths, variables)
         folder = order.get("folder", "")
         chosen = accounts.folder_of(self._settings, job.account)

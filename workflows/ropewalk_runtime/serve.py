@@ -388,7 +388,7 @@ async def _run(given: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     memory = given.memory or max(0, _container_memory() - OWN_MEMORY)
     order = {"bundle": _unpacked(given.bundle), "concurrency": given.concurrency, "payload": given.payload}
-    order["cpu_time"] = given.cpu_time
+    order |= {"cpu_time": given.cpu_time, "secrets": [one for one in given.secrets.split(",") if one]}
     one = Server(order, os.path.join(given.home, given.folder), memory, given.cpu, given.timeout)
     if facts := await one.start():
         _last_words(facts, given.last_words)
@@ -425,6 +425,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--memory", type=int, default=0, help="bytes for the worker; 0 means what the container has")
     parser.add_argument("--cpu", type=float, default=0.0, help="cores for numeric libraries")
     parser.add_argument("--cpu-time", type=int, default=0, help="seconds of processor time of a call; 0 sets no limit")
+    parser.add_argument("--secrets", default="", help="variables whose values it does not tell, with commas between")
     parser.add_argument("--last-words", default=LAST_WORDS, help="where to say why the code does not load")
     return parser.parse_args()
 

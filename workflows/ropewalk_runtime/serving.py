@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ropewalk_runtime import exec as execution
-from ropewalk_runtime import parts
+from ropewalk_runtime import hidden, parts
 from ropewalk_runtime.bell import Bell
 from ropewalk_runtime.failing import CallerLeft, failed
 from ropewalk_runtime.frames import FrameError, Unpacker, pack, read_frame
@@ -96,7 +96,7 @@ class Call:
     def said(self) -> bytes:
         """Return the frame that tells what was printed since the last one."""
         self.wanted = False
-        return pack({"op": "log", "id": self.id, "text": self.log.news() if self.begun else ""})
+        return pack({"op": "log", "id": self.id, "text": hidden.hide(self.log.news()) if self.begun else ""})
 
     def begins(self, kind: str) -> bytes:
         """Return the frame that begins an answer in parts."""
@@ -168,7 +168,10 @@ class Serving:
         beside = self._output.take()
         if beside:
             call.log.write(beside)
-        return {"id": call.id, **call.cost(), "logs": call.log.getvalue(), **done[0]}, done[1]
+        head = {"logs": hidden.hide(call.log.getvalue()), **done[0]}
+        if "error" in head:
+            head["error"] = hidden.hide(head["error"])
+        return {"id": call.id, **call.cost(), **head}, done[1]
 
     def _begin(self, call: Call) -> None:
         if self._processor:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ropewalk_runtime import asgi, bundle, programs
+from ropewalk_runtime import asgi, bundle, hidden, programs
 from ropewalk_runtime.asgi import Application
 from ropewalk_runtime.exec import MEMORY_EXIT
 from ropewalk_runtime.failing import bad_code, memory
@@ -45,6 +45,7 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
     """
     sock.setblocking(True)
     output = Output()
+    hidden.know(order.get("secrets") or ())
     started, runner = time.perf_counter(), asyncio.Runner()
     concurrency = int(order.get("concurrency") or 1)
     try:
@@ -162,7 +163,7 @@ def _write(folder: str, content: dict[str, Any]) -> None:
 
 def _send(sock: socket.socket, head: dict[str, Any]) -> bool:
     try:
-        sock.sendall(pack(head))
+        sock.sendall(pack(hidden.hide(head)))
     except OSError:
         return False  # the gateway closed it while the bundle loaded
     return True

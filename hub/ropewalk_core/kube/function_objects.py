@@ -25,7 +25,7 @@ from typing import Any
 
 from ropewalk_core import names
 from ropewalk_core.errors import BadCode, BadInput, RopewalkError, TooLarge, Unavailable, from_problem
-from ropewalk_core.kube import restricted
+from ropewalk_core.kube import restricted, safe
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_SERVICE, SERVICE, Object
 from ropewalk_core.kube.placement import Fragment
 from ropewalk_core.kube.tenancy import WORK
@@ -152,6 +152,7 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
         "--memory": str(spec.placement.memory or 0),
         "--cpu": f"{spec.placement.cpu or 0:g}",
         "--cpu-time": str(spec.cpu_time or 0),
+        "--secrets": ",".join(spec.secrets),
         "--grace": str(_GRACE),
     }
     container: Object = {
@@ -175,8 +176,9 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
 
 
 def _variables(spec: FunctionSpec) -> list[Object]:
-    """Return plain variables; Kubernetes would put others' values in the place of ``$(NAME)``."""
-    return [{"name": name, "value": value.replace("$(", "$$(")} for name, value in sorted(spec.environment.items())]
+    """Return its variables; in a plain one Kubernetes would put others' values in the place of ``$(NAME)``."""
+    plain = [{"name": name, "value": value.replace("$(", "$$(")} for name, value in sorted(spec.environment.items())]
+    return [*plain, *(safe.variable(name) for name in sorted(spec.secrets))]
 
 
 def _files(files: Files, spec: FunctionSpec) -> Object:

@@ -26,6 +26,7 @@ from ropewalk_core.functions import (
     visible,
 )
 from ropewalk_core.journal import Append, Journal, Operation, Put, Remove
+from ropewalk_core.local import safe
 from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.local.requirement_store import RequirementStore
@@ -142,6 +143,7 @@ class LocalFunctions(FunctionBook):
     def _checked(self, owner: str, spec: FunctionSpec) -> FunctionSpec:
         spec = super()._checked(owner, spec)
         fit(spec.placement, self._inventory)
+        safe.check(self._settings, owner, spec)
         workers.check_room(spec, workers.room_of(machine.memory()))
         return spec
 
