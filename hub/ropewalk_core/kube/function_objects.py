@@ -151,10 +151,10 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
         "--folder": spec.folder,
         "--memory": str(spec.placement.memory or 0),
         "--cpu": f"{spec.placement.cpu or 0:g}",
-        "--cpu-time": str(spec.cpu_time or 0),
-        "--secrets": ",".join(spec.secrets),
         "--grace": str(_GRACE),
     }
+    arguments |= {"--cpu-time": str(spec.cpu_time)} if spec.cpu_time else {}
+    arguments |= {"--secrets": ",".join(spec.secrets)} if spec.secrets else {}
     container: Object = {
         "name": CONTAINER,
         "image": settings.cluster.images["runner"],
