@@ -75,11 +75,12 @@ def test_a_program_is_deployed_with_limits_and_surroundings(
     shell: Shell, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("#!/bin/sh\ncat\n"))
-    limits = ["--cpu-time", "3", "--min-workers", "1", "--files", "read"]
+    limits = ["--cpu-time", "3", "--min-workers", "1", "--files", "read", "--scratch", "64Mi"]
     around = ["--environment", "MODE=a=b", "--environment", "EMPTY=", "--secret", "TOKEN"]
     deployed = shell.json("functions", "deploy", "-", "--name", "count", *limits, *around)
     spec = deployed["revision"]["spec"]
     assert (spec["cpu_time"], spec["min_workers"], spec["files"], spec["secrets"]) == (3, 1, "read", ["TOKEN"])
+    assert spec["placement"]["scratch"] == "64Mi"
     assert spec["environment"] == {"MODE": "a=b", "EMPTY": ""}
     monkeypatch.setattr("sys.stdin", io.StringIO("#!/bin/sh\ncat\n"))
     shell("functions", "deploy", "-", "--name", "count", "--environment", "MODE", code=2)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from ropewalk_core.errors import BadCode, BadInput, Denied, TooLarge, Unavailable, UserCodeFailed
 from ropewalk_core.kube import restricted, safe
+from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.function_objects import (
     CONTAINER,
     KNATIVE,
@@ -27,6 +28,7 @@ from ropewalk_core.kube.function_objects import (
     packed,
     serving,
 )
+from ropewalk_core.kube.kinds import SECRET
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import mount
@@ -107,6 +109,24 @@ def test_a_secret_is_an_object_that_pods_refer_to_and_that_can_be_emptied() -> N
     assert kept["metadata"] == emptied["metadata"] and kept["metadata"]["namespace"] == "space"
     name = safe.variable("DB_PASSWORD")["valueFrom"]["secretKeyRef"]["name"]
     assert kept["metadata"]["name"] == name == name.lower() and len(name) <= 63
+
+
+async def test_the_safe_writes_into_the_accounts_own_namespace_and_reads_nothing() -> None:
+    written: list[dict[str, Any]] = []
+
+    class Writing:
+        async def apply(self, kind: Any, body: dict[str, Any], *, force: bool) -> None:
+            assert kind is SECRET and force
+            written.append(body)
+
+    async def space(owner: str) -> str:
+        return f"ropewalk--{owner}"
+
+    kept = safe.KubeSafe(cast(Api, Writing()), space)
+    await kept.put("ada", "DB_PASSWORD", "open")
+    await kept.drop("ada", "DB_PASSWORD")
+    assert [one["metadata"]["namespace"] for one in written] == ["ropewalk--ada"] * 2
+    assert [one["data"] for one in written] == [{"value": "b3Blbg=="}, {}]
 
 
 def test_names_are_as_long_as_the_cluster_takes_them() -> None:

@@ -7,6 +7,7 @@ Not here: which there are (``secrets``). Rejected: handing them out through the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets as chance
 from collections.abc import Iterable
@@ -80,14 +81,22 @@ def read(settings: Settings, owner: str, names: Iterable[str]) -> dict[str, str]
 
 def check(settings: Settings, owner: str, spec: FunctionSpec) -> None:
     """Refuse code that holds the value of one of its owner's secrets. Raises `BadCode`."""
-    folder = folder_of(settings, owner)
-    names = [one.name for one in folder.iterdir() if not one.name.startswith(".")] if folder.is_dir() else []
-    for name, value in read(settings, owner, names).items():
-        held = {**spec.bundle.files, **{f"environment.{key}": text for key, text in spec.environment.items()}}
+    held = {**spec.bundle.files, **{f"environment.{key}": text for key, text in spec.environment.items()}}
+    for name, value in _stored(settings, owner).items():
         for file, text in held.items():
-            if len(value) >= _TELLING and value.strip() in text:
+            if len(value) >= _TELLING and value in text:
                 raise BadCode(
                     f"The code or a variable holds the value of your secret {name}.",
                     field=file,
                     hint=f'Take it out, and deploy with `secrets=["{name}"]`: it is then os.environ["{name}"].',
                 )
+
+
+def _stored(settings: Settings, owner: str) -> dict[str, str]:
+    """Return all values of an account by name, without white space around them."""
+    folder, found = folder_of(settings, owner), {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # it is being removed, or was replaced just now
+            if not path.name.startswith("."):
+                found[path.name] = path.read_text().strip()
+    return found
