@@ -15,6 +15,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, logs, sandbox
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.local.host_client import HostClient
+from ropewalk_core.local.safe import LocalSafe
 from ropewalk_core.local.services import KIND as SERVICE
 from ropewalk_core.local.services import LocalServices, socket_path
 from ropewalk_core.local.storage import LocalStorage
@@ -135,6 +136,7 @@ def build(ground: Ground) -> Backend:
         functions=functions,
         workflows=workflows,
         storage=storage,
+        safe=LocalSafe(settings),
         inventory=lambda: inventory,
         traffic=LocalTraffic(settings, journal, functions),
         berth=LocalBerth(settings),
