@@ -31,11 +31,15 @@ from ropewalk_hub.gateway.records import Note, Records
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Place
 from ropewalk_hub.gateway.tokens import Caller
+from ropewalk_runtime.formats import ARROW, NPY
 from ropewalk_runtime.handler import CALL_TYPE
+from ropewalk_runtime.packed import PACKED
 from ropewalk_runtime.parts import BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT
 from ropewalk_runtime.trace import Trace
 
-TYPES = frozenset({"application/json", CALL_TYPE, "text/plain", BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT})
+TYPES = frozenset(
+    {"application/json", CALL_TYPE, "text/plain", ARROW, BYTES, EVENTS, NDJSON, NPY, PACKED, PARTS_TYPE, TEXT}
+)
 """What an answer may be called; anything else is bytes."""
 
 
