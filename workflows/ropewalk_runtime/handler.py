@@ -346,10 +346,10 @@ def _foreign(value: Any) -> Any:
     """Convert what numpy, pandas and pydantic bring, without importing them."""
     if hasattr(value, "model_dump"):
         return plain(value.model_dump(mode="json"))
-    if hasattr(value, "to_dict") and hasattr(value, "columns"):
-        return plain(value.to_dict(orient="records"))
     if (library := formats.library(value)) in ("polars", "pyarrow"):
         return plain(value.to_dicts() if library == "polars" else value.to_pylist())
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return plain(value.to_dict(orient="records"))
     for method in ("tolist", "to_list", "item", "isoformat"):
         convert = getattr(value, method, None)
         if callable(convert):

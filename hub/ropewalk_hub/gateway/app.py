@@ -45,6 +45,7 @@ from ropewalk_hub.gateway.pool import Pools
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Room
+from ropewalk_hub.gateway.sent import VALUES, Sent
 from ropewalk_hub.gateway.services import Services
 from ropewalk_hub.gateway.sessions import CALLBACK, Sessions, check_origin, own_origin, wants_page
 from ropewalk_hub.gateway.tokens import Caller, Verifier
@@ -89,7 +90,10 @@ class Gateway:
         self.records = Records(self.directory, self.pools.state)
         self.room = Room(settings)
         self.remote = Remote(settings, resolver)
-        self.functions = Functions(self.directory, self.pools, self.remote, self.records, origin=settings.door.origin)
+        self.sent = Sent(settings)
+        self.functions = Functions(
+            self.directory, self.pools, self.remote, self.records, self.sent, origin=settings.door.origin
+        )
         self.durables = Durables(self.directory, self.functions, self.room, settings.limits.durable_payload)
         self.services = Services(settings, self.sessions, resolver)
         self._tasks: list[asyncio.Task[None]] = []
@@ -158,9 +162,12 @@ class Gateway:
                 return pages.confirm_call(host.name, request.path_qs)
         else:
             self._check_page(request, access)
+        if request.path.startswith(VALUES):
+            return await self.sent.answer(request, route, caller)
         with self.room.call(route.owner, self._announced(request)) as place:
             payload = await self._payload(request)
             if durable_http.wanted(request):
+                self.sent.named(route, caller, request.headers.get("Content-Type", ""), payload)
                 wish = durable_http.wish_of(route, caller, request, payload, pinned=bool(host.revision))
                 accepted = await durable_http.spawned(self.durables, wish)
                 accepted.headers.update(request[_EXTRA])
