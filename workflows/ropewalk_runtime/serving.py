@@ -109,10 +109,10 @@ class Call:
         self.kind = kind
         return pack({"op": "head", "id": self.id, "status": 200, "type": kind, "values": values})
 
-    def part(self, piece: bytes | memoryview) -> bytes:
+    def part(self, piece: bytes) -> bytes:
         """Return the frame of a part, and count it."""
         self._sent += cost(piece)
-        return pack({"op": "part", "id": self.id}, bytes(piece))
+        return pack({"op": "part", "id": self.id}, piece)
 
 
 class Serving:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from ropewalk_runtime.frames import FrameError
 
@@ -27,7 +27,6 @@ _EACH = 64
 LONGEST_PRINTED = 70_000
 """Characters of a call's log that are taken from a worker."""
 Answer = tuple[dict[str, Any], bytes]
-Bytes = TypeVar("Bytes", bytes, memoryview)
 
 
 def cost(part: bytes | memoryview) -> int:
@@ -35,10 +34,10 @@ def cost(part: bytes | memoryview) -> int:
     return len(part) + _EACH
 
 
-def pieces(data: Bytes) -> Iterator[Bytes]:
+def pieces(data: bytes | memoryview) -> Iterator[bytes]:
     """Yield some bytes as parts."""
     for start in range(0, len(data), PIECE):
-        yield data[start : start + PIECE]
+        yield bytes(data[start : start + PIECE])
 
 
 class Exchange:
