@@ -322,8 +322,9 @@ class Connection(asyncio.Protocol):
 
 def _in_pieces(head: h11.Response) -> bool:
     """Say whether an answer is taken as it comes: what is yielded, and frames and arrays whose size nobody says."""
-    sized = any(key == b"content-length" for key, _ in head.headers)
-    return _PARTS in head.headers or (_PACKED in head.headers and not sized)
+    if _PARTS in head.headers:
+        return True
+    return _PACKED in head.headers and all(key != b"content-length" for key, _ in head.headers)
 
 
 @functools.lru_cache(256)

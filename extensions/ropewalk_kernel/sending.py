@@ -13,7 +13,9 @@ import hashlib
 import http.client
 import json
 import ssl
+import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,7 +24,7 @@ import httpx
 from ropewalk_core import sync
 from ropewalk_core.client import Client
 from ropewalk_core.client.wire import problem_of
-from ropewalk_core.errors import Unavailable
+from ropewalk_core.errors import Limited, Unavailable
 from ropewalk_kernel.bar import SendingBar
 from ropewalk_kernel.places import where
 from ropewalk_runtime import formats
@@ -36,6 +38,8 @@ SHOWN = 8 * 2**20
 """Bytes from which the line of progress is shown."""
 VALUES = "/_ropewalk/values/"
 _PATIENCE = 120.0
+_CROWDED = 600.0
+"""Seconds in which there must be room for one more that is on its way."""
 
 
 class Sender:
@@ -76,11 +80,8 @@ class Sender:
         if (known := self._known(value)) is not None:
             return known
         part = _measured(value)
-        said = self._asked(part)
-        if said.get("inside"):
+        if not _patiently(lambda: self._placed(value, part)):
             return None
-        if not said.get("there"):
-            self._send(value, part)
         if self._sent is not None:
             self._sent[id(value)] = weakref.ref(value), part
         return part
@@ -88,6 +89,13 @@ class Sender:
     def _known(self, value: Any) -> Part | None:
         held, part = (self._sent or {}).get(id(value), (None, None))
         return part if held is not None and held() is value else None
+
+    def _placed(self, value: Any, part: Part) -> bool:
+        """Have a value where the function finds it; False if it shall lie inside the call."""
+        said = self._asked(part)
+        if not said.get("there") and not said.get("inside"):
+            self._send(value, part)
+        return not said.get("inside")
 
     def _asked(self, part: Part) -> dict[str, Any]:
         """Return what becomes of such a file."""
@@ -160,6 +168,18 @@ class _Exchange:
         if answer.status >= 400:
             raise problem_of(answer.status, body, httpx.Headers(answer.getheaders()))
         return body
+
+
+def _patiently(act: Callable[[], bool]) -> bool:
+    """Do it again for a while when too much is on its way already."""
+    end = time.monotonic() + _CROWDED
+    while True:
+        try:
+            return act()
+        except Limited as error:
+            if time.monotonic() + error.retry_after > end:
+                raise
+            time.sleep(error.retry_after)
 
 
 def _measured(value: Any) -> Part:

@@ -136,7 +136,7 @@ def read(body: memoryview, named: Mapping[str, str], *, mapped: bool = False) ->
         If it is no message, or a package lacks.
     """
     parts, text, at = _listed(body)
-    values = []
+    values: list[Any] = []
     for part in parts:
         if part.digest:
             values.append(_file(part, named))
@@ -147,6 +147,21 @@ def read(body: memoryview, named: Mapping[str, str], *, mapped: bool = False) ->
         at += part.size
     if at != len(body):
         raise Unformed("The value has bytes that belong to nothing.")
+    return _placed(text, values)
+
+
+def outline(body: bytes) -> bytes:
+    """Return a message as JSON for people, in which a frame or an array is a few words."""
+    try:
+        parts, text, _ = _listed(memoryview(body))
+        words = [f"{'an array' if one.type == NPY else 'a data frame'} of {one.size} bytes" for one in parts]
+        return json.dumps(_placed(text, words)).encode()
+    except Unformed as error:
+        return str(error).encode()
+
+
+def _placed(text: str, values: list[Any]) -> Any:
+    """Return the value of the JSON, with its parts in their places."""
 
     def placed(found: dict[str, Any]) -> Any:
         if len(found) != 1 or _MARK not in found:

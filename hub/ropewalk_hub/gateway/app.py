@@ -230,8 +230,8 @@ class Gateway:
     def _announced(self, request: web.Request) -> int:
         """Return how large the payload may become."""
         limit = self.settings.limits.payload
-        if (request.content_length or 0) > limit:
-            raise _too_large(limit)
+        if (size := request.content_length or 0) > limit:
+            raise _too_large(limit, size)
         return limit if request.body_exists and request.content_length is None else request.content_length or 0
 
     async def _payload(self, request: web.Request) -> bytes:
@@ -349,5 +349,7 @@ async def _streamed(request: web.Request, reply: Reply, parts: Streamed) -> web.
     return response
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The payload is larger than {limit} bytes.", field="limits.payload")
+def _too_large(limit: int, size: int = 0) -> TooLarge:
+    said = f"is {size} bytes, over the limit of {limit}" if size else f"is larger than {limit} bytes"
+    hint = "In Python, numpy arrays and data frames go as files by themselves; else write a file and pass its path."
+    return TooLarge(f"The payload {said}.", field="limits.payload", hint=hint)
