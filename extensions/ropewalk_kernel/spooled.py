@@ -6,10 +6,10 @@ The file lies on a disk, in the account's cache; /tmp may be memory. Not here: w
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
 from pathlib import Path
 
+from ropewalk_core import settings
 from ropewalk_core.errors import StorageFull, Unavailable
 from ropewalk_kernel.posts import Broken, Stream
 from ropewalk_kernel.values import Received
@@ -48,6 +48,6 @@ async def received(stream: Stream, kind: str) -> Received:
 
 
 def _folder() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ropewalk"
+    folder = Path(settings.read_environment("XDG_CACHE_HOME") or Path.home() / ".cache") / "ropewalk"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
