@@ -16,6 +16,7 @@ from ropewalk_core.local.host_client import HostClient, StepExit, Worker, Worker
 from ropewalk_core.model import Bundle, FunctionRoute, FunctionSpec
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway.pool import Outcome, Pool
+from ropewalk_hub.gateway.records import Note
 from ropewalk_hub.gateway.room import Room
 from ropewalk_runtime.frames import pack, read_frame
 
@@ -48,7 +49,7 @@ async def begun() -> AsyncIterator[tuple[asyncio.Task[Outcome], Worker, socket.s
     host = PlayedHost()
     pool, room = Pool(ROUTE, SETTINGS, cast(HostClient, host)), Room(SETTINGS)
     with room.call("ada", 0) as place:
-        call = asyncio.create_task(pool.call({}, b"", place, lambda *_: None))
+        call = asyncio.create_task(pool.call({}, b"", place, lambda *_: None, Note("call", ROUTE, "ada", 0.0, 0)))
         async with asyncio.timeout(5):
             while not host.started:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.01)
