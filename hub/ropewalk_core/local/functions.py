@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from ropewalk_core import called, environments, history, names, sharing
+from ropewalk_core import called, environments, history, machine, names, sharing, workers
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
 from ropewalk_core.functions import (
     KIND,
@@ -26,6 +26,7 @@ from ropewalk_core.functions import (
     visible,
 )
 from ropewalk_core.journal import Append, Journal, Operation, Put, Remove
+from ropewalk_core.local import safe
 from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.local.requirement_store import RequirementStore
@@ -149,6 +150,8 @@ class LocalFunctions(FunctionBook):
     def _checked(self, owner: str, spec: FunctionSpec) -> FunctionSpec:
         spec = super()._checked(owner, spec)
         fit(spec.placement, self._inventory)
+        safe.check(self._settings, owner, spec)
+        workers.check_room(spec, workers.room_of(machine.memory()))
         return spec
 
     async def _deploy(self, owner: str, spec: FunctionSpec) -> Function:
@@ -197,6 +200,9 @@ class LocalFunctions(FunctionBook):
             preload=spec.bundle.imports,
             network=spec.bundle.form != "server",
             requirements=environment,
+            environment=spec.environment,
+            secrets=spec.secrets,
+            files=spec.files,
             bundle=str(AccountPaths(self._settings.home, owner).bundle(spec.name, revision)),
             content=spec.bundle.model_dump_json().encode(),
         )
