@@ -4,8 +4,9 @@ It runs a host and a gateway, with a stand-in for the platform's socket (`tests/
 call after another over one connection from another core, and notes the monotonic clock at the borders between the
 steps: in the client, around the gateway's own functions (wrapped for this run alone), and in the handler, which returns
 when it began and ended. The clock is the same for all processes of a machine. Each figure is a median, so their sum is
-not quite the median of the whole. Notes cost time too: the same calls are made before any function is wrapped, and both
-medians are printed. Rejected: a sampling profiler, which sees one process and nothing between them.
+not quite the median of the whole. A worker on the gateway's core often begins before the gateway's write returns, so
+these two are one step. Notes cost time too: the same calls are made before any function is wrapped, and both medians
+are printed. Rejected: a sampling profiler, which sees one process and nothing between them.
 """
 
 from __future__ import annotations
@@ -45,8 +46,7 @@ STEPS = (
     ("token", "admission: route, who may call, which revision"),
     ("admitted", "room for the call is kept"),
     ("begun", "a worker is taken, the record opened"),
-    ("sending", "the frame is packed and written"),
-    ("framed", "the worker wakes, reads the frame, binds the arguments"),
+    ("sending", "the frame is packed and written; the worker wakes, reads it, binds the arguments"),
     ("called", "the handler"),
     ("returned", "the worker answers; the gateway wakes and reads"),
     ("heard", "the frame is read and matched; the call gets its turn"),
@@ -72,7 +72,7 @@ class Tape:
         self._wrap(tokens.Verifier, "caller", after=self._note("token"))
         self._wrap(functions.Functions, "admit", after=self._note("admitted"))
         self._wrap(functions.Functions, "begin", before=self._note("begun"))
-        self._wrap(pool.Pool, "send", before=self._note("sending"), after=self._note("framed"))
+        self._wrap(pool.Pool, "send", before=self._note("sending"))
         self._wrap(link.Link, "data_received", before=self._note("heard"))
         self._wrap(front._Call, "_answered", before=self._note("woken"))
         self._wrap(front._Call, "_send", before=self._reply, after=self._note("written"))

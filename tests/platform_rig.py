@@ -18,6 +18,7 @@ import httpx
 import websocket
 
 from ropewalk_core.processes import Processes, run
+from ropewalk_core.settings import package_environment
 from tests.ports import free_port
 
 ROPEWALK = str(Path(sys.prefix) / "bin" / "ropewalk")
@@ -49,7 +50,7 @@ class House:
 
     def ropewalk(self, *words: str) -> Any:
         """Run a command and return what it printed as JSON."""
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **package_environment()}
         done = run([ROPEWALK, *words, "--home", str(self.home), "--json"], env=env, timeout=120)
         assert done.out, (words, done.err)
         return json.loads(done.out)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import httpx
 from pydantic import ValidationError
 
-from ropewalk_core import samples, sync
+from ropewalk_core import samples, sync, variables
 from ropewalk_core.client.durable import Shelf
 from ropewalk_core.errors import BadInput, NotFound
 from ropewalk_core.model import Call, Function, FunctionSpec, Revision, Window
@@ -41,13 +41,17 @@ from ropewalk_kernel import (
 )
 from ropewalk_kernel.bar import Bar
 from ropewalk_kernel.brought import Brought, Program, captured, form_of, here
+from ropewalk_kernel.sending import DURABLE, Sender
 from ropewalk_kernel.spawned import Spawned, SpawnedCall, listed
 from ropewalk_kernel.workflows import working_folder
 
 _PLACEMENT = frozenset(Placement.model_fields)
 _FORMS = ("python", "asgi", "program", "server")
 _ELSEWHERE = sharing.OPTIONS | triggers.OPTIONS
-_OPTIONS = frozenset({"form", "timeout", "concurrency", "max_workers", "idle", "retries", "retry_errors", "retry_wait"})
+_OPTIONS = frozenset(
+    {"form", "timeout", "cpu_time", "concurrency", "min_workers", "max_workers", "idle"}
+    | {"retries", "retry_errors", "retry_wait", "environment", "secrets", "files"}
+)
 
 
 class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
@@ -72,7 +76,9 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         self._cell: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function on the platform with Python values; numpy arrays and data frames travel as lists.
+        """Call the function on the platform with Python values; numpy arrays and data frames arrive as such.
+
+        Large ones go once, as files, with a line of progress under the cell.
 
         What a call that takes longer than a second prints appears under the cell while it goes on.
         What a generator yields comes as it is yielded: ``for part in f(x)``. To leave the loop ends the generator.
@@ -89,10 +95,10 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         >>> import asyncio
         >>> one, two = await asyncio.gather(double.aio(1), double.aio(2))
         """
-        client, body = sync.client(), calls.envelope(args, kwargs)
+        client = sync.client()
         if self._seen is None:
             self._seen = await sync.elsewhere(client.functions.get(self.name))
-        return await calls.aio(client, self._address(self._seen), body)
+        return await calls.aio(client, self._address(self._seen), args, kwargs)
 
     def map(
         self,
@@ -142,7 +148,14 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         bar = Bar(self.name, min(lengths) if len(lengths) == len(iterables) else None, shown=progress)
         address = self._address(seen)
         lanes = mapping.Lanes(lambda body: calls.send(client, address, body), count, go_on=on_error == "return")
-        return mapping.results(lanes, zip(*iterables, strict=False), bar, give_failures=on_error == "return")
+        sender = Sender(client, address, shown=progress, remembers=True)
+        return mapping.results(
+            lanes,
+            zip(*iterables, strict=False),
+            bar,
+            give_failures=on_error == "return",
+            write=lambda args: calls.envelope(client, address, args, {}, sender),
+        )
 
     def spawn(self, *args: Any, **kwargs: Any) -> SpawnedCall:
         """Have the call carried out whatever happens meanwhile, and return at once; it is on disk when this returns.
@@ -177,8 +190,9 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         return listed(self.name, shelf, limit)
 
     def _spawn(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SpawnedCall:
-        body, address = calls.envelope(args, kwargs), self._address(self._known())
-        return SpawnedCall(sync.wait(calls.spawn(sync.client(), address, body, key)))
+        client, address = sync.client(), self._address(self._known())
+        body = calls.envelope(client, address, args, kwargs, Sender(client, address, least=DURABLE))
+        return SpawnedCall(sync.wait(calls.spawn(client, address, body, key)))
 
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the code of the cell in this kernel, whichever revision is deployed; a class is started once for it."""
@@ -466,10 +480,13 @@ class Functions:
         placement
             Where it may run.
         options
-            ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout`` and
-            ``idle`` in seconds; ``concurrency``, ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
-            durable calls; ``access`` and ``origins`` as in `access`; ``form="asgi"`` for a function that returns an
-            ASGI app; ``requirements``, lines such as ``"pandas==2.2"``, for an environment of its own, and
+            ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout``,
+            ``cpu_time`` (processor time of a call) and ``idle`` in seconds; ``concurrency``; ``min_workers``, which are
+            kept while nobody calls, and ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
+            durable calls; ``environment``, variables by name, and ``secrets``, names of yours that it gets as variables
+            (`ropewalk.secrets`); ``files="read"`` to let it only read your files;
+            ``access`` and ``origins`` as in `access`; ``form="asgi"`` for a function that returns an ASGI app;
+            ``requirements``, lines such as ``"pandas==2.2"``, for an environment of its own, and
             ``requires_python`` (a block ``# /// script`` in its cell says the same); ``every`` (with ``zone``),
             ``after`` (with ``when``) and ``on_file`` (with ``existing``) as in `add_trigger`, or ``triggers``, a list
             of such. Those that are named take the place of all it had.
@@ -589,6 +606,10 @@ def specification(
         known = ", ".join(sorted(_PLACEMENT | _OPTIONS | needs.OPTIONS | _ELSEWHERE))
         raise BadInput(f"There is no option '{unknown[0]}'.", field=unknown[0], hint=f"The options are {known}.")
     fields = {key: given.pop(key) for key in list(given) if key in _PLACEMENT}
+    if "environment" in given:
+        given["environment"] = variables.parse(given["environment"])
+    if isinstance(given.get("secrets"), str):
+        given["secrets"] = [given["secrets"]]
     needed = needs.of(function, **{key: given.pop(key) for key in list(given) if key in needs.OPTIONS})
     if placement is not None:
         fields = placement.model_dump(exclude_unset=True) | fields

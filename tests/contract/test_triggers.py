@@ -13,7 +13,7 @@ import pytest
 
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.local.storage import LocalStorage
-from ropewalk_core.model import DurableCall, State, TriggerSpec
+from ropewalk_core.model import CallReport, DurableCall, State, TriggerSpec
 from ropewalk_core.testing import ADA
 from ropewalk_core.triggers import watching
 from ropewalk_core.triggers.desk import TriggerDesk
@@ -156,10 +156,9 @@ async def test_the_end_of_a_call_over_http_fires_and_its_durable_twin_does_not_f
     await stage.add(after="double")
     seen = stage.rig.functions.record_calls
 
-    def record(calls: Any) -> None:
-        found = list(calls)
-        seen(found)
-        asyncio.get_running_loop().create_task(stage.triggers.calls(found))
+    def record(report: CallReport) -> None:
+        seen(report)
+        asyncio.get_running_loop().create_task(stage.triggers.calls(report.calls))
 
     stage.rig.functions.record_calls = record  # type: ignore[method-assign]
     assert (await stage.rig.call(b"21")).json() == 42

@@ -16,7 +16,7 @@ import pytest
 
 from ropewalk_core import settings
 from ropewalk_core.errors import RopewalkError, Unavailable
-from ropewalk_core.local import accounts
+from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
@@ -52,6 +52,7 @@ async def host() -> AsyncIterator[tuple[Host, HostClient]]:
         await client.close()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+        cgroups.remove(chosen)
 
 
 async def test_an_order_that_fails_unforeseen_is_answered(host: tuple[Host, HostClient]) -> None:
@@ -145,6 +146,7 @@ async def played() -> AsyncIterator[tuple[PlayedHost, HostClient]]:
         await asyncio.sleep(0.05)
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+        cgroups.remove(chosen)
 
 
 async def test_what_a_keeper_did_not_start_goes_whole_to_the_next_one_and_no_further(
@@ -154,7 +156,7 @@ async def test_what_a_keeper_did_not_start_goes_whole_to_the_next_one_and_no_fur
     worker = await client.start_worker(WorkerOrder(id="one", account="ada", content=b"{}"))
     for number in (0, 1):
         message, descriptors = await host.order(number)
-        assert message["op"] == "start" and len(descriptors) == 2, number
+        assert message["op"] == "start" and len(descriptors) == 2 + message["groups"], number
         for one in descriptors:
             os.close(one)
         host.played[number].close()
@@ -180,7 +182,7 @@ async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(
     monkeypatch.setattr(host, "_complete", gone)
     worker = await client.start_worker(WorkerOrder(id="one", account="ada"))
     message, descriptors = await host.order(1)
-    assert message["op"] == "start" and len(descriptors) == 1
+    assert message["op"] == "start" and len(descriptors) == 1 + message["groups"]
     send_packet(host.played[1], {"op": "started", "id": message["id"], "pid": 7})
     send_packet(host.played[1], {"op": "exit", "id": message["id"], "code": 4, "signal": 0, "reason": "", "peak": 0})
     assert (await asyncio.wait_for(worker.exit, 5)).code == 4

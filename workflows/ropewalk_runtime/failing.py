@@ -9,7 +9,7 @@ import resource
 import traceback
 from typing import Any
 
-from ropewalk_runtime import bundle, missing
+from ropewalk_runtime import bundle, limits, missing
 from ropewalk_runtime.handler import BadAnswer, BadPayload, TooLong, problem, user_line
 from ropewalk_runtime.printed import MAX_CALL_LOG
 
@@ -27,10 +27,13 @@ def failed(error: BaseException) -> dict[str, Any]:
     if isinstance(error, BadAnswer):
         return problem("RW-USER-CODE", str(error), hint=error.hint, field=error.field)
     if isinstance(error, TooLong):
-        hint = "Return less, or write a file and return its path."
+        hint = "Return less, a numpy array or a data frame, which Python gets at any size, or the path of a file."
         return problem("RW-TOO-LARGE", str(error), hint=hint, field="limits.payload")
     if isinstance(error, CallerLeft):
         return problem("RW-USER-CODE", "The caller left before the answer.")
+    if said_limit := limits.met(error):
+        message, field, hint = said_limit
+        return problem("RW-USER-CODE", message, hint=hint, field=field, **_details(error))
     if lacking := missing.package(error):
         place = user_line(error)
         field = f"cell line {place[1]}" if place else "code"

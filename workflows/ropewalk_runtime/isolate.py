@@ -14,10 +14,12 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Sequence
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
+_READ_ONLY, _REMOUNT, _NOATIME, _NODIRATIME, _RELATIME = 1, 0x20, 0x400, 0x800, 0x200000
 _SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 15, 36, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -74,19 +76,25 @@ def leave(*, network: bool = True) -> None:
         _raise_loopback()
 
 
-def settle(scratch: int) -> None:
+def settle(scratch: int, read_only: Sequence[str] = ()) -> None:
     """Finish in the child of `leave`: fresh /proc, /tmp and /dev/shm, then give up every capability.
 
     Parameters
     ----------
     scratch
         Bytes that /tmp may hold.
+    read_only
+        Folders in which nothing may be changed, and all that is mounted below them.
     """
     _mount(None, "/", None, _REC | _PRIVATE)
     _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     _fresh_tmp(scratch)
     if os.path.isdir("/dev/shm"):  # noqa: S108
         _mount("tmpfs", "/dev/shm", "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={scratch}")  # noqa: S108
+    for folder in read_only:
+        _mount(folder, folder, None, _BIND | _REC)
+        for path in [*_all_mounts_below(folder), folder]:
+            _mount(None, path, None, _REMOUNT | _BIND | _READ_ONLY | _flags_of(path))
     _write("/proc/sys/user/max_user_namespaces", "0")
     forbid_new_privileges()
     drop_capabilities()
@@ -121,10 +129,19 @@ def _fresh_tmp(scratch: int) -> None:
 
 def _mounts_below(folder: str) -> list[str]:
     """Return the outermost mount points below a folder; a recursive bind brings the inner ones along."""
-    lines = _read("/proc/self/mountinfo").splitlines()
-    near = [line.split(b" ")[4] for line in lines if folder.encode() in line]
-    below = sorted({point for one in near if (point := os.fsdecode(_unescape(one))).startswith(folder + "/")})
+    below = _all_mounts_below(folder)
     return [point for point in below if not any(point.startswith(other + "/") for other in below)]
+
+
+def _all_mounts_below(folder: str) -> list[str]:
+    points = (os.fsdecode(_unescape(line.split(b" ")[4])) for line in _read("/proc/self/mountinfo").splitlines())
+    return sorted({point for point in points if point.startswith(folder + "/")})
+
+
+def _flags_of(path: str) -> int:
+    """Return the flags of a mount that must be repeated, because they were set where we may not lift them."""
+    found = os.statvfs(path).f_flag
+    return found & (_NOSUID | _NODEV | _NOEXEC | _NOATIME | _NODIRATIME) | (_RELATIME if found & 0x1000 else 0)
 
 
 def _unescape(path: bytes) -> bytes:

@@ -16,7 +16,15 @@ from typing import Any
 from multidict import CIMultiDict
 
 from ropewalk_core import callkeys, policy
-from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated, Unavailable, WrongOrigin
+from ropewalk_core.errors import (
+    Denied,
+    NotFound,
+    RopewalkError,
+    Unauthenticated,
+    Unavailable,
+    UserCodeFailed,
+    WrongOrigin,
+)
 from ropewalk_core.model import Access, FunctionRoute, State
 from ropewalk_core.names import new_id
 from ropewalk_core.traffic import choose, pinned
@@ -30,12 +38,18 @@ from ropewalk_hub.gateway.quotas import Quotas
 from ropewalk_hub.gateway.records import Note, Records
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Place
+from ropewalk_hub.gateway.sent import Sent
 from ropewalk_hub.gateway.tokens import Caller
+from ropewalk_runtime import packed
+from ropewalk_runtime.formats import ARROW, NPY
 from ropewalk_runtime.handler import CALL_TYPE
+from ropewalk_runtime.packed import PACKED
 from ropewalk_runtime.parts import BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT
 from ropewalk_runtime.trace import Trace
 
-TYPES = frozenset({"application/json", CALL_TYPE, "text/plain", BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT})
+TYPES = frozenset(
+    {"application/json", CALL_TYPE, "text/plain", ARROW, BYTES, EVENTS, NDJSON, NPY, PACKED, PARTS_TYPE, TEXT}
+)
 """What an answer may be called; anything else is bytes."""
 
 
@@ -98,7 +112,7 @@ class Functions:
 
     Parameters
     ----------
-    directory, pools, remote, records
+    directory, pools, remote, records, sent
         The other parts of the gateway.
     chance
         A number from 0 up to but not 1, another one each time, by which a call gets its revision.
@@ -112,6 +126,7 @@ class Functions:
         pools: Pools,
         remote: Remote,
         records: Records,
+        sent: Sent,
         chance: Callable[[], float] = random.random,
         *,
         origin: str = "",
@@ -119,7 +134,7 @@ class Functions:
         self._directory = directory
         self._pools = pools
         self._remote = remote
-        self._records = records
+        self._records, self._sent = records, sent
         self._chance, self._origin = chance, origin
         self._quotas = Quotas(directory)
 
@@ -176,7 +191,10 @@ class Functions:
         RopewalkError
             What went wrong; a traceback is in its details only when the caller may see it.
         """
+        files = self._sent.named(route, caller, asked.type, payload)
         note, header = self.opened(route, caller, asked, len(payload))
+        if files:
+            header["files"] = files
         try:
             outcome = await self._run(note, header, payload, place)
         except RopewalkError as error:
@@ -185,7 +203,7 @@ class Functions:
 
     def begin(self, route: FunctionRoute, caller: Caller, payload: bytes, asked: Asked) -> UnderWay | None:
         """Begin a call that a worker on this machine takes at once; None where one must be started or waited for."""
-        if route.url:
+        if route.url or (asked.type == PACKED and packed.files(payload)):
             return None
         pool = self._pools.get(route)
         member = pool.take()
@@ -331,10 +349,13 @@ def may_see_traceback(caller: str, owner: str) -> bool:
 
 
 def hide_traceback(error: RopewalkError, caller: str, owner: str) -> RopewalkError:
-    """Return the error without traceback and message of user code for everybody but the owner."""
-    if not may_see_traceback(caller, owner):
-        for secret in ("traceback", "error"):
-            error.details.pop(secret, None)
+    """Return the error without what user code said, and where and with what, for everybody but the owner."""
+    if may_see_traceback(caller, owner):
+        return error
+    error.details.pop("traceback", None)
+    raised = str(error.details.pop("error", "")).partition(":")[0]
+    if raised and type(error) is UserCodeFailed:  # a missing package, say, and the line of its owner's cell
+        return UserCodeFailed(f"The function raised {raised[:100]}.", details=error.details)
     return error
 
 
