@@ -24,7 +24,7 @@ from bench.report import in_turn
 from bench.tight import Wire
 from ropewalk_core import settings, sync
 from ropewalk_core.model import DurableCall
-from ropewalk_kernel import calls
+from ropewalk_kernel import places
 from ropewalk_kernel.functions import FunctionHandle
 from ropewalk_runtime.handler import CALL_TYPE
 
@@ -46,7 +46,7 @@ class Spawning(Wire):
 
 def place_of(function: FunctionHandle) -> tuple[int, bytes]:
     """Return the gateway's port and the head of a request without its end."""
-    place, _, host = calls.where(function.url)
+    place, _, host = places.where(function.url)
     token = sync.wait(sync.client().token("functions")).text
     lines = {"Host": host, "Authorization": f"Bearer {token}", "Content-Type": CALL_TYPE, "Prefer": "respond-async"}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())

@@ -20,7 +20,7 @@ import ropewalk
 from bench import tight
 from bench.report import in_turn
 from ropewalk_core import sync
-from ropewalk_kernel import calls
+from ropewalk_kernel import places
 from ropewalk_kernel.functions import FunctionHandle
 from ropewalk_runtime.handler import CALL_TYPE
 
@@ -62,7 +62,7 @@ def ours(function: FunctionHandle, items: range) -> float:
 
 def theirs(function: FunctionHandle, items: range, connections: int) -> float:
     """Return the seconds that the tight client takes for the same."""
-    place, _, host = calls.where(function.url)
+    place, _, host = places.where(function.url)
     token = sync.wait(sync.client().token("functions")).text
     headers = {"Host": host, "Authorization": f"Bearer {token}", "Content-Type": CALL_TYPE}
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The line of progress of `f.map`: a card under the cell, one line that is written over in a terminal, else nothing.
+"""A line of progress: of `f.map`, and of a large argument. A card under the cell, a line in a terminal, else nothing.
 
 Not here: how it looks (``cards``), what is counted (``mapping``). Rejected: tqdm, which user environments do not have.
 """
@@ -47,7 +47,7 @@ class Bar:
         self._began = now if self._began is None else self._began
         self._drawn = now
         took = now - self._began
-        self._draw(cards.progress(self._name, done, self._total, took, failed=failed, held_back=held_back))
+        self._draw(self._picture(done, took, failed=failed, held_back=held_back))
 
     def end(self, done: int, *, failed: int = 0, over: bool) -> None:
         """Show the last state, which stays; ``over`` says that nothing was left out."""
@@ -55,9 +55,12 @@ class Bar:
             return
         took = time.monotonic() - self._began
         ended = "done" if over or done == self._total else "stopped"
-        self._draw(cards.progress(self._name, done, self._total, took, failed=failed, ended=ended))
+        self._draw(self._picture(done, took, failed=failed, ended=ended))
         if (stream := _terminal()) is not None:
             stream.write("\n")
+
+    def _picture(self, done: int, took: float, *, failed: int = 0, held_back: int = 0, ended: str = "") -> Picture:
+        return cards.progress(self._name, done, self._total, took, failed=failed, held_back=held_back, ended=ended)
 
     def _draw(self, picture: Picture) -> None:
         if (stream := _terminal()) is not None:
@@ -70,6 +73,13 @@ class Bar:
             self._handle = _display(picture, display_id=True)
         else:
             self._handle.update(picture)
+
+
+class SendingBar(Bar):
+    """The same for the bytes of one argument."""
+
+    def _picture(self, done: int, took: float, *, failed: int = 0, held_back: int = 0, ended: str = "") -> Picture:
+        return cards.sending(self._name, done, self._total or done, took, ended=ended)
 
 
 def _terminal() -> TextIO | None:

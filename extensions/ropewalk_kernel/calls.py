@@ -1,21 +1,19 @@
 """One call of a function, straight to the gateway: no database and no dashboard on this path.
 
 Arguments travel in the envelope that ``ropewalk_runtime.handler`` documents, so that Python's positional and keyword
-arguments mean on the platform what they mean here. A call is never repeated by itself: it may have taken effect.
-Names under ``localhost`` do not resolve in every program, so such a call goes to the loopback address with the name
-as its host. There is one body of a call, `ask`, in the loop of ``ropewalk_core.sync``; who waits and who awaits share
+arguments mean on the platform what they mean here; large data frames and arrays go ahead as files (``sending``), and
+large answers come as files (``spooled``). A call is never repeated by itself: it may have taken effect.
+There is one body of a call, `ask`, in the loop of ``ropewalk_core.sync``; who waits and who awaits share
 it and its connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -25,9 +23,14 @@ from ropewalk_core.client.nouns import read
 from ropewalk_core.client.wire import problem_of
 from ropewalk_core.errors import Unavailable
 from ropewalk_core.model import DurableCall
-from ropewalk_kernel import printed, values, yielded
-from ropewalk_kernel.posts import Answer, Broken, Place, Posts
+from ropewalk_kernel import printed, spooled, values, yielded
+from ropewalk_kernel.places import where
+from ropewalk_kernel.posts import Answer, Broken, Posts
+from ropewalk_kernel.sending import Sender
+from ropewalk_kernel.values import Received
+from ropewalk_runtime import formats
 from ropewalk_runtime.handler import CALL_TYPE
+from ropewalk_runtime.packed import MAGIC, PACKED, Packing
 
 _LONGEST = 3700.0  # above the longest timeout a function may have; the gateway ends the call
 _PATIENCE = 15.0
@@ -47,12 +50,17 @@ def call(address: str, args: Sequence[Any], kwargs: Mapping[str, Any], follower:
     RopewalkError
         What the gateway refused with, or `Unavailable`.
     """
-    client, body = sync.client(), envelope(args, kwargs)
+    client = sync.client()
+    body = envelope(client, address, args, kwargs)
     if follower is None:
         answer = sync.wait(ask(client, address, body))
     else:
         answer = sync.wait(follower.beside(client, ask(client, address, body, (("User-Agent", printed.AGENT),))))
-    return values.decode(answer.body) if answer.stream is None else yielded.Parts(answer.stream)
+    if answer.stream is None:
+        return values.decode(Received(answer.body, answer.kind))
+    if answer.kind == PACKED:
+        return values.decode(sync.wait(spooled.received(answer.stream, PACKED)))
+    return yielded.Parts(answer.stream)
 
 
 def request(address: str, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
@@ -67,21 +75,38 @@ def request(address: str, method: str, path: str, options: Mapping[str, Any]) ->
         return client.request(method, url, headers=headers, **given)
 
 
-async def aio(client: Client, address: str, body: bytes) -> Any:
-    """Call the function with an envelope, and return what `call` returns, to be awaited in any event loop."""
+async def aio(client: Client, address: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call the function at the address, and return what `call` returns, to be awaited in any event loop."""
+    if any(formats.library(one) for one in (*args, *kwargs.values())):  # to write these down may take a while
+        body = await asyncio.to_thread(envelope, client, address, args, kwargs, Sender(client, address, shown=False))
+    else:
+        body = envelope(client, address, args, kwargs)
     answer = await sync.elsewhere(ask(client, address, body))
-    return values.decode(answer.body) if answer.stream is None else yielded.AsyncParts(answer.stream)
+    if answer.stream is None:
+        return values.decode(Received(answer.body, answer.kind))
+    if answer.kind == PACKED:
+        return values.decode(await sync.elsewhere(spooled.received(answer.stream, PACKED)))
+    return yielded.AsyncParts(answer.stream)
 
 
-def envelope(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    """Return the arguments of a call as they travel."""
-    return values.encode({"args": list(args), "kwargs": dict(kwargs)})
+def envelope(
+    client: Client, address: str, args: Sequence[Any], kwargs: Mapping[str, Any], sender: Sender | None = None
+) -> bytes:
+    """Return the arguments of a call as they travel, once the large ones are where the function finds them.
+
+    ``sender`` sends those ahead, in the thread of who asks; left out, one is made for this call.
+    """
+    return values.envelope(args, kwargs, Packing(sender or Sender(client, address)))
 
 
-async def send(client: Client, address: str, body: bytes) -> bytes:
+async def send(client: Client, address: str, body: bytes) -> Received:
     """Call the function at the address with an envelope and return its whole answer; what is yielded is a list."""
     answer = await ask(client, address, body)
-    return answer.body if answer.stream is None else await yielded.whole(answer.stream)
+    if answer.stream is None:
+        return Received(answer.body, answer.kind)
+    if answer.kind == PACKED:
+        return await spooled.received(answer.stream, PACKED)
+    return await yielded.whole(answer.stream)
 
 
 async def ask(client: Client, address: str, body: bytes, more: tuple[tuple[str, str], ...] = ()) -> Answer:
@@ -91,7 +116,8 @@ async def ask(client: Client, address: str, body: bytes, more: tuple[tuple[str, 
     """
     place, target, host = where(address)
     token = await client.token("functions")
-    headers = (("Host", host), ("Authorization", f"Bearer {token.text}"), ("Content-Type", CALL_TYPE), *more)
+    kind = PACKED if body.startswith(MAGIC) else CALL_TYPE
+    headers = (("Host", host), ("Authorization", f"Bearer {token.text}"), ("Content-Type", kind), *more)
     try:
         answer = await posts().post(place, target, headers, body, _LONGEST)
     except Broken as error:
@@ -113,16 +139,6 @@ async def spawn(client: Client, address: str, body: bytes, key: str) -> DurableC
                 raise
         await asyncio.sleep(pause)
         pause = min(pause * 2, 2.0)
-
-
-@functools.lru_cache(64)
-def where(address: str) -> tuple[Place, str, str]:
-    """Return where to connect to, what to ask for, and which host to name, for a people's address."""
-    parts = urlsplit(address)
-    name, secure = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    host = "127.0.0.1" if name == "localhost" or name.endswith(".localhost") else name
-    return Place(host, port, secure), parts.path or "/", parts.netloc
 
 
 def posts() -> Posts:

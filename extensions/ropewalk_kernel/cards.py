@@ -148,6 +148,24 @@ def progress(
     return Picture(_card("", html), f"{name}: {facts}")
 
 
+def sending(name: str, done: int, total: int, seconds: float, *, ended: str = "") -> Picture:
+    """Return how far an argument of a function is on its way; ``ended`` as of `progress`."""
+    parts = [look.amount(total) if ended == "done" else f"{look.amount(done)} of {look.amount(total)}"]
+    parts.append(look.duration(0, seconds))
+    if seconds > 0 and done:
+        parts.append(f"{look.amount(done / seconds)}/s")
+        parts += [] if ended else [f"{look.duration(0, (total - done) * seconds / done)} left"]
+    said = {"done": "an argument was sent", "stopped": "an argument was not sent whole"}
+    word = said.get(ended, "sending an argument")
+    facts = f"{word}, {', '.join(parts)}"
+    bar = "" if ended else f'<progress max="{total}" value="{done}"></progress>'
+    html = (
+        f'<div class="rw-head"><span class="rw-name">{look.text(name)}</span>{bar}'
+        f'<span class="rw-dim">{look.text(facts)}</span></div>'
+    )
+    return Picture(_card("", html), f"{name}: {facts}")
+
+
 def building(name: str, word: str, lines: Sequence[str], seconds: float) -> Picture:
     """Return how far the environment of a function's requirements is, with the last lines of its log."""
     facts = f"{word}, {look.duration(0, seconds)}"

@@ -41,6 +41,7 @@ from ropewalk_kernel import (
 )
 from ropewalk_kernel.bar import Bar
 from ropewalk_kernel.brought import Brought, Program, captured, form_of, here
+from ropewalk_kernel.sending import DURABLE, Sender
 from ropewalk_kernel.spawned import Spawned, SpawnedCall, listed
 from ropewalk_kernel.workflows import working_folder
 
@@ -75,7 +76,9 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         self._cell: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function on the platform with Python values; numpy arrays and data frames travel as lists.
+        """Call the function on the platform with Python values; numpy arrays and data frames arrive as such.
+
+        Large ones go once, as files, with a line of progress under the cell.
 
         What a call that takes longer than a second prints appears under the cell while it goes on.
         What a generator yields comes as it is yielded: ``for part in f(x)``. To leave the loop ends the generator.
@@ -92,10 +95,10 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         >>> import asyncio
         >>> one, two = await asyncio.gather(double.aio(1), double.aio(2))
         """
-        client, body = sync.client(), calls.envelope(args, kwargs)
+        client = sync.client()
         if self._seen is None:
             self._seen = await sync.elsewhere(client.functions.get(self.name))
-        return await calls.aio(client, self._address(self._seen), body)
+        return await calls.aio(client, self._address(self._seen), args, kwargs)
 
     def map(
         self,
@@ -145,7 +148,14 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         bar = Bar(self.name, min(lengths) if len(lengths) == len(iterables) else None, shown=progress)
         address = self._address(seen)
         lanes = mapping.Lanes(lambda body: calls.send(client, address, body), count, go_on=on_error == "return")
-        return mapping.results(lanes, zip(*iterables, strict=False), bar, give_failures=on_error == "return")
+        sender = Sender(client, address, shown=progress, remembers=True)
+        return mapping.results(
+            lanes,
+            zip(*iterables, strict=False),
+            bar,
+            give_failures=on_error == "return",
+            write=lambda args: calls.envelope(client, address, args, {}, sender),
+        )
 
     def spawn(self, *args: Any, **kwargs: Any) -> SpawnedCall:
         """Have the call carried out whatever happens meanwhile, and return at once; it is on disk when this returns.
@@ -180,8 +190,9 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         return listed(self.name, shelf, limit)
 
     def _spawn(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SpawnedCall:
-        body, address = calls.envelope(args, kwargs), self._address(self._known())
-        return SpawnedCall(sync.wait(calls.spawn(sync.client(), address, body, key)))
+        client, address = sync.client(), self._address(self._known())
+        body = calls.envelope(client, address, args, kwargs, Sender(client, address, least=DURABLE))
+        return SpawnedCall(sync.wait(calls.spawn(client, address, body, key)))
 
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the code of the cell in this kernel, whichever revision is deployed; a class is started once for it."""

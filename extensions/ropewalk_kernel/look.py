@@ -104,6 +104,15 @@ def duration(started: float | None, ended: float | None = None) -> str:
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
+def amount(size: float) -> str:
+    """Return a number of bytes in words, such as ``1.9 GiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
 def why_text(status: Status) -> str:
     """Return cause and next step as one line; empty without a cause."""
     return f"{status.why.cause} {status.why.next}".strip() if status.why else ""

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropewalk_core import sync
-from ropewalk_core.errors import BadInput, Limited, RopewalkError
-from ropewalk_kernel import calls, values
+from ropewalk_core.errors import Limited, RopewalkError
+from ropewalk_kernel import values
 from ropewalk_kernel.bar import Bar
+from ropewalk_kernel.values import NOTHING, Received
 
 MOST = 256
 """Calls under way at the same time, each on a connection of its own."""
@@ -48,7 +49,7 @@ class Item:
     at: int
     body: bytes = b""
     size: int = 0
-    answer: bytes = b""
+    answer: Received = NOTHING
     failure: Exception | None = None
     done: bool = False
     from_source: bool = False
@@ -67,7 +68,7 @@ class Lanes:
         Whether further calls are begun after one failed.
     """
 
-    def __init__(self, send: Callable[[bytes], Awaitable[bytes]], count: int, *, go_on: bool) -> None:
+    def __init__(self, send: Callable[[bytes], Awaitable[Received]], count: int, *, go_on: bool) -> None:
         self.count, self.answered, self.failures, self.held_back = count, 0, 0, 0
         self._send, self._go_on, self._portal = send, go_on, sync.portal()
         self._waiting: deque[Item] = deque()
@@ -176,7 +177,7 @@ class Lanes:
             else:
                 asyncio.get_running_loop().call_later(_GATHER, self._came.set)
 
-    async def _patiently(self, body: bytes) -> bytes:
+    async def _patiently(self, body: bytes) -> Received:
         end = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -202,11 +203,13 @@ class Window:
         Where they run.
     source
         The arguments of each call.
+    write
+        Writes those of one call down.
     """
 
-    def __init__(self, lanes: Lanes, source: Iterator[Sequence[Any]]) -> None:
+    def __init__(self, lanes: Lanes, source: Iterator[Sequence[Any]], write: Callable[[Sequence[Any]], bytes]) -> None:
         self.refused = 0
-        self._lanes, self._source = lanes, source
+        self._lanes, self._source, self._write = lanes, source, write
         self._size = max(_SMALLEST, _AHEAD * lanes.count)
         self._items: deque[Item] = deque()
         self._begun, self._more = 0, True
@@ -258,8 +261,8 @@ class Window:
 
     def _add(self, item: Item, args: Any) -> None:
         try:
-            item.body = calls.envelope(args, {})
-        except BadInput as error:
+            item.body = self._write(args)
+        except RopewalkError as error:
             item.failure, item.done = error, True
             self.refused += 1
             return
@@ -268,7 +271,14 @@ class Window:
         self._lanes.add(item)
 
 
-def results(lanes: Lanes, source: Iterator[Sequence[Any]], bar: Bar, *, give_failures: bool) -> Iterator[Any]:
+def results(
+    lanes: Lanes,
+    source: Iterator[Sequence[Any]],
+    bar: Bar,
+    *,
+    give_failures: bool,
+    write: Callable[[Sequence[Any]], bytes] = lambda args: values.envelope(args, {}),
+) -> Iterator[Any]:
     """Yield the answers in order; leaving early, also by an interrupt, cancels what is under way.
 
     Parameters
@@ -281,8 +291,10 @@ def results(lanes: Lanes, source: Iterator[Sequence[Any]], bar: Bar, *, give_fai
         Shows how far it is.
     give_failures
         Whether a failed call's error is yielded in its place instead of raised.
+    write
+        Writes the arguments of one call down.
     """
-    window, over = Window(lanes, source), False
+    window, over = Window(lanes, source, write), False
 
     def tick() -> None:
         done, failed = lanes.answered + window.refused, lanes.failures + window.refused

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import h11
 import httpx
 
+from ropewalk_runtime.packed import PACKED
 from ropewalk_runtime.parts import PARTS_TYPE
 
 _CONNECT = 5.0
@@ -25,7 +26,7 @@ _KEPT = 20.0
 """Seconds that an unused connection is kept: less than any server or proxy on the way keeps it."""
 _AHEAD = 2**18
 """Bytes of an answer in parts that are kept before nothing more is read."""
-_PARTS = PARTS_TYPE.encode()
+_PARTS, _PACKED = (b"content-type", PARTS_TYPE.encode()), (b"content-type", PACKED.encode())
 _JOINED = 2**16
 """Bytes up to which head and body leave in one piece; a larger body is not copied for it."""
 
@@ -50,6 +51,11 @@ class Answer:
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
     stream: Stream | None = None
+
+    @property
+    def kind(self) -> str:
+        """Its content type."""
+        return next((value.decode("latin-1") for name, value in self.headers if name.lower() == b"content-type"), "")
 
 
 class Stream:
@@ -125,7 +131,8 @@ class Posts:
     ) -> Answer:
         """Send one request and return its answer, whatever its status; a cancelled one closes its connection.
 
-        An answer in parts (`PARTS_TYPE`) is returned as soon as it begins, and read or closed by who asked.
+        An answer in parts (`PARTS_TYPE`, or `PACKED` in chunks) is returned as soon as it begins, and read or closed
+        by who asked.
 
         Raises
         ------
@@ -262,7 +269,7 @@ class Connection(asyncio.Protocol):
         """Take one event and say whether it was the last."""
         if isinstance(event, h11.Response):
             self._head = event
-            if event.status_code == 200 and (b"content-type", _PARTS) in event.headers:
+            if event.status_code == 200 and _in_pieces(event):
                 self._begin(event)
         elif isinstance(event, h11.Data):
             (self._parts.append if self._stream is None else self._stream.feed)(bytes(event.data))
@@ -311,6 +318,13 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(Broken(type(error).__name__))
         self.close()
+
+
+def _in_pieces(head: h11.Response) -> bool:
+    """Say whether an answer is taken as it comes: what is yielded, and frames and arrays whose size nobody says."""
+    if _PARTS in head.headers:
+        return True
+    return _PACKED in head.headers and all(key != b"content-length" for key, _ in head.headers)
 
 
 @functools.lru_cache(256)

@@ -52,7 +52,7 @@ class Borrowed:
 
     async def aio(self, *args: Any, **kwargs: Any) -> Any:
         """Call it without blocking."""
-        return await calls.aio(sync.client(), self.url, calls.envelope(args, kwargs))
+        return await calls.aio(sync.client(), self.url, args, kwargs)
 
     def __repr__(self) -> str:
         return f"<function {self.name} of {self.owner} on the platform>"

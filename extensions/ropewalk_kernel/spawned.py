@@ -84,7 +84,7 @@ class SpawnedCall(cards.Pictured):
             found = await client.durable.result(self.id, wait=left)
             self._call = found.call
             if found.body is not None:
-                return values.decode(found.body)
+                return values.decode(found.body, found.content_type)
             if end is not None and time.monotonic() >= end:
                 raise TimedOut(f"{self.id} did not end within {timeout:g} s.", hint="Ask again: it goes on.")
 

@@ -13,10 +13,18 @@ from typing import Any
 
 from ropewalk_core import sync
 from ropewalk_core.errors import BadInput, Unavailable, from_problem
+from ropewalk_kernel import values
 from ropewalk_kernel.posts import Broken, Stream
-from ropewalk_runtime.parts import read
+from ropewalk_kernel.values import Received
+from ropewalk_runtime.handler import CALL_TYPE
+from ropewalk_runtime.packed import PACKED
+from ropewalk_runtime.parts import BYTES, read
 
 _END = object()
+
+
+class Packed(bytes):
+    """A value with data frames or arrays, which is opened in the thread of who wants it."""
 
 
 class Lines:
@@ -41,6 +49,8 @@ class Lines:
             raise Unavailable("The function's answer cannot be read.", details={"wait": False}) from error
         if what == "value":
             return value
+        if what == "packed":
+            return Packed(value)
         self._over = True
         if what == "error":
             raise from_problem(value)
@@ -82,7 +92,7 @@ class Parts(Iterator[Any]):
             raise
         if value is _END:
             raise StopIteration
-        return value
+        return _opened(value)
 
     def close(self) -> None:
         """Take no more, which ends the generator on the platform."""
@@ -109,7 +119,7 @@ class AsyncParts(AsyncIterator[Any]):
             raise
         if value is _END:
             raise StopAsyncIteration
-        return value
+        return _opened(value)
 
     async def aclose(self) -> None:
         """Take no more, which ends the generator on the platform."""
@@ -122,7 +132,7 @@ class AsyncParts(AsyncIterator[Any]):
         return "<what the function yields: write `async for part in ...`>"
 
 
-async def whole(stream: Stream) -> bytes:
+async def whole(stream: Stream) -> Received:
     """Return all that comes as one answer: bytes joined, anything else as a list in JSON."""
     lines, found = Lines(stream), []
     try:
@@ -130,13 +140,21 @@ async def whole(stream: Stream) -> bytes:
             found.append(value)
     finally:
         lines.close()
+    if any(isinstance(one, Packed) for one in found):
+        raise BadInput(
+            "It yields data frames or arrays, which make no list.", field="map", hint="Call it for each item: f(x)."
+        )
     if found and all(isinstance(one, bytes) for one in found):
-        return b"".join(found)
+        return Received(b"".join(found), BYTES)
     if any(isinstance(one, bytes) for one in found):
         raise BadInput(
             "It yields bytes among other values, which make no list.", field="map", hint="Call it for each item: f(x)."
         )
-    return json.dumps(found).encode()
+    return Received(json.dumps(found).encode(), CALL_TYPE)
+
+
+def _opened(value: Any) -> Any:
+    return values.decode(value, PACKED) if isinstance(value, Packed) else value
 
 
 def _cut() -> Unavailable:

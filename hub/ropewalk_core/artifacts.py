@@ -60,12 +60,12 @@ class ArtifactStore:
             return self._settle(file, digest.hexdigest()), size
 
     async def put_stream(self, content: AsyncIterable[bytes]) -> tuple[str, int]:
-        """Do as `put` does with content that arrives."""
+        """Do as `put` does with content that arrives; the event loop goes on while it is written and synced."""
         with self._writing() as (file, digest):
             size = 0
             async for chunk in content:
-                size = self._add(file, chunk, digest, size)
-            return self._settle(file, digest.hexdigest()), size
+                size = await asyncio.to_thread(self._add, file, chunk, digest, size)
+            return await asyncio.to_thread(self._settle, file, digest.hexdigest()), size
 
     def put_file(self, path: Path) -> tuple[str, int]:
         """Store a regular file; a link is not followed."""

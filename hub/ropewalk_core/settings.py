@@ -93,6 +93,13 @@ class Limits:
 
     payload: int = 32 * 2**20
     """Bytes of a function's request or answer; larger data goes by file."""
+    value: int = 8 * 2**30
+    """Bytes of one data frame or array that goes to a function as a file; smaller ones than 1 MiB lie in the call."""
+    values: int = 32 * 2**30
+    """Bytes of such files that are kept of one account, whichever functions they went to."""
+    values_kept: float = 6 * 3600.0
+    """Seconds for which such a file is kept after its last call, so that it need not be sent again; one of a durable
+    call stays until that has ended, or is forgotten if it failed."""
     bundle: int = 8 * 2**20
     """Bytes of captured code in one function or step."""
     memory: int = 4 * 2**30

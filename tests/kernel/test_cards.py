@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ropewalk_core.errors import BadInput, UserCodeFailed
 from ropewalk_core.model import Run, Service, ServiceSpec, State, Status, Step, Why
 from ropewalk_kernel import cards, complain, graph, look, values
-from ropewalk_kernel.calls import where
+from ropewalk_kernel.places import where
 from ropewalk_kernel.posts import Place
 from tests.kernel.fake import step
 

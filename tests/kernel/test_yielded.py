@@ -96,7 +96,7 @@ async def test_the_same_in_any_loop() -> None:
 
 
 def test_all_of_it_as_one_answer() -> None:
-    assert sync.wait(whole(Source(line(value=1), line(value="a"), line(end=True)).stream)) == b'[1, "a"]'
-    assert sync.wait(whole(Source(line(bytes="AAE="), line(bytes="AAE="), line(end=True)).stream)) == b"\0\1\0\1"
+    assert sync.wait(whole(Source(line(value=1), line(value="a"), line(end=True)).stream)).body == b'[1, "a"]'
+    assert sync.wait(whole(Source(line(bytes="AAE="), line(bytes="AAE="), line(end=True)).stream)).body == b"\0\1\0\1"
     with pytest.raises(BadInput):
         sync.wait(whole(Source(line(bytes="AAE="), line(value=1), line(end=True)).stream))

@@ -28,6 +28,7 @@ from ropewalk_hub.gateway.gathered import gathered
 from ropewalk_hub.gateway.pool import Outcome
 from ropewalk_hub.gateway.records import Note
 from ropewalk_hub.gateway.room import Room
+from ropewalk_hub.gateway.sent import Sent
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime.handler import CALL_TYPE
 from ropewalk_runtime.parts import PARTS_TYPE
@@ -265,7 +266,7 @@ class Pooled:
     def __init__(self, home: Path, header: dict[str, Any], flow: Parts | None = None) -> None:
         self.outcome, self.kept = Outcome(header, b"", False, flow), list[Note]()
         me = cast(Any, self)
-        self.functions = Functions(Directory(Settings(home=home)), me, me, me)
+        self.functions = Functions(Directory(Settings(home=home)), me, me, me, Sent(Settings(home=home)))
 
     def get(self, route: FunctionRoute) -> Pooled:
         return self

@@ -27,7 +27,7 @@ def failed(error: BaseException) -> dict[str, Any]:
     if isinstance(error, BadAnswer):
         return problem("RW-USER-CODE", str(error), hint=error.hint, field=error.field)
     if isinstance(error, TooLong):
-        hint = "Return less, or write a file and return its path."
+        hint = "Return less, a numpy array or a data frame, which Python gets at any size, or the path of a file."
         return problem("RW-TOO-LARGE", str(error), hint=hint, field="limits.payload")
     if isinstance(error, CallerLeft):
         return problem("RW-USER-CODE", "The caller left before the answer.")

@@ -3,12 +3,18 @@
 How a payload becomes arguments (documented for people in the README of functions and tested by properties):
 
 * `application/vnd.ropewalk.call+json` holds ``{"args": [...], "kwargs": {...}}``: what the Python callable sends.
+* `application/vnd.ropewalk.packed` is the same with data frames and arrays beside it (``packed``); a parameter that is
+  annotated as a list gets them as lists.
+* An Arrow stream or an npy array (``formats``) is the one positional argument.
 * A JSON object whose keys are names of parameters gives keyword arguments: what people write with curl.
 * Any other JSON value, and an object that has no parameter's name among its keys, is the one positional argument.
 * No body: the query's variables, converted where a parameter says int, float or bool.
 * ``text/*`` is one str, any other type one bytes argument.
 * `application/vnd.ropewalk.trigger+json` is what a trigger tells: parameters that are named like its fields get them,
   one called ``event`` gets all of it, and so does the only one of another name. Whoever takes nothing is told nothing.
+
+An answer to Python holds frames and arrays as such; to everybody else they are lists, unless ``Accept`` names Arrow or
+npy and the answer is one.
 
 NaN and Infinity: JSON has none. Between Python and Python (`CALL_TYPE`, there and back) they travel as they are, in the
 spelling of Python's own `json`; for everybody else they are refused by their place, in a payload as in an answer. What
@@ -38,6 +44,10 @@ import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from ropewalk_runtime import formats, missing, packed
+from ropewalk_runtime.formats import ARROW, NPY, Unformed
+from ropewalk_runtime.packed import PACKED
 
 CALL_TYPE = "application/vnd.ropewalk.call+json"
 TRIGGER_TYPE = "application/vnd.ropewalk.trigger+json"
@@ -122,13 +132,20 @@ class Handler:
             if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
         ]
 
-    def arguments(self, body: bytes, content_type: str, query: str = "") -> inspect.BoundArguments:
-        """Return the arguments for a payload, or raise `BadPayload` that names the field."""
+    def arguments(
+        self, body: bytes, content_type: str, query: str = "", files: Mapping[str, str] | None = None
+    ) -> inspect.BoundArguments:
+        """Return the arguments for a payload, or raise `BadPayload` that names the field.
+
+        ``files`` says where those lie that the payload may name, by digest.
+        """
         kind = content_type.split(";")[0].strip().lower()
         if not body and kind != CALL_TYPE:
             return self._bind((), self._from_query(query))
         if kind == CALL_TYPE:
             return self._bind(*_envelope(_parse(body)))
+        if kind in (PACKED, ARROW, NPY):
+            return self._bind(*_with_parts(body, kind, files or {}))
         if kind == TRIGGER_TYPE:
             return self._from_trigger(_parse(body))
         if kind in ("", "application/json", "application/x-www-form-urlencoded") or kind.endswith("+json"):
@@ -158,6 +175,8 @@ class Handler:
         except TypeError:
             raise self._misfit(args, kwargs) from None
         for name, value in bound.arguments.items():
+            if self._checked.get(name) is list and formats.library(value):
+                bound.arguments[name] = value = plain(value)  # who wants a list gets one, as from everybody else
             self._check(name, value)
         return bound
 
@@ -270,18 +289,21 @@ def not_finite(value: Any, place: str) -> tuple[str, str] | None:
     return None
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: numpy, pandas, dataclasses, pydantic models, sets, dates."""
+def plain(value: Any, part: Callable[[Any], Any] | None = None) -> Any:
+    """Return a value as JSON can hold it: numpy, pandas, dataclasses, pydantic models, sets, dates.
+
+    ``part`` returns what stands for a value that travels beside the JSON, None for any other.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         return plain(value.value) if isinstance(value, enum.Enum) else _bare(value)
     if isinstance(value, Mapping):
-        return {_key(key): plain(one) for key, one in value.items()}
+        return {_key(key): plain(one, part) for key, one in value.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted(map(plain, value), key=repr)
+        return sorted((plain(one, part) for one in value), key=repr)
     if isinstance(value, (list, tuple, types.GeneratorType, range)):
-        return [plain(one) for one in value]
+        return [plain(one, part) for one in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain({one.name: getattr(value, one.name) for one in dataclasses.fields(value)})
+        return plain({one.name: getattr(value, one.name) for one in dataclasses.fields(value)}, part)
     if type(value).__name__ in _MISSING and type(value).__module__.startswith("pandas."):
         return None
     if isinstance(value, (datetime.date, datetime.time)):
@@ -289,7 +311,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, (uuid.UUID, decimal.Decimal, os.PathLike)):
         return str(value)
     if isinstance(value, enum.Enum):
-        return plain(value.value)
+        return plain(value.value, part)
+    if part is not None and (stands := part(value)) is not None:
+        return stands
     return _foreign(value)
 
 
@@ -322,6 +346,8 @@ def _foreign(value: Any) -> Any:
     """Convert what numpy, pandas and pydantic bring, without importing them."""
     if hasattr(value, "model_dump"):
         return plain(value.model_dump(mode="json"))
+    if (library := formats.library(value)) in ("polars", "pyarrow"):
+        return plain(value.to_dicts() if library == "polars" else value.to_pylist())
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         return plain(value.to_dict(orient="records"))
     for method in ("tolist", "to_list", "item", "isoformat"):
@@ -370,6 +396,16 @@ def _envelope(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(args, list) and isinstance(kwargs, dict):
             return tuple(args), kwargs
     raise BadPayload(f'A payload of type {CALL_TYPE} must be {{"args": [...], "kwargs": {{...}}}}.')
+
+
+def _with_parts(body: bytes, kind: str, files: Mapping[str, str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        if kind == PACKED:
+            return _envelope(packed.read(memoryview(body), files))
+        return (formats.read(kind, "", memoryview(body)),), {}
+    except Unformed as error:
+        said = f"The payload cannot be read: {error}" if error.lacks is None else f"{error} The function has it not."
+        raise BadPayload(said, hint=missing.fix(error.lacks) if error.lacks else error.hint) from None
 
 
 def _describe(value: Any) -> str:

@@ -18,6 +18,7 @@ from ropewalk_runtime.failing import CallerLeft
 from ropewalk_runtime.frames import pack
 from ropewalk_runtime.handler import CALL_TYPE, BadPayload, problem
 from ropewalk_runtime.loopback import free_port, listens
+from ropewalk_runtime.packed import PACKED
 from ropewalk_runtime.serving import Call, Coroutines
 from ropewalk_runtime.streams import Answer, pieces
 from ropewalk_runtime.wire import octets, words
@@ -118,7 +119,7 @@ class Forwarded(Coroutines):
 def _request(call: Call, body: bytes, port: int) -> bytes:
     """Return the head of a request to the program."""
     http = call.http
-    if call.type.split(";")[0].strip().lower() == CALL_TYPE:
+    if call.type.split(";")[0].strip().lower() in (CALL_TYPE, PACKED):
         raise BadPayload(
             "This function is a program that answers HTTP.", hint="Write f.request('POST', '/', json=...)."
         )

@@ -1,7 +1,8 @@
 """What a handler yields, as bytes: each value as it comes, in the form that the caller and the first value choose.
 
-* Between Python and Python (`PARTS_TYPE`): a line of JSON for each, ``{"value": ...}``, ``{"bytes": BASE64}``, at the
-  end ``{"end": true}`` or ``{"error": {...}}``. Nothing that a handler yields can be taken for the end.
+* Between Python and Python (`PARTS_TYPE`): a line of JSON for each, ``{"value": ...}``, ``{"bytes": BASE64}`` or, with
+  data frames and arrays in it, ``{"packed": BASE64}`` (see that module); at the end ``{"end": true}`` or
+  ``{"error": {...}}``. Nothing that a handler yields can be taken for the end.
 * Server-Sent Events, when ``Accept`` names them: ``data:`` is text as it is, or JSON; the last event is ``end`` or
   ``error``.
 * Else text as it is when the first value is text, bytes as they are when it is bytes, and NDJSON otherwise. When a
@@ -16,7 +17,9 @@ import base64
 import json
 from typing import Any
 
+from ropewalk_runtime import returned
 from ropewalk_runtime.handler import CALL_TYPE, BadAnswer, TooLong, answer
+from ropewalk_runtime.packed import PACKED
 
 PARTS_TYPE = "application/vnd.ropewalk.parts+json"
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
@@ -34,7 +37,7 @@ def chosen(accept: str, content_type: str, first: Any = None) -> str:
     first
         The first value; None when there is none.
     """
-    if content_type.split(";")[0].strip().lower() == CALL_TYPE or PARTS_TYPE in accept:
+    if content_type.split(";")[0].strip().lower() in (CALL_TYPE, PACKED) or PARTS_TYPE in accept:
         return PARTS_TYPE
     for one in (EVENTS, NDJSON):
         if one in accept:
@@ -71,7 +74,7 @@ def tail(kind: str, error: dict[str, Any] | None) -> tuple[bytes, bool]:
 
 
 def read(line: bytes | str) -> tuple[str, Any]:
-    """Return what a line between Python and Python is: ``value``, ``error`` or ``end``, and the value or the error.
+    """Return what a line between Python and Python is: ``value``, ``packed``, ``error`` or ``end``, and what it holds.
 
     Raises
     ------
@@ -86,6 +89,8 @@ def read(line: bytes | str) -> tuple[str, Any]:
         [(key, value)] = found.items()
         if key == "bytes" and isinstance(value, str):
             return "value", base64.b64decode(value, validate=True)
+        if key == "packed" and isinstance(value, str):
+            return key, base64.b64decode(value, validate=True)
         if key == "value" or key == "end" or (key == "error" and isinstance(value, dict)):
             return key, value
     raise ValueError("This is no part of an answer.")
@@ -108,5 +113,6 @@ def _encoded(kind: str, value: Any) -> bytes:
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         return ("".join(f"data: {line}\n" for line in lines) + "\n").encode(errors="replace")
     if kind == PARTS_TYPE:
-        return b'{"value":%s}\n' % answer(value, content_type=CALL_TYPE)[0]
+        body, form = returned.one(value)
+        return b'{"packed":"%s"}\n' % base64.b64encode(body) if form == PACKED else b'{"value":%s}\n' % body
     return answer(value)[0] + b"\n"

@@ -19,9 +19,11 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ropewalk_runtime import bundle
+from ropewalk_runtime import bundle, packed
 from ropewalk_runtime import exec as execution
-from ropewalk_runtime.handler import CALL_TYPE, BadPayload, TooLong, answer, problem
+from ropewalk_runtime.formats import Unformed
+from ropewalk_runtime.handler import CALL_TYPE, BadPayload, TooLong, answer, plain, problem
+from ropewalk_runtime.packed import PACKED
 from ropewalk_runtime.printed import MAX_CALL_LOG, CallLog
 from ropewalk_runtime.serving import Call, Coroutines
 from ropewalk_runtime.streams import Answer
@@ -231,24 +233,27 @@ def path_of(folder: str) -> str:
 
 def _input(call: Call, body: bytes) -> bytes:
     """Return what a program reads: the payload as it is; of a Python call its one argument, or its keywords."""
-    if call.type.split(";")[0].strip().lower() != CALL_TYPE:
+    if not _by_python(call):
         return body
     try:
-        said = json.loads(body)
+        said = json.loads(body) if body[:1] == b"{" else packed.read(memoryview(body), call.files)
         args, kwargs = list(said.get("args", [])), dict(said.get("kwargs", {}))
     except (ValueError, AttributeError, TypeError):
         raise BadPayload("The payload of a Python call cannot be read.") from None
+    except Unformed as error:
+        hint = "A program reads text and JSON: send frame.to_dict('records'), array.tolist(), or the path of a file."
+        raise BadPayload(f"The payload cannot be read: {error}", hint=hint) from None
     if len(args) > 1 or (args and kwargs):
         raise BadPayload("A program takes one argument, or keywords.", hint="Send one value: it is its input.")
     value = args[0] if args else kwargs
     if not args and not kwargs:
         return b""
-    return value.encode() if isinstance(value, str) else json.dumps(value).encode()
+    return value.encode() if isinstance(value, str) else json.dumps(value, default=plain).encode()
 
 
 def _answered(call: Call, out: bytes) -> Answer:
     """Return what a program wrote: JSON and text under their own types, and to Python as a value."""
-    exact = call.type.split(";")[0].strip().lower() == CALL_TYPE
+    exact = _by_python(call)
     with contextlib.suppress(ValueError, RecursionError):
         json.loads(out)
         return {"status": 200, "type": CALL_TYPE if exact else "application/json"}, out
@@ -260,6 +265,10 @@ def _answered(call: Call, out: bytes) -> Answer:
         body, kind = answer(text, content_type=CALL_TYPE)
         return {"status": 200, "type": kind}, body
     return {"status": 200, "type": "text/plain; charset=utf-8"}, out
+
+
+def _by_python(call: Call) -> bool:
+    return call.type.split(";")[0].strip().lower() in (CALL_TYPE, PACKED)
 
 
 def _environment(call: Call) -> dict[str, str]:

@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ropewalk_runtime import exec as execution
-from ropewalk_runtime import hidden, parts
+from ropewalk_runtime import hidden, parts, returned
 from ropewalk_runtime.bell import Bell
 from ropewalk_runtime.failing import CallerLeft, failed
+from ropewalk_runtime.formats import Unformed
 from ropewalk_runtime.frames import FrameError, Unpacker, pack, read_frame
-from ropewalk_runtime.handler import answer
 from ropewalk_runtime.printed import CallLog, Output, current
+from ropewalk_runtime.returned import Large, unsent
 from ropewalk_runtime.streams import WINDOW, Answer, cost, pieces
 
 _READ = 256 * 2**10
@@ -52,6 +53,12 @@ class Call:
     def credit(self) -> int:
         """Bytes that may be sent before more are asked for."""
         return self._granted - self._sent
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Where the files lie that its payload may name, by digest."""
+        found = self._head.get("files")
+        return found if isinstance(found, dict) else {}
 
     @property
     def http(self) -> dict[str, Any]:
@@ -98,10 +105,10 @@ class Call:
         self.wanted = False
         return pack({"op": "log", "id": self.id, "text": hidden.hide(self.log.news()) if self.begun else ""})
 
-    def begins(self, kind: str) -> bytes:
-        """Return the frame that begins an answer in parts."""
+    def begins(self, kind: str, *, values: bool = True) -> bytes:
+        """Return the frame that begins an answer in parts: ``values``, or one value in pieces."""
         self.kind = kind
-        return pack({"op": "head", "id": self.id, "status": 200, "type": kind, "values": True})
+        return pack({"op": "head", "id": self.id, "status": 200, "type": kind, "values": values})
 
     def part(self, piece: bytes) -> bytes:
         """Return the frame of a part, and count it."""
@@ -153,9 +160,9 @@ class Serving:
     @abstractmethod
     def _serve(self) -> None: ...
 
-    def _answered(self, call: Call, value: Any) -> Answer:
-        body, kind = answer(value, content_type=call.type, limit=self._limit)
-        return {"status": 200, "type": kind}, body
+    def _returned(self, call: Call, value: Any) -> Answer | Large:
+        said = returned.answered(value, content_type=call.type, accept=call.accept, limit=self._limit)
+        return said if isinstance(said, Large) else ({"status": 200, "type": said[1]}, said[0])
 
     def _encoded(self, call: Call, value: Any) -> tuple[bytes, bytes]:
         """Return a yielded value as bytes, and the frame that must go before it, if any."""
@@ -196,12 +203,10 @@ class _Plain(Serving):
     def _call(self, call: Call, body: bytes) -> Answer:
         self._begin(call)
         try:
-            bound = self._handler.arguments(body, call.type, call.query)
+            bound = self._handler.arguments(body, call.type, call.query, call.files)
             result = _exposed(call, self._handler.function, *bound.args, **bound.kwargs)
-            if isinstance(result, types.GeneratorType):
-                done = self._stream(call, result)
-            else:
-                done = self._answered(call, result)
+            give = self._stream if isinstance(result, types.GeneratorType) else self._give
+            done = give(call, result)
         except BaseException as error:  # noqa: BLE001 - the person's code may raise anything
             done = {"error": failed(error)}, b""
         return self._finish(call, done)
@@ -219,7 +224,19 @@ class _Plain(Serving):
             self._send(call.begins(parts.chosen(call.accept, call.type)))
         return {"status": 200}, b""
 
-    def _put(self, call: Call, data: bytes) -> None:
+    def _give(self, call: Call, value: Any) -> Answer:
+        said = self._returned(call, value)
+        if not isinstance(said, Large):
+            return said
+        self._send(call.begins(said.type, values=False))
+        try:
+            for piece in said.pieces:
+                self._put(call, piece)
+        except Unformed as error:
+            raise unsent(error) from None
+        return {"status": 200}, b""
+
+    def _put(self, call: Call, data: bytes | memoryview) -> None:
         for piece in pieces(data):
             while call.credit < cost(piece) and not call.left:
                 self._hear(call)
@@ -349,11 +366,11 @@ class Coroutines(Serving):
             await self._send(pack(*self._finish(call, done)))
 
     async def _run(self, call: Call, body: bytes) -> Answer:
-        bound = self._handler.arguments(body, call.type, call.query)
+        bound = self._handler.arguments(body, call.type, call.query, call.files)
         result = self._handler.function(*bound.args, **bound.kwargs)
         if isinstance(result, types.AsyncGeneratorType):
             return await self._stream(call, result)
-        return self._answered(call, await result)
+        return await self._give(call, await result)
 
     async def _stream(self, call: Call, values: AsyncGenerator[Any, Any]) -> Answer:
         try:
@@ -368,7 +385,19 @@ class Coroutines(Serving):
             await self._send(call.begins(parts.chosen(call.accept, call.type)))
         return {"status": 200}, b""
 
-    async def _put(self, call: Call, data: bytes) -> None:
+    async def _give(self, call: Call, value: Any) -> Answer:
+        said = self._returned(call, value)
+        if not isinstance(said, Large):
+            return said
+        await self._send(call.begins(said.type, values=False))
+        try:
+            for piece in said.pieces:
+                await self._put(call, piece)
+        except Unformed as error:
+            raise unsent(error) from None
+        return {"status": 200}, b""
+
+    async def _put(self, call: Call, data: bytes | memoryview) -> None:
         for piece in pieces(data):
             while call.credit < cost(piece) and call.news is not None:
                 call.news.clear()

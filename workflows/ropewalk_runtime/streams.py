@@ -34,10 +34,10 @@ def cost(part: bytes | memoryview) -> int:
     return len(part) + _EACH
 
 
-def pieces(data: bytes) -> Iterator[bytes]:
+def pieces(data: bytes | memoryview) -> Iterator[bytes]:
     """Yield some bytes as parts."""
     for start in range(0, len(data), PIECE):
-        yield data[start : start + PIECE]
+        yield bytes(data[start : start + PIECE])
 
 
 class Exchange:

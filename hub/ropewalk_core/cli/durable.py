@@ -9,6 +9,7 @@ from ropewalk_core.cli.output import age, clean, echo, echo_answer, plain, show,
 from ropewalk_core.cli.parsing import Subparsers, noun, payload_of, verb
 from ropewalk_core.client import Client
 from ropewalk_core.model import DurableCall, State
+from ropewalk_runtime.packed import PACKED, outline
 
 _CALLS = {
     "CALL": lambda one: one.id,
@@ -99,7 +100,7 @@ async def _print_result(client: Client, call: str) -> int:
     found = await client.durable.result(call)
     while found.body is None:
         found = await client.durable.result(call)
-    echo_answer(found.body)
+    echo_answer(outline(found.body) if found.content_type == PACKED else found.body)
     return 0
 
 

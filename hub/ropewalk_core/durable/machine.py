@@ -148,7 +148,7 @@ def refuse_long(size: int, most: int) -> None:
         raise TooLarge(
             f"The arguments are {size} bytes, over the {most} that a durable call may have.",
             field="limits.durable_payload",
-            hint="Write the data to a file and pass its path.",
+            hint="Send numpy arrays or data frames, which go as files by themselves, or the path of a file.",
         )
 
 

@@ -152,6 +152,9 @@ def _complete(settings: Settings, paths: AccountPaths) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for one in (folder, folder.parent, settings.home / BUILT):
             one.chmod(0o711)
+    paths.sent.mkdir(parents=True, exist_ok=True)
+    for one in (paths.sent, paths.sent.parent):
+        one.chmod(0o711)
     passwd, group = user_files(settings, paths.account)
     if not group.exists():
         passwd.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

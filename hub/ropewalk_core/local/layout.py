@@ -14,6 +14,10 @@ BUILT = "environments"
 """Folder of the home with environments of requirements."""
 
 
+SENT = "values"
+"""Folder of the home with files that went to functions as arguments."""
+
+
 @dataclass(frozen=True)
 class AccountPaths:
     """The folders of one account. ``home`` is the platform's home; ``account`` must be a legal name."""
@@ -48,6 +52,11 @@ class AccountPaths:
     def built(self) -> tuple[Path, Path]:
         """Where environments of requirements lie: everybody's, and the account's own; it may read both."""
         return self.home / BUILT / "shared", self.home / BUILT / "own" / self.account
+
+    @property
+    def sent(self) -> Path:
+        """Where files lie that went to the account's functions as arguments; it may read them, not write."""
+        return self.home / SENT / self.account
 
     @property
     def artifacts(self) -> Path:

@@ -127,7 +127,7 @@ def command(
     where = cwd or paths.files
     limit = cgroups.prepare(settings, group or f"account.{paths.account}", memory, settings.limits.processes)
     inside = list(argv) if limit or not memory else _limited(memory, argv)
-    shown = [*_shown(settings), *(one for one in paths.built if one.is_dir()), *binds]
+    shown = [*_shown(settings), *(one for one in (*paths.built, paths.sent) if one.is_dir()), *binds]
     if report.works:
         variables = environ(paths) | dict(environment or {})
         options = _namespaces(report, network=network, nested=nested, die_with_parent=die_with_parent)

@@ -12,7 +12,7 @@ from typing import Any
 from ropewalk_core import environments
 from ropewalk_core.called import CallBook
 from ropewalk_core.journal import Journal
-from ropewalk_core.local import accounts, logs, sandbox
+from ropewalk_core.local import accounts, logs, sandbox, sent
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.local.host_client import HostClient
 from ropewalk_core.local.safe import LocalSafe
@@ -142,7 +142,13 @@ def build(ground: Ground) -> Backend:
         berth=LocalBerth(settings),
         end_work=end_work,
         apart=lambda: settings.accounts.shared_trust or sandbox.probe().works,
-        tasks=(Preparing(journal, settings).run, services.run, functions.run, functions.keep_figures),
+        tasks=(
+            Preparing(journal, settings).run,
+            services.run,
+            functions.run,
+            functions.keep_figures,
+            lambda: sent.clean(settings, journal),
+        ),
         close=host.close,
         desk=workflows.desk,
         look=storage.look,

@@ -45,6 +45,7 @@ from ropewalk_hub.gateway.pool import Pools
 from ropewalk_hub.gateway.records import Records
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Room
+from ropewalk_hub.gateway.sent import VALUES, Sent
 from ropewalk_hub.gateway.services import Services
 from ropewalk_hub.gateway.sessions import CALLBACK, Sessions, check_origin, own_origin, wants_page
 from ropewalk_hub.gateway.tokens import Caller, Verifier
@@ -89,7 +90,10 @@ class Gateway:
         self.records = Records(self.directory, self.pools.state)
         self.room = Room(settings)
         self.remote = Remote(settings, resolver)
-        self.functions = Functions(self.directory, self.pools, self.remote, self.records, origin=settings.door.origin)
+        self.sent = Sent(settings)
+        self.functions = Functions(
+            self.directory, self.pools, self.remote, self.records, self.sent, origin=settings.door.origin
+        )
         self.durables = Durables(self.directory, self.functions, self.room, settings.limits.durable_payload)
         self.services = Services(settings, self.sessions, resolver)
         self._tasks: list[asyncio.Task[None]] = []
@@ -158,9 +162,12 @@ class Gateway:
                 return pages.confirm_call(host.name, request.path_qs)
         else:
             self._check_page(request, access)
+        if request.path.startswith(VALUES):
+            return await self.sent.answer(request, route, caller)
         with self.room.call(route.owner, self._announced(request)) as place:
             payload = await self._payload(request)
             if durable_http.wanted(request):
+                self.sent.named(route, caller, request.headers.get("Content-Type", ""), payload)
                 wish = durable_http.wish_of(route, caller, request, payload, pinned=bool(host.revision))
                 accepted = await durable_http.spawned(self.durables, wish)
                 accepted.headers.update(request[_EXTRA])
@@ -223,8 +230,8 @@ class Gateway:
     def _announced(self, request: web.Request) -> int:
         """Return how large the payload may become."""
         limit = self.settings.limits.payload
-        if (request.content_length or 0) > limit:
-            raise _too_large(limit)
+        if (size := request.content_length or 0) > limit:
+            raise _too_large(limit, size)
         return limit if request.body_exists and request.content_length is None else request.content_length or 0
 
     async def _payload(self, request: web.Request) -> bytes:
@@ -342,5 +349,7 @@ async def _streamed(request: web.Request, reply: Reply, parts: Streamed) -> web.
     return response
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The payload is larger than {limit} bytes.", field="limits.payload")
+def _too_large(limit: int, size: int = 0) -> TooLarge:
+    said = f"is {size} bytes, over the limit of {limit}" if size else f"is larger than {limit} bytes"
+    hint = "In Python, numpy arrays and data frames go as files by themselves; else write a file and pass its path."
+    return TooLarge(f"The payload {said}.", field="limits.payload", hint=hint)

@@ -38,12 +38,18 @@ from ropewalk_hub.gateway.quotas import Quotas
 from ropewalk_hub.gateway.records import Note, Records
 from ropewalk_hub.gateway.remote import Remote
 from ropewalk_hub.gateway.room import Place
+from ropewalk_hub.gateway.sent import Sent
 from ropewalk_hub.gateway.tokens import Caller
+from ropewalk_runtime import packed
+from ropewalk_runtime.formats import ARROW, NPY
 from ropewalk_runtime.handler import CALL_TYPE
+from ropewalk_runtime.packed import PACKED
 from ropewalk_runtime.parts import BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT
 from ropewalk_runtime.trace import Trace
 
-TYPES = frozenset({"application/json", CALL_TYPE, "text/plain", BYTES, EVENTS, NDJSON, PARTS_TYPE, TEXT})
+TYPES = frozenset(
+    {"application/json", CALL_TYPE, "text/plain", ARROW, BYTES, EVENTS, NDJSON, NPY, PACKED, PARTS_TYPE, TEXT}
+)
 """What an answer may be called; anything else is bytes."""
 
 
@@ -106,7 +112,7 @@ class Functions:
 
     Parameters
     ----------
-    directory, pools, remote, records
+    directory, pools, remote, records, sent
         The other parts of the gateway.
     chance
         A number from 0 up to but not 1, another one each time, by which a call gets its revision.
@@ -120,6 +126,7 @@ class Functions:
         pools: Pools,
         remote: Remote,
         records: Records,
+        sent: Sent,
         chance: Callable[[], float] = random.random,
         *,
         origin: str = "",
@@ -127,7 +134,7 @@ class Functions:
         self._directory = directory
         self._pools = pools
         self._remote = remote
-        self._records = records
+        self._records, self._sent = records, sent
         self._chance, self._origin = chance, origin
         self._quotas = Quotas(directory)
 
@@ -184,7 +191,10 @@ class Functions:
         RopewalkError
             What went wrong; a traceback is in its details only when the caller may see it.
         """
+        files = self._sent.named(route, caller, asked.type, payload)
         note, header = self.opened(route, caller, asked, len(payload))
+        if files:
+            header["files"] = files
         try:
             outcome = await self._run(note, header, payload, place)
         except RopewalkError as error:
@@ -193,7 +203,7 @@ class Functions:
 
     def begin(self, route: FunctionRoute, caller: Caller, payload: bytes, asked: Asked) -> UnderWay | None:
         """Begin a call that a worker on this machine takes at once; None where one must be started or waited for."""
-        if route.url:
+        if route.url or (asked.type == PACKED and packed.files(payload)):
             return None
         pool = self._pools.get(route)
         member = pool.take()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ropewalk_core.durable.machine import too_long
 from ropewalk_core.errors import RopewalkError, TooLarge, UserCodeFailed, from_problem
 from ropewalk_hub.gateway.flow import Streamed
 from ropewalk_runtime.handler import BadAnswer, TooLong, answer
+from ropewalk_runtime.packed import PACKED
 from ropewalk_runtime.parts import PARTS_TYPE, read
 
 
@@ -32,6 +34,8 @@ async def gathered(parts: Streamed, kind: str, content_type: str, limit: int) ->
     RopewalkError
         What it failed with; or it is too large, or makes no list.
     """
+    if kind == PACKED:
+        return await _one_value(parts, limit), kind
     found, size, rest = list[Any](), 0, b""
     try:
         while (data := await parts.next()) is not None and parts.failure is None:
@@ -54,12 +58,30 @@ async def gathered(parts: Streamed, kind: str, content_type: str, limit: int) ->
     return _as_one(found, content_type, limit)
 
 
+async def _one_value(parts: Streamed, limit: int) -> bytes:
+    """Return one value that comes in pieces."""
+    found = bytearray()
+    try:
+        while (data := await parts.next()) is not None:
+            found += data
+            if len(found) > limit:
+                raise too_long(len(found), limit)
+    finally:
+        parts.close()
+    if parts.failure is not None:
+        raise from_problem(parts.failure)
+    return bytes(found)
+
+
 def _value(line: bytes) -> tuple[Any, bool]:
     """Return a value, or that there is none in this line. A failure is told beside the parts, never in one."""
     try:
         what, value = read(line)
     except ValueError as error:
         raise UserCodeFailed("The function's answer cannot be read.") from error
+    if what == "packed":
+        hint = "Return them as one value, such as a list, or write files and yield their paths."
+        raise UserCodeFailed("It yields data frames or arrays, which a durable call cannot keep.", hint=hint)
     if what == "error":
         raise UserCodeFailed("The function's answer cannot be read.")
     return value, what != "value"

@@ -19,6 +19,8 @@ from ropewalk_hub.pages.common import Its, or_none, see
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
+from ropewalk_runtime import packed
+from ropewalk_runtime.packed import PACKED
 
 router = APIRouter(include_in_schema=False, prefix="/functions/{name}/durable")
 SHELVES = {"": "all", "open": "open", "failed": "failed", "ended": "done or canceled"}
@@ -99,6 +101,7 @@ async def _answer(actor: Actor, its: Platform, one: DurableCall) -> str | None:
     except RopewalkError:  # it ended its time meanwhile
         return None
     body = found.body or b""
+    body = packed.outline(body) if found.content_type == PACKED else body
     return body[:_SHOWN].decode("utf-8", "replace") + ("\n..." if len(body) > _SHOWN else "")
 
 

@@ -1,0 +1,61 @@
+"""Large arguments of functions on a cluster: refused by name, and smaller ones stay inside of the call."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ropewalk_core.model import Access
+from ropewalk_hub.gateway.sent import VALUES
+from ropewalk_runtime import packed
+from ropewalk_runtime.formats import NPY
+from ropewalk_runtime.packed import PACKED, Part
+from tests.gateway_rig import GatewayRig, gateway
+
+DIGEST = "ab" * 32
+
+
+async def ask(rig: GatewayRig, method: str, path: str, **more: Any) -> httpx.Response:
+    headers = {"Host": rig.host("double--fn--ada"), **rig.bearer("ada"), **more.pop("headers", {})}
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        return await client.request(method, f"http://127.0.0.1:{rig.port}{path}", headers=headers, **more)
+
+
+async def test_what_fits_lies_inside_and_more_is_refused_by_name(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as rig:
+        rig.put(Access())
+        limit = rig.settings.limits.payload
+        small = await ask(rig, "GET", f"{VALUES}{DIGEST}?size={limit}")
+        assert small.json() == {"inside": True}
+        large = (await ask(rig, "GET", f"{VALUES}{DIGEST}?size={limit + 1}")).json()
+        assert (large["code"], large["field"]) == ("RW-TOO-LARGE", "limits.payload")
+        assert "cluster" in large["message"] and str(limit) in large["message"] and "path" in large["hint"]
+        assert (await ask(rig, "PUT", VALUES + DIGEST, content=b"x")).status_code == 422
+        listed = json.dumps([Part(NPY, "numpy", 1, DIGEST).as_dict()]).encode()
+        body = packed.MAGIC + struct.pack("!II", len(listed), 2) + listed + b"{}"
+        named = await ask(rig, "POST", "/", content=body, headers={"Content-Type": PACKED})
+        assert (named.status_code, named.json()["code"]) == (413, "RW-TOO-LARGE")
+        assert rig.seen == []
+
+
+@pytest.mark.parametrize("size", ["", "x", "-1", "1e9", "9" * 19])
+async def test_a_size_is_a_number(tmp_path: Path, size: str) -> None:
+    async with gateway(tmp_path) as rig:
+        rig.put(Access())
+        refused = await ask(rig, "GET", f"{VALUES}{DIGEST}?size={size}")
+        assert (refused.status_code, refused.json()["field"]) == (422, "size")
+
+
+async def test_a_browsers_sign_in_sends_nothing(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as rig:
+        rig.put(Access())
+        headers = {"Host": rig.host("double--fn--ada"), **rig.cookie("ada")}
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            address = f"http://127.0.0.1:{rig.port}{VALUES}{DIGEST}"
+            refused = await client.put(address, headers=headers, content=b"x")
+        assert (refused.status_code, refused.json()["code"]) == (403, "RW-DENIED")
