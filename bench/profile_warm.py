@@ -4,9 +4,9 @@ It runs a host and a gateway, with a stand-in for the platform's socket (`tests/
 call after another over one connection from another core, and notes the monotonic clock at the borders between the
 steps: in the client, around the gateway's own functions (wrapped for this run alone), and in the handler, which returns
 when it began and ended. The clock is the same for all processes of a machine. Each figure is a median, so their sum is
-not quite the median of the whole. A worker on the gateway's core often begins before the gateway's write returns, so these two are
-one step. Notes cost time too: the same calls are made before any function is wrapped, and both
-medians are printed. Rejected: a sampling profiler, which sees one process and nothing between them.
+not quite the median of the whole. A worker on the gateway's core often begins before the gateway's write returns, so
+these two are one step. Notes cost time too: the same calls are made before any function is wrapped, and both medians
+are printed. Rejected: a sampling profiler, which sees one process and nothing between them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people import: step, workflow, function, Placement, functions, services, files, runs, submit, current_call.
+"""What people import: functions, services, workflows, steps, runs, files, secrets, and what belongs to them.
 
 Names are loaded when they are first used, so that ``import ropewalk`` in a step or a function costs nothing and needs
 neither a platform nor a notebook around it. Re-exports and nothing else.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ropewalk_kernel.magics import function
     from ropewalk_kernel.runs import runs
     from ropewalk_kernel.services import services
+    from ropewalk_kernel.stored import secrets
     from ropewalk_kernel.submit import submit
     from ropewalk_kernel.workflows import step, workflow
     from ropewalk_runtime.context import current_call
@@ -29,6 +30,7 @@ __all__ = [
     "function",
     "functions",
     "runs",
+    "secrets",
     "services",
     "step",
     "submit",
@@ -43,6 +45,7 @@ _HOMES = {
     "function": "ropewalk_kernel.magics",
     "functions": "ropewalk_kernel.functions",
     "runs": "ropewalk_kernel.runs",
+    "secrets": "ropewalk_kernel.stored",
     "services": "ropewalk_kernel.services",
     "step": "ropewalk_kernel.workflows",
     "submit": "ropewalk_kernel.submit",

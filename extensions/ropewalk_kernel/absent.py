@@ -54,6 +54,8 @@ class _Module(types.ModuleType):
     """A module that is not here."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":  # a library asks for it that would use the module if it were here
+            raise _Absent(self.__name__)
         if name.startswith("__"):
             raise AttributeError(name)
         made = _name(self.__name__, name)
@@ -65,16 +67,20 @@ _Named.__module__ = _Module.__module__ = "builtins"  # capture looks through thi
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Comes last, and finds what nobody else has of some packages. Others keep their own optional imports."""
+    """Comes last, and finds what nobody else has of some packages, for one cell alone.
 
-    def __init__(self, packages: frozenset[str]) -> None:
-        self._packages = packages
+    Libraries try imports of their own at the same time: one that believed to have found what it can do without would
+    be broken for as long as the notebook runs.
+    """
+
+    def __init__(self, packages: frozenset[str], file: str) -> None:
+        self._packages, self._file = packages, file
         self.made: list[str] = []
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name.partition(".")[0] not in self._packages:
+        if name.partition(".")[0] not in self._packages or _importing() != self._file:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -87,15 +93,17 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 @contextlib.contextmanager
-def standing_in(source: str) -> Iterator[None]:
+def standing_in(source: str, file: str) -> Iterator[None]:
     """Let imports of a cell succeed meanwhile although what it imports is not here; later ones fail as ever.
 
     Parameters
     ----------
     source
         The cell as Python; empty changes nothing.
+    file
+        What its code says that it is from.
     """
-    finder = _Finder(frozenset(one for one in _imported(source) if not _here(one)))
+    finder = _Finder(frozenset(one for one in _imported(source) if not _here(one)), file)
     sys.meta_path.append(finder)
     try:
         yield
@@ -103,6 +111,14 @@ def standing_in(source: str) -> Iterator[None]:
         sys.meta_path.remove(finder)
         for name in finder.made:
             sys.modules.pop(name, None)
+
+
+def _importing() -> str:
+    """Return the file of the code whose import is being carried out."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((__file__, "<frozen importlib")):
+        frame = frame.f_back
+    return frame.f_code.co_filename if frame is not None else ""
 
 
 def _imported(source: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import httpx
 from pydantic import ValidationError
 
-from ropewalk_core import samples, sync
+from ropewalk_core import samples, sync, variables
 from ropewalk_core.client.durable import Shelf
 from ropewalk_core.errors import BadInput, NotFound
 from ropewalk_core.model import Call, Function, FunctionSpec, Revision, Window
@@ -48,7 +48,10 @@ from ropewalk_kernel.workflows import working_folder
 _PLACEMENT = frozenset(Placement.model_fields)
 _FORMS = ("python", "asgi", "program", "server")
 _ELSEWHERE = sharing.OPTIONS | triggers.OPTIONS
-_OPTIONS = frozenset({"form", "timeout", "concurrency", "max_workers", "idle", "retries", "retry_errors", "retry_wait"})
+_OPTIONS = frozenset(
+    {"form", "timeout", "cpu_time", "concurrency", "min_workers", "max_workers", "idle"}
+    | {"retries", "retry_errors", "retry_wait", "environment", "secrets", "files"}
+)
 
 
 class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
@@ -477,10 +480,13 @@ class Functions:
         placement
             Where it may run.
         options
-            ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout`` and
-            ``idle`` in seconds; ``concurrency``, ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
-            durable calls; ``access`` and ``origins`` as in `access`; ``form="asgi"`` for a function that returns an
-            ASGI app; ``requirements``, lines such as ``"pandas==2.2"``, for an environment of its own, and
+            ``memory``, ``cpu``, ``arch``, ``accelerator`` and the other fields of a `Placement`; ``timeout``,
+            ``cpu_time`` (processor time of a call) and ``idle`` in seconds; ``concurrency``; ``min_workers``, which are
+            kept while nobody calls, and ``max_workers``; ``retries``, ``retry_errors`` and ``retry_wait`` of
+            durable calls; ``environment``, variables by name, and ``secrets``, names of yours that it gets as variables
+            (`ropewalk.secrets`); ``files="read"`` to let it only read your files;
+            ``access`` and ``origins`` as in `access`; ``form="asgi"`` for a function that returns an ASGI app;
+            ``requirements``, lines such as ``"pandas==2.2"``, for an environment of its own, and
             ``requires_python`` (a block ``# /// script`` in its cell says the same); ``every`` (with ``zone``),
             ``after`` (with ``when``) and ``on_file`` (with ``existing``) as in `add_trigger`, or ``triggers``, a list
             of such. Those that are named take the place of all it had.
@@ -600,6 +606,10 @@ def specification(
         known = ", ".join(sorted(_PLACEMENT | _OPTIONS | needs.OPTIONS | _ELSEWHERE))
         raise BadInput(f"There is no option '{unknown[0]}'.", field=unknown[0], hint=f"The options are {known}.")
     fields = {key: given.pop(key) for key in list(given) if key in _PLACEMENT}
+    if "environment" in given:
+        given["environment"] = variables.parse(given["environment"])
+    if isinstance(given.get("secrets"), str):
+        given["secrets"] = [given["secrets"]]
     needed = needs.of(function, **{key: given.pop(key) for key in list(given) if key in needs.OPTIONS})
     if placement is not None:
         fields = placement.model_dump(exclude_unset=True) | fields

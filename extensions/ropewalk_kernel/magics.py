@@ -68,7 +68,12 @@ def _options() -> Any:
     add("--timeout", type=float, help="seconds that a call may take")
     add("--idle", type=float, help="seconds after which an unused worker ends")
     add("--concurrency", type=int, help="calls that one worker takes at a time")
+    add("--cpu-time", type=int, help="seconds of processor time that a call may use")
+    add("--min-workers", type=int, help="workers kept also while nobody calls")
     add("--max-workers", type=int, help="workers at most")
+    add("--files", help="write, or read: it may then only read your files")
+    add("--environment", action="append", metavar="NAME=VALUE", help="a variable; may be repeated")
+    add("--secret", dest="secrets", action="append", metavar="NAME", help="a secret of yours, as a variable")
     add("--access", help="private, public (anybody, without signing in), or accounts with commas between them")
     add("--origins", help="web pages that may call it, with commas between them")
     add("--every", action="append", metavar="SCHEDULE", help="call it by itself: cron's five fields, or @hourly ...")
@@ -123,7 +128,7 @@ class RopewalkMagics(Magics):
         wanted = _defined(source, chosen.pop("name"), whole=whole)
         deploy_as = chosen.pop("deploy_as")
         file = shell.compile.cache(source, _prompt(shell), raw_code=source)
-        with absent.standing_in(source if chosen["requirements"] or script(source) else ""):
+        with absent.standing_in(source if chosen["requirements"] or script(source) else "", file):
             exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
             target = shell.user_ns[wanted]
             if whole and not inspect.isfunction(target):

@@ -25,7 +25,8 @@ from ropewalk_core.ports import Clock
 RING = 200
 """Calls that are remembered for each function."""
 KEPT = 16 * 2**20
-"""Characters of logs and tracebacks that are remembered for each account."""
+"""Characters of logs and tracebacks that are remembered for each account; beyond it, functions that print more than
+their share forget theirs, so it may be twice as much."""
 EVERY = 60.0
 """Seconds between two writes; what a killed platform loses at most."""
 LOOKS = 15.0
@@ -50,7 +51,8 @@ class CallBook:
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal, self._clock = journal, clock
         self._rings: dict[Key, deque[Call]] = {}
-        self._texts: Counter[str] = Counter()
+        self._texts: Counter[Key] = Counter()  # of a function, and of the whole account
+        self._functions: Counter[str] = Counter()
         self._running: dict[str, Call] = {}
         self._looked: dict[Key, float] = {}
         self._changed: dict[Key, Series] = {}
@@ -173,8 +175,12 @@ class CallBook:
 
     def forget(self, owner: str, name: str) -> None:
         """Forget a function whose figures were removed (`forgetting`); what it cost stays with its account."""
-        self._texts[owner] -= sum(map(_text, self._rings.pop((owner, name), ())))
-        self._changed.pop((owner, name), None)
+        if (ring := self._rings.pop((owner, name), None)) is not None:
+            self._functions[owner] -= 1
+            for call in ring:
+                self._weigh(call, -1)
+        for series in (self._changed, self._writing):  # what is being written may fail, and would be written again
+            series.pop((owner, name), None)
         self._running = {key: one for key, one in self._running.items() if (one.owner, one.function) != (owner, name)}
 
     async def keep(self) -> None:
@@ -201,12 +207,16 @@ class CallBook:
 
     def _count(self, key: Key, at: float, cell: Cell, known: Container[Key]) -> None:
         self.total.add(cell)
-        account = (key[0], "")
-        for one in (key, account) if key in known else (account,):
-            series = self._changed.get(one)
-            if series is None:
-                series = self._changed[one] = self._series(one)
-            series.add(at, cell, self._clock.wall())
+        now = self._clock.wall()
+        if key in known:
+            self._counted(key).add(at, cell, now)
+        self._counted((key[0], "")).spend(at, cell, now)
+
+    def _counted(self, key: Key) -> Series:
+        """Return where something is counted, to be written down."""
+        if key not in self._changed:
+            self._changed[key] = self._series(key)
+        return self._changed[key]
 
     def _series(self, key: Key) -> Series:
         """Return what is counted in memory, else what is written down, else nothing."""
@@ -220,11 +230,26 @@ class CallBook:
             return Series()
 
     def _remember(self, call: Call) -> None:
-        ring = self._rings.setdefault((call.owner, call.function), deque())
+        key = (call.owner, call.function)
+        if key not in self._rings:
+            self._rings[key] = deque()
+            self._functions[call.owner] += 1
+        ring = self._rings[key]
         ring.append(call)
-        self._texts[call.owner] += _text(call)
-        while len(ring) > RING or (len(ring) > 1 and self._texts[call.owner] > KEPT):
-            self._texts[call.owner] -= _text(ring.popleft())
+        self._weigh(call, 1)
+        while len(ring) > RING or (len(ring) > 1 and self._too_much(key)):
+            self._weigh(ring.popleft(), -1)
+
+    def _weigh(self, call: Call, sign: int) -> None:
+        for key in ((call.owner, call.function), (call.owner, "")):
+            self._texts[key] += sign * (len(call.logs) + len(call.traceback) + len(call.error))
+            if not self._texts[key]:
+                del self._texts[key]
+
+    def _too_much(self, key: Key) -> bool:
+        """Say whether an account's calls hold too much text, and those of this function more than their share of it."""
+        owner = key[0]
+        return self._texts[owner, ""] > KEPT and self._texts[key] > KEPT // self._functions[owner]
 
 
 def forgetting(owner: str, name: str) -> Remove:
@@ -248,7 +273,3 @@ def _lines(text: str, over: bool) -> list[str]:
 
 def _place(key: Key) -> tuple[str, str, str]:
     return (FIGURES, key[0], key[1]) if key[1] else (COSTS, key[0], _ACCOUNT)
-
-
-def _text(call: Call) -> int:
-    return len(call.logs) + len(call.traceback) + len(call.error)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -42,6 +43,8 @@ _INSTALLED = (".dist-info", ".egg-link", ".pth")
 _NEEDED = ("ropewalk[kernel]", "pip")
 _MOST = 1000
 """Packages of an account's own layer that are told of; it may put there what it likes."""
+_MOST_SEEN = 20
+"""Entries of its folder of libraries that `seen` looks at; there is one for each version of Python."""
 _PIP = """# The base's pip; this one says by name what would break Ropewalk's own side.
 __path__.append({real!r})
 with open({real!r} + "/__init__.py") as _file:
@@ -122,12 +125,17 @@ def packages(paths: AccountPaths) -> tuple[str, ...]:
 def seen(settings: Settings, paths: AccountPaths) -> tuple[object, ...] | None:
     """Return what differs when `ensure` has something to do or `fingerprint` would return another text.
 
-    It reads no file, so that it may be asked for every call that starts a worker. None where that cannot be said: a
-    part is missing, or changed in this very second, when another change could bear the same time.
+    It reads no file, so that it may be asked for every call that starts a worker. None where that cannot be said soon:
+    a part is missing, there are too many, or one changed in this very second, when another change could bear the same
+    time.
     """
     base, lib = settings.environments.base, paths.environment / "lib"
     try:
-        versions = [one for one in os.listdir(lib) if one.startswith("python3.")]  # noqa: PTH208 - as often as `stat`
+        with os.scandir(lib) as found_there:
+            inside = [one.name for one in itertools.islice(found_there, _MOST_SEEN + 1)]
+        if len(inside) > _MOST_SEEN:
+            return None
+        versions = [one for one in inside if one.startswith("python3.")]
         account = (
             "ropewalk.json",
             "pyvenv.cfg",

@@ -143,11 +143,14 @@ class Series:
 
     def add(self, at: float, cell: Cell, now: float) -> None:
         """Count a cell at a moment; both are Unix times, and what lies ahead of now counts as now."""
-        at = min(at, now)
         for window, (step, bars) in WINDOWS.items():
-            if (number := int(at // step)) > int(now // step) - bars:
+            if (number := int(min(at, now) // step)) > int(now // step) - bars:
                 self._cells[window].setdefault(number, Cell()).add(cell)
-        if (day := int(at // _DAY)) > int(now // _DAY) - DAYS:
+        self.spend(at, cell, now)
+
+    def spend(self, at: float, cell: Cell, now: float) -> None:
+        """Count only what a cell cost."""
+        if (day := int(min(at, now) // _DAY)) > int(now // _DAY) - DAYS:
             self._days.setdefault(day, Cell()).add(_without_times(cell))
         self._forget(now)
 
@@ -185,8 +188,8 @@ class Series:
 
     def _forget(self, now: float) -> None:
         for window, (step, bars) in WINDOWS.items():
-            _drop(self._cells[window], int(now // step) - bars)
-        _drop(self._days, int(now // _DAY) - DAYS)
+            _keep(self._cells[window], bars, int(now // step))
+        _keep(self._days, DAYS, int(now // _DAY))
 
 
 def figure(cell: Cell, at: float) -> Figure:
@@ -219,9 +222,13 @@ def _without_times(cell: Cell) -> Cell:
     return replace(cell, seconds=0.0, times={})
 
 
-def _drop(cells: dict[int, Cell], last: int) -> None:
-    for number in [one for one in cells if one <= last]:
-        del cells[number]
+def _keep(cells: dict[int, Cell], count: int, last: int) -> None:
+    """Forget what is older than so many; what lies ahead, because the clock was set back, counts as the last."""
+    for number in list(cells):
+        if number <= last - count:
+            del cells[number]
+        elif number > last:
+            cells.setdefault(last, Cell()).add(cells.pop(number))
 
 
 def _packed(cells: Mapping[int, Cell]) -> dict[str, Any]:

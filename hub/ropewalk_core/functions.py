@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from ropewalk_core import history, names, requirements, sharing
+from ropewalk_core import history, names, requirements, secrets, sharing, variables, workers
 from ropewalk_core import traffic as traffics
 from ropewalk_core.called import EVERY, CallBook, heard
 from ropewalk_core.errors import (
@@ -261,6 +261,9 @@ class FunctionBook:
                 field="limits.bundle",
                 hint="Keep data in files and read them in the function.",
             )
+        workers.check(spec)
+        variables.check(spec)
+        secrets.check(self._journal, owner, spec)
         if not spec.bundle.files or ":" not in spec.bundle.entry:
             raise BadInput("The bundle holds no code.", field="bundle")
         form = "" if spec.bundle.form == "python" else f" {spec.bundle.form}"  # no path begins with a blank

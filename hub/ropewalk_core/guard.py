@@ -39,6 +39,7 @@ from ropewalk_core.model import (
     ServiceSpec,
     Status,
     StepInputs,
+    StoredSecret,
     Trigger,
     TriggerSpec,
     Usage,
@@ -47,7 +48,7 @@ from ropewalk_core.model import (
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.policy import Allow, Kind, Verb
-from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Services, Storage, Triggers, Workflows
+from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Secrets, Services, Storage, Triggers, Workflows
 from ropewalk_runtime.trace import Trace
 
 N = TypeVar("N", bound=Noun)
@@ -69,7 +70,8 @@ def outline(noun: N) -> N:
             update={"revision": outline(noun.revision), "access": access, "status": _bare(noun.status)}
         )
     if isinstance(noun, Revision):
-        spec = noun.spec.model_copy(update={"bundle": Bundle(files={}, entry=""), "requirements": ()})
+        bare = {"bundle": Bundle(files={}, entry=""), "requirements": (), "environment": {}, "secrets": ()}
+        spec = noun.spec.model_copy(update=bare)
         return noun.model_copy(update={"spec": spec, "packages": ()})
     if isinstance(noun, Service):
         left_out = {"spec": noun.spec.model_copy(update={"values": {}}), "status": _bare(noun.status)}
@@ -400,6 +402,28 @@ class GuardedTriggers:
         """See `Triggers.fire`."""
         check(actor, "call", "function", owner)
         return await self._inner.fire(actor, owner, function, trigger, key=key)
+
+
+class GuardedSecrets:
+    """`Secrets` behind policy: they are their owner's alone, names too."""
+
+    def __init__(self, inner: Secrets) -> None:
+        self._inner = inner
+
+    async def list(self, actor: Actor, owner: str) -> Page[StoredSecret]:
+        """See `Secrets.list`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.list(actor, owner)
+
+    async def set(self, actor: Actor, owner: str, name: str, value: str) -> StoredSecret:
+        """See `Secrets.set`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.set(actor, owner, name, value)
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> StoredSecret:
+        """See `Secrets.remove`."""
+        check(actor, "write", "function", owner)
+        return await self._inner.remove(actor, owner, name)
 
 
 class GuardedWorkflows:

@@ -155,18 +155,35 @@ class FunctionSpec(Noun):
     placement: Placement = Placement()
     timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds a call may take")
     concurrency: int = Field(default=1, ge=1, le=64, description="Calls one worker takes at a time")
+    min_workers: int = Field(default=0, ge=0, le=64, description="Workers kept also while nobody calls")
     max_workers: int = Field(default=4, ge=1, le=64)
     idle: float = Field(default=60.0, ge=0, description="Seconds after which an unused worker ends")
+    cpu_time: int | None = Field(default=None, ge=1, le=3600, description="Seconds of processor time a call may use")
     retries: int = Field(default=3, ge=0, le=20, description="Times a durable call that was lost is tried again")
     retry_errors: bool = Field(default=False, description="Whether also after the function's own exception")
     retry_wait: float = Field(
         default=1.0, gt=0, le=3600, description="Seconds before the first retry; each pause is twice the one before"
     )
     folder: str = Field(default="", description="Working directory, relative to the account's files")
+    files: Literal["write", "read"] = Field(default="write", description="What it may do with the account's files")
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="Variables, which are shown with the function; see `secrets` for others"
+    )
+    secrets: tuple[str, ...] = Field(
+        default=(), description="Names of secrets of its owner's that are variables of the same name in its workers"
+    )
     requirements: tuple[str, ...] = Field(
         default=(), description="Packages as pip takes them, pandas==2.2; none: the account's own environment"
     )
     requires_python: str = Field(default="", description="Versions of Python that it works with, such as >=3.11")
+
+
+class StoredSecret(Noun):
+    """A secret of an account's, without its value, which is never given back."""
+
+    owner: str
+    name: str
+    stored: float = Field(description="When its value was stored, in seconds since 1970")
 
 
 class Requirements(Noun):

@@ -35,6 +35,7 @@ from ropewalk_core.model import (
     Service,
     ServiceSpec,
     StepInputs,
+    StoredSecret,
     Trigger,
     TriggerSpec,
     Usage,
@@ -265,6 +266,19 @@ class Triggers(Protocol):
 
     async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall:
         """Make the call that it would make, now; the same key again returns the call that it made."""
+
+
+class Secrets(Protocol):
+    """What an account's functions get as variables without anybody seeing it. One implementation: `SecretBook`."""
+
+    async def list(self, actor: Actor, owner: str) -> Page[StoredSecret]:
+        """Return the names of all secrets, and when each was stored."""
+
+    async def set(self, actor: Actor, owner: str, name: str, value: str) -> StoredSecret:
+        """Store a secret, or another value in its place; workers that start from then on have it."""
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> StoredSecret:
+        """Remove a secret; functions that name it cannot start workers any more."""
 
 
 class Workflows(Protocol):

@@ -26,6 +26,7 @@ from ropewalk_core.errors import BadInput
 MOST, LONGEST = 200, 500
 """Lines of one function, and characters of one line."""
 _FIELD, _PYTHON = "requirements", "requires_python"
+_ONE = "Name one package in each line, such as pandas==2.2."
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 """The expression of PEP 723 itself."""
 _FILES = (".whl", ".tar.gz", ".zip", ".txt", ".in", ".toml", ".lock")
@@ -222,10 +223,12 @@ def shortened(lines: Sequence[str], longest: int = 600) -> str:
 
 
 def _line(line: str) -> str:
-    text = line.strip()
+    text = line.strip().replace("\t", " ")
+    if not text.isprintable():
+        raise BadInput("A line of requirements holds a line break or what nobody can read.", field=_FIELD, hint=_ONE)
     if not text or len(text) > LONGEST:
         said = "A line of requirements is empty." if not text else f"{_quoted(text)} is too long for a line."
-        raise BadInput(said, field=_FIELD, hint="Name one package in each line, such as pandas==2.2.")
+        raise BadInput(said, field=_FIELD, hint=_ONE)
     if text.startswith("-"):
         hint = "Name packages alone, such as pandas==2.2. Which index is asked is the installation's choice."
         raise BadInput(f"{_quoted(text)} is an option and no requirement.", field=_FIELD, hint=hint)

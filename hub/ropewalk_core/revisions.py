@@ -71,7 +71,8 @@ def difference(older: Revision, newer: Revision) -> str:
 
 def _options(spec: FunctionSpec) -> dict[str, Any]:
     """Return what a function was deployed with beside its code."""
-    rest = spec.model_dump(mode="json", exclude={"name", "bundle", "placement"})
+    rest = spec.model_dump(mode="json", exclude={"name", "bundle", "placement", "environment"})
+    rest["variables"] = spec.environment  # the other environment is that of Python
     return {**spec.placement.model_dump(mode="json"), **rest, "entry": spec.bundle.entry, "form": spec.bundle.form}
 
 

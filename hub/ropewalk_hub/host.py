@@ -25,7 +25,7 @@ import ropewalk_runtime
 from ropewalk_core import settings as settings_module
 from ropewalk_core.environments import start_over
 from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable
-from ropewalk_core.local import accounts, requirement_store, sandbox
+from ropewalk_core.local import accounts, cgroups, requirement_store, safe, sandbox
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.processes import Processes, Running
@@ -37,6 +37,8 @@ log = logging.getLogger("ropewalk.host")
 KEEPER_IDLE = 900.0
 """Seconds after which the keeper of an account that runs nothing ends."""
 _START_PATIENCE = 20.0
+_TO_EMPTY = 5.0
+"""Seconds after which a worker's control group is empty that was not when its first process had ended."""
 Place = tuple[str, str, dict[str, str]]
 """An interpreter, its environment's fingerprint, and variables that go with them."""
 
@@ -76,6 +78,8 @@ class Job:
     ended: bool = False
     unwanted: bool = False
     tries: int = 0
+    group: cgroups.WorkerGroup | None = None
+    full: bool = False
 
 
 @dataclass
@@ -88,6 +92,8 @@ class Keeper:
     running: Running
     fingerprint: str = ""
     seen: tuple[object, ...] | None = None
+    """What was seen of the environment before this fingerprint was taken."""
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     channel: Channel | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -119,6 +125,7 @@ class Host:
         """Listen until cancelled, then end every keeper."""
         path = self._settings.run / "host.sock"
         await asyncio.to_thread(self._processes.sweep, lambda name: name.startswith("keeper."))
+        await asyncio.to_thread(cgroups.sweep_workers, self._settings)
         listener = private(path, socket.SOCK_SEQPACKET)
         listener.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -221,27 +228,68 @@ class Host:
             return self._complete(keeper.paths, job, place)
         seen = self._environments.seen(self._settings, keeper.paths)
         if seen is None or seen != keeper.seen:
-            await asyncio.to_thread(self._look, keeper)  # it reads and mends folders of the account
-            keeper.seen = seen
+            async with keeper.looking:  # an account whose folders take long keeps one thread from others, not all
+                if seen is None or seen != keeper.seen:
+                    keeper.fingerprint = await asyncio.to_thread(self._look, keeper.paths)
+                    keeper.seen = seen
         return self._complete(keeper.paths, job, (keeper.python, keeper.fingerprint, {}))
 
-    def _look(self, keeper: Keeper) -> None:
-        """Take note of the account's environment, made again if its owner removed it since the keeper started."""
-        self._environments.ensure(self._settings, keeper.paths)
-        keeper.fingerprint = self._environments.fingerprint(keeper.paths)
+    def _look(self, paths: AccountPaths) -> str:
+        """Return the fingerprint of an account's environment, made again if its owner removed it meanwhile."""
+        self._environments.ensure(self._settings, paths)
+        return self._environments.fingerprint(paths)
 
     def _hand(self, keeper: Keeper, job: Job, order: dict[str, Any]) -> None:
         """Give a job to a keeper, with copies of its descriptors: should that end before, the job goes to the next."""
         assert keeper.channel is not None
         key = f"{job.client.number}.{job.id}"
         keeper.jobs[key] = job
+        doors = self._limited(keeper, job, key, order)
+        order = {**order, "groups": len(doors), "id": key}
         try:
-            keeper.channel.send({"op": "start", **order, "id": key}, [os.dup(one) for one in job.descriptors])
+            keeper.channel.send({"op": "start", **order}, [*(os.dup(one) for one in job.descriptors), *doors])
         except Unavailable:
             return  # the keeper ended just now; `_keeper_gone` has seen to the job
         except RopewalkError:
             del keeper.jobs[key]
             raise
+
+    def _limited(self, keeper: Keeper, job: Job, key: str, order: dict[str, Any]) -> list[int]:
+        """Make the control group of a worker, where the machine allows that, and return what it joins it by."""
+        self._unlimited(job)
+        if order.get("kind") == "worker":
+            memory = int(order["memory"]) + int(order["scratch"])
+            job.group = cgroups.worker_group(self._settings, job.account, key, memory)
+        if job.group is None:
+            return []
+
+        def full() -> None:
+            asyncio.get_running_loop().remove_reader(job.group.wake if job.group else -1)
+            job.full = True
+            _say(keeper.channel, {"op": "end", "id": key})
+
+        if job.group.wake >= 0:
+            asyncio.get_running_loop().add_reader(job.group.wake, full)
+        return [job.group.door()]
+
+    def _unlimited(self, job: Job) -> None:
+        """Remove the control group of a worker that has ended; a moment later if something is in it still."""
+        group, job.group = job.group, None
+        if group is None:
+            return
+        loop = asyncio.get_running_loop()
+        if group.wake >= 0:
+            loop.remove_reader(group.wake)
+        if not group.remove():
+            loop.call_later(_TO_EMPTY, group.remove)
+
+    def _measured(self, job: Job, message: dict[str, Any]) -> dict[str, Any]:
+        """Return how a worker ended, with what its control group knows of that."""
+        if job.group is None:
+            return message
+        full = job.full or job.group.killed()
+        peak = max(int(message["peak"]), job.group.peak())
+        return {**message, "peak": peak} | ({"reason": "memory"} if full else {})
 
     def _again(self, job: Job) -> None:
         """Try a job that has not started with the next keeper, once."""
@@ -255,9 +303,12 @@ class Host:
         """Return the order with interpreter, limits and environment."""
         order, limits = job.order, self._settings.limits
         python, fingerprint, variables = place
-        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {})}
+        hidden = safe.read(self._settings, job.account, order.get("secrets") or ())
+        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {}), **hidden}
         environment = sandbox.environ(paths, variables)
         folder = order.get("folder", "")
+        chosen = accounts.folder_of(self._settings, job.account)
+        files = [str(paths.files), *([str(chosen)] if chosen else [])] if order.get("files") == "read" else []
         memory = int(order.get("memory") or limits.memory)
         return {
             **order,
@@ -269,6 +320,7 @@ class Host:
             "scratch": int(order.get("scratch") or memory),
             "processes": limits.processes,
             "payload": limits.payload,
+            "read_only": files,
             "log": str(Path(folder) / "log") if folder else "",
             "log_limit": limits.log,
         }
@@ -276,6 +328,7 @@ class Host:
     def _fail(self, job: Job, error: RopewalkError) -> None:
         if not job.ended:
             self._release(job)
+            self._unlimited(job)
             self._over(job, {"op": "failed", "problem": error.problem()})
 
     def _over(self, job: Job, said: dict[str, Any]) -> None:
@@ -362,6 +415,8 @@ class Host:
         elif operation == "exit":
             del keeper.jobs[str(message["id"])]
             self._release(job)
+            message = self._measured(job, message)
+            self._unlimited(job)
             self._over(job, message)
 
     def _note_isolation(self, keeper: Keeper, message: dict[str, Any]) -> None:
@@ -382,6 +437,7 @@ class Host:
         jobs, keeper.jobs = keeper.jobs, {}
         for job in [one for one in jobs.values() if not one.ended]:
             if job.started:
+                self._unlimited(job)
                 self._over(job, {"op": "exit", "code": -9, "signal": 9, "reason": "lost", "peak": 0})
             else:
                 self._again(job)

@@ -19,7 +19,19 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts as local_accounts
 from ropewalk_core.model import Actor, DurableCall
 from ropewalk_core.placement import Inventory
-from ropewalk_core.ports import Clock, Durable, Functions, Identity, Notebooks, Services, Storage, Triggers, Workflows
+from ropewalk_core.ports import (
+    Clock,
+    Durable,
+    Functions,
+    Identity,
+    Notebooks,
+    Secrets,
+    Services,
+    Storage,
+    Triggers,
+    Workflows,
+)
+from ropewalk_core.secrets import SecretBook
 from ropewalk_core.settings import Settings
 from ropewalk_core.triggers.desk import TriggerDesk
 from ropewalk_core.triggers.occasions import Firing
@@ -72,6 +84,7 @@ class Platform:
     functions: Functions
     durable: Durable
     triggers: Triggers
+    secrets: Secrets
     workflows: Workflows
     storage: Storage
     feed: GatewayFeed
@@ -192,6 +205,7 @@ def build(
         functions=guard.GuardedFunctions(backend.functions),
         durable=guard.GuardedDurable(desk),
         triggers=guard.GuardedTriggers(trigger_desk),
+        secrets=guard.GuardedSecrets(SecretBook(journal, clock, backend.safe)),
         workflows=guard.GuardedWorkflows(backend.workflows),
         storage=guard.GuardedStorage(backend.storage),
         feed=GatewayFeed(journal, issuer, backend.traffic),

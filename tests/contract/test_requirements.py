@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ropewalk_core.errors import BadCode, BadInput, NotFound
+from ropewalk_core.errors import BadCode, BadInput, Denied, NotFound, Unavailable
 from ropewalk_core.functions import roll_back
 from ropewalk_core.model import Bundle, FunctionSpec, Requirements
 from ropewalk_core.testing import ADA
@@ -69,6 +69,32 @@ async def test_the_log_comes_first_and_a_deploy_finds_it_ready(rig: Rig, index: 
     assert not index.asked and [line async for line in rig.functions.prepare(ADA, "ada", needs)] == []
     with pytest.raises(NotFound):
         _ = [line async for line in rig.functions.prepare(ADA, "nobody", needs)]
+
+
+async def test_a_function_is_removed_at_once_while_a_deploy_of_it_builds(rig: Rig, index: Index) -> None:
+    await rig.functions.deploy(ADA, "ada", rig.spec(OWN))
+    index.hold.clear()
+    deploying = asyncio.create_task(rig.functions.deploy(ADA, "ada", spec(rig, "rope-toy")))
+    while not any(path.startswith("/files/") for path in index.asked):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    async with asyncio.timeout(20):  # it holds back the package for 30
+        await rig.functions.remove(ADA, "ada", "double")
+    index.hold.set()
+    with pytest.raises(NotFound):  # and does not come back
+        await deploying
+    assert (await rig.functions.deploy(ADA, "ada", spec(rig, "rope-toy"))).revision.number == 1
+
+
+async def test_a_deploy_for_an_account_that_is_deactivated_ends(rig: Rig, index: Index) -> None:
+    index.hold.clear()
+    deploying = asyncio.create_task(rig.functions.deploy(ADA, "ada", spec(rig, "rope-toy")))
+    while not any(path.startswith("/files/") for path in index.asked):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    await rig.functions.end_builds("ada")
+    with pytest.raises(Denied):
+        await deploying
+    with pytest.raises(NotFound):
+        await rig.functions.get(ADA, "ada", "double")
 
 
 async def test_what_cannot_be_met_changes_nothing(rig: Rig) -> None:
@@ -134,6 +160,29 @@ async def test_an_environment_in_use_stays_and_one_that_is_not_goes(rig: Rig) ->
             await asyncio.sleep(0.1)
     later += 2 * rig.settings.environments.unused
     assert len(await rig.functions.tidy(later)) == 1
+
+
+async def test_a_look_that_failed_is_not_put_off_for_hours(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+
+    class Clock:
+        wall = staticmethod(time.time)
+        steady = staticmethod(time.monotonic)
+
+        async def sleep(self, seconds: float) -> None:
+            paused.append(seconds)
+            await asyncio.sleep(0 if len(paused) < 3 else 60)
+
+    async def away(now: float) -> list[str]:
+        raise Unavailable("The host is being restarted.")
+
+    monkeypatch.setattr(rig.functions, "_clock", Clock())
+    monkeypatch.setattr(rig.functions, "tidy", away)
+    running = asyncio.create_task(rig.functions.run())
+    while len(paused) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    running.cancel()
+    assert max(paused) < rig.functions.TIDY / 60
 
 
 async def test_one_that_is_gone_is_said_and_a_deploy_brings_it_back(rig: Rig) -> None:

@@ -37,6 +37,7 @@ from ropewalk_core.model import (
     Step,
     StepInputs,
     StoredKey,
+    StoredSecret,
     Traffic,
     Trigger,
     TriggerSpec,
@@ -63,6 +64,8 @@ class FakePlatform:
         self.inputs: dict[str, StepInputs] = {}
         self.logs: dict[str, list[str]] = {}
         self.calls: list[Call] = []
+        self.stored: list[StoredSecret] = []
+        self.values: dict[str, str] = {}
         self.counted = Series()
         self.made: list[StoredKey] = []
         self.called: dict[str, list[Trigger]] = {}
@@ -91,6 +94,8 @@ class FakePlatform:
                 Route(f"{route}/functions/ada/{{name}}/triggers", self.triggers, methods=["GET", "POST", "PUT"]),
                 Route(f"{route}/functions/ada/{{name}}/triggers/{{trigger}}", self.trigger, methods=["DELETE"]),
                 Route(f"{route}/functions/ada/{{name}}/triggers/{{trigger}}/{{act}}", self.trigger, methods=["POST"]),
+                Route(f"{route}/secrets/ada", lambda _: page(self.stored)),
+                Route(f"{route}/secrets/ada/{{name}}", self.secret, methods=["PUT", "DELETE"]),
                 Route(f"{route}/requirements/ada", self.prepare, methods=["POST"]),
                 Route(f"{route}/durable/ada", self.list_durable),
                 Route(f"{route}/durable/ada/{{call}}", self.durable_call, methods=["GET", "DELETE"]),
@@ -210,6 +215,18 @@ class FakePlatform:
         [ended] = [one for one in self.made if one.id == request.path_params["key"]]
         self.made.remove(ended)
         return model(ended.listed())
+
+    async def secret(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        [*had] = [one for one in self.stored if one.name == name]
+        self.stored = [one for one in self.stored if one.name != name]
+        if request.method == "DELETE":
+            if not had:
+                raise NotFound(f"There is no secret {name}.")
+            return model(had[0])
+        self.values[name] = (await request.json())["value"]
+        self.stored.append(StoredSecret(owner="ada", name=name, stored=1.0))
+        return model(self.stored[-1])
 
     async def triggers(self, request: Request) -> Response:
         name = request.path_params["name"]

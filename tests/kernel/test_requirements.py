@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,8 +84,23 @@ def test_what_only_the_function_has_need_not_be_here(platform: FakePlatform, not
     assert isinstance(notebook.outcome.error_in_exec, ModuleNotFoundError)
 
 
+@pytest.mark.parametrize("cell", ["import rope_user, ropeless", "import ropeless, rope_user"])
+def test_a_library_of_the_notebook_does_not_find_what_is_not_here(
+    platform: FakePlatform, notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str
+) -> None:
+    """As pandas asks for pyarrow and its version: it would be broken until the notebook ends."""
+    text = "try:\n    import ropeless\n    has = ropeless.__version__\nexcept ImportError:\n    has = False\n"
+    (tmp_path / "rope_user.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    notebook.run(f"%%function -r ropeless\n{cell}\ndef double(x):\n    return ropeless.twice(x)\n")
+    assert notebook.outcome.success, notebook.errors
+    notebook.run("import rope_user\nhas = rope_user.has")
+    assert notebook.value("has") is False
+    monkeypatch.delitem(sys.modules, "rope_user")
+
+
 def test_libraries_keep_their_own_optional_imports(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
-    with absent.standing_in("import ropeless\nimport json"):
+    with absent.standing_in("import ropeless\nimport json", __file__):
         import ropeless  # type: ignore[import-not-found]
 
         assert ropeless.anything.deep.er is ropeless.anything.deep.er

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,51 @@ def test_what_it_leaves_is_settled_without_following_links(tmp_path: Path) -> No
     (venv / "closed").chmod(0)
     building.discard(venv)
     assert not venv.exists() and (outside / "inner").is_dir()
+
+
+DIGS = """import os
+at = os.getcwd()
+os.chdir({place})
+for _ in range(1500):
+    os.mkdir("d")
+    os.chdir("d")
+os.chdir(at)
+"""
+
+
+@pytest.mark.parametrize("place", ["os.environ['HOME']", "os.environ['HOME'] + '/../venv'"])
+async def test_folders_in_folders_are_no_end_of_builds(home: Settings, index: Index, place: str) -> None:
+    """Deeper than Python's own functions go: what they leave would keep every later platform from building at all."""
+    index.source("rope_evil", "1.0", does=DIGS.replace("{place}", place))
+    with contextlib.suppress(BadInput):  # in the environment itself it is refused, elsewhere it does not matter
+        await RequirementStore(home, nothing).ensure("ann", ["rope-evil"])
+    assert not list((home.home / BUILT).glob(".new-*"))
+
+
+async def test_what_a_killed_build_dug_is_removed_before_the_next(home: Settings) -> None:
+    accounts.prepare(home, "bob")
+    at = os.getcwd()
+    (home.home / BUILT / ".new-left").mkdir()
+    os.chdir(home.home / BUILT / ".new-left")
+    for _ in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(at)
+    assert (await RequirementStore(home, nothing).ensure("bob", ["rope-toy"])).packages
+    assert not list((home.home / BUILT).glob(".new-*"))
+
+
+def test_a_path_that_nobody_can_open_is_refused(tmp_path: Path) -> None:
+    at = os.getcwd()
+    os.chdir(tmp_path)
+    for _ in range(20):
+        os.mkdir("d" * 200)
+        os.chdir("d" * 200)
+    os.chdir(at)
+    with pytest.raises(BadInput):
+        building.settle(tmp_path, 10**9)
+    building.discard(tmp_path)
+    assert not tmp_path.exists()
 
 
 async def test_what_it_left_running_is_ended(home: Settings, index: Index) -> None:

@@ -226,7 +226,7 @@ def test_the_steps_of_a_call_add_up_to_the_whole() -> None:
         body = json.dumps([clock.pop("called"), clock.pop("returned")]).encode()
         client.append([clock.pop("sent"), at + len(profile_warm.STEPS) * 2_000])
         tape.calls.append({**clock, "body": body})
-    del tape.calls[-1]["framed"]  # such a call was none of those that a free worker takes
+    del tape.calls[-1]["sending"]  # such a call was none of those that a free worker takes
     found = profile_warm.whole(tape, client)
     assert len(found) == 4
     assert [round(value, 3) for _, value in profile_warm.table(found)] == [2.0] * len(profile_warm.STEPS)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ropewalk_core.called import COSTS, FIGURES, CallBook, forgetting
+from ropewalk_core.errors import Unavailable
 from ropewalk_core.figures import Cell
-from ropewalk_core.journal import Journal, Put
+from ropewalk_core.journal import Journal, Operation, Put
 from ropewalk_core.model import Call, CallReport, State
 from ropewalk_core.testing import SimulatedClock
 
@@ -54,6 +55,27 @@ async def test_figures_outlive_the_process_and_costs_the_function(tmp_path: Path
     assert book.figures("ada", "f", "day").total.calls == 0 and book.costs("ada", "f").days == ()
     assert book.costs("ada").days[0].calls == 12
     assert journal.get(FIGURES, "ada", "f") is None and journal.get(COSTS, "ada", "account") is not None
+    journal.close()
+
+
+async def test_a_function_that_is_removed_while_its_figures_are_written_in_vain_has_none(tmp_path: Path) -> None:
+    class Away(Journal):
+        async def write(self, *operations: Operation) -> int:
+            book.forget("ada", "f")
+            raise Unavailable("away")
+
+    clock = SimulatedClock()
+    journal = Away(tmp_path / "journal.db", now=clock.wall)
+    book = CallBook(journal, clock)
+    book.record(report(clock), KNOWN)
+    await book.keep()
+    assert book.figures("ada", "f", "hour").total.calls == 0 and book.costs("ada").days[0].calls == 4
+    book.keep_now()
+    journal.close()
+    journal = Journal(tmp_path / "journal.db", now=clock.wall)
+    assert journal.get(FIGURES, "ada", "f") is None
+    found = journal.get(COSTS, "ada", "account")
+    assert found is not None and list(found.body) == ["days"], "of an account only costs are asked"
     journal.close()
 
 

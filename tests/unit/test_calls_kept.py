@@ -12,6 +12,7 @@ import pytest
 from ropewalk_core import called, settings
 from ropewalk_core import functions as module
 from ropewalk_core.errors import TooLarge
+from ropewalk_core.journal import Journal
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.model import Actor, Call, CallReport, State
 from ropewalk_core.placement import Inventory
@@ -53,6 +54,26 @@ async def test_an_account_is_remembered_up_to_a_limit(tmp_path: Path, monkeypatc
     assert [one.id for one in await seen("ada", "g")] == ["call-101"]
     assert [one.id for one in await seen("bob", "f")] == ["call-100"]
     assert sum(len(one.logs) for one in [*await seen("ada", "f"), *await seen("ada", "g")]) <= 1000
+
+
+async def test_what_one_function_prints_makes_another_forget_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(called, "KEPT", 1000)
+    journal = Journal(tmp_path / "journal.db")
+    book = called.CallBook(journal, SimulatedClock())
+    known = {("ada", "f"), ("ada", "g"), ("ada", "h")}
+    for number in range(100):
+        book.record(
+            CallReport(calls=(call(number, "f"), call(number, "g", length=5), call(number, "h", length=0))), known
+        )
+    assert len(book.latest("ada", "g", 1000)) >= 60 and len(book.latest("ada", "h", 1000)) == 100
+    held = sum(len(one.logs) for name in "fgh" for one in book.latest("ada", name, 1000))
+    assert 0 < held <= 2000 and book._texts["ada", ""] == held
+    for name in "fgh":
+        book.forget("ada", name)
+    assert not +book._texts and not +book._functions
+    journal.close()
 
 
 async def test_an_answer_without_an_end_is_left_where_it_is_too_large(tmp_path: Path) -> None:

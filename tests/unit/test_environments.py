@@ -119,6 +119,17 @@ def test_what_is_seen_differs_when_there_is_something_to_do(home: Settings, ann:
     assert seen()
 
 
+def test_what_an_account_heaps_up_is_not_looked_through_where_all_accounts_wait(
+    home: Settings, ann: AccountPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        (ann.environment / "lib" / f"python3.{number + 100}").mkdir()
+    looked: list[object] = []
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda *given, **more: looked.append(given) or stat(*given, **more))
+    assert environments.seen(home, ann) is None and looked == []
+
+
 def test_what_would_break_ropewalk_is_refused_by_name(home: Settings, ann: AccountPaths, tmp_path: Path) -> None:
     package = wheel(tmp_path / "wheels", "pydantic", "1.10")
     find = ["--no-index", "--find-links", str(package.parent)]

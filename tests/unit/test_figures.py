@@ -113,3 +113,13 @@ def test_days_hold_no_times() -> None:
     series = Series()
     series.add(NOW, counted([0.1, 0.2]), NOW)
     assert all(cell[-1] == [] for cell in series.packed()["days"].values())
+
+
+def test_what_was_counted_before_the_clock_was_set_back_is_neither_hidden_nor_tomorrows() -> None:
+    series = Series()
+    series.add(NOW + 90_000.0, counted([0.1, 0.1]), NOW + 90_000.0)
+    series.add(NOW, counted([0.1]), NOW)
+    for window in WINDOWS:
+        assert series.figures(window, NOW, owner="ada", function="f").total.calls == 3
+    [today] = series.days(NOW)
+    assert (today.day, today.calls) == (figures.spent(int(NOW // 86400), Cell()).day, 3)

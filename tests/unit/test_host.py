@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ import pytest
 
 from ropewalk_core import settings
 from ropewalk_core.errors import RopewalkError, Unavailable
-from ropewalk_core.local import accounts
+from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
@@ -51,6 +52,7 @@ async def host() -> AsyncIterator[tuple[Host, HostClient]]:
         await client.close()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+        cgroups.remove(chosen)
 
 
 async def test_an_order_that_fails_unforeseen_is_answered(host: tuple[Host, HostClient]) -> None:
@@ -144,6 +146,7 @@ async def played() -> AsyncIterator[tuple[PlayedHost, HostClient]]:
         await asyncio.sleep(0.05)
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+        cgroups.remove(chosen)
 
 
 async def test_what_a_keeper_did_not_start_goes_whole_to_the_next_one_and_no_further(
@@ -153,7 +156,7 @@ async def test_what_a_keeper_did_not_start_goes_whole_to_the_next_one_and_no_fur
     worker = await client.start_worker(WorkerOrder(id="one", account="ada", content=b"{}"))
     for number in (0, 1):
         message, descriptors = await host.order(number)
-        assert message["op"] == "start" and len(descriptors) == 2, number
+        assert message["op"] == "start" and len(descriptors) == 2 + message["groups"], number
         for one in descriptors:
             os.close(one)
         host.played[number].close()
@@ -173,13 +176,13 @@ async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(
 
     def gone(*given: Any) -> dict[str, Any]:
         if len(host.played) == 1:
-            host.played[0].close()  # the loop has no turn in which it could see that
+            host.played[0].close()  # the loop, which has no turn before the job is handed on, has not read that yet
         return complete(*given)
 
     monkeypatch.setattr(host, "_complete", gone)
     worker = await client.start_worker(WorkerOrder(id="one", account="ada"))
     message, descriptors = await host.order(1)
-    assert message["op"] == "start" and len(descriptors) == 1
+    assert message["op"] == "start" and len(descriptors) == 1 + message["groups"]
     send_packet(host.played[1], {"op": "started", "id": message["id"], "pid": 7})
     send_packet(host.played[1], {"op": "exit", "id": message["id"], "code": 4, "signal": 0, "reason": "", "peak": 0})
     assert (await asyncio.wait_for(worker.exit, 5)).code == 4
@@ -188,16 +191,49 @@ async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(
     worker.socket.close()
 
 
+async def test_an_account_whose_environment_takes_long_takes_one_thread(
+    played: tuple[PlayedHost, HostClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are a few threads for all accounts; and what an earlier look saw must not replace what a later one did."""
+    host, client = played
+    looks, most, may_go_on = 0, 0, threading.Event()
+
+    def fingerprint(self: KnownEnvironments, paths: Any) -> str:
+        nonlocal looks, most
+        looks += 1
+        most = max(most, looks)
+        may_go_on.wait(10)
+        looks -= 1
+        return "now"
+
+    monkeypatch.setattr(KnownEnvironments, "fingerprint", fingerprint)
+    monkeypatch.setattr(KnownEnvironments, "seen", lambda *_: None)
+    workers = [asyncio.create_task(client.start_worker(WorkerOrder(id=f"{one}", account="ada"))) for one in range(4)]
+    await host.keeper(0)
+    await asyncio.sleep(0.1)
+    may_go_on.set()
+    for worker in workers:
+        message, descriptors = await host.order(0)
+        assert message["fingerprint"] == "now"
+        for one in descriptors:
+            os.close(one)
+        (await worker).socket.close()
+    assert (looks, most) == (0, 1)
+
+
 async def test_what_was_ended_before_its_keeper_was_there_is_not_started(
     played: tuple[PlayedHost, HostClient],
 ) -> None:
     host, client = played
     host.may_start.clear()
     step = asyncio.create_task(client.run_step(StepOrder("one", "ada", kind="command", argv=("true",))))
-    await asyncio.sleep(0.1)
-    step.cancel()
-    await asyncio.gather(step, return_exceptions=True)
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while not (jobs := [job for one in host._clients for job in one.jobs.values()]):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+        while not jobs[0].unwanted:  # noqa: ASYNC110 - a flag tells nobody
+            await asyncio.sleep(0.005)
     host.may_start.set()
     await host.keeper(0)
     with pytest.raises(TimeoutError):

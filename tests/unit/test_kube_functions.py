@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from ropewalk_core.errors import BadCode, BadInput, Denied, TooLarge, Unavailable, UserCodeFailed
-from ropewalk_core.kube import restricted
+from ropewalk_core.kube import restricted, safe
+from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.function_objects import (
     CONTAINER,
     KNATIVE,
@@ -27,6 +28,7 @@ from ropewalk_core.kube.function_objects import (
     packed,
     serving,
 )
+from ropewalk_core.kube.kinds import SECRET
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import mount
@@ -76,6 +78,55 @@ def test_nothing_of_it_has_a_token_or_a_privilege(how: str) -> None:
     assert "env" not in container
     if how == PLAIN:  # Knative takes none of a pod
         assert pod["securityContext"] == restricted.pod()
+
+
+def test_workers_are_kept_as_each_way_can() -> None:
+    annotations = rendered(KNATIVE, min_workers=2)[0]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["autoscaling.knative.dev/min-scale"] == "2"
+    assert rendered(PLAIN, min_workers=2)[0]["spec"]["replicas"] == 2 and rendered(PLAIN)[0]["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("how", [KNATIVE, PLAIN])
+def test_limits_and_surroundings_are_those_of_one_machine(how: str) -> None:
+    placement = Placement(memory="1Gi", scratch="64Mi")
+    changes = {"cpu_time": 3, "files": "read", "environment": {"B": "$(A)", "A": "1"}, "secrets": ("TOKEN",)}
+    pod = rendered(how, placement=placement, **changes)[0]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert {"--cpu-time=3", "--secrets=TOKEN"} <= set(container["args"])
+    plain, other, secret = container["env"]
+    assert (plain, other) == ({"name": "A", "value": "1"}, {"name": "B", "value": "$$(A)"})  # which is $(A) there
+    assert secret == safe.variable("TOKEN")
+    mounts = {one["name"]: one for one in container["volumeMounts"]}
+    assert mounts["scratch"]["mountPath"] == "/tmp" and mounts["files"]["readOnly"]
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    assert volumes["scratch"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Mi"}
+    assert container["resources"]["limits"]["memory"] == "1120Mi"  # the code's, scratch, and our server's own
+
+
+def test_a_secret_is_an_object_that_pods_refer_to_and_that_can_be_emptied() -> None:
+    kept, emptied = safe.rendered("space", "DB_PASSWORD", "open"), safe.rendered("space", "DB_PASSWORD", "")
+    assert kept["data"] == {"value": "b3Blbg=="} and emptied["data"] == {}
+    assert kept["metadata"] == emptied["metadata"] and kept["metadata"]["namespace"] == "space"
+    name = safe.variable("DB_PASSWORD")["valueFrom"]["secretKeyRef"]["name"]
+    assert kept["metadata"]["name"] == name == name.lower() and len(name) <= 63
+
+
+async def test_the_safe_writes_into_the_accounts_own_namespace_and_reads_nothing() -> None:
+    written: list[dict[str, Any]] = []
+
+    class Writing:
+        async def apply(self, kind: Any, body: dict[str, Any], *, force: bool) -> None:
+            assert kind is SECRET and force
+            written.append(body)
+
+    async def space(owner: str) -> str:
+        return f"ropewalk--{owner}"
+
+    kept = safe.KubeSafe(cast(Api, Writing()), space)
+    await kept.put("ada", "DB_PASSWORD", "open")
+    await kept.drop("ada", "DB_PASSWORD")
+    assert [one["metadata"]["namespace"] for one in written] == ["ropewalk--ada"] * 2
+    assert [one["data"] for one in written] == [{"value": "b3Blbg=="}, {}]
 
 
 def test_names_are_as_long_as_the_cluster_takes_them() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ropewalk_hub.gateway.functions import hide_traceback
+from ropewalk_hub.gateway.link import worker_error
 from ropewalk_runtime import failing, missing
 
 
@@ -62,3 +64,12 @@ def test_a_call_and_a_deploy_say_the_same() -> None:
 
 def test_the_names_are_names() -> None:
     assert all(name.isidentifier() and other == other.lower() for name, other in missing.DISTRIBUTIONS.items())
+
+
+def test_a_stranger_is_not_told_what_the_owner_lacks_and_where() -> None:
+    header = {"error": failing.failed(raised("import cv2"))}
+    known = worker_error(header, 2**30)
+    assert known is not None and "cv2" in hide_traceback(known, "ada", "ada").message
+    told = hide_traceback(known, "", "ada").problem()
+    assert told["message"] == "The function raised ModuleNotFoundError." and told["field"] is None
+    assert "cv2" not in str(told) and "pip" not in str(told)

@@ -46,12 +46,12 @@ class Platform:
 
 
 def note(number: int = 1, route: FunctionRoute = HERE, queued: float = 0.0) -> Note:
-    return Note(f"call-{number}", route, "ada", queued, 3, 2**30)
+    return Note(f"call-{number}", route, "ada", queued, 3, 2**30, came=queued)
 
 
 def over(one: Note, at: float, said: Any = None, state: State = State.DONE) -> Note:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records.time, "time", lambda: at)  # type: ignore[attr-defined]
+        patch.setattr(records.time, "monotonic", lambda: at)  # type: ignore[attr-defined]
         one.over(state, 200, said)
     return one
 
@@ -103,6 +103,18 @@ def test_a_call_costs_what_its_worker_spent_or_else_what_was_set_aside() -> None
     assert never.record()["started"] == 105.0
 
 
+@pytest.mark.parametrize("set_to", [0.0, 1e10])
+def test_a_clock_that_is_set_meanwhile_costs_nobody_anything(set_to: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A negative cost would be no figures at all, and a year in a minute would be in them for a month."""
+    one = note(queued=1e9)
+    monkeypatch.setattr(records.time, "time", lambda: set_to)  # type: ignore[attr-defined]
+    monkeypatch.setattr(records.time, "monotonic", lambda: 1e9 + 1.0)  # type: ignore[attr-defined]
+    one.began("worker-1", False)
+    over(one, 1e9 + 3.0)
+    assert (one.started, one.ended, one.cpu, one.gb_seconds) == (1e9 + 1.0, 1e9 + 3.0, 2.0, 1.0)
+    assert Cell.unpacked(counted(one).packed()).calls == 1
+
+
 def test_a_pod_says_who_it_is_and_how_long_it_had_the_call() -> None:
     one = note(route=AFAR, queued=100.0)
     one.started = 100.1
@@ -114,8 +126,7 @@ async def test_notes_and_counts_reach_the_platform() -> None:
     platform, kept = made()
     for number, state in enumerate((State.DONE, State.FAILED, State.STOPPED)):
         one = note(number, queued=600.0)
-        one.began("worker-1", number == 0)
-        one.started = 601.0
+        one.cold, one.started = number == 0, 601.0
         kept.add(over(one, 602.0, state=state))
     await kept.flush()
     [report] = platform.reports
@@ -240,13 +251,58 @@ async def test_no_more_than_so_many_are_told_of_and_what_nobody_ended_is_forgott
     assert kept._running == set() and len(calls) > records.SHOWN
 
 
+async def test_an_account_with_many_long_calls_leaves_others_theirs() -> None:
+    platform, kept = made()
+    for number in range(100):
+        going(kept, number, 100.0)
+    kept._watched = frozenset({("ada", "watched")})
+    watched = HERE.model_copy(update={"name": "watched"})
+    for number, route in ((200, watched), (201, HERE.model_copy(update={"owner": "bob"}))):
+        kept.open(note(number, route=route, queued=101.0))
+    kept.glance(103.0)
+    await kept.flush()
+    told = platform.reports[-1].running
+    assert len(told) == records.SHOWN and {"call-200", "call-201"} < set(told)
+    kept._watched = frozenset({("ada", "double")})
+    kept.glance(103.5)
+    kept._watched = frozenset({("ada", "watched")})
+    kept.glance(104.0)
+    await kept.flush()
+    assert "call-200" in [one.id for one in platform.reports[-1].calls], "it was told of no more, so it is told anew"
+
+
+async def test_a_platform_that_begins_anew_hears_of_what_goes_on() -> None:
+    platform, kept = made()
+    going(kept, 1, 100.0, 100.0)
+    kept.glance(102.0)
+    await kept.flush()
+    platform.error = Unavailable("away")
+    await kept.flush()
+    platform.error = None
+    await kept.flush()
+    kept.glance(103.0)
+    await kept.flush()
+    assert [one.id for report in platform.reports[1:] for one in report.calls] == ["call-1"]
+
+
 async def test_one_report_holds_only_so_much_of_what_is_printed() -> None:
     platform, kept = made()
     platform.watch = [("ada", "double")]
     for number in range(30):
         going(kept, number, 100.0, 100.0)[1].printed = "x" * 70_000
     kept.glance(102.0)
-    for _ in range(3):
+    for _ in range(10):
         await kept.flush()
     sizes = [sum(len(one.logs) for one in report.calls) for report in platform.reports]
-    assert max(sizes) <= 2**20 + 70_000 and sum(sizes) == 30 * 70_000
+    assert max(sizes) <= 2**18 + 70_000 and sum(sizes) == 30 * 70_000
+
+
+@pytest.mark.parametrize("letter", ["x", "\x01", "é", "\U0001f600", "\ud800"])
+async def test_one_report_holds_only_so_much_of_what_was_printed(letter: str) -> None:
+    """What one function prints in its calls must not hold up the gateway, and with it all others' calls."""
+    platform, kept = made()
+    for number in range(30):
+        kept.add(over(note(number), 60.0, {"logs": letter * 65536, "error": {"message": letter}}))
+    await kept.flush()
+    assert [one.id for report in platform.reports for one in report.calls] == [f"call-{one}" for one in range(30)]
+    assert max(len(raw) for raw in platform.raw) < 2_200_000 and kept._text == 0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core import settings as settings_module
-from ropewalk_core.errors import BadInput, RopewalkError, StorageFull, TimedOut, TooLarge, Unavailable
+from ropewalk_core.errors import BadInput, Denied, RopewalkError, StorageFull, TimedOut, TooLarge, Unavailable
 from ropewalk_core.local import accounts, building, cgroups, requirement_store, sandbox
 from ropewalk_core.local.layout import BUILT, AccountPaths
 from ropewalk_core.local.requirement_store import Built, RequirementStore
@@ -225,6 +225,51 @@ async def test_the_build_goes_on_for_who_still_waits(index: Index, store: Store)
     assert (await staying).packages
 
 
+async def test_a_deactivated_account_builds_no_further(home: Settings, index: Index, store: Store) -> None:
+    index.hold.clear()
+    lines = store.log("ann", ["rope-toy"])
+    waiting = [asyncio.create_task(store.ensure("ann", ["rope-toy"])), asyncio.ensure_future(collect(lines))]
+    other = asyncio.create_task(store.ensure("bob", ["rope-part"]))
+    await until(lambda: any(path.startswith("/files/") for path in index.asked))
+    await store.end("ann")
+    assert [type(one) for one in await asyncio.gather(*waiting, return_exceptions=True)] == [Denied, Denied]
+    assert len(Processes(home.run / "processes").living("build.")) == 1  # of whom is active
+    index.hold.set()
+    assert (await other).packages and names(home, "own/ann") == []
+    assert (await store.ensure("ann", ["rope-toy"])).packages  # where it is active again
+
+
+async def collect(lines: AsyncIterator[Any]) -> list[Any]:
+    return [one async for one in lines]
+
+
+async def test_downloads_are_held_to_their_limit_also_while_others_build(tmp_path: Path, index: Index) -> None:
+    home = home_of(tmp_path, index, environments_build_size=1_000_000)
+    cache, store = home.home / BUILT / ".cache", Store(home)
+    await store.ensure("ann", ["rope-part"])
+    (cache / "more").write_text("x" * 1_500_000)
+    await store.ensure("ann", ["rope-part==1.0"])
+    assert cache.is_dir() and not (cache / "more").exists()  # nobody used it
+    async with store._downloads.used(tmp_path / "own") as shared:
+        assert shared == cache
+        (cache / "more").write_text("x" * 1_500_000)
+        before = building.size(cache)
+        built = await store.ensure("ann", ["rope-toy"])
+        assert building.size(cache) == before  # its downloads went with it
+        assert sorted(one.name for one in built.python.parents[2].iterdir() if one.is_dir()) == ["venv"]
+    await store.tidy(time.time())
+    assert not cache.exists()
+
+
+async def test_downloads_of_builds_that_failed_go_too(tmp_path: Path, index: Index) -> None:
+    home = home_of(tmp_path, index, environments_build_size=1000)
+    store = Store(home)
+    with pytest.raises(TooLarge):
+        await store.ensure("ann", ["rope-toy"])
+    assert (home.home / BUILT / ".cache").exists()
+    assert await store.tidy(time.time()) == [] and not (home.home / BUILT / ".cache").exists()
+
+
 async def test_what_nobody_needs_goes_after_a_while(home: Settings, index: Index, store: Store) -> None:
     index.source("rope_raw", "1.0")
     toy, part, raw = [await store.ensure("ann", [one]) for one in ("rope-toy", "rope-part", "rope-raw")]
@@ -257,6 +302,7 @@ async def test_room_is_made_by_what_nothing_needs_and_else_refused(tmp_path: Pat
     store.needs = {first.key}
     third = await store.ensure("ann", ["rope-c"])
     assert names(home, "shared") == sorted([first.key, third.key])
+    assert not list((home.home / BUILT).glob(".old-*"))  # its disk is free too, and not only at the next look
     assert await store.ensure("bob", ["rope-b"])  # what others have does not count
     seen = run(
         sandbox.command(home, AccountPaths(home.home, "bob"), ["grep", "-r", "-l", "ann", str(home.home / BUILT)])
@@ -327,11 +373,18 @@ def test_why_uv_failed(said: str, kind: type[RopewalkError]) -> None:
 
 
 def test_a_log_has_an_end() -> None:
-    log = building.Log(100)
+    log = building.Log(1500)
     for number in range(1000):
         log.say(f"line {number}")
     log.say("the platform's own", ours=True)
     assert [one.text for one in log.lines[-2:]] == [building.CUT, "the platform's own"] and len(log.lines) < 20
+
+
+def test_empty_lines_count_too() -> None:
+    log = building.Log(2**20)
+    for _ in range(100_000):
+        log.say("")
+    assert len(log.lines) < 11_000 and log.lines[-1].text == building.CUT
 
 
 def test_what_says_where_the_index_is_reaches_the_builder(

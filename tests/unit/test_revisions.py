@@ -112,3 +112,10 @@ def test_a_difference_is_empty_only_of_equals(one: str, other: str, first: int, 
         assert text == ""
     removed = {line[1:] for line in text.splitlines() if line.startswith("-")}
     assert set(one.splitlines()) - set(other.splitlines()) <= removed
+
+
+def test_variables_are_told_from_the_environment_of_python() -> None:
+    older, newer = made(1), made(2)
+    newer.spec.environment["MODE"] = "fast"
+    assert changed(older, newer) == ("variables",)
+    assert '+variables: {"MODE": "fast"}' in difference(older, newer) and "-variables: none" in difference(older, newer)

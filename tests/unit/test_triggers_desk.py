@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ropewalk_core.errors import BadInput, Limited, NotFound, UserCodeFailed
-from ropewalk_core.journal import Append, Put
-from ropewalk_core.model import Call, State
+from ropewalk_core.journal import Append, Operation, Put
+from ropewalk_core.model import Call, FileEntry, State
 from ropewalk_core.testing import ADA
 from ropewalk_core.triggers import records
-from ropewalk_core.triggers.firing import AGAIN
+from ropewalk_core.triggers.firing import AGAIN, FILES
+from ropewalk_core.triggers.occasions import known_as
 from tests.trigger_rig import House, Killed
 
 
@@ -262,6 +264,19 @@ async def test_a_folder_that_is_missing_or_too_full_is_said(tmp_path: Path) -> N
     house.journal.close()
 
 
+async def test_a_folder_that_came_while_the_platform_was_away_is_no_trouble_any_more(tmp_path: Path) -> None:
+    house = House(tmp_path, trigger_entries=2)
+    await house.add(on_file="inbox/*")
+    house.files |= {f"inbox/{number}": (1, 1.0) for number in range(3)}
+    await house.looks()
+    assert (await house.get()).why is not None
+    house.kill()
+    house.files.clear()
+    await house.looks()
+    assert (await house.get()).why is None
+    house.journal.close()
+
+
 async def test_what_came_while_it_was_paused_fires_nothing(house: House) -> None:
     one = await house.add(on_file="inbox/*")
     await house.looks()
@@ -285,6 +300,32 @@ async def test_a_trigger_that_is_gone_fires_nothing(house: House) -> None:
     await house.steps()
     assert not await house.calls() and not house.journal.page(records.END, "ada") and len(made) == 3
     assert not house.journal.page(records.TRIGGER, "ada") and not house.journal.page(records.SEEN, "ada")
+
+
+async def test_a_function_that_is_removed_meanwhile_leaves_no_trigger(house: House) -> None:
+    """One that nobody could list any more would count against its owner's limit for ever."""
+    look = house.triggers._look
+    assert look is not None
+
+    async def slow(owner: str, folder: str, pattern: str, most: int) -> Sequence[FileEntry]:
+        house.functions.discard("f")
+        await house.journal.write(*records.forgetting(house.journal, "ada", "function", "f"))
+        return await look(owner, folder, pattern, most)
+
+    house.triggers._look = slow
+    with pytest.raises(NotFound):
+        await house.add(on_file="inbox/*")
+    assert not house.journal.page(records.TRIGGER, "ada") and not house.journal.page(records.SEEN, "ada")
+
+
+async def test_what_comes_after_a_removed_function_says_so(house: House) -> None:
+    await house.add(after="g")
+    assert (await house.get()).why is None
+    house.functions.discard("g")
+    why = (await house.get()).why
+    assert why is not None and "'g'" in why.cause and "again" in why.next
+    house.functions.add("g")
+    assert (await house.get()).why is None
 
 
 async def test_an_orphan_is_removed_when_it_fires(house: House) -> None:
@@ -386,10 +427,66 @@ async def test_what_is_known_of_files_that_are_gone_is_forgotten(house: House) -
     house.files |= {f"inbox/{number}": (1, 1.0) for number in range(300)}
     one = await house.add(on_file="inbox/*")
     key = f"function/f/{one.id}"
-    assert len(records.seen(house.journal, "ada", key)) == 300
+    assert len(records.seen(house.journal, "ada", key)[0]) == 300
     house.files.clear()
     await house.looks()
-    assert records.seen(house.journal, "ada", key) == {}
+    assert records.seen(house.journal, "ada", key)[0] == {}
+
+
+async def test_a_full_folder_fills_neither_memory_nor_journal(house: House) -> None:
+    """However many triggers look into it, and however long its files' names are."""
+    house.files |= {f"inbox/{'ü' * 120}{number}": (number, 1.0) for number in range(3000)}
+    made = [await house.add(on_file=pattern) for pattern in ("inbox/*", "inbox/?*", "inbox/*?")]
+    for one in made:
+        record = house.journal.get(records.SEEN, "ada", f"function/f/{one.id}")
+        assert record is not None and len(json.dumps(record.body)) < 3000 * 60
+    await house.looks()
+    assert house.triggers._files is not None
+    assert not any(look.coming for look in house.triggers._files._before.values())
+    house.files |= {f"inbox/new{number}": (1, 1.0) for number in range(3000)}
+    await house.looks(2)
+    assert all(len(look.coming) <= FILES for look in house.triggers._files._before.values())
+    assert len(house.triggers._firer._waiting["ada"]) <= FILES
+    for _ in range(12):
+        await house.steps()
+        await house.looks()
+    assert len(await house.calls()) == 9000 and not house.triggers._firer._waiting
+
+
+async def test_files_seen_at_the_same_time_are_all_remembered(house: House) -> None:
+    """Somebody resumes, others forget what is gone, calls are settled: nobody writes back what another took away."""
+    one = await house.add(on_file="inbox/*")
+    key = ("ada", f"function/f/{one.id}")
+    book = house.triggers._book
+    seen, version = records.seen(house.journal, *key)
+    asked = 0
+
+    def adding() -> list[Operation]:
+        nonlocal asked, seen, version
+        if asked:
+            seen, version = records.seen(house.journal, *key)
+        asked += 1
+        return [records.seeing(*key, seen | {"mine": "1"}, version)]
+
+    await house.journal.write(records.there(*key, {"theirs": (told := "2")}))
+    await book.change(key, lambda trigger: trigger, adding)
+    assert records.seen(house.journal, *key)[0] == {known_as("theirs"): told, "mine": "1"} and asked == 2
+
+
+async def test_an_end_counts_for_each_trigger_that_follows_it(tmp_path: Path) -> None:
+    house = House(tmp_path, trigger_ends=10)
+    for when in ("success", "failure", "always"):
+        await house.add(after="g", when=when)
+    calls = [
+        Call(id=f"c{number}", owner="ada", function="g", revision="r", state=State.DONE, started=2e9, ended=2e9)
+        for number in range(20)
+    ]
+    for call in calls:
+        await house.triggers.calls([call])
+    assert len(house.journal.page(records.END, "ada")) == 4  # and then there were 12 firings to wait for
+    await house.steps()
+    assert len(await house.calls()) == 8 and not house.triggers._firer._open
+    house.journal.close()
 
 
 async def test_a_long_list_of_one_account_is_no_wait_for_others(house: House) -> None:

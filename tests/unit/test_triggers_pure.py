@@ -140,17 +140,19 @@ def test_a_call_is_told_the_same_however_often() -> None:
     assert first.told()["kind"] == "every" and first.told()["at"].endswith("+02:00")
     file = Firing(trigger(on_file="inbox/*"), occasions.arrived("inbox/a b.csv", occasions.stamped(12, 1.5)))
     assert file.told()["file"] == {"path": "inbox/a b.csv", "size": 12} and file.occasion.mark == (
-        "a b.csv",
+        occasions.known_as("a b.csv"),
         "12:1.500000",
     )
 
 
 def test_a_file_counts_once_it_held_still() -> None:
     now = {"a": "1:1", "b": "2:2"}
-    assert occasions.fresh({}, None, now) == []
-    assert occasions.fresh({}, {"a": "1:0", "b": "2:2"}, now) == ["b"]
-    assert occasions.fresh({"b": "2:2"}, now, now) == ["a"]
-    assert occasions.fresh({"a": "0:0", "b": "2:2"}, now, now) == ["a"]  # another content under the same name
+    a, b = map(occasions.known_as, now)
+    assert occasions.fresh({}, now) == []
+    assert occasions.fresh({"a": "1:0", "b": "2:2"}, now) == ["b"]
+    assert occasions.unseen({}, now) == now
+    assert occasions.unseen({b: "2:2"}, now) == {"a": "1:1"}
+    assert occasions.unseen({a: "0:0", b: "2:2"}, now) == {"a": "1:1"}  # another content under the same name
 
 
 things = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 200), max_size=6)

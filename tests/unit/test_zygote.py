@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,18 @@ from ropewalk_runtime.frames import pack, read_frame, receive_packet, send_packe
 from ropewalk_runtime.zygote import SPARE_NAME, WORKER_NAME
 
 TELLS = """
-import os, resource
+import os, random, resource, signal
+
+open("began", "a").write("once ")
 
 def handler(x):
     tmp = os.statvfs("/tmp")
     return {
         "x": x,
+        "chance": random.random(),
+        "signals": [int(signal.getsignal(signal.SIGTERM)), len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))],
         "memory": resource.getrlimit(resource.RLIMIT_DATA)[0],
+        "processes": resource.getrlimit(resource.RLIMIT_NPROC)[0],
         "tmp": tmp.f_blocks * tmp.f_frsize,
         "environment": dict(os.environ),
         "folder": os.getcwd(),
@@ -59,13 +64,15 @@ class Worker:
 class Zygote:
     """The keeper's side of a zygote."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *preload: str) -> None:
         self.folder = folder
         bundle.write(folder / "bundle", {"files": {"cell.py": TELLS}, "entry": "cell:handler", "digest": "d"})
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(20)
-        source = f"# {folder}\nfrom ropewalk_runtime.zygote import main\nmain({theirs.fileno()}, [])"
-        self.process = subprocess.Popen([sys.executable, "-c", source], pass_fds=[theirs.fileno()])
+        source = f"# {folder}\nfrom ropewalk_runtime.zygote import main\nmain({theirs.fileno()}, {list(preload)})"
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        argv = [sys.executable, "-c", source]
+        self.process = subprocess.Popen(argv, pass_fds=[theirs.fileno()], env=environment)
         theirs.close()
         self.open: list[socket.socket] = []
         self.ready = self.heard()
@@ -78,6 +85,15 @@ class Zygote:
 
     def worker(self, name: str, **changes: Any) -> Worker:
         """Order a worker and return it once it has loaded."""
+        ours = self.order(name, **changes)
+        said = self.heard()
+        assert (said["op"], said["id"]) == ("started", name), said
+        hello = read_frame(ours)
+        assert hello is not None and hello[0]["op"] == "ready", hello
+        return Worker(int(said["pid"]), ours)
+
+    def order(self, name: str, **changes: Any) -> socket.socket:
+        """Order a worker and return the gateway's end of its socket."""
         order = {
             "op": "start",
             "id": name,
@@ -95,11 +111,7 @@ class Zygote:
         self.open.append(ours)
         with open(os.devnull, "w") as log, theirs:
             send_packet(self.control, order, [log.fileno(), theirs.fileno()])
-        said = self.heard()
-        assert (said["op"], said["id"]) == ("started", name), said
-        hello = read_frame(ours)
-        assert hello is not None and hello[0]["op"] == "ready", hello
-        return Worker(int(said["pid"]), ours)
+        return ours
 
     def spare(self) -> int:
         """Wait for a spare of this zygote's and return its process id."""
@@ -137,10 +149,12 @@ def until(true: Callable[[], Any], seconds: float = 15.0) -> Any:
     return found
 
 
-@pytest.fixture
-def zygote() -> Iterator[Zygote]:
+@contextmanager
+def running(source: str = "", *preload: str) -> Iterator[Zygote]:
+    """Run a zygote whose ``library`` is this source."""
     folder = Path(tempfile.mkdtemp(prefix="rw-zygote-", dir="/var/tmp"))  # children cover /tmp
-    one = Zygote(folder)
+    (folder / "library.py").write_text(source)
+    one = Zygote(folder, *preload)
     try:
         if not one.ready["isolated"]:
             pytest.skip(f"no namespaces of their own for children here: {one.ready['why']}")
@@ -150,21 +164,44 @@ def zygote() -> Iterator[Zygote]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture
+def zygote() -> Iterator[Zygote]:
+    with running() as one:
+        yield one
+
+
 def test_the_next_worker_is_there_before_it_is_ordered(zygote: Zygote) -> None:
     first = zygote.worker("first")
     spare = zygote.spare()
     assert spare != first.pid
-    second = zygote.worker("second", memory=2**29)
+    second = zygote.worker("second", memory=2**29, processes=32, cpu=3)
     assert second.pid == spare
     assert Path(f"/proc/{spare}/comm").read_text().strip() == WORKER_NAME
-    for worker, name, memory in ((first, "first", 2**30), (second, "second", 2**29)):
+    chances = set()
+    for worker, name, memory, processes in ((first, "first", 2**30, 64), (second, "second", 2**29, 32)):
         said = worker.call(7)
+        chances.add(said["chance"])
         assert said["x"] == 7 and said["pid"] == 1
-        assert (said["memory"], said["tmp"], said["folder"]) == (memory, SCRATCH, str(zygote.folder))
+        assert (said["memory"], said["processes"]) == (memory, processes)
+        assert (said["tmp"], said["folder"]) == (SCRATCH, str(zygote.folder))
         assert said["environment"].pop("WHO") == name
+        assert (said["environment"]["OMP_NUM_THREADS"] == "3") is (worker is second)
         assert said["capabilities"] == ["0000000000000000"]
+    assert len(chances) == 2
     third = zygote.spare()
     assert third not in (first.pid, second.pid) and zygote.spares() == [third]
+
+
+def test_what_a_library_does_to_signals_is_no_workers() -> None:
+    rude = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.pthread_sigmask(0, {signal.SIGUSR1})\n"
+    with running(rude, "library") as zygote:
+        assert zygote.ready["loaded"] == ["library"]
+        first = zygote.worker("first")
+        spare = zygote.spare()
+        second = zygote.worker("second")
+        assert second.pid == spare
+        for worker in (first, second):
+            assert worker.call(1)["signals"] == [signal.SIG_DFL, 0]
 
 
 def test_a_worker_that_wants_other_scratch_gets_no_spare(zygote: Zygote) -> None:
@@ -183,6 +220,20 @@ def test_a_spare_that_was_killed_is_not_missed(zygote: Zygote) -> None:
     until(lambda: not _lives(spare))
     assert zygote.worker("second").call(1)["x"] == 1
     assert zygote.spare() != spare
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_worker_of_which_the_keeper_cannot_be_told_runs_nothing(zygote: Zygote, ready: bool) -> None:
+    """The keeper orders it of the next zygote, so that it would run twice."""
+    if ready:
+        zygote.worker("first")
+        zygote.spare()
+    before = (zygote.folder / "began").read_text() if ready else ""
+    zygote.control.shutdown(socket.SHUT_RD)
+    assert read_frame(zygote.order("second")) is None
+    assert zygote.process.wait(10) != 0
+    assert ((zygote.folder / "began").read_text() if ready else "") == before
+    assert ready or not (zygote.folder / "began").exists()
 
 
 def test_a_spare_ends_with_its_zygote_and_workers_stay(zygote: Zygote) -> None:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 MEMORY_EXIT = 86
 """Exit code of a Python child that ran out of memory; the keeper reports it as reason ``memory``."""
+PROCESSOR_EXIT = int(signal.SIGXCPU)
+"""Exit code of a worker whose call used more processor time than it may."""
 NOT_FOUND_EXIT, NOT_EXECUTABLE_EXIT = 127, 126
 SINGLE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -51,6 +55,34 @@ def limit(memory: int | None, processes: int | None = None) -> None:
         _set(resource.RLIMIT_DATA, memory)
     if processes:
         _set(resource.RLIMIT_NPROC, processes)
+
+
+def join(groups: Sequence[int]) -> None:
+    """Move this process into control groups, by the files that list their members, and close those.
+
+    Where the kernel refuses that, the limits of `limit` are all there is.
+    """
+    for one in groups:
+        try:
+            os.write(one, b"0")
+        except OSError:
+            continue
+        finally:
+            os.close(one)
+
+
+def allow_processor_time(seconds: int) -> None:
+    """Let the kernel end this process with `PROCESSOR_EXIT` when it has used so many more seconds of processor time.
+
+    The kernel counts whole seconds, so it may use up to one more. A program that it starts has as many for itself, and
+    is ended by SIGXCPU. The handler is the C library's own ``_exit``: Python's would wait for compiled code to return,
+    and the kernel's usual end of a process does not hold for the first one in a pid namespace, which a worker is.
+    """
+    libc = _libc()
+    libc.signal(signal.SIGXCPU, libc._exit)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    until = math.ceil(time.process_time() + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (until if hard == resource.RLIM_INFINITY else min(until, hard), hard))
 
 
 def replace_environment(environment: Mapping[str, str]) -> None:
@@ -172,6 +204,11 @@ def _set(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
     allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (allowed, allowed))
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 @functools.cache

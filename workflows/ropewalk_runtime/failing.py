@@ -9,7 +9,7 @@ import resource
 import traceback
 from typing import Any
 
-from ropewalk_runtime import bundle, missing
+from ropewalk_runtime import bundle, limits, missing
 from ropewalk_runtime.handler import BadAnswer, BadPayload, TooLong, problem, user_line
 from ropewalk_runtime.printed import MAX_CALL_LOG
 
@@ -31,6 +31,9 @@ def failed(error: BaseException) -> dict[str, Any]:
         return problem("RW-TOO-LARGE", str(error), hint=hint, field="limits.payload")
     if isinstance(error, CallerLeft):
         return problem("RW-USER-CODE", "The caller left before the answer.")
+    if said_limit := limits.met(error):
+        message, field, hint = said_limit
+        return problem("RW-USER-CODE", message, hint=hint, field=field, **_details(error))
     if lacking := missing.package(error):
         place = user_line(error)
         field = f"cell line {place[1]}" if place else "code"

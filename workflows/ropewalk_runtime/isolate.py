@@ -14,10 +14,12 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Sequence
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
+_READ_ONLY, _REMOUNT, _NOATIME, _NODIRATIME, _RELATIME = 1, 0x20, 0x400, 0x800, 0x200000
 _SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 15, 36, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,6 +27,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class _CapabilityHeader(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+_OURSELVES = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
 
 
 def become_subreaper() -> None:
@@ -47,6 +53,12 @@ def forbid_new_privileges() -> None:
     _check(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
 
 
+def give_back() -> None:
+    """Give the kernel back what is free of our memory, where the C library can; children share the rest."""
+    if (trim := getattr(_libc, "malloc_trim", None)) is not None:
+        trim(0)
+
+
 def leave(*, network: bool = True) -> None:
     """Leave the namespaces that we share with our siblings; the next fork's child is the first in its pid namespace.
 
@@ -64,19 +76,25 @@ def leave(*, network: bool = True) -> None:
         _raise_loopback()
 
 
-def settle(scratch: int) -> None:
+def settle(scratch: int, read_only: Sequence[str] = ()) -> None:
     """Finish in the child of `leave`: fresh /proc, /tmp and /dev/shm, then give up every capability.
 
     Parameters
     ----------
     scratch
         Bytes that /tmp may hold.
+    read_only
+        Folders in which nothing may be changed, and all that is mounted below them.
     """
     _mount(None, "/", None, _REC | _PRIVATE)
     _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     _fresh_tmp(scratch)
     if os.path.isdir("/dev/shm"):  # noqa: S108
         _mount("tmpfs", "/dev/shm", "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={scratch}")  # noqa: S108
+    for folder in read_only:
+        _mount(folder, folder, None, _BIND | _REC)
+        for path in [*_all_mounts_below(folder), folder]:
+            _mount(None, path, None, _REMOUNT | _BIND | _READ_ONLY | _flags_of(path))
     _write("/proc/sys/user/max_user_namespaces", "0")
     forbid_new_privileges()
     drop_capabilities()
@@ -84,8 +102,7 @@ def settle(scratch: int) -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability, inheritable and permitted ones too."""
-    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    _check(_libc.capset(ctypes.byref(header), (ctypes.c_uint32 * 6)()), "capset")
+    _check(_libc.capset(ctypes.byref(_OURSELVES), _NO_CAPABILITIES), "capset")
 
 
 def _raise_loopback() -> None:
@@ -112,14 +129,25 @@ def _fresh_tmp(scratch: int) -> None:
 
 def _mounts_below(folder: str) -> list[str]:
     """Return the outermost mount points below a folder; a recursive bind brings the inner ones along."""
-    with open("/proc/self/mountinfo") as lines:
-        points = [_unescape(line.split(" ")[4]) for line in lines]
-    below = sorted({point for point in points if point.startswith(folder + "/")})
+    below = _all_mounts_below(folder)
     return [point for point in below if not any(point.startswith(other + "/") for other in below)]
 
 
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+def _all_mounts_below(folder: str) -> list[str]:
+    points = (os.fsdecode(_unescape(line.split(b" ")[4])) for line in _read("/proc/self/mountinfo").splitlines())
+    return sorted({point for point in points if point.startswith(folder + "/")})
+
+
+def _flags_of(path: str) -> int:
+    """Return the flags of a mount that must be repeated, because they were set where we may not lift them."""
+    found = os.statvfs(path).f_flag
+    return found & (_NOSUID | _NODEV | _NOEXEC | _NOATIME | _NODIRATIME) | (_RELATIME if found & 0x1000 else 0)
+
+
+def _unescape(path: bytes) -> bytes:
+    if b"\\" not in path:
+        return path
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), path)
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -128,9 +156,23 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, data: 
     _check(result, f"mount {target}")
 
 
+def _read(path: str) -> bytes:
+    """Return a file's bytes. Python's file objects, here and below, would touch pages that we share with the zygote."""
+    file, parts = os.open(path, os.O_RDONLY | os.O_CLOEXEC), []
+    try:
+        while part := os.read(file, 65536):
+            parts.append(part)
+    finally:
+        os.close(file)
+    return b"".join(parts)
+
+
 def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
 
 
 def _check(result: int, what: str) -> None:

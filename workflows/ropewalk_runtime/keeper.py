@@ -223,7 +223,7 @@ class Keeper:
     def _spawn(self, key: tuple[str, str], wanted: frozenset[str]) -> Zygote:
         while len(self._zygotes) >= MOST_ZYGOTES:
             old = min(self._zygotes, key=lambda one: one.used)
-            if old.key == key and (key, wanted | old.wanted) not in self._unsafe:
+            if old.ready and old.key == key and (key, wanted | old.wanted) not in self._unsafe:
                 wanted |= old.wanted  # else functions of many kinds, called in turn, would start a zygote each time
             self._retire(old)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -203,6 +203,9 @@ async def end(process: asyncio.subprocess.Process) -> None:
 def ended(code: int, err: bytes) -> dict[str, Any]:
     """Return the failure of a program that ended with a code other than 0."""
     text = err.decode(errors="replace").strip()
+    if code == -signal.SIGXCPU:
+        used = "The program used more processor time than its limit."
+        return problem("RW-USER-CODE", used, hint="Ask for more `cpu_time`.", field="cpu_time")
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     hint = "Its log holds what it wrote to standard error." if text else "It wrote nothing to standard error."
     said = problem("RW-USER-CODE", f"The program {how}.", hint=hint, traceback=text[-MAX_CALL_LOG:])

@@ -78,6 +78,7 @@ class Worker:
         self._sock = ours
         self._waiting: dict[int, Exchange] = {}
         self._next, self._memory, self._nonsense, self._killed = 0, memory, False, False
+        self._processor, self._peak = int(order.get("cpu_time") or 0), 0
         self._writer: asyncio.StreamWriter | None = None
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.pid = os.fork()
@@ -128,8 +129,9 @@ class Worker:
         self._killed = True
         self._sweep()
 
-    def reaped(self, code: int) -> None:
-        """Note that it ended; what its code left behind ends too, before another worker starts."""
+    def reaped(self, code: int, peak: int) -> None:
+        """Note that it ended, and the most bytes it used; what its code left behind ends before another starts."""
+        self._peak = peak
         if not self._killed:
             self._sweep()
         self.ended.set_result(code)
@@ -167,8 +169,13 @@ class Worker:
             return problem("RW-UNAVAILABLE", "The worker that ran this call was ended.", hint="Call again.")
         if code == execution.MEMORY_EXIT or code == -signal.SIGKILL:
             limit = f"its limit of {self._memory // 2**20}Mi" if self._memory else "its placement allows"
-            said = f"The function needed more memory than {limit}."
+            used = f" (it had used {self._peak // 2**20} MiB)" if self._peak else ""
+            said = f"The function needed more memory than {limit}{used}."
             return problem("RW-OUT-OF-MEMORY", said, field="placement.memory")
+        if self._processor and code == execution.PROCESSOR_EXIT:
+            said = f"The call used more processor time than its limit of {self._processor} s."
+            hint = f"Ask for more: `cpu_time={2 * self._processor}`, or compute less in one call."
+            return problem("RW-USER-CODE", said, hint=hint, field="cpu_time")
         if code is not None and -code in _CRASHES:
             hint = "A library with compiled code failed. Run the same call in your notebook with .local(...)."
             return problem("RW-USER-CODE", f"The function crashed Python ({_CRASHES[-code]}).", hint=hint)
@@ -351,14 +358,14 @@ class Server:
         """Take note of every child that ended, orphans too: in a container we are their init."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:
                 return
             one = self._workers.pop(pid, None)
             if one is not None:
-                one.reaped(os.waitstatus_to_exitcode(status))
+                one.reaped(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
 
 
 def _print(said: dict[str, Any]) -> None:
@@ -381,6 +388,7 @@ async def _run(given: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     memory = given.memory or max(0, _container_memory() - OWN_MEMORY)
     order = {"bundle": _unpacked(given.bundle), "concurrency": given.concurrency, "payload": given.payload}
+    order |= {"cpu_time": given.cpu_time, "secrets": [one for one in given.secrets.split(",") if one]}
     one = Server(order, os.path.join(given.home, given.folder), memory, given.cpu, given.timeout)
     if facts := await one.start():
         _last_words(facts, given.last_words)
@@ -416,6 +424,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--payload", type=int, default=32 * 2**20, help="bytes of a request or an answer")
     parser.add_argument("--memory", type=int, default=0, help="bytes for the worker; 0 means what the container has")
     parser.add_argument("--cpu", type=float, default=0.0, help="cores for numeric libraries")
+    parser.add_argument("--cpu-time", type=int, default=0, help="seconds of processor time of a call; 0 sets no limit")
+    parser.add_argument("--secrets", default="", help="variables whose values it does not tell, with commas between")
     parser.add_argument("--last-words", default=LAST_WORDS, help="where to say why the code does not load")
     return parser.parse_args()
 

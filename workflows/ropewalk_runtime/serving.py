@@ -19,7 +19,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ropewalk_runtime import parts, returned
+from ropewalk_runtime import exec as execution
+from ropewalk_runtime import hidden, parts, returned
 from ropewalk_runtime.bell import Bell
 from ropewalk_runtime.failing import CallerLeft, failed
 from ropewalk_runtime.formats import Unformed
@@ -102,7 +103,7 @@ class Call:
     def said(self) -> bytes:
         """Return the frame that tells what was printed since the last one."""
         self.wanted = False
-        return pack({"op": "log", "id": self.id, "text": self.log.news() if self.begun else ""})
+        return pack({"op": "log", "id": self.id, "text": hidden.hide(self.log.news()) if self.begun else ""})
 
     def begins(self, kind: str, *, values: bool = True) -> bytes:
         """Return the frame that begins an answer in parts: ``values``, or one value in pieces."""
@@ -132,6 +133,8 @@ class Serving:
         Bytes that an answer, or a part of one, may have.
     runner
         Keeps the event loop that a class was started in.
+    processor
+        Seconds of processor time that a call may use, where calls come one at a time; 0 sets no limit.
     """
 
     def __init__(
@@ -143,7 +146,9 @@ class Serving:
         concurrency: int,
         limit: int,
         runner: asyncio.Runner,
+        processor: int = 0,
     ) -> None:
+        self._processor = processor
         self._sock, self._handler, self._output = sock, handler, output
         self._concurrency, self._limit, self._runner = concurrency, limit, runner
 
@@ -170,7 +175,15 @@ class Serving:
         beside = self._output.take()
         if beside:
             call.log.write(beside)
-        return {"id": call.id, **call.cost(), "logs": call.log.getvalue(), **done[0]}, done[1]
+        head = {"logs": hidden.hide(call.log.getvalue()), **done[0]}
+        if "error" in head:
+            head["error"] = hidden.hide(head["error"])
+        return {"id": call.id, **call.cost(), **head}, done[1]
+
+    def _begin(self, call: Call) -> None:
+        if self._processor:
+            execution.allow_processor_time(self._processor)
+        call.begin(self._clock())
 
     def _clock(self) -> Callable[[], float] | None:
         """Return what counts the CPU seconds of one call, None where calls share a thread."""
@@ -188,7 +201,7 @@ class _Plain(Serving):
     def _send(self, frame: bytes) -> None: ...
 
     def _call(self, call: Call, body: bytes) -> Answer:
-        call.begin(self._clock())
+        self._begin(call)
         try:
             bound = self._handler.arguments(body, call.type, call.query, call.files)
             result = _exposed(call, self._handler.function, *bound.args, **bound.kwargs)
@@ -341,7 +354,7 @@ class Coroutines(Serving):
                 self._writer.write(running.said())
 
     async def _await(self, call: Call, body: bytes) -> None:
-        call.begin(self._clock())
+        self._begin(call)
         try:
             if call.left:
                 raise CallerLeft

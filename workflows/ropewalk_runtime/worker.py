@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ropewalk_runtime import asgi, bundle, programs
+from ropewalk_runtime import asgi, bundle, hidden, programs
 from ropewalk_runtime.asgi import Application
 from ropewalk_runtime.exec import MEMORY_EXIT
 from ropewalk_runtime.failing import bad_code, memory
@@ -45,6 +45,7 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
     """
     sock.setblocking(True)
     output = Output()
+    hidden.know(order.get("secrets") or ())
     started, runner = time.perf_counter(), asyncio.Runner()
     concurrency = int(order.get("concurrency") or 1)
     try:
@@ -72,7 +73,8 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
     if not _send(sock, hello):
         return 0
     limit = min(int(order.get("payload") or MAX_BODY), MAX_BODY)
-    kind(sock, handler, output, concurrency=concurrency, limit=limit, runner=runner).run()
+    processor = int(order.get("cpu_time") or 0)
+    kind(sock, handler, output, concurrency=concurrency, limit=limit, runner=runner, processor=processor).run()
     runner.close()
     return 0
 
@@ -161,7 +163,7 @@ def _write(folder: str, content: dict[str, Any]) -> None:
 
 def _send(sock: socket.socket, head: dict[str, Any]) -> bool:
     try:
-        sock.sendall(pack(head))
+        sock.sendall(pack(hidden.hide(head)))
     except OSError:
         return False  # the gateway closed it while the bundle loaded
     return True

@@ -57,8 +57,10 @@ def main(control: int, preload: list[str]) -> None:
     execution.numeric_libraries()
     isolated, why = _probe()
     threads = len(os.listdir("/proc/self/task"))
+    execution.default_signals()  # whatever the libraries wanted; children have them from us
     gc.collect()
     gc.freeze()
+    isolate.give_back()
     send_packet(keeper, {"op": "ready", "loaded": loaded, "threads": threads, "isolated": isolated, "why": why[:500]})
     _serve(keeper, isolated)
 
@@ -75,11 +77,13 @@ def _serve(keeper: socket.socket, isolated: bool) -> None:
         order, descriptors = packet
         leave, go = os.pipe()
         pid = 0
-        if isolated and order["kind"] == "worker" and order.get("network", True):
+        if isolated and order["kind"] == "worker" and order.get("network", True) and not order.get("read_only"):
             like = _scratch_of(order)
             pid, spare = _given(spare, order, [*descriptors, leave]), None
         try:
             begin = functools.partial(_second_child, order, descriptors, leave, isolated)
+            if order.get("read_only") and not isolated:
+                raise OSError(0, "files that may only be read need namespaces, which this machine does not allow")
             pid = pid or _start(begin, order, isolated, keeper)
             send_packet(keeper, {"op": "started", "id": order["id"], "pid": pid})
             os.write(go, _GO)
@@ -206,18 +210,16 @@ def _first_child(
 def _second_child(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bool) -> int:
     """Settle, then run what was ordered. Runs in the child that user code will live in."""
     os.setsid()
-    execution.default_signals()
     execution.redirect(descriptors[0] if descriptors else None)
     execution.close_others([*descriptors[1:], leave])
     if isolated:
-        isolate.settle(_scratch_of(order))
+        isolate.settle(_scratch_of(order), order.get("read_only") or ())
     return _run(order, descriptors, leave, isolated)
 
 
 def _wait(control: socket.socket, scratch: int) -> int:
     """Settle, and run the order that comes; end when the zygote ends, or has no use for us."""
     os.setsid()
-    execution.default_signals()
     execution.redirect(None)
     execution.close_others([control.fileno()])
     isolate.settle(scratch)
@@ -234,7 +236,9 @@ def _wait(control: socket.socket, scratch: int) -> int:
 
 def _run(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bool) -> int:
     """Limit ourselves as the order says, and run it when we have the zygote's leave."""
-    kind = order["kind"]
+    kind, groups = order["kind"], int(order.get("groups") or 0)
+    descriptors, joined = descriptors[: len(descriptors) - groups], descriptors[len(descriptors) - groups :]
+    execution.join(joined)
     execution.limit(int(order["memory"]), int(order["processes"]) if isolated else None)
     execution.replace_environment(order["environment"])
     execution.set_threads(order.get("cpu"))

@@ -19,7 +19,10 @@ from ropewalk_core.errors import BadInput
 from ropewalk_core.model import Bundle, FunctionSpec
 from ropewalk_core.names import check_name
 from ropewalk_core.requirements import Script, checked, script
+from ropewalk_core.variables import parse
 from ropewalk_core.wrong import wrong
+
+_OPTIONS = ("timeout", "cpu_time", "idle", "concurrency", "min_workers", "max_workers", "files")
 
 
 def register(verbs: Subparsers) -> None:
@@ -37,6 +40,8 @@ def register(verbs: Subparsers) -> None:
     one.add_argument("--timeout", type=float, help="seconds that a call may take")
     one.add_argument("--idle", type=float, help="seconds after which an unused worker ends")
     one.add_argument("--concurrency", type=int, help="calls that one worker takes at a time")
+    one.add_argument("--cpu-time", type=int, help="seconds of processor time that a call may use")
+    one.add_argument("--min-workers", type=int, help="workers kept also while nobody calls")
     one.add_argument("--max-workers", type=int, help="workers at most")
     one.add_argument(
         "-r",
@@ -46,6 +51,9 @@ def register(verbs: Subparsers) -> None:
         metavar="LINE",
         help="a package, such as pandas==2.2; repeat",
     )
+    one.add_argument("--files", choices=("write", "read"), help="what it may do with your files (default: write)")
+    one.add_argument("--environment", action="append", default=[], metavar="NAME=VALUE", help="a variable; repeat")
+    one.add_argument("--secret", action="append", default=[], metavar="NAME", help="a secret of yours, as a variable")
     add_placement(one)
 
 
@@ -54,9 +62,10 @@ async def _deploy(client: Client, arguments: argparse.Namespace) -> int:
     if not text.strip():
         raise BadInput("The program is empty.", field="file")
     name = arguments.name or PurePath(arguments.file).stem.lower().replace("_", "-")
-    options = {key: getattr(arguments, key) for key in ("timeout", "idle", "concurrency", "max_workers")}
+    options = {key: getattr(arguments, key) for key in _OPTIONS}
     bundle = Bundle(files={"program": text}, entry="program:main", form="server" if arguments.server else "program")
     given = {key: value for key, value in options.items() if value is not None}
+    given |= {"environment": parse(arguments.environment), "secrets": tuple(arguments.secret)}
     block = script(text) or Script()
     given["requirements"] = checked([*block.requirements, *arguments.requirement])
     given["requires_python"] = block.requires_python

@@ -74,6 +74,7 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--accelerator", action="append", metavar="NAME", help="see `ropewalk accelerators list`")
     group.add_argument("--cpu", type=float, metavar="CORES")
     group.add_argument("--memory", metavar="SIZE", help="such as 2Gi")
+    group.add_argument("--scratch", metavar="SIZE", help="of the temporary folder")
 
 
 def placement_of(arguments: argparse.Namespace) -> Placement:
@@ -83,6 +84,7 @@ def placement_of(arguments: argparse.Namespace) -> Placement:
         "accelerator": tuple(arguments.accelerator or ()),
         "cpu": arguments.cpu,
         "memory": arguments.memory,
+        "scratch": arguments.scratch,
     }
     return parse_placement(asked)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ropewalk_core import access, plots, traffic
-from ropewalk_core.cli import bring, durable, observing, revisions, sharing, triggers
+from ropewalk_core.cli import bring, durable, observing, revisions, secrets, sharing, triggers
 from ropewalk_core.cli.output import age, clean, echo, echo_answer, plain, show, show_one, state
 from ropewalk_core.cli.parsing import (
     Subparsers,
@@ -75,6 +75,7 @@ def register(subparsers: Subparsers) -> None:
     _services(noun(subparsers, "services", "programs with a page, launched from templates"))
     _functions(noun(subparsers, "functions", "functions deployed from notebook cells"))
     durable.register(subparsers)
+    secrets.register(subparsers)
     _workflows(noun(subparsers, "workflows", "runs of workflows"))
     _notebooks(noun(subparsers, "notebooks", "notebook servers"))
 

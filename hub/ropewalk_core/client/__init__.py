@@ -26,6 +26,7 @@ from ropewalk_core.client.nouns import (
     ServicesClient,
     WorkflowsClient,
 )
+from ropewalk_core.client.secrets import SecretsClient
 from ropewalk_core.client.tokens import FixedToken, HomeToken, HubToken, NoToken, Token, Tokens, TokenSource, held
 from ropewalk_core.client.triggers import TriggersClient
 from ropewalk_core.client.wire import Wire
@@ -44,6 +45,7 @@ __all__ = [
     "HubToken",
     "NoToken",
     "NotebooksClient",
+    "SecretsClient",
     "ServicesClient",
     "Token",
     "TokenSource",
@@ -65,6 +67,7 @@ class Client(Resource):
         self.functions = FunctionsClient(wire)
         self.durable = DurableClient(wire)
         self.triggers = TriggersClient(wire)
+        self.secrets = SecretsClient(wire)
         self.workflows = WorkflowsClient(wire)
         self.files = FilesClient(wire)
         self.accounts = AccountsClient(wire)

@@ -25,7 +25,7 @@ from typing import Any
 
 from ropewalk_core import names
 from ropewalk_core.errors import BadCode, BadInput, RopewalkError, TooLarge, Unavailable, from_problem
-from ropewalk_core.kube import restricted
+from ropewalk_core.kube import restricted, safe
 from ropewalk_core.kube.kinds import CONFIG_MAP, DEPLOYMENT, KNATIVE_SERVICE, SERVICE, Object
 from ropewalk_core.kube.placement import Fragment
 from ropewalk_core.kube.tenancy import WORK
@@ -131,11 +131,11 @@ def serving(
 ) -> list[Object]:
     """Return what serves a revision."""
     pod = fragment.onto(_pod(place, spec, settings, files), container=CONTAINER)
-    pod = _with_own_memory(_together(pod, files), spec)
+    pod = _with_own_memory(_with_scratch(_together(pod, files), spec), spec)
     labels = {**place.labels, **files.labels}
     if how == KNATIVE:
         return [_knative(place, spec, pod, labels)]
-    return [_deployment(place, pod, labels), _service(place)]
+    return [_deployment(place, spec, pod, labels), _service(place)]
 
 
 def fingerprint(objects: list[Object]) -> str:
@@ -153,15 +153,19 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
         "--cpu": f"{spec.placement.cpu or 0:g}",
         "--grace": str(_GRACE),
     }
+    arguments |= {"--cpu-time": str(spec.cpu_time)} if spec.cpu_time else {}
+    arguments |= {"--secrets": ",".join(spec.secrets)} if spec.secrets else {}
     container: Object = {
         "name": CONTAINER,
         "image": settings.cluster.images["runner"],
         "command": ["python", "-P", "-m", "ropewalk_runtime.serve"],
         "args": [f"{name}={value}" for name, value in arguments.items()],
         "ports": [{"containerPort": PORT}],
-        "volumeMounts": [{"name": "code", "mountPath": BUNDLE, "readOnly": True}, files.mount],
+        "volumeMounts": [{"name": "code", "mountPath": BUNDLE, "readOnly": True}, _files(files, spec)],
         "securityContext": restricted.alone(),
     }
+    if variables := _variables(spec):
+        container["env"] = variables
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -171,16 +175,40 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
     }
 
 
+def _variables(spec: FunctionSpec) -> list[Object]:
+    """Return its variables; in a plain one Kubernetes would put others' values in the place of ``$(NAME)``."""
+    plain = [{"name": name, "value": value.replace("$(", "$$(")} for name, value in sorted(spec.environment.items())]
+    return [*plain, *(safe.variable(name) for name in sorted(spec.secrets))]
+
+
+def _files(files: Files, spec: FunctionSpec) -> Object:
+    return {**files.mount, "readOnly": True} if spec.files == "read" else files.mount
+
+
 def _together(pod: Object, files: Files) -> Object:
     return {**pod, "affinity": {**pod.get("affinity", {}), **files.affinity}} if files.affinity else pod
 
 
+def _with_scratch(pod: Object, spec: FunctionSpec) -> Object:
+    """Make /tmp as large as was asked for, and in memory, as it is on one machine."""
+    if not spec.placement.scratch:
+        return pod
+    [container] = pod["containers"]
+    empty = {"medium": "Memory", "sizeLimit": format_size(spec.placement.scratch)}
+    mounts = [*container["volumeMounts"], {"name": "scratch", "mountPath": "/tmp"}]  # noqa: S108 - the pod's own
+    return {
+        **pod,
+        "containers": [{**container, "volumeMounts": mounts}],
+        "volumes": [*pod["volumes"], {"name": "scratch", "emptyDir": empty}],
+    }
+
+
 def _with_own_memory(pod: Object, spec: FunctionSpec) -> Object:
-    """Give our server its own memory on top of what was asked for, so that the code has all of that."""
+    """Give our server and scratch their own memory beside what was asked for, so that the code has all of that."""
     if not spec.placement.memory:
         return pod
     [container] = pod["containers"]
-    whole = format_size(spec.placement.memory + OWN_MEMORY)
+    whole = format_size(spec.placement.memory + (spec.placement.scratch or 0) + OWN_MEMORY)
     resources = {half: {**amounts, "memory": whole} for half, amounts in container["resources"].items()}
     return {**pod, "containers": [{**container, "resources": resources}]}
 
@@ -190,7 +218,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     kept = round(min(max(spec.idle - window, 0), _LONGEST))
     annotations = {
         _FULL_DUPLEX: "Enabled",
-        f"{_AUTOSCALING}/min-scale": "0",
+        f"{_AUTOSCALING}/min-scale": str(spec.min_workers),
         f"{_AUTOSCALING}/max-scale": str(spec.max_workers),
         f"{_AUTOSCALING}/target-utilization-percentage": "100",  # less would start two workers for one call
         f"{_AUTOSCALING}/window": f"{window}s",
@@ -225,7 +253,7 @@ def _knative(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str,
     return KNATIVE_SERVICE.of({"metadata": metadata, "spec": {"template": template, "traffic": traffic}})
 
 
-def _deployment(place: Place, pod: Object, labels: Mapping[str, str]) -> Object:
+def _deployment(place: Place, spec: FunctionSpec, pod: Object, labels: Mapping[str, str]) -> Object:
     [container] = pod["containers"]
     probe = {"httpGet": {"path": "/_ropewalk/ready", "port": PORT}, "periodSeconds": 1, "failureThreshold": 3}
     pod = {
@@ -240,7 +268,7 @@ def _deployment(place: Place, pod: Object, labels: Mapping[str, str]) -> Object:
         {
             "metadata": metadata,
             "spec": {
-                "replicas": 1,
+                "replicas": max(1, spec.min_workers),
                 "revisionHistoryLimit": 0,
                 "strategy": {"type": "Recreate"},
                 "selector": {"matchLabels": chosen},

@@ -28,17 +28,24 @@ from ropewalk_core import requirements
 from ropewalk_core.errors import BadInput, RopewalkError, StorageFull, TooLarge, Unavailable
 from ropewalk_core.local import sandbox
 from ropewalk_core.model import LogLine
-from ropewalk_core.processes import Processes
+from ropewalk_core.processes import Processes, run
 from ropewalk_core.settings import Settings, package_environment
 
 CUT = "[the log is longer than its limit; the rest was left out]"
 PROCESS = "build."
 """How the names of what builds begin."""
+_LINE = 100
+"""Bytes that a line of a log counts for beside its text: a build that prints nothing but empty ones must not fill
+memory with them, nor hold everybody up."""
 _LOOK = 3.0
 """Seconds between two looks at how much was written."""
 _GROWTH = 3
 """So many times its limit may be written while an environment is made: downloads, what they unpack to, the copy."""
 _LONGEST_LOCK = 4 * 2**20
+_LONGEST_PATH = 3000
+"""Bytes; the system takes 4096, and some of them must be left for where an account sees it."""
+_REMOVING = 600.0
+"""Seconds that the removal of a folder may take."""
 _AWAY = re.compile(
     r"error sending request|request failed|failed to fetch|dns error|timed out|could not connect"
     r"|connection (refused|reset)|HTTP status (client|server) error",
@@ -78,11 +85,11 @@ class Log:
     def say(self, text: str, *, ours: bool = False) -> None:
         """Add a line: what uv said, or what the platform says."""
         self._offset += len(text) + 1
-        if not ours and self._left < len(text) + 1:
+        if not ours and self._left < len(text) + _LINE:
             if self._left <= 0:
                 return
             self._left, text, ours = 0, CUT, True
-        self._left -= 0 if ours else len(text) + 1
+        self._left -= 0 if ours else len(text) + _LINE
         stream: Literal["platform", "stderr"] = "platform" if ours else "stderr"
         self.lines.append(LogLine(offset=self._offset, text=text, stream=stream))
         self.moved.set()
@@ -341,6 +348,8 @@ def settle(folder: Path, limit: int) -> int:
 
     Raises
     ------
+    BadInput
+        If it holds a path that no program could open.
     TooLarge
         If it is over the limit.
     """
@@ -350,6 +359,8 @@ def settle(folder: Path, limit: int) -> int:
         _own(at, 0o755)
         with os.scandir(at) as entries:
             for one in entries:
+                if len(os.fsencode(one.path)) > _LONGEST_PATH:
+                    raise BadInput("The requirements hold a path that is too long.", field="requirements")
                 found = one.stat(follow_symlinks=False)
                 total += found.st_size
                 if stat.S_ISDIR(found.st_mode):
@@ -378,15 +389,12 @@ def size(folder: Path) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder whatever a stranger did to its modes; what cannot be removed is tried again another time."""
-    waiting = [folder]
-    while waiting:
-        at = waiting.pop()
-        with contextlib.suppress(OSError):
-            at.chmod(0o700)
-            with os.scandir(at) as entries:
-                waiting += [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder whatever a stranger did to its modes and however deep it is; what stays is tried again later.
+
+    The system's own programs do it: `shutil.rmtree` goes no deeper than Python calls functions, and raises then.
+    """
+    for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        run([*command, "--", str(folder)], timeout=_REMOVING)
 
 
 def _own(path: Path, mode: int | None) -> None:

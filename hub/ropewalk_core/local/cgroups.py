@@ -1,8 +1,8 @@
 """Control groups: limits that hold for everything in a sandbox together. Only the superuser can make them.
 
 Version 2 (unified) and version 1 are understood. Names are deterministic, so nothing piles up. Not here: limits of one
-process (``ulimit`` in ``sandbox.py``), which is what an ordinary user gets. Rejected: asking systemd over D-Bus (absent
-in containers and on plain machines).
+process (``ulimit`` in ``sandbox.py``, ``ropewalk_runtime.exec``), which is what an ordinary user gets. Rejected: asking
+systemd over D-Bus (absent in containers and on plain machines).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ropewalk_core.settings import Settings
 
 _ROOT = Path("/sys/fs/cgroup")
+_WORKERS = "workers."
 
 
 def prepare(settings: Settings, name: str, memory: int | None, processes: int | None = None) -> list[Path]:
@@ -42,25 +44,128 @@ def prepare(settings: Settings, name: str, memory: int | None, processes: int | 
 
 def exceeded(settings: Settings, name: str) -> bool:
     """Say whether the kernel ended something in the group because its memory was full."""
-    for base in _bases(settings):
-        for file in ("memory.events", "memory.oom_control"):
+    return any(_killed(base / name) for base in _bases(settings))
+
+
+@dataclass
+class WorkerGroup:
+    """The group of one worker: everything that it starts, and its scratch, share one limit of memory.
+
+    The kernel ends one process of a group that is full, perhaps only a child of the worker, so whoever holds this is
+    told by `wake` to end the rest; version 2 does it itself.
+    """
+
+    folder: Path
+    wake: int = -1
+    _asked: int = field(default=-1, repr=False)
+
+    def door(self) -> int:
+        """Return a descriptor through which a process that writes ``0`` joins; whoever gets it closes it."""
+        return os.open(self.folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def killed(self) -> bool:
+        """Say whether the kernel ended something in it because its memory was full."""
+        return _killed(self.folder)
+
+    def peak(self) -> int:
+        """Return the most bytes that it held; 0 where the kernel does not tell."""
+        for file in ("memory.peak", "memory.max_usage_in_bytes"):
             try:
-                words = (base / name / file).read_text().split()
-            except OSError:
+                return int((self.folder / file).read_text())
+            except (OSError, ValueError):
                 continue
-            if "oom_kill" in words and words[words.index("oom_kill") + 1] != "0":
-                return True
-    return False
+        return 0
+
+    def remove(self) -> bool:
+        """Remove it and say whether it is gone; not while anything is in it."""
+        for one in (self.wake, self._asked):
+            if one >= 0:
+                os.close(one)
+        self.wake = self._asked = -1
+        try:
+            self.folder.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def watch(self) -> None:
+        """Have the kernel write into `wake` when the memory is full, where it can."""
+        try:
+            self._asked = os.open(self.folder / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            (self.folder / "cgroup.event_control").write_text(f"{self.wake} {self._asked}")
+        except OSError:  # version 2, which has `memory.oom.group`
+            return
+
+
+def worker_group(settings: Settings, account: str, name: str, memory: int) -> WorkerGroup | None:
+    """Make the group of a worker; None where groups cannot be made.
+
+    Parameters
+    ----------
+    settings, account
+        Whose it is; all workers of an account have the processes together that one sandbox may have.
+    name
+        Tells it from other workers of the account.
+    memory
+        Bytes for everything in it together, scratch included.
+    """
+    if os.geteuid() != 0:
+        return None
+    for base in _bases(settings):
+        unified, parent = base.parent == _ROOT, base / f"{_WORKERS}{account}"
+        if not unified and base.parent.name != "memory":
+            continue  # the keeper's group counts their processes
+        try:
+            if not parent.is_dir():
+                _limit(base, parent.name, {"memory": None, "pids": settings.limits.processes})
+                if unified:
+                    _hand_down([parent])
+            group = WorkerGroup(parent / name)
+            group.folder.mkdir()
+            (group.folder / ("memory.max" if unified else "memory.limit_in_bytes")).write_text(str(memory))
+            if unified:
+                (group.folder / "memory.oom.group").write_text("1")
+        except OSError:
+            return None
+        group.watch()
+        return group
+    return None
+
+
+def sweep_workers(settings: Settings) -> None:
+    """Remove groups of workers that nobody is in, as a host that was killed left them."""
+    for base in _bases(settings):
+        for group in base.glob(f"{_WORKERS}*/*/"):
+            _remove(group)
 
 
 def remove(settings: Settings) -> None:
     """Remove the groups of this home that nobody is in."""
+    sweep_workers(settings)
     for base in _bases(settings):
         for group in [*base.glob("*/"), base]:
-            try:
-                group.rmdir()
-            except OSError:
-                continue
+            _remove(group)
+
+
+def _remove(group: Path) -> None:
+    try:
+        group.rmdir()
+    except OSError:  # somebody is in it, or it is gone
+        return
+
+
+def _killed(group: Path) -> bool:
+    for file in ("memory.events", "memory.oom_control"):
+        try:
+            words = (group / file).read_text().split()
+        except OSError:
+            continue
+        if "oom_kill" in words and words[words.index("oom_kill") + 1] != "0":
+            return True
+    return False
 
 
 def _bases(settings: Settings) -> Iterator[Path]:
@@ -78,11 +183,15 @@ def _limit(base: Path, name: str, limits: dict[str, int | None]) -> Path:
     unified = base.parent == _ROOT
     group.mkdir(parents=True, exist_ok=True)
     if unified:
-        for parent in (_ROOT, base):
-            (parent / "cgroup.subtree_control").write_text("+memory +pids")
+        _hand_down([_ROOT, base])
     files = {"memory": "memory.max" if unified else "memory.limit_in_bytes", "pids": "pids.max"}
     for controller, limit in limits.items():
         if unified or base.parent.name == controller:
             none = "-1" if not unified and controller == "memory" else "max"
             (group / files[controller]).write_text(str(limit) if limit else none)
     return group
+
+
+def _hand_down(parents: list[Path]) -> None:
+    for parent in parents:
+        (parent / "cgroup.subtree_control").write_text("+memory +pids")

@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from ropewalk_core import called, environments, history, names, sharing
+from ropewalk_core import called, environments, history, machine, names, sharing, workers
 from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
 from ropewalk_core.functions import (
     KIND,
@@ -26,6 +26,7 @@ from ropewalk_core.functions import (
     visible,
 )
 from ropewalk_core.journal import Append, Journal, Operation, Put, Remove
+from ropewalk_core.local import safe
 from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.local.requirement_store import RequirementStore
@@ -40,6 +41,8 @@ from ropewalk_runtime.frames import FrameError, Unpacker
 _log = logging.getLogger(__name__)
 _CLEANING = 30.0
 """Seconds in which the code of a removed function must be gone."""
+_AGAIN = 60.0
+"""Seconds after which environments that could not be looked through are looked through again."""
 _LAST_WORDS = 0.5
 """Seconds in which the first frame of a worker is read after its end, when somebody else holds its socket open."""
 
@@ -86,6 +89,11 @@ class LocalFunctions(FunctionBook):
     ) -> Function:
         """See `Functions.deploy`."""
         spec = self._checked(owner, spec)
+        if existing:
+            self._found(owner, spec.name)
+        if spec.requirements:  # before the lock, or whoever removes the function waits until all of it is built
+            existing = self._journal.get(KIND, owner, spec.name) is not None
+            await self._environment_for(owner, spec)
         async with self._lock(owner, spec.name):
             if existing:
                 self._found(owner, spec.name)
@@ -142,6 +150,8 @@ class LocalFunctions(FunctionBook):
     def _checked(self, owner: str, spec: FunctionSpec) -> FunctionSpec:
         spec = super()._checked(owner, spec)
         fit(spec.placement, self._inventory)
+        safe.check(self._settings, owner, spec)
+        workers.check_room(spec, workers.room_of(machine.memory()))
         return spec
 
     async def _deploy(self, owner: str, spec: FunctionSpec) -> Function:
@@ -190,6 +200,9 @@ class LocalFunctions(FunctionBook):
             preload=spec.bundle.imports,
             network=spec.bundle.form != "server",
             requirements=environment,
+            environment=spec.environment,
+            secrets=spec.secrets,
+            files=spec.files,
             bundle=str(AccountPaths(self._settings.home, owner).bundle(spec.name, revision)),
             content=spec.bundle.model_dump_json().encode(),
         )
@@ -212,11 +225,17 @@ class LocalFunctions(FunctionBook):
     async def run(self) -> None:
         """Remove environments of requirements that nothing needs, for ever."""
         while True:
+            pause = self.TIDY
             try:
                 await self.tidy(self._clock.wall())
-            except (RopewalkError, OSError) as error:  # the host is being restarted, say: there is another time
+            except (RopewalkError, OSError) as error:  # the host begins after us, say
                 _log.warning("environments of requirements were not looked through: %s", error)
-            await self._clock.sleep(self.TIDY)
+                pause = _AGAIN  # whoever turns the machine off every day would never have it done
+            await self._clock.sleep(pause)
+
+    async def end_builds(self, account: str) -> None:
+        """End what is built for an account that is deactivated; a deploy that waits for it goes no further."""
+        await self._store.end(account)
 
     async def tidy(self, now: float) -> list[str]:
         """Remove environments that no kept revision names and no worker uses, and return their keys."""
@@ -226,8 +245,7 @@ class LocalFunctions(FunctionBook):
         """Return the keys of environments that a kept revision names or something that runs uses."""
         named: set[str] = set()
         for owner in self._journal.weigh(history.REVISION):
-            named |= history.environments(self._journal, owner)
-            await asyncio.sleep(0)  # there may be many, and others have their turn between
+            named |= await asyncio.to_thread(history.environments, self._journal, owner)  # there may be many
         return named | await self._host.environments()
 
     async def _clean(self, owner: str, name: str) -> None:

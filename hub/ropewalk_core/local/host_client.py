@@ -69,6 +69,12 @@ class WorkerOrder(Order):
         False gives it a network of its own with nothing but loopback, in which a program may listen.
     requirements
         Key of the environment that it runs in; empty means the account's own.
+    files
+        ``read`` lets it only read the account's files.
+    secrets
+        Names of secrets of the account's, which the host puts into its environment.
+    cpu_time
+        Seconds of processor time that a call may use; None sets no limit.
     content
         The bundle as JSON, to be written to ``bundle`` first. The worker writes it, as the account and inside the
         sandbox: whoever writes below an account's folder from outside can be led astray by links.
@@ -78,6 +84,9 @@ class WorkerOrder(Order):
     concurrency: int = 1
     network: bool = True
     requirements: str = ""
+    files: Literal["write", "read"] = "write"
+    secrets: tuple[str, ...] = ()
+    cpu_time: int | None = None
     content: bytes | None = None
 
 

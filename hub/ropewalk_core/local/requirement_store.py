@@ -25,9 +25,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ropewalk_core import beneath, requirements
-from ropewalk_core.errors import BadInput, Internal, StorageFull, TimedOut, Unavailable
+from ropewalk_core.errors import BadInput, Denied, Internal, StorageFull, TimedOut, Unavailable
 from ropewalk_core.local import accounts, building
 from ropewalk_core.local.building import Building, Log, Python
+from ropewalk_core.local.downloads import Downloads
 from ropewalk_core.local.layout import BUILT, AccountPaths
 from ropewalk_core.model import LogLine
 from ropewalk_core.processes import Processes, run
@@ -37,7 +38,7 @@ AT_ONCE = 2
 """Builds that run at the same time; further ones wait."""
 GRACE = 900.0
 """Seconds for which an environment is kept in any case: longer than a deploy takes that is about to name it."""
-_WISHES, _CACHE, _BUILT_FOR, _NEW, _OLD = "wishes", ".cache", ".built-for", ".new-", ".old-"
+_WISHES, _CACHE, _OWN, _BUILT_FOR, _NEW, _OLD = "wishes", ".cache", "cache", ".built-for", ".new-", ".old-"
 _KEY = re.compile(r"[0-9a-f]{32}")
 _FACTS = (
     "import json, platform, sys, sysconfig; print(json.dumps({'version': platform.python_version(), "
@@ -62,6 +63,16 @@ class _Making:
     log: Log
     task: asyncio.Task[Built]
     waiting: int = 0
+    refused: bool = False
+
+    async def made(self) -> Built:
+        """Return what it makes, whoever else waits for it or leaves."""
+        try:
+            return await asyncio.shield(self.task)
+        except asyncio.CancelledError:
+            if not self.refused or not self.task.cancelled():
+                raise
+        raise Denied("The account was deactivated, so nothing is built for it.")
 
 
 class RequirementStore:
@@ -83,6 +94,7 @@ class RequirementStore:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._python: Python | None = None
         self._sweeping, self._swept = asyncio.Lock(), False
+        self._downloads = Downloads(self._root / _CACHE, self._root / _OLD, settings.environments.build_size)
 
     # What functions ask
 
@@ -101,35 +113,43 @@ class RequirementStore:
         found = await self._begun(account, lines, requires_python)
         if isinstance(found, Built):
             return found
-        async with self._waiting(found) as task:
-            return await asyncio.shield(task)
+        async with self._waiting(found):
+            return await found.made()
 
     async def log(self, account: str, lines: Sequence[str], requires_python: str = "") -> AsyncGenerator[LogLine, None]:
         """Do as `ensure`, and yield what is said meanwhile; nothing if it is there already."""
         found = await self._begun(account, lines, requires_python)
         if isinstance(found, Built):
             return
-        async with self._waiting(found) as task:
+        async with self._waiting(found):
             at = 0
             while True:
                 moved = found.log.moved
                 for line in found.log.lines[at:]:
                     at += 1
                     yield line
-                if task.done():
+                if found.task.done():
                     break
                 stirring = asyncio.ensure_future(moved.wait())
                 try:
-                    await asyncio.wait({task, stirring}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({found.task, stirring}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     stirring.cancel()
             for line in found.log.lines[at:]:
                 yield line
-            task.result()
+            await found.made()
 
     async def check_python(self, requires_python: str) -> str:
         """Return ``requires-python`` in one spelling, or raise `BadInput` if functions run on another Python."""
         return requirements.check_python(requires_python, (await self._interpreter()).version)
+
+    async def end(self, account: str) -> None:
+        """End what is being made for an account which may have nothing run any more; who waits for it is told so."""
+        going = [making for (whose, _), making in self._making.items() if whose == account]
+        for making in going:
+            making.refused = True
+            making.task.cancel()
+        await asyncio.gather(*(making.task for making in going), return_exceptions=True)
 
     # Building
 
@@ -158,11 +178,11 @@ class RequirementStore:
             making.task.exception()  # those who wait are told; perhaps nobody does any more
 
     @contextlib.asynccontextmanager
-    async def _waiting(self, making: _Making) -> AsyncIterator[asyncio.Task[Built]]:
+    async def _waiting(self, making: _Making) -> AsyncIterator[None]:
         """Count who waits; when the last one leaves, nobody wants it any more, and it ends."""
         making.waiting += 1
         try:
-            yield making.task
+            yield
         finally:
             making.waiting -= 1
             if not making.waiting:
@@ -197,28 +217,23 @@ class RequirementStore:
         await self._start_clean()
         paths = await asyncio.to_thread(accounts.prepare, self._settings, account)
         folder = self._root / f"{_NEW}{secrets.token_hex(8)}"
-        making = Building(
-            self._settings,
-            self._processes,
-            python,
-            folder=folder,
-            cache=self._root / _CACHE,
-            account=account,
-            log=log,
-        )
         try:
-            await asyncio.to_thread(making.prepare, lines)
-            lock, sources = await self._resolved(making, log)
-            packages, key = requirements.pinned(lock), requirements.key(lock, python.facts)
-            place = paths.built[1 if sources else 0]
-            if not _use(place / key):
-                log.say(f"Installing {len(packages)} packages.", ours=True)
-                await making.install(lock, sources=sources)
-                size = await asyncio.to_thread(making.settle)
-                await self._make_room(account, size)
-                facts = {"requirements": list(lines), "packages": packages, "size": size}
-                await asyncio.to_thread(self._publish, folder, place / key, facts, account)
-            await asyncio.to_thread(_remember, place, request, key)
+            async with self._downloads.used(folder / _OWN) as cache:
+                making = Building(
+                    self._settings, self._processes, python, folder=folder, cache=cache, account=account, log=log
+                )
+                await asyncio.to_thread(making.prepare, lines)
+                lock, sources = await self._resolved(making, log)
+                packages, key = requirements.pinned(lock), requirements.key(lock, python.facts)
+                place = paths.built[1 if sources else 0]
+                if not _use(place / key):
+                    log.say(f"Installing {len(packages)} packages.", ours=True)
+                    await making.install(lock, sources=sources)
+                    size = await asyncio.to_thread(making.settle)
+                    await self._make_room(account, size)
+                    facts = {"requirements": list(lines), "packages": packages, "size": size}
+                    await asyncio.to_thread(self._publish, folder, place / key, facts, account)
+                await asyncio.to_thread(_remember, place, request, key)
             found = self._found(account, request, python)
             if found is None:
                 raise Internal(f"The environment {key} is gone as soon as it was made.")
@@ -236,7 +251,8 @@ class RequirementStore:
 
     def _publish(self, folder: Path, target: Path, facts: dict[str, Any], account: str) -> None:
         """Give an environment its name, whole or not at all. For whom it was built is nobody else's business."""
-        building.discard(folder / "work")
+        for one in ("work", _OWN):
+            building.discard(folder / one)
         (folder / "ropewalk.json").write_text(json.dumps(facts))
         (self._root / _BUILT_FOR).mkdir(mode=0o700, exist_ok=True)
         (self._root / _BUILT_FOR / target.name).write_text(account)
@@ -266,6 +282,8 @@ class RequirementStore:
         for path, one in held.items():
             if one.key in going:
                 self._let_go(path, one)
+        if going:
+            await asyncio.to_thread(self._discard_old)  # now, or there is no more room than before
 
     # What is there
 
@@ -334,11 +352,11 @@ class RequirementStore:
         now
             Unix time.
         """
-        held = await asyncio.to_thread(self.held)
-        if not held:
+        if not self._root.is_dir():
             return []
         await self._start_clean()
-        needed, removed = await self._needed(), []
+        held = await asyncio.to_thread(self.held)
+        needed, removed = await self._needed() if held else (), []
         unused = max(self._settings.environments.unused, GRACE)
         going = requirements.unneeded(held.values(), needed, now=now, unused=unused)
         for path, one in held.items():
@@ -347,9 +365,7 @@ class RequirementStore:
                     os.utime(path / "ropewalk.json", (now, now))
             elif one.key in going and self._let_go(path, one):
                 removed.append(one.key)
-        cache, limit = self._root / _CACHE, self._settings.environments.build_size
-        if await asyncio.to_thread(building.size, cache) > limit and not self._making:
-            cache.rename(self._root / f"{_OLD}{secrets.token_hex(8)}")
+        await self._downloads.trim()
         await asyncio.to_thread(self._clear)
         return removed
 
@@ -367,12 +383,17 @@ class RequirementStore:
                 with contextlib.suppress(OSError):
                     if not one.name.startswith(_NEW) and not _whole(place / one.read_text()[:64]):
                         one.unlink()
-        for one in self._left(_OLD):
-            building.discard(one)
+        self._discard_old()
+        if self._making:  # one of them may be about to get its name
+            return
         there = {one.name for place in self._places() for one in place.iterdir()}
         for one in (self._root / _BUILT_FOR).glob("*"):
             if one.name not in there:
                 one.unlink(missing_ok=True)
+
+    def _discard_old(self) -> None:
+        for one in self._left(_OLD):
+            building.discard(one)
 
     def _left(self, *beginnings: str) -> list[Path]:
         if not self._root.is_dir():

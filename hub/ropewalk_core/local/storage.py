@@ -120,8 +120,7 @@ class LocalStorage:
         """
         parts = beneath.split(folder)
         place = await self._place(Actor(account=owner), owner)
-        found = await asyncio.to_thread(_fitting, place, parts, pattern, most)
-        return [_entry((*parts, name), seen) for name, seen in found.items()]
+        return await asyncio.to_thread(_fitting, place, parts, pattern, most)
 
     def _entries(self, place: Place, parts: tuple[str, ...]) -> dict[str, os.stat_result]:
         entries = {}
@@ -162,9 +161,9 @@ class LocalStorage:
         )
 
 
-def _fitting(place: Place, parts: tuple[str, ...], pattern: str, most: int) -> dict[str, os.stat_result]:
-    """Return the regular files that a pattern fits, of a folder that is not too full."""
-    entries: dict[str, os.stat_result] = {}
+def _fitting(place: Place, parts: tuple[str, ...], pattern: str, most: int) -> list[FileEntry]:
+    """Return the regular files that a pattern fits, of a folder that is not too full: all beside the event loop."""
+    entries: list[FileEntry] = []
     with beneath.folder(place[0], (*place[1], *parts)) as descriptor, os.scandir(descriptor) as found:
         for count, one in enumerate(found):
             if count >= most:
@@ -178,7 +177,7 @@ def _fitting(place: Place, parts: tuple[str, ...], pattern: str, most: int) -> d
                 continue
             with contextlib.suppress(OSError):  # it vanished while we looked
                 if stat.S_ISREG((seen := one.stat(follow_symlinks=False)).st_mode):
-                    entries[one.name] = seen
+                    entries.append(_entry((*parts, one.name), seen))
     return entries
 
 

@@ -112,27 +112,26 @@ class Book:
             self._place(one)
 
     async def change(
-        self, key: Key, change: Callable[[Trigger], Trigger], also: Sequence[Operation] = ()
+        self, key: Key, change: Callable[[Trigger], Trigger], also: Callable[[], Sequence[Operation]] = tuple
     ) -> Trigger | None:
         """Return what became of a trigger, once that and what belongs to it are on disk; None if it is gone.
 
-        ``also`` is written in any case, so it must not make anything of a trigger that is gone.
+        What ``also`` returns is written in any case, so it must not make anything of a trigger that is gone. It is
+        asked again when something of it changed meanwhile.
         """
         while True:
             record = self._journal.get(records.TRIGGER, *key)
-            if record is None:
-                self._drop(key)
-                if also:
-                    await self._journal.write(*also)
-                return None
-            after = change(records.trigger_of(record))
-            operations = [*self._putting(record, after), *also]
+            after = change(records.trigger_of(record)) if record is not None else None
+            operations = [*(self._putting(record, after) if record and after else ()), *also()]
             try:
                 if operations:
                     await self._journal.write(*operations)
-            except Conflict:  # it changed meanwhile
+            except Conflict:
                 continue
-            self._place(after)
+            if after is None:
+                self._drop(key)
+            else:
+                self._place(after)
             return after
 
     async def say(self, key: Key, why: Why | None) -> None:

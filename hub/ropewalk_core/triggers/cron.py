@@ -143,14 +143,26 @@ def latest(schedule: Schedule, zone: ZoneInfo, since: float, until: float) -> in
     return None
 
 
-def moments(schedule: Schedule, zone: ZoneInfo, day: date) -> tuple[int, ...]:
+class _Moments:
+    """The moments of a day of 24 hours, each worked out when it is asked for: most are not."""
+
+    def __init__(self, times: tuple[int, ...], midnight: int) -> None:
+        self._times, self._midnight = times, midnight
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def __getitem__(self, place: int) -> int:
+        return self._midnight + 60 * self._times[place]
+
+
+def moments(schedule: Schedule, zone: ZoneInfo, day: date) -> _Moments | tuple[int, ...]:
     """Return the moments of one day of the calendar in Unix seconds, in order."""
     if not schedule.falls_on(day):
         return ()
     offset = _offset(zone, day)
     if offset == _offset(zone, day + timedelta(days=1)):
-        midnight = calendar.timegm(day.timetuple()) - offset
-        return tuple(midnight + 60 * one for one in schedule.times)
+        return _Moments(schedule.times, calendar.timegm(day.timetuple()) - offset)
     return _of_odd_day(schedule, zone, day)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError
 from ropewalk_core.journal import Journal, Operation
-from ropewalk_core.model import Actor, Call, DurableCall, FunctionRoute, Page, State, Trigger, TriggerSpec
+from ropewalk_core.model import Actor, Call, DurableCall, FunctionRoute, Page, State, Trigger, TriggerSpec, Why
 from ropewalk_core.names import new_id
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
@@ -131,9 +131,9 @@ class TriggerDesk:
             return self._shown(one)
         also: list[Operation] = []
         if not paused and one.spec.on_file:
-            also.append(records.seeing(*_key(one), await self._there(owner, one)))
+            also.append(records.there(*_key(one), await self._there(owner, one)))
         begun = {"paused": paused, "why": None} | ({} if paused else {"settled": self._clock.wall()})
-        changed = await self._book.change(_key(one), lambda seen: seen.model_copy(update=begun), also)
+        changed = await self._book.change(_key(one), lambda seen: seen.model_copy(update=begun), lambda: also)
         if changed is None:
             raise self._gone(function)
         self._firer.poke()
@@ -165,11 +165,14 @@ class TriggerDesk:
         also: list[Operation] = []
         for one in made:
             if one.spec.on_file and not one.spec.existing:
-                also.append(records.seeing(*_key(one), await self._there(owner, one)))
+                also.append(records.there(*_key(one), await self._there(owner, one)))
             if one.spec.after.startswith(f"{wishes.WORKFLOW}:"):
                 also += self._ends.placing()
         if gone or made:
             await self._book.replace([_key(one) for one in gone], made, also)
+        if made and self._route(owner, function) is None:  # removed while its folder was looked through, say
+            await self._book.replace([_key(one) for one in made], ())
+            self._found(owner, function)
         self._ends.followed()
         self._firer.poke()
         return made
@@ -236,8 +239,17 @@ class TriggerDesk:
             update={
                 "next": occasions.comes_next(trigger, now),
                 "outcome": self._outcome(trigger.owner, trigger.call) if trigger.call else None,
+                "why": trigger.why or self._widowed(trigger),
             }
         )
+
+    def _widowed(self, trigger: Trigger) -> Why | None:
+        """Return why a trigger never fires that comes after a function which was removed; None if it may."""
+        kind, _, name = trigger.spec.after.partition(":")
+        if kind != wishes.FUNCTION or self._route(trigger.owner, name) is not None:
+            return None
+        hint = f"Deploy '{name}' again, or remove this trigger."
+        return Why(cause=f"It comes after '{name}', which was removed.", next=hint, code=NotFound.code)
 
     def _found(self, owner: str, function: str) -> FunctionRoute:
         route = self._route(owner, function)

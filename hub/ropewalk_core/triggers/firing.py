@@ -39,6 +39,8 @@ _Outcome: TypeAlias = tuple[Firing, "DurableCall | RopewalkError | None"]
 """A firing and what came of it; None if its trigger is gone or paused."""
 SHARE, ROOM = 64, 512
 """Firings of one account, and of all, in one turn."""
+FILES = 1000
+"""Firings of one account beside which a file may still wait."""
 AGAIN = 5.0
 """Seconds for which an account waits whose firing was refused for a reason that passes."""
 _LOOK = 30.0
@@ -77,7 +79,7 @@ class Firer:
         self._route, self._active, self._fire = route, active, fire
         self._waiting: dict[str, dict[str, Firing]] = {}
         self._ends: dict[Key, set[str]] = {}
-        self._known: set[Key] = set()  # ends that are not over
+        self._known: dict[Key, int] = {}  # ends that are not over, and how many triggers each may fire
         self._open: Counter[str] = Counter()
         self._missed: dict[tuple[str, str], None] = {}  # of which there were ends too many
         self._resting: dict[str, float] = {}
@@ -97,7 +99,10 @@ class Firer:
         self._news.set()
 
     def room_for(self, owner: str, source: str) -> bool:
-        """Say whether one more end may wait; where none may, those that follow it will say so."""
+        """Say whether one more end may wait; where none may, those that follow it will say so.
+
+        An end counts once for each trigger that follows it, because so many firings lie in memory.
+        """
         if self._open[owner] < self._limits.trigger_ends:
             return True
         self._missed[owner, source] = None
@@ -106,10 +111,15 @@ class Firer:
     def ended(self, end: End) -> None:
         """Take an end that is on disk; its triggers fire for it."""
         if (end.owner, end.key) not in self._known:
-            self._known.add((end.owner, end.key))
-            self._open[end.owner] += 1
+            weight = max(1, len(self._book.followers(end.owner, end.source)))
+            self._known[end.owner, end.key] = weight
+            self._open[end.owner] += weight
             self._new_ends.append(end)
             self.poke()
+
+    def takes_files(self, owner: str) -> bool:
+        """Say whether one more file of an account may wait; where none may, the next look finds it again."""
+        return len(self._waiting.get(owner, ())) < FILES
 
     def wait(self, firing: Firing) -> None:
         """Have a firing wait for its turn; one that waits already does not wait twice."""
@@ -122,7 +132,9 @@ class Firer:
         """Fire what comes due, for ever."""
         while True:
             self._news.clear()
-            if not await self.step():
+            if await self.step():
+                await asyncio.sleep(0)  # where nothing was asked for, nothing was awaited
+            else:
                 await _heard(self._news, self._pause())
 
     async def step(self) -> bool:
@@ -249,7 +261,8 @@ class Firer:
         over = [(firing, result) for firing, result in found if not isinstance(result, _PASSES)]
         if any(isinstance(one, NotFound) for _, one in over) and self._route(key[0], found[0][0].trigger.name) is None:
             await self._book.replace([key], ())  # its function was removed while it was made
-        await self._book.change(key, lambda one: _told(one, over, late, self._clock.wall()), self._also(key, over))
+        now = self._clock.wall()
+        await self._book.change(key, lambda one: _told(one, over, late, now), lambda: self._also(key, over))
         for firing, _ in over:
             self._waiting.get(key[0], {}).pop(firing.key, None)
         if not self._waiting.get(key[0]):
@@ -268,7 +281,8 @@ class Firer:
             elif name:
                 operations += self._ended(key[0], name, (firing.key,))
         if files and self._journal.get(records.TRIGGER, *key) is not None:
-            operations.append(records.seeing(*key, records.seen(self._journal, *key) | files))
+            seen, version = records.seen(self._journal, *key)
+            operations.append(records.seeing(*key, seen | files, version))
         return operations
 
     def _ended(self, owner: str, end: str, fired: Sequence[str]) -> list[Operation]:
@@ -278,9 +292,8 @@ class Firer:
         if left:
             return []
         self._ends.pop((owner, end), None)
-        if (owner, end) in self._known:
-            self._known.discard((owner, end))
-            self._open[owner] -= 1
+        if (weight := self._known.pop((owner, end), 0)) > 0:
+            self._open[owner] -= weight
             self._open += Counter()
         return [Remove(records.END, owner, end)]
 

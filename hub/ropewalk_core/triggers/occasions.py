@@ -42,7 +42,7 @@ class Occasion:
     chain
         How many ends fired one another up to here.
     mark
-        What is written down once it is over: the key of an end, or the name and the stamp of a file.
+        What is written down once it is over: the key of an end, or by what a file is known, and its stamp.
     """
 
     key: str
@@ -159,7 +159,7 @@ def arrived(path: str, stamp: str) -> Occasion:
     """Return the occasion that a file is, as it came: another stamp is another one."""
     size, _, modified = stamp.partition(":")
     facts = {"file": {"path": path, "size": int(size)}}
-    return Occasion(f"file {path} {stamp}", float(modified), facts, mark=(path.rpartition("/")[2], stamp))
+    return Occasion(f"file {path} {stamp}", float(modified), facts, mark=(known_as(path.rpartition("/")[2]), stamp))
 
 
 def stamped(size: int, modified: float) -> str:
@@ -167,18 +167,27 @@ def stamped(size: int, modified: float) -> str:
     return f"{size}:{modified:.6f}"
 
 
-def fresh(seen: Mapping[str, str], before: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
-    """Return the names of the files that came: not seen as they are, and the same at the look before.
+def known_as(name: str) -> str:
+    """Return by what a file of a folder is remembered: of one length, so that long names fill no journal."""
+    return hashlib.sha256(name.encode(errors="replace")).hexdigest()[:16]
+
+
+def unseen(seen: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that are not seen as they are, with their stamps.
 
     Parameters
     ----------
     seen
-        The stamps for which it fired, or that were there when it was made.
-    before, now
-        What the last two looks found; None if this look is the first.
+        The stamps for which it fired, or that were there when it was made, by `known_as`.
+    now
+        What the last look found.
     """
-    held = before or {}
-    return [name for name, stamp in now.items() if seen.get(name) != stamp and held.get(name) == stamp]
+    return {name: stamp for name, stamp in now.items() if seen.get(known_as(name)) != stamp}
+
+
+def fresh(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of the files that came: not seen as they are at two looks, and the same at both."""
+    return [name for name, stamp in now.items() if before.get(name) == stamp]
 
 
 def turn(waiting: Mapping[str, Sequence[T]], share: int, room: int) -> list[T]:

@@ -7,11 +7,12 @@ and ends that wait for their triggers, are records beside. Not here: what is dec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ropewalk_core.journal import Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import State, Trigger
-from ropewalk_core.triggers.occasions import End
+from ropewalk_core.triggers.occasions import End, known_as
 
 TRIGGER, SEEN, END, PLACE = "trigger", "trigger-seen", "trigger-end", "trigger-place"
 _COMPUTED = {"next", "outcome"}
@@ -54,15 +55,20 @@ def removing(owner: str, key: str) -> list[Operation]:
     return [Remove(TRIGGER, owner, key), Remove(SEEN, owner, key)]
 
 
-def seen(journal: Journal, owner: str, key: str) -> dict[str, str]:
-    """Return the stamps of the files that a trigger has seen, by name."""
+def seen(journal: Journal, owner: str, key: str) -> tuple[dict[str, str], int]:
+    """Return the stamps of the files that a trigger has seen, by `known_as`, and the version of this record."""
     record = journal.get(SEEN, owner, key)
-    return dict(record.body["files"]) if record is not None else {}
+    return (dict(record.body["files"]), record.version) if record is not None else ({}, 0)
 
 
-def seeing(owner: str, key: str, files: dict[str, str]) -> Put:
-    """Return what writes down which files a trigger has seen."""
-    return Put(SEEN, owner, key, {"files": files})
+def seeing(owner: str, key: str, files: Mapping[str, str], expect: int | None = None) -> Put:
+    """Return what writes down which files a trigger has seen; whoever adds to what was there names its version."""
+    return Put(SEEN, owner, key, {"files": dict(files)}, expect=expect)
+
+
+def there(owner: str, key: str, files: Mapping[str, str]) -> Put:
+    """Return what writes down that a trigger has seen all files that are there, by name."""
+    return seeing(owner, key, {known_as(name): stamp for name, stamp in files.items()})
 
 
 def noting(end: End) -> Put:

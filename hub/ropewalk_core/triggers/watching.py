@@ -12,17 +12,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
-from ropewalk_core.errors import RopewalkError, Unavailable
+from ropewalk_core.errors import Conflict, RopewalkError, Unavailable
 from ropewalk_core.journal import Journal, Operation, Put
 from ropewalk_core.model import Call, DurableCall, Event, FileEntry, State, Trigger, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Limits
 from ropewalk_core.triggers import records
 from ropewalk_core.triggers.book import Book, Key
-from ropewalk_core.triggers.firing import Firer
-from ropewalk_core.triggers.occasions import End, Firing, arrived, fresh, stamped
+from ropewalk_core.triggers.firing import FILES, Firer
+from ropewalk_core.triggers.occasions import End, Firing, arrived, fresh, known_as, stamped, unseen
 from ropewalk_core.triggers.wishes import FUNCTION, WORKFLOW, place
 
 Look: TypeAlias = Callable[[str, str, str, int], Awaitable[Sequence[FileEntry]]]
@@ -42,6 +45,17 @@ async def found(look: Look, owner: str, trigger: Trigger, most: int) -> dict[str
     folder, pattern = place(trigger.spec.on_file)
     entries = await look(owner, folder, pattern, most)
     return {one.path.rpartition("/")[2]: stamped(one.size, one.modified) for one in entries}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look found: all of it as one number, and by name no more of what is new than can wait.
+
+    A full folder is thereby held by nobody's memory, however many triggers look into it.
+    """
+
+    whole: int
+    coming: Mapping[str, str]
 
 
 class FileWatch:
@@ -70,11 +84,10 @@ class FileWatch:
     ) -> None:
         self._journal, self._clock, self._limits, self._book, self._firer = journal, clock, limits, book, firer
         self._look, self._active = look, active
-        self._before: dict[Key, Mapping[str, str]] = {}
+        self._before: dict[Key, _Look] = {}
         self._again: dict[Key, float] = {}
         self._rest: dict[str, float] = {}
         self._troubled: set[Key] = set()
-        self._quiet: set[Key] = set()
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -94,8 +107,7 @@ class FileWatch:
         keys = self._book.watchers()
         known = set(keys)
         self._again = {key: at for key, at in self._again.items() if key in known}
-        self._before = {key: files for key, files in self._before.items() if key in known}
-        self._quiet &= known
+        self._before = {key: look for key, look in self._before.items() if key in known}
         self._troubled &= known
         first: dict[str, Key] = {}
         for key in sorted(keys, key=lambda one: self._again.get(one, 0.0)):
@@ -114,7 +126,8 @@ class FileWatch:
             async with asyncio.timeout(_PATIENCE):
                 now = await found(self._look, key[0], trigger, self._limits.trigger_entries)
             await self._compare(key, trigger, now)
-            if key in self._troubled:
+            before_us = key not in self._again and trigger.why is not None  # said by a platform that was killed
+            if before_us or key in self._troubled:
                 await self._book.say(key, None)
                 self._troubled.discard(key)
         except RopewalkError as error:
@@ -128,20 +141,22 @@ class FileWatch:
 
     async def _compare(self, key: Key, trigger: Trigger, now: Mapping[str, str]) -> None:
         """Have what is new since the looks before wait for its turn, and forget files that are long gone."""
-        before = self._before.get(key)
-        self._before[key] = now
-        if before == now and key in self._quiet:  # what is known is not read again for nothing
-            return
-        seen = records.seen(self._journal, *key)
-        came = fresh(seen, before, now)
+        before, whole = self._before.get(key), hash(frozenset(now.items()))
+        if before is not None and before.whole == whole and not before.coming:
+            return  # what is known is not read again for nothing
+        seen, version = records.seen(self._journal, *key)
+        coming = dict(islice(unseen(seen, now).items(), FILES))
+        self._before[key] = _Look(whole, coming)
         folder = place(trigger.spec.on_file)[0]
-        for name in came:
+        for name in fresh(before.coming if before else {}, coming):
+            if not self._firer.takes_files(key[0]):
+                break
             path = f"{folder}/{name}" if folder else name
             self._firer.wait(Firing(trigger, arrived(path, now[name])))
-        (self._quiet.add if before == now and not came else self._quiet.discard)(key)
-        if len(seen.keys() - now.keys()) > _FORGOTTEN + len(now):
-            kept = {name: stamp for name, stamp in seen.items() if name in now}
-            await self._journal.write(records.seeing(*key, kept))
+        if len(seen) > _FORGOTTEN + 2 * len(now):
+            kept = {known: seen[known] for known in map(known_as, now) if known in seen}
+            with suppress(Conflict):  # a file was seen just now: another look forgets
+                await self._journal.write(records.seeing(*key, kept, version))
 
     async def _say(self, key: Key, error: RopewalkError) -> None:
         """Say at the trigger why nothing is looked for; a folder may come later."""

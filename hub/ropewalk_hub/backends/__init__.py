@@ -20,6 +20,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.model import Actor, CallReport, FunctionRoute, ServiceRoute
 from ropewalk_core.placement import Inventory
 from ropewalk_core.ports import Clock, Functions, Services, Storage, Workflows
+from ropewalk_core.secrets import Safe
 from ropewalk_core.settings import Settings
 from ropewalk_core.triggers.watching import Look
 from ropewalk_hub.addresses import Addresses
@@ -78,6 +79,8 @@ class Backend:
     functions: Functions
     workflows: Workflows
     storage: Storage
+    safe: Safe
+    """Where values of secrets lie."""
     inventory: Callable[[], Inventory]
     """What there is now; raises `Unavailable` while that is not known."""
     traffic: Traffic

@@ -24,6 +24,7 @@ from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import EVENT, POD, Object
 from ropewalk_core.kube.nodes import Site
+from ropewalk_core.kube.safe import KubeSafe
 from ropewalk_core.kube.services import KubeServices
 from ropewalk_core.kube.storage import KubeStorage
 from ropewalk_core.kube.tenancy import Tenant
@@ -287,6 +288,7 @@ def build(ground: Ground) -> Backend:
         functions=functions,
         workflows=workflows,
         storage=storage,
+        safe=KubeSafe(api, space),
         inventory=sites.inventory,
         traffic=KubeTraffic(functions, services),
         berth=berth,

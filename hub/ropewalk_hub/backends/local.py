@@ -15,6 +15,7 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, logs, sandbox, sent
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.local.host_client import HostClient
+from ropewalk_core.local.safe import LocalSafe
 from ropewalk_core.local.services import KIND as SERVICE
 from ropewalk_core.local.services import LocalServices, socket_path
 from ropewalk_core.local.storage import LocalStorage
@@ -124,6 +125,7 @@ def build(ground: Ground) -> Backend:
 
     async def end_work(account: str) -> None:
         cause = "The account was deactivated."
+        await functions.end_builds(account)
         await services.stop_all(account, Why(cause=cause, next="Launch it again when the account is active."))
         await workflows.cancel_all(account, cause)
         await host.end_account(account)  # last, so that nothing starts what it ends
@@ -134,6 +136,7 @@ def build(ground: Ground) -> Backend:
         functions=functions,
         workflows=workflows,
         storage=storage,
+        safe=LocalSafe(settings),
         inventory=lambda: inventory,
         traffic=LocalTraffic(settings, journal, functions),
         berth=LocalBerth(settings),

@@ -16,7 +16,15 @@ from typing import Any
 from multidict import CIMultiDict
 
 from ropewalk_core import callkeys, policy
-from ropewalk_core.errors import Denied, NotFound, RopewalkError, Unauthenticated, Unavailable, WrongOrigin
+from ropewalk_core.errors import (
+    Denied,
+    NotFound,
+    RopewalkError,
+    Unauthenticated,
+    Unavailable,
+    UserCodeFailed,
+    WrongOrigin,
+)
 from ropewalk_core.model import Access, FunctionRoute, State
 from ropewalk_core.names import new_id
 from ropewalk_core.traffic import choose, pinned
@@ -341,10 +349,13 @@ def may_see_traceback(caller: str, owner: str) -> bool:
 
 
 def hide_traceback(error: RopewalkError, caller: str, owner: str) -> RopewalkError:
-    """Return the error without traceback and message of user code for everybody but the owner."""
-    if not may_see_traceback(caller, owner):
-        for secret in ("traceback", "error"):
-            error.details.pop(secret, None)
+    """Return the error without what user code said, and where and with what, for everybody but the owner."""
+    if may_see_traceback(caller, owner):
+        return error
+    error.details.pop("traceback", None)
+    raised = str(error.details.pop("error", "")).partition(":")[0]
+    if raised and type(error) is UserCodeFailed:  # a missing package, say, and the line of its owner's cell
+        return UserCodeFailed(f"The function raised {raised[:100]}.", details=error.details)
     return error
 
 

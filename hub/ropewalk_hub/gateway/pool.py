@@ -1,7 +1,8 @@
 """The workers of each function: zero when idle, more under load, a short queue beyond, fresh ones after a failure.
 
 One pool for each revision in the snapshot. A revision that leaves it answers the calls that wait, and no others. A
-worker is chosen by latest use, so that surplus ones fall idle and end.
+worker is chosen by latest use, so that surplus ones fall idle and end; those that are kept (`min_workers`) stay, and
+are started when they are missing, more slowly if they do not live long.
 Not here: HTTP (``functions``), frames (``link``), forking (the zygote host), who is next (``turns``). Rejected: one
 queue for all functions (one flooded function would make all wait).
 """
@@ -11,33 +12,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ropewalk_core import machine
-from ropewalk_core.errors import Internal, Limited, OutOfMemory, RopewalkError, TimedOut, Unavailable, UserCodeFailed
+from ropewalk_core import machine, workers
+from ropewalk_core.errors import Internal, Limited, RopewalkError, TimedOut, Unavailable, UserCodeFailed
 from ropewalk_core.local.host_client import HostClient, StepExit, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import FunctionRoute
 from ropewalk_core.names import new_id
-from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 from ropewalk_core.traffic import everything
-from ropewalk_core.why import more_memory
 from ropewalk_hub.gateway.directory import Directory
+from ropewalk_hub.gateway.endings import ending
 from ropewalk_hub.gateway.flow import GRACE, Flow, Left, Noted
 from ropewalk_hub.gateway.link import Gone, Link, worker_error
 from ropewalk_hub.gateway.room import Place
 from ropewalk_hub.gateway.turns import Turns
-from ropewalk_runtime.exec import MEMORY_EXIT
 from ropewalk_runtime.streams import Exchange
 
 log = logging.getLogger("ropewalk.gateway")
 _LOAD_PATIENCE = 60.0
 _LAST_WORDS = 0.5
 """Seconds in which what a worker wrote is read after its end."""
-_CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+"""Seconds between two starts of kept workers: at first, and when those before did not live long."""
 
 
 @dataclass(eq=False)
@@ -93,6 +94,7 @@ class Pool:
         self._queue: Turns[Member] = Turns()
         self._tasks = Tasks()
         self._retired = False
+        self._kept, self._kept_from, self._pause = 0, float("-inf"), _PAUSE
 
     @property
     def size(self) -> int:
@@ -111,8 +113,8 @@ class Pool:
 
     @property
     def busy(self) -> bool:
-        """Whether anything runs, starts or waits in it."""
-        return bool(self.size or self._queue)
+        """Whether anything runs, starts or waits in it, or is kept."""
+        return bool(self.size or self._queue or self._kept)
 
     async def call(self, header: dict[str, Any], body: bytes, place: Place, left: Left, note: Noted) -> Outcome:
         """Run one call; its worker takes the next once there is room for the answer, or all its parts have come.
@@ -217,7 +219,7 @@ class Pool:
 
     def retire(self, *, gone: bool = False) -> None:
         """Take no new calls; workers end when they are idle. Calls that wait are still answered, unless it is gone."""
-        self._retired = True
+        self._retired, self._kept = True, 0
         for waiting in self._queue if gone else ():
             if not waiting.done():
                 waiting.set_exception(Unavailable("The function was removed meanwhile."))
@@ -226,12 +228,25 @@ class Pool:
     def sweep(self) -> None:
         """Close workers that were idle for too long."""
         now = time.monotonic()
-        for member in list(self._members):
+        for member in sorted(self._members, key=lambda one: one.used):
             unused = self._retired and all(one.done() for one in self._queue)
-            idle = not member.taken and (unused or now - member.used > self.route.spec.idle)
+            long = now - member.used > self.route.spec.idle and len(self._members) > self._kept
+            idle = not member.taken and (unused or long)
             if idle or member.link.closed.is_set():
                 self._members.remove(member)
                 member.link.close()
+
+    def keep(self, count: int | None = None) -> None:
+        """Have so many workers whether anybody calls or not, or as many as was said before; start those missing."""
+        self._kept = self._kept if count is None else count
+        now = time.monotonic()
+        lacking = min(self._kept, self.route.spec.max_workers) - self.size
+        if lacking <= 0 or self._retired or now < self._kept_from + self._pause:
+            return
+        short = now < self._kept_from + _LONGEST_PAUSE
+        self._kept_from, self._pause = now, min(_LONGEST_PAUSE, self._pause * 2) if short else _PAUSE
+        for _ in range(lacking):
+            self._begin()
 
     def close(self) -> None:
         """End every worker now."""
@@ -263,9 +278,12 @@ class Pool:
         """Start a worker when calls wait for which none is starting."""
         if self.size >= self.route.spec.max_workers or self._starting * self.route.spec.concurrency >= len(self._queue):
             return False
+        self._begin()
+        return True
+
+    def _begin(self) -> None:
         self._starting += 1
         self._tasks.start(self._start(), failed=lambda error: self._fail_waiting(Internal(f"No worker: {error}")))
-        return True
 
     async def _start(self) -> None:
         try:
@@ -356,21 +374,9 @@ class Pool:
             ended = StepExit(-9, 9, "lost")
         except RopewalkError as error:
             return error
-        if ended.reason == "memory" or ended.code == MEMORY_EXIT:
-            message = f"The function needed more memory than its limit of {format_size(self.memory)}."
-            hint = more_memory(self.memory, machine.memory())
-            return OutOfMemory(message, field="placement.memory", hint=hint)
-        if ended.signal in _CRASHES:
-            hint = "A library with compiled code failed. Run the same call in your notebook with .local(...)."
-            return UserCodeFailed(f"The function crashed Python ({_CRASHES[ended.signal]}).", hint=hint)
         if member.link.nonsense:
             log.warning("a worker of %s spoke nonsense: %s", self.route.name, member.link.nonsense)
-            hint = "The code must leave the worker's own socket alone; return the answer instead."
-            return UserCodeFailed("The function wrote into the connection to its worker.", hint=hint)
-        if ended.code > 0 or (ended.code == 0 and not ended.signal):
-            hint = "Something in it calls os._exit() or replaces the process; return or raise instead."
-            return UserCodeFailed(f"The function ended its process with exit code {ended.code}.", hint=hint)
-        return Unavailable("The worker that ran this call was ended.", hint="Call again; a new worker takes it.")
+        return ending(ended, self.route.spec, self.memory, machine.memory(), member.link.nonsense)
 
 
 class _Streaming:
@@ -421,6 +427,7 @@ class Pools:
         self._host = host
         self._pools: dict[tuple[str, str, str], Pool] = {}
         self._retired: list[Pool] = []
+        self._room = workers.room_of(machine.memory())
         directory.on_change(self._follow)
 
     def get(self, route: FunctionRoute) -> Pool:
@@ -450,6 +457,7 @@ class Pools:
             await asyncio.sleep(1.0)
             for pool in [*self._pools.values(), *self._retired]:
                 pool.sweep()
+                pool.keep()
             self._retired = [pool for pool in self._retired if pool.busy]
             self._pools = {key: pool for key, pool in self._pools.items() if pool.busy}
 
@@ -466,6 +474,23 @@ class Pools:
                 del self._pools[key]
                 pool.retire(gone=route is None)
                 self._retired.append(pool)
+        self._keep(routes.values())
+
+    def _keep(self, routes: Iterable[FunctionRoute]) -> None:
+        """Keep the workers that functions ask for, as far as the machine has room."""
+        wanting = {
+            (one.owner, one.name, one.revision): one
+            for route in routes
+            for one in everything(route)
+            if one.spec.min_workers and one.weight and not one.url and self._directory.active(one.owner)
+        }
+        wishes = [workers.Wish(key, one.spec.min_workers, workers.size_of(one.spec)) for key, one in wanting.items()]
+        kept = workers.allot(wishes, self._room)
+        for key, pool in self._pools.items():
+            if key not in kept:
+                pool.keep(0)
+        for key, count in kept.items():
+            self.get(wanting[key]).keep(count)
 
 
 def memory_of(settings: Settings, route: FunctionRoute) -> int:
@@ -482,6 +507,10 @@ def worker_order(settings: Settings, route: FunctionRoute) -> WorkerOrder:
         cwd=spec.folder,
         memory=spec.placement.memory,
         cpu=spec.placement.cpu,
+        cpu_time=spec.cpu_time,
+        environment=spec.environment,
+        secrets=spec.secrets,
+        files=spec.files,
         scratch=spec.placement.scratch,
         preload=spec.bundle.imports,
         network=spec.bundle.form != "server",

@@ -17,10 +17,10 @@ import os
 import re
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError, Unavailable
@@ -40,12 +40,14 @@ MOST_CELLS = 10_000
 TICK, LONG = 0.5, 1.0
 """Seconds between two looks at calls that go on, and after which a call is worth one."""
 SHOWN = 64
-"""Calls that go on of which the platform is told."""
-_ROOM = 2**20
-"""Characters of their logs that one report may hold."""
+"""Calls that go on of which the platform is told; accounts take turns for them."""
+_ROOM = 2**18
+"""Characters of logs and tracebacks after which a report holds no more, of calls that go on as of others: to write and
+to read it takes the event loops of gateway and platform, and all other calls wait meanwhile."""
 _LOST = 300.0
 """Seconds beyond its own time after which a call that nobody ended is forgotten."""
 _BATCH = 200
+_UNTOLD = -1
 _PAUSE, _BEAT, _AWAY = 0.1, 5.0, 0.5
 _CORES = float(os.cpu_count() or 1)
 _MOST_CORES = 1024.0
@@ -54,7 +56,10 @@ _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(slots=True, eq=False)
 class Note:
-    """One call, from its admission to its end. Times are Unix seconds; ``started`` is 0 until a worker has it."""
+    """One call, from its admission to its end. Times are Unix seconds; ``started`` is 0 until a worker has it.
+
+    The clock is asked once, and from then on steady time is counted: a clock that is set costs nobody anything.
+    """
 
     id: str
     route: FunctionRoute
@@ -79,15 +84,21 @@ class Note:
     traceback: str = ""
     logs: str = ""
     exchange: Exchange | None = None
-    told: int = -1
+    told: int = _UNTOLD
+    came: float = field(default_factory=time.monotonic)
+    """When it was queued, in steady time."""
+
+    def now(self) -> float:
+        """Return the time as the clock would show it had nobody set it since the call came."""
+        return self.queued + time.monotonic() - self.came
 
     def began(self, worker: str, cold: bool) -> None:
         """Note which worker has it, and whether it was started for it."""
-        self.started, self.worker, self.cold = time.time(), worker, cold
+        self.started, self.worker, self.cold = self.now(), worker, cold
 
     def over(self, state: State, status: int, said: dict[str, Any] | None) -> None:
         """Note its end, and what its worker said of it, which is held: a worker is user code."""
-        self.ended, self.state, self.status = time.time(), state, status
+        self.ended, self.state, self.status = self.now(), state, status
         header = said or {}
         if header.get("logs"):
             self.logs = text_of(header["logs"], LONGEST_LOG)
@@ -207,18 +218,35 @@ class Records:
         """See what long calls have printed so far, for ever; workers are asked only where somebody watches."""
         while True:
             await asyncio.sleep(TICK)
-            self.glance(time.time())
+            self.glance(time.monotonic())
 
     def glance(self, now: float) -> None:
-        """Take a look at long calls, the longest first."""
-        long = sorted((one for one in self._running if now - one.queued > LONG), key=lambda one: one.queued)
-        self._running.difference_update([one for one in long if now - one.queued > _LOST + one.route.spec.timeout])
-        self._shown = {one.id: one for one in long[:SHOWN] if one in self._running}
+        """Take a look at long calls. ``now`` is steady time."""
+        self._running.difference_update(
+            [one for one in self._running if now - one.came > _LOST + one.route.spec.timeout]
+        )
+        long = [one for one in self._running if now - one.came > LONG]
+        before, self._shown = self._shown, {one.id: one for one in self._in_turns(long)[:SHOWN]}
+        for one in before.values():
+            if one.id not in self._shown:
+                one.told = _UNTOLD
         for one in self._shown.values():
-            if one.exchange is not None and (one.route.owner, one.route.name) in self._watched:
+            if one.exchange is not None and self._is_watched(one):
                 one.exchange.look()
             if one.told != _told(one):
                 self._filled.set()
+
+    def _in_turns(self, calls: list[Note]) -> list[Note]:
+        """Return a call of each account, then a second of each, and so on: first those at which somebody looks."""
+        turns: Counter[str] = Counter()
+        placed: list[tuple[int, Note]] = []
+        for one in sorted(calls, key=lambda one: (not self._is_watched(one), one.came)):
+            placed.append((turns[one.route.owner], one))
+            turns[one.route.owner] += 1
+        return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
+
+    def _is_watched(self, note: Note) -> bool:
+        return (note.route.owner, note.route.name) in self._watched
 
     async def flush(self) -> bool:
         """Send what there is, and how the gateway is; keep it when the platform is away, and say so."""
@@ -229,6 +257,8 @@ class Records:
                 answer = await self._directory.exchange("POST", "/internal/calls", self._pending)
                 self._watched = frozenset((owner, name) for owner, name in json.loads(answer)["watch"])
             except Unavailable:
+                for one in self._shown.values():  # a platform that begins anew knows of none
+                    one.told = _UNTOLD
                 self._filled.set()
                 return False
             except RopewalkError as error:
@@ -260,9 +290,18 @@ class Records:
                 self._cells[key] = found
         return found
 
-    def _report(self) -> bytes:
-        batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
+    def _batch(self) -> list[Note]:
+        """Take the oldest notes out of the buffer, as many as one report holds."""
+        batch: list[Note] = []
+        room = _ROOM
+        while self._buffer and len(batch) < _BATCH and room >= 0:
+            batch.append(self._buffer.popleft())
+            room -= batch[-1].text
         self._text -= sum(note.text for note in batch)
+        return batch
+
+    def _report(self) -> bytes:
+        batch = self._batch()
         cells, self._cells = self._cells, {}
         self._number += 1
         report = {
@@ -273,7 +312,7 @@ class Records:
             "cells": [[*key, cell.packed()] for key, cell in cells.items()],
             "state": self._state(),
         }
-        return json.dumps(report, separators=(",", ":")).encode()
+        return json.dumps(report, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def _told(note: Note) -> int:
