@@ -52,6 +52,8 @@ async def app(scope, receive, send):
 SOURCES = {
     "mean": MEAN,
     "echo": "def handler(value):\n    return value\n",
+    "awaited": "async def handler(value):\n    return value\n",
+    "threaded": "def handler(value):\n    return value\n",
     "total": "def handler(values: list):\n    return [type(values).__name__, sum(values)]\n",
     "made": "def handler(what):\n    import pandas\n    return pandas.DataFrame({'a': [1]})\n",
     "several": "import numpy\ndef handler(count):\n    for one in range(count):\n        yield numpy.arange(one + 1)\n",
@@ -65,7 +67,7 @@ async def check(rig: Rig, *names: str) -> None:
         source = source.replace("PATH", repr(str(rig.settings.home / "ran")))
         form = "asgi" if "def app" in source else "python"
         bundle = Bundle(files={"cell.py": source}, entry=f"cell:{'app' if form == 'asgi' else 'handler'}", form=form)
-        spec = FunctionSpec(name=one, bundle=bundle, max_workers=2)
+        spec = FunctionSpec(name=one, bundle=bundle, max_workers=2, concurrency=2 if one == "threaded" else 1)
         functions[one] = (await rig.functions.deploy(ADA, "ada", spec)).model_dump(mode="json")
     await rig.settled()
     asked = json.dumps({"token": rig.token(), "functions": functions, "checks": names})
@@ -77,9 +79,10 @@ async def check(rig: Rig, *names: str) -> None:
 
 
 async def test_a_kernel_calls_with_arrays_and_frames() -> None:
-    frames = ("frames", "long_texts") if _has("pyarrow") else ("no_arrow_there",)
+    checks = ["arrays", "side_by_side", "once", "durable", "lists", "too_large", "yielded", "hostile", "by_hand"]
+    checks += ["frames", "long_texts"] if _has("pyarrow") else ["no_arrow_there"]
     async with running(limits_value=60 * 2**20) as rig:
-        await check(rig, "arrays", "once", "durable", "lists", "too_large", "yielded", "hostile", "by_hand", *frames)
+        await check(rig, *checks)
         assert not (rig.settings.home / "ran").exists()
 
 

@@ -78,6 +78,13 @@ def arrays(echo: Deployed) -> None:
     assert echo([1, "x", None]) == [1, "x", None] and echo("") == "" and echo(None) is None
 
 
+def side_by_side(awaited: Deployed, threaded: Deployed) -> None:
+    """Large answers leave coroutines and threads in pieces too."""
+    array = numpy.arange(LARGE)
+    for function in (awaited, threaded):
+        assert all((one == array).all() for one in function.map([array] * 3, workers=2, progress=False))
+
+
 def once(echo: Deployed) -> None:
     """The same array is sent once, and that is shown with its size."""
     drawn: list[str] = []
