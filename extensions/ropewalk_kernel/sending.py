@@ -34,6 +34,8 @@ LEAST = 2**20
 """Bytes from which a frame or an array goes ahead as a file."""
 DURABLE = 64 * 2**10
 """The same for durable calls, whose arguments are kept in the journal."""
+_TOGETHER = 8
+"""Times that many bytes are as much as lies inside a call together."""
 SHOWN = 8 * 2**20
 """Bytes from which the line of progress is shown."""
 VALUES = "/_ropewalk/values/"
@@ -65,8 +67,10 @@ class Sender:
         self._client, self._address, self._least, self._shown = client, address, least, shown
         self._sent: dict[int, tuple[weakref.ref[Any], Part]] | None = {} if remembers else None
 
-    def __call__(self, value: Any) -> Part | None:
+    def __call__(self, value: Any, inside: int) -> Part | None:
         """Return a value's part once it is where the function finds it; None if it shall lie inside the call.
+
+        ``inside`` are the bytes that lie there already.
 
         Raises
         ------
@@ -75,7 +79,8 @@ class Sender:
         RopewalkError
             What the platform refused with, or `Unavailable`.
         """
-        if formats.about(value) < self._least:
+        size = formats.about(value)
+        if size < self._least and inside + size <= _TOGETHER * self._least:
             return None
         if (known := self._known(value)) is not None:
             return known

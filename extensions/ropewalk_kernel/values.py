@@ -92,6 +92,8 @@ def decode(received: Received | bytes, kind: str = "") -> Any:
         If it is a data frame or an array for which a package is not here, or is none.
     """
     one = received if isinstance(received, Received) else Received(received, kind)
+    if one.kind in _JSON:
+        return _from_json(bytes(one.body))
     form = one.kind.partition(";")[0].strip().lower()
     try:
         if form == PACKED:

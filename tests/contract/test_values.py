@@ -38,7 +38,7 @@ def handler(what, array=None):
         try:
             open(path, "r+b")
         except OSError as error:
-            return [path, type(error).__name__]
+            return [path, type(error).__name__, os.listdir(path.split("/values/")[0] + "/values")]
     if what == "make":
         return {"made": numpy.arange(array["count"]), "n": 1}
     if what == "pid":
@@ -112,7 +112,8 @@ async def test_an_array_goes_once_as_a_file_that_nobody_can_write(rig: Rig) -> N
     for _ in range(2):
         answer = await call(rig, envelope("about", part))
         assert answer.json() == ["float64", [200_000], 350_000.0, False]
-    path, refused = (await call(rig, envelope("write", part))).json()
+    path, refused, seen = (await call(rig, envelope("write", part))).json()
+    assert seen == ["ada"]
     assert path.endswith(part.digest) and refused in ("OSError", "PermissionError")
     assert Path(path).read_bytes() == content
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from ropewalk_core.model import Bundle, FunctionSpec
 from ropewalk_core.testing import ADA
@@ -16,12 +13,6 @@ from tests.function_rig import Rig, running
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-user" / "bin" / "python"
-SOURCES = {
-    "echo": "def handler(value):\n    return value\n",
-    "total": "def handler(values: list):\n    return [type(values).__name__, sum(values)]\n",
-    "made": "def handler(what):\n    import pandas\n    return pandas.DataFrame({'a': [1]})\n",
-    "several": "import numpy\ndef handler(count):\n    for one in range(count):\n        yield numpy.arange(one + 1)\n",
-}
 MEAN = """
 import io, json, os, pickle, struct
 import numpy
@@ -58,64 +49,41 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [kind]})
     await send({"type": "http.response.body", "body": answer})
 """
+SOURCES = {
+    "mean": MEAN,
+    "echo": "def handler(value):\n    return value\n",
+    "awaited": "async def handler(value):\n    return value\n",
+    "threaded": "def handler(value):\n    return value\n",
+    "total": "def handler(values: list):\n    return [type(values).__name__, sum(values)]\n",
+    "made": "def handler(what):\n    import pandas\n    return pandas.DataFrame({'a': [1]})\n",
+    "several": "import numpy\ndef handler(count):\n    for one in range(count):\n        yield numpy.arange(one + 1)\n",
+}
 
 
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    async with running(limits_value=100 * 2**20) as rig:
-        yield rig
-
-
-async def check(rig: Rig, name: str, **sources: str) -> None:
+async def check(rig: Rig, *names: str) -> None:
+    """Have a kernel run checks of ``tests.user_side.caller``."""
     functions = {}
-    for one, source in sources.items():
+    for one, source in SOURCES.items():
+        source = source.replace("PATH", repr(str(rig.settings.home / "ran")))
         form = "asgi" if "def app" in source else "python"
         bundle = Bundle(files={"cell.py": source}, entry=f"cell:{'app' if form == 'asgi' else 'handler'}", form=form)
-        spec = FunctionSpec(name=one, bundle=bundle, max_workers=2)
+        spec = FunctionSpec(name=one, bundle=bundle, max_workers=2, concurrency=2 if one == "threaded" else 1)
         functions[one] = (await rig.functions.deploy(ADA, "ada", spec)).model_dump(mode="json")
     await rig.settled()
-    asked = json.dumps({"token": rig.token(), "functions": functions, "check": name})
+    asked = json.dumps({"token": rig.token(), "functions": functions, "checks": names})
     argv = [str(PYTHON), "-m", "tests.user_side.caller"]
     done = await asyncio.to_thread(
-        subprocess.run, argv, cwd=ROOT, input=asked, capture_output=True, text=True, timeout=50
+        subprocess.run, argv, cwd=ROOT, input=asked, capture_output=True, text=True, timeout=55
     )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["arrays", "once", "durable"])
-async def test_arrays(rig: Rig, name: str) -> None:
-    await check(rig, name, echo=SOURCES["echo"])
-
-
-async def test_too_large() -> None:
-    async with running(limits_value=10 * 2**20) as rig:
-        await check(rig, "too_large", echo=SOURCES["echo"])
-
-
-async def test_a_list_where_one_is_wanted(rig: Rig) -> None:
-    await check(rig, "lists", total=SOURCES["total"])
-
-
-async def test_a_generator_of_arrays(rig: Rig) -> None:
-    await check(rig, "yielded", several=SOURCES["several"])
-
-
-async def test_a_hostile_answer_is_never_unpickled(rig: Rig) -> None:
-    ran = rig.settings.home / "ran"
-    await check(rig, "hostile", mean=MEAN.replace("PATH", repr(str(ran))))
-    assert not ran.exists()
-
-
-async def test_frames(rig: Rig) -> None:
-    if not _has("pyarrow"):
-        pytest.skip("pyarrow is not installed")
-    await check(rig, "frames", echo=SOURCES["echo"])
-
-
-async def test_without_pyarrow(rig: Rig) -> None:
-    if _has("pyarrow"):
-        pytest.skip("pyarrow is installed")
-    await check(rig, "no_arrow_there", echo=SOURCES["echo"], made=SOURCES["made"])
+async def test_a_kernel_calls_with_arrays_and_frames() -> None:
+    checks = ["arrays", "side_by_side", "once", "durable", "lists", "too_large", "yielded", "hostile", "by_hand"]
+    checks += ["frames", "long_texts"] if _has("pyarrow") else ["no_arrow_there"]
+    async with running(limits_value=60 * 2**20) as rig:
+        await check(rig, *checks)
+        assert not (rig.settings.home / "ran").exists()
 
 
 def _has(name: str) -> bool:

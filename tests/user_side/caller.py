@@ -1,11 +1,13 @@
 """A kernel that calls functions of a real gateway with real arrays and frames: ``python -m tests.user_side.caller``.
 
-Reads ``{"token": ..., "functions": {name: Function}, "check": ...}`` from its standard input.
+Reads ``{"token": ..., "functions": {name: Function}, "checks": [...]}`` from its standard input. A check takes those
+functions that its parameters name.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import sys
 from typing import Any
@@ -39,16 +41,17 @@ class Deployed(FunctionHandle):
 
 
 def main() -> None:
-    """Run the check that was asked for."""
+    """Run the checks that were asked for."""
     asked = json.load(sys.stdin)
 
     async def connect() -> Client:
         return Client(Wire("http://nobody", FixedToken(asked["token"]), account="ada"))
 
     sync.portal().client = sync.wait(connect())
-    globals()[asked["check"]](
-        **{name: Deployed(Function.model_validate(one)) for name, one in asked["functions"].items()}
-    )
+    functions = {name: Deployed(Function.model_validate(one)) for name, one in asked["functions"].items()}
+    for name in asked["checks"]:
+        check = globals()[name]
+        check(*(functions[one] for one in inspect.signature(check).parameters))
 
 
 def raised(act: Any) -> RopewalkError:
@@ -68,9 +71,18 @@ def arrays(echo: Deployed) -> None:
             assert back.dtype == array.dtype and back.shape == array.shape and (back == array).all()
     back = echo({"x": [numpy.arange(LARGE), 1], "nan": float("nan")})
     assert (back["x"][0] == numpy.arange(LARGE)).all() and back["x"][1] == 1 and back["nan"] != back["nan"]
+    many = echo([numpy.full(100_000, number) for number in range(60)])  # 48 MB of small ones
+    assert [int(one[-1]) for one in many] == list(range(60))
     several = [numpy.full(LARGE, number) for number in range(4)]
     assert [int(one[0]) for one in echo.map(several, progress=False)] == [0, 1, 2, 3]
     assert echo([1, "x", None]) == [1, "x", None] and echo("") == "" and echo(None) is None
+
+
+def side_by_side(awaited: Deployed, threaded: Deployed) -> None:
+    """Large answers leave coroutines and threads in pieces too."""
+    array = numpy.arange(LARGE)
+    for function in (awaited, threaded):
+        assert all((one == array).all() for one in function.map([array] * 3, workers=2, progress=False))
 
 
 def once(echo: Deployed) -> None:
@@ -99,9 +111,9 @@ def lists(total: Deployed) -> None:
 
 def too_large(echo: Deployed) -> None:
     """What is too large names the limit, the size and what to do, and nothing of it is sent."""
-    error = raised(lambda: echo(numpy.zeros(20_000_000, dtype="u1")))
+    error = raised(lambda: echo(numpy.zeros(70_000_000, dtype="u1")))
     assert isinstance(error, TooLarge) and error.field == "limits.value", error
-    assert "20000128" in error.message and "10485760" in error.message and "file" in error.hint
+    assert "70000128" in error.message and str(60 * 2**20) in error.message and "file" in error.hint
 
 
 def hostile(mean: Deployed) -> None:
@@ -117,6 +129,13 @@ def frames(echo: Deployed) -> None:
     for one in (frame[:5], frame):
         pandas.testing.assert_frame_equal(echo(one), one)
     pandas.testing.assert_frame_equal(echo({"deep": [frame]})["deep"][0], frame)
+
+
+def long_texts(echo: Deployed) -> None:
+    """A short frame may be a large one."""
+    frame = pandas.DataFrame({"text": pandas.Series(["x" * 100_000] * 500, dtype=object)})
+    assert frame.memory_usage().sum() < 10_000
+    pandas.testing.assert_frame_equal(echo(frame), frame, check_dtype=False)
 
 
 def no_arrow_there(echo: Deployed, made: Deployed) -> None:

@@ -314,7 +314,7 @@ def check_files_are_named_by_who_passes_a_message_on() -> None:
     path.write_bytes(b"".join(formats.pieces(array)))
     digest, part = "a" * 64, None
     part = Part(NPY, "numpy", path.stat().st_size, digest)
-    packing = Packing(lambda _: part)
+    packing = Packing(lambda *_: part)
     body = b"".join(packing.pieces(json.dumps([packing.take(array)])))
     assert packed.files(body) == [digest] and packing.size == 0
     [back] = packed.read(memoryview(body), {digest: str(path)})

@@ -22,6 +22,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 NPY = "application/x-npy"
 PIECE = 2**20
 """Bytes in which a value is given out."""
+_SHORT = 8 * 2**20
 _FRAMES = {("pandas", "DataFrame"): "pandas", ("polars", "DataFrame"): "polars", ("pyarrow", "Table"): "pyarrow"}
 _ARRAYS = {("numpy", "ndarray"): "numpy", ("numpy", "memmap"): "numpy"}
 _BEGIN, _EXTENSION = b"\xff\xff\xff\xff", b"ARROW:extension:"
@@ -50,9 +51,10 @@ def library(value: Any) -> str:
 
 
 def about(value: Any) -> int:
-    """Return roughly how many bytes a frame or an array is, at no cost."""
+    """Return roughly how many bytes a frame or an array is, at little cost: only in short ones text is counted."""
     if library(value) == "pandas":
-        return int(value.memory_usage(index=True).sum())
+        shallow = int(value.memory_usage().sum())
+        return shallow if shallow > _SHORT else int(value.memory_usage(deep=True).sum())
     return int(value.estimated_size() if library(value) == "polars" else value.nbytes)
 
 

@@ -54,10 +54,11 @@ class Packing:
     Parameters
     ----------
     elsewhere
-        Sends a frame or an array as a file and returns its part; None where it shall lie inside. Not given, all do.
+        Sends a frame or an array as a file and returns its part; None where it shall lie inside, beside so many bytes
+        that do already. Not given, all do.
     """
 
-    elsewhere: Callable[[Any], Part | None] | None = None
+    elsewhere: Callable[[Any, int], Part | None] | None = None
     parts: list[Part] = field(default_factory=list)
     inside: list[Any] = field(default_factory=list)
 
@@ -71,7 +72,7 @@ class Packing:
         """
         if not (of := formats.library(value)):
             return None
-        part = self.elsewhere(value) if self.elsewhere is not None else None
+        part = self.elsewhere(value, self.size) if self.elsewhere is not None else None
         if part is None:
             size = sum(map(len, formats.pieces(value)))
             part = Part(formats.type_of(value), of, size)
