@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ropewalk_core import access
+from ropewalk_core import access, workers
 from ropewalk_core.model import Function, Run, Service, Step
 from ropewalk_core.traffic import said
 from ropewalk_kernel import graph, look
@@ -72,6 +72,7 @@ def function_card(function: Function, *, line: str = "", curl: str = "") -> Pict
     """Return a function's card: state, address, what it asks of the machine, and how to call it."""
     spec = function.revision.spec
     facts = f"revision {function.revision.number}, {spec.placement.describe()}, {spec.timeout:g} s per call"
+    facts += f", {around}" if (around := workers.said(spec)) else ""
     line = line or f"function {function.name}"
     split = " ".join(one for one in (_opened(function), said(function)) if one)
     html = (

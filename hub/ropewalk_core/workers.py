@@ -104,3 +104,13 @@ def _by_owner(wishes: Iterable[Wish]) -> dict[str, deque[Wish]]:
     for _, one in sorted(single, key=lambda pair: (pair[0], pair[1].key)):
         found.setdefault(one.key[0], deque()).append(one)
     return found
+
+
+def said(spec: FunctionSpec) -> str:
+    """Return in words what a function is limited to and finds around it, beside its placement; empty if nothing."""
+    parts = [f"{spec.cpu_time} s of processor time per call"] if spec.cpu_time else []
+    parts += [f"{spec.min_workers} kept worker{'s' * (spec.min_workers > 1)}"] if spec.min_workers else []
+    parts += ["files read-only"] if spec.files == "read" else []
+    parts += [f"variables {' '.join(sorted(spec.environment))}"] if spec.environment else []
+    parts += [f"secrets {' '.join(sorted(spec.secrets))}"] if spec.secrets else []
+    return ", ".join(parts)

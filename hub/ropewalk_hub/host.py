@@ -24,7 +24,7 @@ from typing import Any, Protocol, cast
 import ropewalk_runtime
 from ropewalk_core import settings as settings_module
 from ropewalk_core.environments import start_over
-from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable
+from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable, UserCodeFailed
 from ropewalk_core.local import accounts, cgroups, requirement_store, safe, sandbox
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.layout import AccountPaths
@@ -303,7 +303,7 @@ class Host:
         """Return the order with interpreter, limits and environment."""
         order, limits = job.order, self._settings.limits
         python, fingerprint, variables = place
-        hidden = safe.read(self._settings, job.account, order.get("secrets") or ())
+        hidden = self._secrets(job)
         variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {}), **hidden}
         environment = sandbox.environ(paths, variables)
         folder = order.get("folder", "")
@@ -324,6 +324,14 @@ class Host:
             "log": str(Path(folder) / "log") if folder else "",
             "log_limit": limits.log,
         }
+
+    def _secrets(self, job: Job) -> dict[str, str]:
+        """Return the values of the secrets that a worker names; one that was removed is its owner's to put back."""
+        try:
+            return safe.read(self._settings, job.account, job.order.get("secrets") or ())
+        except NotFound as error:
+            message = f"The function cannot start: {error.message[:1].lower()}{error.message[1:]}"
+            raise UserCodeFailed(message, field=error.field, hint=error.hint) from error
 
     def _fail(self, job: Job, error: RopewalkError) -> None:
         if not job.ended:

@@ -13,7 +13,7 @@ import pytest
 from ropewalk_core.errors import BadCode, BadInput, NotFound, TooLarge
 from ropewalk_core.guard import GuardedFunctions, GuardedSecrets
 from ropewalk_core.local.safe import LocalSafe, folder_of
-from ropewalk_core.model import Actor
+from ropewalk_core.model import Access, Actor
 from ropewalk_core.secrets import SecretBook
 from ropewalk_core.testing import ADA, BOB
 from ropewalk_hub.platform import SystemClock
@@ -103,7 +103,12 @@ async def test_a_missing_secret_is_refused_at_deploy_and_named_by_a_call(rig: Ri
     await rig.functions.deploy(ADA, "ada", rig.spec(TELLS, secrets=("DB_PASSWORD",), idle=0.0))
     await book(rig).remove(ADA, "ada", "DB_PASSWORD")
     problem = await call(rig, "length")
-    assert problem["field"] == "secrets" and "no secret DB_PASSWORD" in problem["message"]
+    assert (problem["code"], problem["field"]) == ("RW-USER-CODE", "secrets")
+    assert problem["message"] == "The function cannot start: there is no secret DB_PASSWORD."
+    await rig.functions.access(ADA, "ada", "double", Access(who="public"))
+    await rig.settled()
+    stranger = await rig.request("POST", "double--fn--ada", content=b'"length"')
+    assert stranger.status_code == 500 and "DB_PASSWORD" not in stranger.text
 
 
 async def test_code_that_holds_a_secret_is_refused_without_repeating_it(rig: Rig) -> None:

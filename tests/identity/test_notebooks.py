@@ -13,6 +13,9 @@ import pytest
 
 from ropewalk_core.errors import BadName, Limited, Unavailable
 from ropewalk_core.journal import Journal
+from ropewalk_core.local.building import Log
+from ropewalk_core.local.functions import LocalFunctions
+from ropewalk_core.local.requirement_store import _Making
 from ropewalk_core.model import Actor, Notebook, State, Status
 from ropewalk_core.testing import SimulatedClock
 from ropewalk_devices.inventory import discover
@@ -241,3 +244,15 @@ async def test_a_sign_out_everywhere_leaves_the_server_running(stage: Stage, hub
     assert await Closing(client, stage.platform.journal, stage.issuer.accounts, stage.clock).look()
     assert hub.users["bob"]["servers"]
     await client.close()
+
+
+async def test_what_is_built_for_a_deactivated_account_ends_with_its_work(stage: Stage) -> None:
+    backend = stage.platform.backend
+    assert isinstance(backend.functions, LocalFunctions)
+    building: asyncio.Task[Any] = asyncio.create_task(asyncio.sleep(60))
+    backend.functions._store._making["bob", "wish"] = _Making(Log(100), building)
+    ending = asyncio.create_task(backend.end_work("bob"))
+    await asyncio.wait([building], timeout=5)
+    assert building.cancelled()
+    ending.cancel()  # no host is there that would end the rest
+    await asyncio.gather(ending, return_exceptions=True)

@@ -85,6 +85,7 @@ VALID: dict[str, Any] = {
     "split_function": {"shares": {"latest": 100}},
     "share_function": {},
     "add_key": {},
+    "set_secret": {"value": "x"},
     "add_trigger": {},
     "choose_triggers": {"triggers": []},
     "submit_run": {"name": "nothing", "manifest": {}},

@@ -81,6 +81,7 @@ def test_a_program_is_deployed_with_limits_and_surroundings(
     spec = deployed["revision"]["spec"]
     assert (spec["cpu_time"], spec["min_workers"], spec["files"], spec["secrets"]) == (3, 1, "read", ["TOKEN"])
     assert spec["placement"]["scratch"] == "64Mi"
+    assert "1 kept worker, files read-only, variables EMPTY MODE" in shell("functions", "get", "count")
     assert spec["environment"] == {"MODE": "a=b", "EMPTY": ""}
     monkeypatch.setattr("sys.stdin", io.StringIO("#!/bin/sh\ncat\n"))
     shell("functions", "deploy", "-", "--name", "count", "--environment", "MODE", code=2)

@@ -20,7 +20,7 @@ from ropewalk_core.model import Call, FileEntry, State
 from ropewalk_core.testing import ADA
 from ropewalk_core.triggers import records
 from ropewalk_core.triggers.firing import AGAIN, FILES
-from ropewalk_core.triggers.occasions import known_as
+from ropewalk_core.triggers.occasions import Firing, Occasion, known_as
 from tests.trigger_rig import House, Killed
 
 
@@ -109,6 +109,17 @@ async def test_a_pause_lets_moments_go_by(house: House) -> None:
     assert len(await house.calls()) == 1
 
 
+async def test_nobody_takes_the_place_of_a_triggers_call(house: House) -> None:
+    """Whoever may call the function can learn of the trigger, and knows when it is due."""
+    one = await house.add(every="*/5 * * * *")
+    due = Firing(one, Occasion("at 1800000300", 1_800_000_300.0))
+    theirs = await house.durable.spawn(ADA, "ada", "f", b'"theirs"', key=due.key)
+    house.clock.now += 300
+    await house.steps()
+    [first, fired] = await house.calls()
+    assert first.id == theirs.id and fired.trigger == one.id and house.told(fired)["kind"] == "every"
+
+
 async def test_by_hand_it_fires_once_for_a_key(house: House) -> None:
     one = await house.add(every="@yearly")
     first = await house.triggers.fire(ADA, "ada", "f", one.id, key="k")
@@ -118,7 +129,7 @@ async def test_by_hand_it_fires_once_for_a_key(house: House) -> None:
     assert first.id == again.id != other.id
     assert house.told(first)["by_hand"] is True and house.told(first)["kind"] == "every"
     shown = await house.get()
-    assert shown.call == other.id and shown.settled == one.settled
+    assert shown.call == other.id and shown.settled == one.settled and shown.fires == 2
 
 
 async def test_an_end_fires_with_what_the_call_gave(house: House) -> None:

@@ -75,3 +75,10 @@ def test_more_than_the_machine_keeps_is_refused_with_what_it_keeps() -> None:
         workers.check_room(spec(min_workers=3), 2**30)
     assert caught.value.field == "min_workers" and caught.value.hint == "Keep 2 at most, or ask for less memory."
     assert "1Gi of its memory" in caught.value.message
+
+
+def test_all_of_it_is_said_in_a_line_and_nothing_of_nothing() -> None:
+    assert workers.said(spec()) == ""
+    full = spec(cpu_time=3, min_workers=2, files="read", environment={"B": "x", "A": "y"}, secrets=("TOKEN",))
+    words = "3 s of processor time per call, 2 kept workers, files read-only, variables A B, secrets TOKEN"
+    assert workers.said(full) == words

@@ -102,7 +102,8 @@ class Bell:
             data = self._sock.recv(_READ, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except OSError:
             return
-        call.left, call.pending = not data, bool(data) and not call.exposed
+        call.left = call.left or not data  # once left it stays so, whatever comes while that is being heard
+        call.pending = bool(data) and not call.exposed
         if not call.exposed:
             said = (head for _, head in leading(data) if head.get("id") == call.id)
             call.left = call.left or any(head.get("op") == "cancel" for head in said)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ropewalk_core import access, plots, traffic
+from ropewalk_core import access, plots, traffic, workers
 from ropewalk_core.cli import bring, durable, observing, revisions, secrets, sharing, triggers
 from ropewalk_core.cli.output import age, clean, echo, echo_answer, plain, show, show_one, state
 from ropewalk_core.cli.parsing import (
@@ -257,6 +257,7 @@ async def _get_function(client: Client, arguments: argparse.Namespace) -> int:
         "traffic": traffic.said(function),
         "placement": spec.placement.describe(),
         "timeout": f"{spec.timeout:g} s",
+        "surroundings": workers.said(spec),
         "requirements": ", ".join(spec.requirements),
         "files": ", ".join(spec.bundle.files),
         "deployed": f"{age(function.revision.created)} ago",

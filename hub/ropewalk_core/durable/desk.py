@@ -260,7 +260,7 @@ class DurableDesk:
     async def _accept(self, wish: Wish) -> DurableCall:
         """Write a call down, or find the one that its key made: most keys are new, so that is looked for last."""
         digest = hashlib.sha256(b"\0".join((wish.content_type.encode(), wish.query.encode(), wish.payload))).hexdigest()
-        key = shelves.key_of(wish.function, wish.key)
+        key = shelves.key_of(wish.function, wish.key, wish.trigger)
         try:
             return await self._write(wish, digest, key)
         except RopewalkError:

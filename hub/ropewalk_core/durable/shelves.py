@@ -44,9 +44,13 @@ def function_of(identifier: str) -> str:
     return name if dot and is_name(name) and len(rest) == 18 and all(one in _CROCKFORD for one in rest) else ""
 
 
-def key_of(function: str, key: str) -> str:
-    """Return the name of the record of an idempotency key; empty without a key."""
-    return hashlib.sha256(f"{function}\0{key}".encode(errors="replace")).hexdigest() if key else ""
+def key_of(function: str, key: str, trigger: str = "") -> str:
+    """Return the name of the record of an idempotency key; empty without a key.
+
+    A trigger's keys are its own: nobody who guesses one takes the place of its call.
+    """
+    of = f"{function}\0{key}\0{trigger}" if trigger else f"{function}\0{key}"
+    return hashlib.sha256(of.encode(errors="replace")).hexdigest() if key else ""
 
 
 def packed(kind: str, payload: bytes, **facts: str) -> dict[str, Any]:

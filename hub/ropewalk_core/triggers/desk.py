@@ -147,7 +147,12 @@ class TriggerDesk:
         if isinstance(made, RopewalkError):
             raise made
         fired = {"fired": self._clock.wall(), "call": made.id, "why": None}
-        await self._book.change(_key(one), lambda seen: seen.model_copy(update={"fires": seen.fires + 1, **fired}))
+
+        def noted(seen: Trigger) -> Trigger:
+            again = seen.call == made.id  # the same key, because its answer was lost
+            return seen if again else seen.model_copy(update={"fires": seen.fires + 1, **fired})
+
+        await self._book.change(_key(one), noted)
         return made
 
     # Adding

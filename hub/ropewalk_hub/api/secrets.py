@@ -23,7 +23,7 @@ class SecretWish(BaseModel):
     value: SecretStr = Field(description="A text of 8 KiB at most; it is never given back")
 
 
-@router.get("/{owner}", operation_id="list_secrets")
+@router.get("/{owner}", operation_id="list_secrets", responses=problems(404))
 async def list_secrets(actor: Signed, its: Its, owner: str) -> Page[StoredSecret]:
     """Return the names of an account's secrets, and when each was stored."""
     return await its.secrets.list(actor, owner)

@@ -352,6 +352,8 @@ def hide_traceback(error: RopewalkError, caller: str, owner: str) -> RopewalkErr
     """Return the error without what user code said, and where and with what, for everybody but the owner."""
     if may_see_traceback(caller, owner):
         return error
+    if error.field == "secrets":  # the name of one that was removed
+        return UserCodeFailed("The function cannot start.", hint="Its owner can see why.")
     error.details.pop("traceback", None)
     raised = str(error.details.pop("error", "")).partition(":")[0]
     if raised and type(error) is UserCodeFailed:  # a missing package, say, and the line of its owner's cell
