@@ -8,11 +8,12 @@ import subprocess
 from pathlib import Path
 
 from ropewalk_core.model import Bundle, FunctionSpec
+from ropewalk_core.settings import Environments
 from ropewalk_core.testing import ADA
 from tests.function_rig import Rig, running
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv-user" / "bin" / "python"
+PYTHON = Environments().base / "bin" / "python"
 MEAN = """
 import io, json, os, pickle, struct
 import numpy

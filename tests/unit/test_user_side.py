@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ropewalk_core.settings import Environments
+
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv-user" / "bin" / "python"
+PYTHON = Environments().base / "bin" / "python"
 MODULES = ("formats",)
 
 
