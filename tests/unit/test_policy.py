@@ -75,12 +75,13 @@ def test_everybody_sees_their_own_account() -> None:
 
 def test_outline_leaves_out_code_and_values() -> None:
     status = Status(state=State.IDLE)
-    spec = FunctionSpec(name="f", bundle=Bundle(files={"cell.py": "secret = 1"}, entry="cell:f"))
+    bundle = Bundle(files={"cell.py": "hush = 1"}, entry="cell:f")
+    spec = FunctionSpec(name="f", bundle=bundle, environment={"MODE": "hush"}, secrets=("hush",))
     function = Function(owner="ada", name="f", revision=Revision(id="r", number=1, spec=spec), status=status)
     service = Service(
         owner="ada", spec=ServiceSpec(name="s", template="voila", values={"password": "p"}), status=status
     )
-    assert "secret" not in guard.outline(function).model_dump_json()
+    assert "hush" not in guard.outline(function).model_dump_json()
     assert "password" not in guard.outline(service).model_dump_json()
     why = Why(cause="The step a failed: ValueError: secret", next="secret", code="RW-USER-CODE", raw="secret line")
     failed = Status(state=State.FAILED, why=why)
