@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,23 +26,7 @@ from ropewalk_core.testing import ADA
 from ropewalk_core.triggers.desk import TriggerDesk
 from ropewalk_core.triggers.occasions import Firing
 from ropewalk_hub import triggers as between
-
-
-class Hands:
-    """A clock that is moved by hand; what sleeps does not."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_030.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def steady(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0.001)
+from tests.clock import Hands
 
 
 class Killed(BaseException):

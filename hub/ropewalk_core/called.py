@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Container
-from contextlib import suppress
 
 from ropewalk_core import figures
 from ropewalk_core.errors import NotFound, RopewalkError
@@ -21,6 +20,7 @@ from ropewalk_core.figures import Cell, Series
 from ropewalk_core.journal import Journal, Operation, Put, Remove
 from ropewalk_core.model import Call, CallReport, Costs, Figures, LogLine, Window
 from ropewalk_core.ports import Clock
+from ropewalk_core.tasks import heard
 
 RING = 200
 """Calls that are remembered for each function."""
@@ -255,13 +255,6 @@ class CallBook:
 def forgetting(owner: str, name: str) -> Remove:
     """Return what removes the figures of a function, for the batch that removes it."""
     return Remove(*_place((owner, name)))
-
-
-async def heard(news: asyncio.Event, patience: float) -> None:
-    """Wait for news, or for so many seconds."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(patience):
-            await news.wait()
 
 
 def _lines(text: str, over: bool) -> list[str]:

@@ -18,7 +18,7 @@ import httpx
 
 from ropewalk_core import history, names, requirements, secrets, sharing, variables, workers
 from ropewalk_core import traffic as traffics
-from ropewalk_core.called import EVERY, CallBook, heard
+from ropewalk_core.called import EVERY, CallBook
 from ropewalk_core.errors import (
     BadInput,
     BadName,
@@ -53,6 +53,7 @@ from ropewalk_core.model import (
 )
 from ropewalk_core.ports import Clock, Functions
 from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import heard
 from ropewalk_runtime.handler import BadAnswer
 from ropewalk_runtime.parts import NDJSON, PARTS_TYPE, encode, read
 from ropewalk_runtime.trace import Trace

@@ -1,4 +1,4 @@
-"""Tasks that nobody awaits: kept alive while they run, and none fails unseen.
+"""Tasks that nobody awaits: kept alive while they run, and none fails unseen; and a wait for news with an end.
 
 asyncio drops a task that nobody holds, and says of one that raised only, some time later, that nobody asked; whoever
 waits for what it should have done then waits for ever. Not here: tasks that are to run again and again
@@ -8,11 +8,19 @@ waits for what it should have done then waits for ever. Not here: tasks that are
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger("ropewalk.tasks")
+
+
+async def heard(news: asyncio.Event, seconds: float) -> None:
+    """Wait for news, or for so many seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await news.wait()
 
 
 class Tasks:

@@ -19,25 +19,9 @@ from ropewalk_core.kube.file_servers import IDLE, KIND, FileServers
 from ropewalk_core.kube.kinds import CLAIM, DEPLOYMENT, EVENT, POD, SECRET, Kind, Object
 from ropewalk_core.kube.volumes import claim
 from ropewalk_core.settings import Settings
+from tests.clock import Hands
 
 SETTINGS = Settings(home=Path("/home"))
-
-
-class Time:
-    """A clock that jumps over every wait."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def steady(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 class Cluster:
@@ -96,11 +80,11 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-def clock() -> Time:
-    return Time()
+def clock() -> Hands:
+    return Hands(1000.0)
 
 
-def servers(cluster: Cluster, clock: Time, journal: Journal, client: Client | None = None) -> FileServers:
+def servers(cluster: Cluster, clock: Hands, journal: Journal, client: Client | None = None) -> FileServers:
     async def space(owner: str) -> str:
         return f"ropewalk--{owner}"
 
@@ -133,7 +117,7 @@ async def until(true: Callable[[], bool]) -> None:
     assert true()
 
 
-async def test_many_who_ask_at_once_start_it_once(cluster: Cluster, clock: Time, journal: Journal) -> None:
+async def test_many_who_ask_at_once_start_it_once(cluster: Cluster, clock: Hands, journal: Journal) -> None:
     one = servers(cluster, clock, journal)
     found = await asyncio.gather(*(one.up("ada") for _ in range(20)))
     assert {one.address for one in found} == {"http://files.ropewalk--ada.svc:8873"}
@@ -143,7 +127,7 @@ async def test_many_who_ask_at_once_start_it_once(cluster: Cluster, clock: Time,
     assert len(cluster.applied) == 3
 
 
-async def test_one_that_fell_silent_is_applied_again(cluster: Cluster, clock: Time, journal: Journal) -> None:
+async def test_one_that_fell_silent_is_applied_again(cluster: Cluster, clock: Hands, journal: Journal) -> None:
     one = servers(cluster, clock, journal)
     await one.up("ada")
     cluster.objects.clear()  # with kubectl
@@ -151,7 +135,7 @@ async def test_one_that_fell_silent_is_applied_again(cluster: Cluster, clock: Ti
     assert ("Deployment", "files") in cluster.objects
 
 
-async def test_an_idle_one_is_ended_and_one_in_use_is_not(cluster: Cluster, clock: Time, journal: Journal) -> None:
+async def test_an_idle_one_is_ended_and_one_in_use_is_not(cluster: Cluster, clock: Hands, journal: Journal) -> None:
     one = servers(cluster, clock, journal)
     release = await one.take("ada")
     await one.up("ada")
@@ -171,7 +155,7 @@ async def test_an_idle_one_is_ended_and_one_in_use_is_not(cluster: Cluster, cloc
     assert ("Deployment", "files") in cluster.objects
 
 
-async def test_after_a_restart_none_of_very_many_is_forgotten(cluster: Cluster, clock: Time, journal: Journal) -> None:
+async def test_after_a_restart_none_of_very_many_is_forgotten(cluster: Cluster, clock: Hands, journal: Journal) -> None:
     journal.write_now(*(Put(KIND, f"a{number}", "files", {"namespace": f"n{number}"}) for number in range(1001)))
     one = servers(cluster, clock, journal)
     async with living(one):
@@ -180,7 +164,7 @@ async def test_after_a_restart_none_of_very_many_is_forgotten(cluster: Cluster, 
 
 
 async def test_after_a_restart_the_journal_says_what_is_to_be_ended(
-    cluster: Cluster, clock: Time, journal: Journal
+    cluster: Cluster, clock: Hands, journal: Journal
 ) -> None:
     await servers(cluster, clock, journal).up("ada")
     journal.write_now(Put(KIND, "gone", "files", {"namespace": "ropewalk--gone"}))
@@ -196,7 +180,7 @@ async def test_after_a_restart_the_journal_says_what_is_to_be_ended(
 
 
 async def test_an_api_server_that_is_away_is_asked_again_at_the_next_turn(
-    cluster: Cluster, clock: Time, journal: Journal
+    cluster: Cluster, clock: Hands, journal: Journal
 ) -> None:
     one, tries = servers(cluster, clock, journal), list[int]()
     await one.up("ada")
@@ -255,7 +239,7 @@ QUOTA = 'pods "files-1" is forbidden: exceeded quota: tenant, requested: pods=1,
 )
 async def test_what_does_not_start_says_why(
     cluster: Cluster,
-    clock: Time,
+    clock: Hands,
     journal: Journal,
     status: Object,
     pods: list[Object],

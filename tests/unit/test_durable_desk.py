@@ -31,22 +31,7 @@ from ropewalk_core.journal import Journal, Remove
 from ropewalk_core.model import Bundle, DurableCall, FunctionRoute, FunctionSpec, State
 from ropewalk_core.settings import Settings
 from ropewalk_core.testing import ADA
-
-
-class Hands:
-    """A clock that is moved by hand; what sleeps does not."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def steady(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from tests.clock import Hands
 
 
 def spec_of(name: str = "double", **changes: Any) -> FunctionSpec:

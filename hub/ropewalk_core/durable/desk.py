@@ -50,6 +50,7 @@ from ropewalk_core.journal import Journal, Operation
 from ropewalk_core.model import Actor, DurableCall, DurableResult, FunctionRoute, Page, State, Status
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import heard
 from ropewalk_core.traffic import reachable
 from ropewalk_runtime.trace import Trace, read
 
@@ -166,7 +167,7 @@ class DurableDesk:
             left = until - self._clock.steady()
             if left <= 0:
                 return DurableResult(call=found)
-            await _heard(self._ends.setdefault(call, asyncio.Event()), min(left, _LOOK))
+            await heard(self._ends.setdefault(call, asyncio.Event()), min(left, _LOOK))
         if found.status.state is State.STOPPED:
             raise Conflict("This call was canceled, so it has no result.", hint="Spawn it again if you need one.")
         if found.status.state is State.FAILED:
@@ -243,7 +244,7 @@ class DurableDesk:
                     return WorkPage(work=work, stop=stop)
                 due = self._lanes.next_due()
                 away = AGAIN if self._lanes.pick(1, lambda _: ROOM, self._clock.wall()) else left
-                await _heard(self._news, min(left, away, max(0.01, due - self._clock.wall()) if due else left))
+                await heard(self._news, min(left, away, max(0.01, due - self._clock.wall()) if due else left))
 
     async def report(self, reports: Sequence[Report]) -> None:
         """Write down what became of attempts; when this returns it is on disk, and what did not fit is ignored."""
@@ -552,11 +553,3 @@ def _weight(call: DurableCall) -> int:
     """Return how much of the journal a call takes: a traceback in its record is more than any other record holds."""
     arguments = 0 if call.status.state in (State.DONE, State.STOPPED) else call.size
     return shelves.CHARGE + arguments + (call.result or 0) + shelves.beyond(call.problem)
-
-
-async def _heard(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -20,6 +20,7 @@ from ropewalk_core.journal import Journal, Operation, Remove
 from ropewalk_core.model import DurableCall, FunctionRoute, Trigger, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Limits
+from ropewalk_core.tasks import heard
 from ropewalk_core.triggers import records
 from ropewalk_core.triggers.book import Book, Key
 from ropewalk_core.triggers.occasions import (
@@ -135,7 +136,7 @@ class Firer:
             if await self.step():
                 await asyncio.sleep(0)  # where nothing was asked for, nothing was awaited
             else:
-                await _heard(self._news, self._pause())
+                await heard(self._news, self._pause())
 
     async def step(self) -> bool:
         """Do one turn; say whether there was anything to do."""
@@ -325,11 +326,3 @@ def _why(error: RopewalkError) -> Why:
 
 def _key(firing: Firing) -> Key:
     return firing.trigger.owner, records.name_of(firing.trigger)
-
-
-async def _heard(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
