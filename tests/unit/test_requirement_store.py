@@ -230,10 +230,12 @@ async def test_a_deactivated_account_builds_no_further(home: Settings, index: In
     lines = store.log("ann", ["rope-toy"])
     waiting = [asyncio.create_task(store.ensure("ann", ["rope-toy"])), asyncio.ensure_future(collect(lines))]
     other = asyncio.create_task(store.ensure("bob", ["rope-part"]))
-    await until(lambda: any(path.startswith("/files/") for path in index.asked))
+    builders = Processes(home.run / "processes")
+    await until(lambda: any(path.startswith("/files/rope_toy") for path in index.asked))
+    await until(lambda: len(builders.living("build.")) == 2)
     await store.end("ann")
     assert [type(one) for one in await asyncio.gather(*waiting, return_exceptions=True)] == [Denied, Denied]
-    assert len(Processes(home.run / "processes").living("build.")) == 1  # of whom is active
+    assert len(builders.living("build.")) == 1  # of whom is active
     index.hold.set()
     assert (await other).packages and names(home, "own/ann") == []
     assert (await store.ensure("ann", ["rope-toy"])).packages  # where it is active again
