@@ -71,7 +71,10 @@ test: setup ## check, then the fast tests
 	@$(call repeatable,not slow and not browser and not cluster,$(SIDE_BY_SIDE))
 
 test-slow: setup ## faults and attacks against a running platform
-	@$(call repeatable,slow and not browser and not cluster,$(SIDE_BY_SIDE))
+	@$(call repeatable,slow and not bench and not browser and not cluster,$(SIDE_BY_SIDE))
+
+test-bench: setup ## each part of `make bench BENCH=functions`, with figures that mean nothing: does it run?
+	@$(BIN)/pytest -m bench -q $(SLOWEST)
 
 test-browser: setup ## attacks and pages in a real browser
 	@$(BIN)/pytest -m browser -q $(SIDE_BY_SIDE)
@@ -121,4 +124,4 @@ tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform 
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup installed up lock check test test-slow test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-prepare kube-down root bench tour clean
+.PHONY: help setup installed up lock check test test-slow test-bench test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-prepare kube-down root bench tour clean

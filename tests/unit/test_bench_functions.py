@@ -259,6 +259,7 @@ WRAPPED = [
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_runs(part: str) -> None:
@@ -271,6 +272,7 @@ def test_each_part_runs(part: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 @pytest.mark.timeout(200)
 def test_the_profile_of_a_warm_call_runs() -> None:
     argv = [sys.executable, "-m", "bench.profile_warm", "--json", "--calls", "200"]
