@@ -62,7 +62,7 @@ def page(request: pytest.FixtureRequest, chromium: Browser, stage: Stage) -> Ite
 
 
 def test_a_function_is_tried_without_a_mouse(page: Page, stage: Stage) -> None:
-    count, call = page.get_by_label("count"), page.get_by_role("button", name="Call", exact=True)
+    count, call = page.get_by_role("textbox", name="count"), page.get_by_role("button", name="Call", exact=True)
     keyboard.fill(page, count, "many")
     page.keyboard.press("Enter")
     expect(page.get_by_text("'count' must be a whole number, not 'many'.")).to_be_visible()
