@@ -19,7 +19,7 @@ log = logging.getLogger("ropewalk.tasks")
 async def heard(news: asyncio.Event, seconds: float) -> None:
     """Wait for news, or for so many seconds."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
             await news.wait()
 
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from tests.function_rig import needs_sandbox
-from tests.platform_rig import House, ended
+from tests.platform_rig import House
 
 GUIDES = sorted((Path(__file__).parents[2] / "docs" / "functions").glob("*.ipynb"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    needs_sandbox()
-    with ended(House()) as one:
-        one.sign_up(one.up()["first"])
-        one.start_notebook()
-        yield one
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
-from tests.function_rig import needs_sandbox
-from tests.platform_rig import House, ended
+from tests.platform_rig import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TALK = """%%function
@@ -19,15 +16,6 @@ def talk(seconds: float) -> str:
     time.sleep(seconds)
     return "over"
 """
-
-
-@pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    needs_sandbox()
-    with ended(House()) as one:
-        one.sign_up(one.up()["first"])
-        one.start_notebook()
-        yield one
 
 
 def test_a_long_call_prints_under_its_cell_and_a_quick_one_does_not(house: House) -> None:

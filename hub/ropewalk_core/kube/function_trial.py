@@ -17,6 +17,7 @@ from ropewalk_core.kube.function_objects import KNATIVE, REVISION, Place, Verdic
 from ropewalk_core.kube.kinds import DEPLOYMENT, EVENT, KNATIVE_SERVICE, POD, Kind, Object
 from ropewalk_core.kube.view import Happened
 from ropewalk_core.ports import Clock
+from ropewalk_core.tasks import heard
 
 _LOOK = 2.0
 _SETTLES = 4.0
@@ -70,9 +71,7 @@ async def follow(api: Api, clock: Clock, trial: Trial) -> AsyncGenerator[Verdict
             if waited > _SETTLES and loads is None:
                 yield await _with_events(api, trial, seen, verdict)
             seen.changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):  # wait_for of Python 3.11 may swallow a cancellation
-                    await seen.changed.wait()
+            await heard(seen.changed, _LOOK)
     finally:
         for task in tasks:
             task.cancel()

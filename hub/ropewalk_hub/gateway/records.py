@@ -19,13 +19,13 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError, Unavailable
 from ropewalk_core.figures import Cell
 from ropewalk_core.model import FunctionRoute, State
+from ropewalk_core.tasks import heard
 from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.link import LONGEST_LOG, text_of
 from ropewalk_runtime.streams import Exchange
@@ -208,9 +208,7 @@ class Records:
     async def send(self) -> None:
         """Send batches for ever: the first note at once, those that come meanwhile together."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1.0 if self._shown else _BEAT):
-                    await self._filled.wait()
+            await heard(self._filled, 1.0 if self._shown else _BEAT)
             self._filled.clear()
             await asyncio.sleep(_PAUSE if await self.flush() else _AWAY)
 
