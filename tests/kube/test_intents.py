@@ -31,7 +31,7 @@ class Cluster:
         self.told.append(intent.wish)
         return [Put("thing", intent.owner, intent.name, {"state": "there"})]
 
-    def refused(self, intent: Intent, error: RopewalkError) -> list[Operation]:
+    async def refused(self, intent: Intent, error: RopewalkError) -> list[Operation]:
         return [Put("thing", intent.owner, intent.name, {"state": "failed", "why": error.message})]
 
 

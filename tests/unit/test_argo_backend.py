@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound, RopewalkError, Unavailable
-from ropewalk_core.journal import Journal
+from ropewalk_core.journal import Append, Journal, Operation
 from ropewalk_core.kube.buckets import Bucket, Buckets
 from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
@@ -283,6 +283,32 @@ async def test_a_workflow_of_a_runs_name_that_somebody_else_made_is_not_taken_fo
     found = await platform.ended(run.id)
     assert found.status.state is State.FAILED and found.status.why is not None
     assert "there already" in found.status.why.cause
+    assert found.steps == ()  # nothing of what is there was taken for the run's
+
+
+async def test_a_refusal_comes_after_a_look_that_is_under_way(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, looked = platform.journal.write, asyncio.Event()
+
+    async def taken(kind: Kind, body: Object) -> Object:
+        platform.cluster.set(body["metadata"]["name"], {**body, "status": {"phase": "Running"}})
+        await asyncio.sleep(0.01)  # the look that this calls for waits for the run's lock
+        raise BadInput("The cluster does not take it.")
+
+    async def slow(*batch: Operation) -> int:
+        look = any(isinstance(one, Append) and one.type == "running" for one in batch)
+        await asyncio.sleep(0.2 if look else 0)
+        cursor = await write(*batch)
+        if look:
+            looked.set()
+        return cursor
+
+    monkeypatch.setattr(platform.cluster, "create", taken)
+    monkeypatch.setattr(platform.journal, "write", slow)
+    run = await platform.submit()
+    await looked.wait()
+    assert (await platform.ended(run.id)).status.state is State.FAILED
 
 
 async def test_a_run_that_is_stopped_before_it_began_is_never_made(platform: Platform) -> None:

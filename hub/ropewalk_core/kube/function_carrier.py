@@ -67,7 +67,7 @@ class FunctionCarrier:
         self._ledger.ended(*key)
         return self._ledger.put_right(at, generation) if at is not None and generation else ()
 
-    def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
+    async def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
         """Say what becomes of a wish that the API server will never take."""
         tried = self._ledger.next(intent.owner, intent.name)
         if intent.wish["do"] != "deploy" or tried is None or tried.function.revision.id != intent.wish["revision"]:

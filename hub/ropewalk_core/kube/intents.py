@@ -44,7 +44,7 @@ class Intent:
 
 Carry = Callable[[Intent], Awaitable[Iterable[Operation]]]
 """Brings an intent to the API server and returns what the journal is to say afterwards."""
-Refused = Callable[[Intent, RopewalkError], Iterable[Operation]]
+Refused = Callable[[Intent, RopewalkError], Awaitable[Iterable[Operation]]]
 """Returns what the journal is to say of an intent that will never be carried out, and why."""
 Key = tuple[str, str, str]
 
@@ -145,7 +145,7 @@ class Intents:
                 if passes(error):
                     raise
                 _log.warning("%s of %s, '%s', was refused: %s", what, owner, name, error)
-                told = refused(intent, error)
+                told = await refused(intent, error)
         await self._end(key, record, told)
 
     async def _end(self, key: Key, record: Record, told: Iterable[Operation]) -> None:

@@ -202,7 +202,7 @@ class KubeServices:
         finally:
             self._queue.add(key, after=_SOON)
 
-    def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
+    async def _refused(self, intent: Intent, error: RopewalkError) -> Iterable[Operation]:
         record = self._journal.get(KIND, intent.owner, intent.name)
         if record is None:
             return ()

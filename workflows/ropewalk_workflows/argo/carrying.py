@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from ropewalk_core import why
 from ropewalk_core.errors import Conflict, NameTaken, NotFound, RopewalkError
-from ropewalk_core.journal import Append, Operation, Put, Remove
+from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.intents import Intent, Intents
 from ropewalk_core.kube.kinds import POD, WORKFLOW, Object
@@ -98,7 +98,7 @@ class Carrier:
         except NameTaken:  # an earlier try came through, unless what is there is not ours
             with contextlib.suppress(NotFound):  # not any more; the observer says so
                 there = await self._api.get(WORKFLOW, metadata["name"], metadata["namespace"])
-                if (there["metadata"].get("labels") or {}).get(OF_RUN) != metadata["name"]:
+                if not ours(there, metadata["name"]):
                     raise
 
     async def _draw(self, owner: str, run: str, number: int) -> Object:
@@ -149,10 +149,17 @@ class Carrier:
                 await self._api.delete(POD, one["metadata"]["name"], space, uid=one["metadata"]["uid"], grace=0)
             await self._clock.sleep(_BETWEEN)
 
-    def _refused(self, intent: Intent, error: RopewalkError) -> list[Operation]:
-        """Return the end of a run of which the cluster will hear nothing."""
+    async def _refused(self, intent: Intent, error: RopewalkError) -> Operations:
+        """End a run of which the cluster will hear nothing, under its lock: a look of the observer may be under way."""
         status = Status(state=State.FAILED, why=why.from_error(error))
-        return over(self._records, intent.owner, intent.name, status, self._clock.wall())
+        async with self._records.lock(f"{intent.owner}/{intent.name}"):
+            await self._journal.write(*over(self._records, intent.owner, intent.name, status, self._clock.wall()))
+        return []
+
+
+def ours(there: Object, run: str) -> bool:
+    """Whether a Workflow was made for this run: somebody else may have taken its name."""
+    return (there["metadata"].get("labels") or {}).get(OF_RUN) == run
 
 
 def over(records: Records, owner: str, run: str, status: Status, now: float) -> Operations:

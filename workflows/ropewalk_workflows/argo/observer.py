@@ -27,7 +27,7 @@ from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 from ropewalk_workflows.accepted import Operations
 from ropewalk_workflows.argo import stores
-from ropewalk_workflows.argo.carrying import Carrier, over
+from ropewalk_workflows.argo.carrying import Carrier, ours, over
 from ropewalk_workflows.argo.nodes import Known, Leaf, generation, known
 from ropewalk_workflows.argo.render import AnyImage
 from ropewalk_workflows.argo.seen import Asked, Seen, artifacts, seen
@@ -167,12 +167,12 @@ class Observer:
             await self._clock.sleep(min(_AGAIN, _BUSY * took))
 
     async def _there(self, owner: str, run: str) -> Object | None:
-        """Return the Workflow as it was seen last; one that the watch has not is asked for."""
+        """Return the Workflow as it was seen last; one that the watch has not is asked for, and may not be ours."""
         found = self._objects.get((owner, run))
         if found is None:
             with contextlib.suppress(NotFound):
                 found = await self._api.get(WORKFLOW, run, await self._space(owner))
-        return found
+        return found if found is not None and ours(found, run) else None
 
     async def _keep(self, key: Key, body: dict[str, Any], there: Object) -> None:
         owner, run = key
