@@ -1,24 +1,21 @@
 """What this machine has: architecture, cores, memory, scratch and accelerators, as an `Inventory` of one node.
 
 Limits of the control group that we run in count, so a container is not taken for its host. Not here: choosing among
-nodes (``ropewalk_core.placement``) and leasing devices. Rejected: importing a GPU library to count devices; it opens
-every device and takes seconds.
+nodes (``ropewalk_core.placement``), and which accelerators there are (``found``).
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 from collections import Counter
 from pathlib import Path
 
 from ropewalk_core.machine import groups, memory, text
-from ropewalk_core.names import accelerator_name
 from ropewalk_core.placement import Inventory, Node
-from ropewalk_core.processes import run
 from ropewalk_core.settings import Settings
+from ropewalk_devices.found import devices
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "riscv64": "riscv64"}
 
@@ -42,7 +39,7 @@ def discover(settings: Settings, *, root: Path = Path("/")) -> Inventory:
                 cpu=cores(root),
                 memory=memory(root),
                 scratch=_scratch(settings.home),
-                accelerators=dict(Counter(accelerators(root))),
+                accelerators=dict(Counter(one.name for one in devices(settings, root=root))),
             ),
         )
     )
@@ -56,23 +53,6 @@ def cores(root: Path = Path("/")) -> float:
         if len(words) == 2 and words[0] not in ("max", "-1"):
             count = min(count, int(words[0]) / int(words[1]))
     return round(count, 2)
-
-
-def accelerators(root: Path = Path("/")) -> list[str]:
-    """Return a name for each accelerator, for example ``nvidia-h100``; the driver's own list, without opening any."""
-    devices = [one for one in (root / "dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", one.name)]
-    if not devices:
-        return []
-    named = [
-        match[1]
-        for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
-        if (match := re.search(r"^Model:\s+(.+)$", text(path), re.MULTILINE))
-    ]
-    if len(named) < len(devices) and root == Path("/") and (program := shutil.which("nvidia-smi")):
-        done = run([program, "--query-gpu=name", "--format=csv,noheader"], timeout=10)
-        named = [line for line in done.out.splitlines() if line.strip()] if done.code == 0 else named
-    named += ["NVIDIA GPU"] * (len(devices) - len(named))
-    return [accelerator_name(one) for one in named[: len(devices)]]
 
 
 def _quota(folder: Path) -> str:

@@ -293,7 +293,8 @@ class FunctionHandle(sharing.Shared, shares.Split, triggers.Triggered):
         for call in reversed(self.calls(limit)):
             took = look.duration(call.queued or call.started, call.ended)
             cold = ", cold" if call.cold else ""
-            parts.append(f"{call.id} {look.SIGNS[call.state]} {call.state.value} {took}{cold}".rstrip())
+            on = f", on {call.accelerator}" if call.accelerator else ""
+            parts.append(f"{call.id} {look.SIGNS[call.state]} {call.state.value} {took}{cold}{on}".rstrip())
             parts += [text.rstrip() for text in (call.logs, call.traceback or call.error) if text]
         return "\n".join(parts)
 

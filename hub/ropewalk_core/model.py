@@ -298,6 +298,9 @@ class Call(Noun):
     state: State
     cold: bool = Field(default=False, description="Whether a worker was started for it")
     worker: str = Field(default="", description="Which worker had it; empty if none did, or nobody says")
+    accelerator: str = Field(
+        default="", description="Which one that worker has; `cpu`: none, though its function would like one; or unknown"
+    )
     status: int = 0
     error: str = ""
     code: str = Field(default="", description="Why it failed, such as RW-USER-CODE")

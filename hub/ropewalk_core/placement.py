@@ -118,11 +118,21 @@ class Placement(BaseModel):
         return ", ".join(parts) or "anything"
 
 
+class Leased(BaseModel):
+    """An accelerator that is in use, and by what, in words for whoever asks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accelerator: str
+    holder: str
+
+
 class Node(BaseModel):
     """One machine, or one pool of equal machines, and what it has in all.
 
     ``reserved`` names what it is kept for: ``arch:arm64``, ``accelerator:nvidia-h100`` (one of several after commas)
-    or ``labels:pool=blue``. It takes only work that asks for each of them.
+    or ``labels:pool=blue``. It takes only work that asks for each of them. ``leases`` are filled in for whoever looks;
+    None says that nobody here knows.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -136,6 +146,7 @@ class Node(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict)
     isolations: tuple[str, ...] = ()
     reserved: tuple[str, ...] = ()
+    leases: tuple[Leased, ...] | None = None
 
     def describe(self) -> str:
         """Return the node in words."""

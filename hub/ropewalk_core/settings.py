@@ -168,6 +168,15 @@ class Environments:
 
 
 @dataclass(frozen=True)
+class Devices:
+    """Accelerators of one machine; a cluster has its device plugins."""
+
+    extra: dict[str, str] = field(default_factory=dict)
+    """Accelerators beside those that are found by themselves, as their nodes: fpga = "/dev/fpga0 /dev/fpga0-ctl,
+    /dev/fpga1" are two, of which the first has two nodes. Each is lent to one piece of work at a time."""
+
+
+@dataclass(frozen=True)
 class Cluster:
     """The Kubernetes cluster, when `backend` is `kube`. Amounts are written as Kubernetes writes them."""
 
@@ -276,6 +285,8 @@ class Settings:
     """Limits of one account."""
     environments: Environments = field(default_factory=Environments)
     """Python environments."""
+    devices: Devices = field(default_factory=Devices)
+    """Accelerators of one machine."""
     cluster: Cluster = field(default_factory=Cluster)
     """The Kubernetes cluster."""
 

@@ -3,6 +3,8 @@
 It listens on ``run/host.sock`` for orders of the gateway, the engine and the platform, and passes each to the keeper
 of its account, which it starts when needed. What a client ordered ends with that client's connection. Keepers die with
 the host: by the end of their socket, by the kernel (die-with-parent), and if both failed by a sweep at the next start.
+What gets an accelerator has a keeper of its own, in a sandbox that shows that device, and both end with it: so no
+zygote and no spare ever sees one that was not lent to its only child.
 Not here: calls (they go from gateway to worker directly), retries of steps (the engine). Rejected: forking from this
 process (it has an event loop).
 """
@@ -25,12 +27,15 @@ import ropewalk_runtime
 from ropewalk_core import settings as settings_module
 from ropewalk_core.environments import start_over
 from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable, UserCodeFailed
+from ropewalk_core.leases import NOTHING
 from ropewalk_core.local import accounts, cgroups, requirement_store, safe, sandbox
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.leases import Lease, Leases, Line
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings, child_environment
 from ropewalk_core.tasks import Tasks
+from ropewalk_devices.found import devices
 from ropewalk_hub.sockets import private
 
 log = logging.getLogger("ropewalk.host")
@@ -78,6 +83,9 @@ class Job:
     ended: bool = False
     unwanted: bool = False
     tries: int = 0
+    asking: asyncio.Task[Lease | None] | None = None
+    """While it waits for an accelerator."""
+    keeper: Keeper | None = None
     group: cgroups.WorkerGroup | None = None
     full: bool = False
 
@@ -97,6 +105,13 @@ class Keeper:
     channel: Channel | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: dict[str, Job] = field(default_factory=dict)
+    lease: Lease | None = None
+    """The accelerator that it was started for."""
+
+    @property
+    def key(self) -> str:
+        """Tells it from other keepers."""
+        return _key(self.account, self.lease)
 
 
 class Host:
@@ -120,6 +135,7 @@ class Host:
         self._clients: set[Client] = set()
         self._count = 0
         self._isolation_told: set[str] = set()
+        self._line = Line(Leases(settings, devices(settings)))
 
     async def serve(self) -> None:
         """Listen until cancelled, then end every keeper."""
@@ -182,13 +198,18 @@ class Host:
         if (job := client.jobs.get(identifier)) is None:
             return
         job.unwanted = True  # where no keeper has it yet, none gets it
-        keeper, key = self._keepers.get(job.account), f"{client.number}.{identifier}"
+        if job.asking is not None:
+            job.asking.cancel()
+        keeper, key = job.keeper, f"{client.number}.{identifier}"
         if keeper is not None and key in keeper.jobs:
             _say(keeper.channel, {"op": "end", "id": key})
 
     async def _end_account(self, client: Client, account: str) -> None:
-        if (keeper := self._keepers.get(account)) is not None:
-            await self._close(keeper)
+        for one in [job for each in self._clients for job in each.jobs.values() if job.account == account]:
+            if one.asking is not None:
+                one.unwanted = True
+                one.asking.cancel()
+        await asyncio.gather(*(self._close(one) for one in list(self._keepers.values()) if one.account == account))
         _say(client.channel, {"op": "ended_account", "account": account})
 
     def _not_ended(self, client: Client, account: str) -> None:
@@ -210,7 +231,12 @@ class Host:
 
     async def _start(self, job: Job) -> None:
         try:
-            keeper = await self._keeper(job.account)
+            lease = await self._leased(job)
+            try:
+                job.keeper = keeper = await self._keeper(job.account, lease)
+            finally:
+                if lease is not None:  # its sandbox has it
+                    lease.close()
             order = await self._order(keeper, job)
             if job.unwanted:
                 raise Unavailable("It was ended before it started.")
@@ -221,18 +247,34 @@ class Host:
         except RopewalkError as error:
             self._fail(job, error)
 
+    async def _leased(self, job: Job) -> Lease | None:
+        """Return the accelerator that a job gets; it waits for it where it must have one."""
+        if not job.order.get("accelerator"):
+            return None
+        wanted, patience = tuple(job.order["accelerator"]), job.order.get("patience")
+        what = str(job.order.get("what", ""))
+        job.asking = asyncio.create_task(self._line.take(wanted, job.account, what, patience))
+        try:
+            return await job.asking
+        except asyncio.CancelledError:
+            if not job.unwanted:
+                raise
+            raise Unavailable("It was ended before it started.") from None
+        finally:
+            job.asking = None
+
     async def _order(self, keeper: Keeper, job: Job) -> dict[str, Any]:
         """Return the order with what only the platform knows; most calls wait for no thread."""
         if wanted := str(job.order.get("requirements") or ""):
             place = await asyncio.to_thread(_of_requirements, keeper.paths, wanted)
-            return self._complete(keeper.paths, job, place)
+            return self._complete(keeper, job, place)
         seen = self._environments.seen(self._settings, keeper.paths)
         if seen is None or seen != keeper.seen:
             async with keeper.looking:  # an account whose folders take long keeps one thread from others, not all
                 if seen is None or seen != keeper.seen:
                     keeper.fingerprint = await asyncio.to_thread(self._look, keeper.paths)
                     keeper.seen = seen
-        return self._complete(keeper.paths, job, (keeper.python, keeper.fingerprint, {}))
+        return self._complete(keeper, job, (keeper.python, keeper.fingerprint, {}))
 
     def _look(self, paths: AccountPaths) -> str:
         """Return the fingerprint of an account's environment, made again if its owner removed it meanwhile."""
@@ -299,13 +341,13 @@ class Host:
         job.tries += 1
         self._begin(job)
 
-    def _complete(self, paths: AccountPaths, job: Job, place: Place) -> dict[str, Any]:
+    def _complete(self, keeper: Keeper, job: Job, place: Place) -> dict[str, Any]:
         """Return the order with interpreter, limits and environment."""
-        order, limits = job.order, self._settings.limits
+        paths, order, limits = keeper.paths, job.order, self._settings.limits
         python, fingerprint, variables = place
         hidden = self._secrets(job)
         variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {}), **hidden}
-        environment = sandbox.environ(paths, variables)
+        environment = sandbox.environ(paths, variables) | (keeper.lease.device.variables if keeper.lease else NOTHING)
         folder = order.get("folder", "")
         chosen = accounts.folder_of(self._settings, job.account)
         files = [str(paths.files), *([str(chosen)] if chosen else [])] if order.get("files") == "read" else []
@@ -345,6 +387,8 @@ class Host:
         if job.client.jobs.get(job.id) is job:
             del job.client.jobs[job.id]
         _say(job.client.channel, {**said, "id": job.id})
+        if job.keeper is not None and job.keeper.lease is not None:
+            self._tasks.start(self._close(job.keeper))
 
     def _release(self, job: Job) -> None:
         for one in job.descriptors:
@@ -353,40 +397,41 @@ class Host:
 
     # Keepers
 
-    async def _keeper(self, account: str) -> Keeper:
-        async with self._starting.setdefault(account, asyncio.Lock()):
-            keeper = self._keepers.get(account)
-            if keeper is None:
-                keeper = await self._start_keeper(account)
+    async def _keeper(self, account: str, lease: Lease | None = None) -> Keeper:
+        key = _key(account, lease)
+        async with self._starting.setdefault(key, asyncio.Lock()):
+            keeper = self._keepers.get(key)
+            if keeper is None or lease is not None:  # one that had the device before is ending
+                keeper = await self._start_keeper(account, lease)
         try:
             await asyncio.wait_for(keeper.ready.wait(), _START_PATIENCE)
         except TimeoutError as error:
             await self._close(keeper)
             raise Unavailable(f"The sandbox of account '{account}' did not start.") from error
-        if self._keepers.get(account) is not keeper:
+        if self._keepers.get(key) is not keeper:
             raise Unavailable(
                 f"The sandbox of account '{account}' cannot be started.", hint="`ropewalk doctor` says what is missing."
             )
         return keeper
 
-    async def _start_keeper(self, account: str) -> Keeper:
+    async def _start_keeper(self, account: str, lease: Lease | None) -> Keeper:
         paths = AccountPaths(self._settings.home, account)
         if not paths.root.is_dir():
             raise NotFound(f"There is no account '{account}' on this machine.")
         await asyncio.to_thread(accounts.prepare, self._settings, account)
         python = await asyncio.to_thread(self._environments.ensure, self._settings, paths)
-        name = f"keeper.{account}"
+        name = f"keeper.{_key(account, lease)}"
         await asyncio.to_thread(self._processes.end, name, 0.0)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         descriptor = theirs.fileno()
         try:
-            argv = _sandboxed(self._settings, paths, _keeper_argv(descriptor))
+            argv = _sandboxed(self._settings, paths, _keeper_argv(descriptor), lease)
             running = self._processes.spawn(
                 name,
                 argv,
                 env=child_environment(),
                 log=self._settings.logs / f"{name}.log",
-                pass_fds=[descriptor],
+                pass_fds=[descriptor, *([lease.descriptor] if lease else [])],
                 adopt=False,
             )
         except RopewalkError:
@@ -394,9 +439,9 @@ class Host:
             raise
         finally:
             theirs.close()
-        keeper = Keeper(account, paths, str(python), running)
+        keeper = Keeper(account, paths, str(python), running, lease=lease)
         keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
-        self._keepers[account] = keeper
+        self._keepers[keeper.key] = keeper
         return keeper
 
     def _reported(self, keeper: Keeper, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -412,7 +457,8 @@ class Host:
         elif operation == "started":
             job.started = True
             self._release(job)
-            _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"]})
+            name = keeper.lease.device.name if keeper.lease else ""
+            _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"], "accelerator": name})
         elif operation == "failed":
             del keeper.jobs[str(message["id"])]
             broken = message.get("python")  # it is there, or it would have been made again: a package spoils it
@@ -438,8 +484,8 @@ class Host:
 
     def _keeper_gone(self, keeper: Keeper) -> None:
         """A keeper died: what ran is lost, what had not started goes to the next keeper once."""
-        if self._keepers.get(keeper.account) is keeper:
-            del self._keepers[keeper.account]
+        if self._keepers.get(keeper.key) is keeper:
+            del self._keepers[keeper.key]
         keeper.channel = None
         keeper.ready.set()
         jobs, keeper.jobs = keeper.jobs, {}
@@ -457,9 +503,13 @@ class Host:
         for job in keeper.jobs.values():
             job.tries += 1
         self._keeper_gone(keeper)
-        async with self._starting.setdefault(keeper.account, asyncio.Lock()):
-            if keeper.account not in self._keepers:  # else whoever started the next has ended this one
+        async with self._starting.setdefault(keeper.key, asyncio.Lock()):
+            if keeper.key not in self._keepers:  # else whoever started the next has ended this one
                 await asyncio.to_thread(self._processes.end, keeper.running.name, 0.5)
+
+
+def _key(account: str, lease: Lease | None) -> str:
+    return f"{account}.{lease.device.id}" if lease else account
 
 
 def _say(channel: Channel | None, message: dict[str, Any]) -> None:
@@ -477,9 +527,17 @@ def _of_requirements(paths: AccountPaths, key: str) -> Place:
     return str(folder / "bin" / "python"), key, {"PATH": path, "VIRTUAL_ENV": str(folder)}
 
 
-def _sandboxed(settings: Settings, paths: AccountPaths, argv: Sequence[str]) -> list[str]:
+def _sandboxed(settings: Settings, paths: AccountPaths, argv: Sequence[str], lease: Lease | None) -> list[str]:
     return sandbox.command(
-        settings, paths, argv, nested=True, die_with_parent=True, group=f"functions.{paths.account}", cwd=paths.root
+        settings,
+        paths,
+        argv,
+        nested=True,
+        die_with_parent=True,
+        group=f"functions.{paths.account}",
+        cwd=paths.root,
+        device=lease.device if lease else None,
+        hold=lease.descriptor if lease else None,
     )
 
 

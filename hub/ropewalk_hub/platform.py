@@ -101,6 +101,14 @@ class Platform:
         """What there is now; on a cluster nodes come and go."""
         return self.backend.inventory()
 
+    def lent(self, reader: str) -> Inventory:
+        """Return what there is with what is in use of it, as this account may know it. Blocks for a moment."""
+        found = self.inventory
+        if self.backend.lent is None:
+            return found
+        leases = self.backend.lent(reader)
+        return Inventory(nodes=tuple(one.model_copy(update={"leases": leases}) for one in found.nodes))
+
     async def hub_actor(self, token: str) -> Actor:
         """Return whom the token of a notebook server speaks for.
 

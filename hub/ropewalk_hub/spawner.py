@@ -24,9 +24,11 @@ from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import Denied, RopewalkError, Unavailable
 from ropewalk_core.local import accounts, sandbox
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.leases import Leases
 from ropewalk_core.placement import Fit, Inventory, Placement, fit
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings
+from ropewalk_devices.found import devices
 from ropewalk_devices.inventory import discover
 from ropewalk_hub.account_spawner import AccountSpawner
 from ropewalk_hub.not_started import NotStarted
@@ -104,21 +106,31 @@ class RopewalkSpawner(AccountSpawner, Spawner):  # type: ignore[misc]
         folder = accounts.folder_of(settings, self.account) or paths.files
         self.notebook_dir = str(folder)
         self.mem_limit = placement.memory
-        argv = sandbox.command(
-            settings,
-            paths,
-            [*self.cmd, *self.get_args(), *ARGUMENTS],
-            inherit=True,
-            cwd=folder,
-            memory=placement.memory,
-            group=self.process,
-        )
-        running = _processes().spawn(
-            self.process,
-            argv,
-            env=sandbox.environ(paths, self.get_env() | variables(settings, self.account, placement)),
-            log=settings.logs / "notebooks" / f"{self.account}.log",
-        )
+        lease = Leases(settings, devices(settings)).take(placement.accelerator, self.account, "notebook")
+        has = lease.device if lease else None
+        given = self.get_env() | variables(settings, self.account, placement) | (has.variables if has else {})
+        try:
+            argv = sandbox.command(
+                settings,
+                paths,
+                [*self.cmd, *self.get_args(), *ARGUMENTS],
+                inherit=True,
+                cwd=folder,
+                memory=placement.memory,
+                group=self.process,
+                device=has,
+                hold=lease.descriptor if lease else None,
+            )
+            running = _processes().spawn(
+                self.process,
+                argv,
+                env=sandbox.environ(paths, given),
+                log=settings.logs / "notebooks" / f"{self.account}.log",
+                pass_fds=[lease.descriptor] if lease else (),
+            )
+        finally:
+            if lease is not None:  # the sandbox has it
+                lease.close()
         self._mark, self._running = running.mark, running
         self.log.info("The server of %s is process %d on %s", self.account, running.pid, chosen.node.name)
 

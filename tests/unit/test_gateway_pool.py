@@ -38,7 +38,8 @@ class PlayedHost:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.sendall(pack({"op": "ready"}))
-        worker = Worker(order.id, ours, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        worker = Worker(order.id, ours, loop.create_future(), loop.create_future())
         self.started.append((worker, theirs))
         return worker
 

@@ -20,6 +20,7 @@ from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.leases import Lease
 from ropewalk_core.processes import Running
 from ropewalk_hub.host import Environments, Host, Keeper
 from ropewalk_runtime.frames import receive_packet, send_packet
@@ -97,7 +98,7 @@ class PlayedHost(Host):
         self.may_start = asyncio.Event()
         self.may_start.set()
 
-    async def _start_keeper(self, account: str) -> Keeper:
+    async def _start_keeper(self, account: str, lease: Lease | None) -> Keeper:
         await self.may_start.wait()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.played.append(theirs)

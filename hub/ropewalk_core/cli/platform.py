@@ -38,7 +38,8 @@ _NODES = {
     "ARCH": lambda one: one.arch,
     "CORES": lambda one: f"{one.cpu:g}",
     "MEMORY": lambda one: f"{one.memory / 2**30:.1f} GiB",
-    "ACCELERATORS": lambda one: ", ".join(f"{count} x {name}" for name, count in sorted(one.accelerators.items())),
+    "ACCELERATORS": lambda one: ", ".join(_counted(one, name) for name in sorted(one.accelerators)),
+    "IN USE BY": lambda one: ", ".join(f"{each.holder} ({each.accelerator})" for each in one.leases or ()),
 }
 
 
@@ -168,6 +169,14 @@ async def _list_accelerators(client: Client, arguments: argparse.Namespace) -> i
     if nodes and not any(node.accelerators for node in nodes) and not arguments.json:
         echo("No accelerators here; work that asks for one is refused.", error=True)
     return 0
+
+
+def _counted(node: Node, name: str) -> str:
+    """Return how many a machine has of an accelerator, and how many of them are free where that is known."""
+    count = node.accelerators[name]
+    if node.leases is None:
+        return f"{count} x {name}"
+    return f"{count} x {name} ({count - sum(one.accelerator == name for one in node.leases)} free)"
 
 
 async def _token(client: Client, arguments: argparse.Namespace) -> int:

@@ -61,6 +61,7 @@ _CALLS = {
     "STATE": lambda one: one.state.value,
     "STATUS": lambda one: str(one.status or ""),
     "START": lambda one: "cold" if one.cold else "warm" if one.worker else "",
+    "ON": lambda one: one.accelerator,
     "ERROR": lambda one: one.error,
 }
 _NOTEBOOKS = {

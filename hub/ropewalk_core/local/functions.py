@@ -12,10 +12,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from ropewalk_core import called, environments, history, machine, names, sharing, workers
-from ropewalk_core.errors import BadCode, NotFound, RopewalkError, StorageFull, TimedOut, Unavailable
+from ropewalk_core import called, environments, history, leases, machine, names, sharing, workers
+from ropewalk_core.errors import (
+    BadCode,
+    Limited,
+    NotFound,
+    RopewalkError,
+    StorageFull,
+    TimedOut,
+    Unavailable,
+    Unsatisfiable,
+)
 from ropewalk_core.functions import (
     KIND,
     LOAD_PATIENCE,
@@ -189,7 +199,10 @@ class LocalFunctions(FunctionBook):
         return fingerprint, await asyncio.to_thread(environments.packages, paths)
 
     async def _try(self, owner: str, spec: FunctionSpec, revision: str, environment: str) -> None:
-        """Write and load the bundle once in a worker, or raise what is wrong with it."""
+        """Write and load the bundle once in a worker, or raise what is wrong with it.
+
+        Most code loads without an accelerator, which takes no time; only what does not is tried with one.
+        """
         order = WorkerOrder(
             id=names.new_id("try"),
             account=owner,
@@ -197,6 +210,8 @@ class LocalFunctions(FunctionBook):
             memory=spec.placement.memory,
             cpu=spec.placement.cpu,
             scratch=spec.placement.scratch,
+            what=f"function '{spec.name}' (being deployed)",
+            patience=0.0,
             preload=spec.bundle.imports,
             network=spec.bundle.form != "server",
             requirements=environment,
@@ -206,6 +221,23 @@ class LocalFunctions(FunctionBook):
             bundle=str(AccountPaths(self._settings.home, owner).bundle(spec.name, revision)),
             content=spec.bundle.model_dump_json().encode(),
         )
+        try:
+            await self._load(order)
+        except BadCode as error:
+            wanted = tuple(one for one in spec.placement.accelerator if one != leases.WITHOUT)
+            if not wanted:
+                raise
+            try:
+                await self._load(replace(order, id=names.new_id("try"), accelerator=wanted))
+            except Unsatisfiable:  # there is none, and it would do without
+                raise error from None
+            except Limited as taken:
+                busy = leases.reworded(taken, owner).message
+                error.hint = f"It was tried without an accelerator. {busy} If it needs one to load, deploy it later."
+                raise error from None
+
+    async def _load(self, order: WorkerOrder) -> None:
+        """Have a worker load the code and end. Raises what is wrong with it."""
         worker = await self._host.start_worker(order)
         try:
             hello = await asyncio.wait_for(_hello(worker), LOAD_PATIENCE)

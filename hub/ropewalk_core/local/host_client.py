@@ -43,6 +43,12 @@ class Order:
         Bytes, cores and bytes of /tmp; None asks for the settings' limits.
     preload
         Modules worth having in the zygote.
+    accelerator
+        Names in order of preference, as in `Placement`.
+    patience
+        Seconds that it waits for one to be free; None waits for ever.
+    what
+        What holds the accelerator, for its owner to read: ``function 'digits'``.
     """
 
     id: str
@@ -53,6 +59,9 @@ class Order:
     cpu: float | None = None
     scratch: int | None = None
     preload: tuple[str, ...] = ()
+    accelerator: tuple[str, ...] = ()
+    patience: float | None = None
+    what: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,17 +147,19 @@ class StepExit:
 class Worker:
     """A worker that was ordered: its socket, usable at once, and how it will end.
 
-    The socket's end tells that the worker is gone; ``exit`` tells why.
+    The socket's end tells that the worker is gone; ``exit`` tells why. ``started`` gives the name of its accelerator,
+    empty without one.
     """
 
     id: str
     socket: socket.socket
     exit: asyncio.Future[StepExit]
+    started: asyncio.Future[str]
 
 
 @dataclass
 class _Pending:
-    started: asyncio.Future[int]
+    started: asyncio.Future[str]
     exit: asyncio.Future[StepExit]
 
 
@@ -188,7 +199,7 @@ class HostClient:
             ours.close()
             raise
         ours.setblocking(False)
-        return Worker(order.id, ours, pending.exit)
+        return Worker(order.id, ours, pending.exit, pending.started)
 
     async def run_step(self, order: StepOrder, on_started: Callable[[], None] | None = None) -> StepExit:
         """Run a step to its end. Cancelling the task ends the step.
@@ -305,7 +316,7 @@ class HostClient:
         if pending is None:
             return
         if message["op"] == "started":
-            _settle(pending.started, int(message["pid"]))
+            _settle(pending.started, str(message.get("accelerator", "")))
             return
         del self._pending[identifier]
         if message["op"] == "failed":
@@ -314,7 +325,7 @@ class HostClient:
             _fail(pending.exit, error)
             return
         ended = StepExit(int(message["code"]), int(message["signal"]), message["reason"], int(message["peak"]))
-        _settle(pending.started, 0)
+        _settle(pending.started, "")
         _settle(pending.exit, ended)
 
     def _lost(self) -> None:

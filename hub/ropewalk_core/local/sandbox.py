@@ -1,9 +1,9 @@
 """The sandbox of an account: the command line that runs something where only the account's own things exist.
 
 bubblewrap gives it mount, process, ipc, host name and user namespaces; paths are equal inside and outside. The home,
-other accounts and other processes do not exist there; the system, the Python environments and the checkout are
-read-only. As the superuser ``stage.py`` becomes the account's user first: started as root bubblewrap would keep every
-capability. Whether it works is found by running it, not by looking for a file.
+other accounts, other processes and accelerators that were not lent to it do not exist there; the system, the Python
+environments and the checkout are read-only. As the superuser ``stage.py`` becomes the account's user first: started as
+root bubblewrap would keep every capability. Whether it works is found by running it, not by looking for a file.
 
 Not here: starting the command (``processes.py``), the account's folders (``accounts.py``), the function keeper's own
 namespaces (``ropewalk_runtime``). Rejected: a container engine (a daemon and images for what four namespaces do) and
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ropewalk_core.errors import BadPath
+from ropewalk_core.leases import NOTHING, Device
 from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.pip_guard import PINS
@@ -92,6 +93,8 @@ def command(
     group: str = "",
     nested: bool = False,
     die_with_parent: bool = False,
+    device: Device | None = None,
+    hold: int | None = None,
 ) -> list[str]:
     """Return the command line that runs ``argv`` in the account's sandbox.
 
@@ -121,6 +124,11 @@ def command(
         True lets the command make namespaces for its children (the keeper of functions).
     die_with_parent
         True ends the sandbox with whoever started it.
+    device
+        The one accelerator that it shows; its variables are the caller's to set where ``inherit`` is True.
+    hold
+        A descriptor, inherited, that stays open until nothing lives in the sandbox; what runs there never has it,
+        except where no sandbox works.
     """
     report = probe()
     folder = accounts.folder_of(settings, paths.account)
@@ -128,21 +136,22 @@ def command(
     limit = cgroups.prepare(settings, group or f"account.{paths.account}", memory, settings.limits.processes)
     inside = list(argv) if limit or not memory else _limited(memory, argv)
     shown = [*_shown(settings), *(one for one in (*paths.built, paths.sent) if one.is_dir()), *binds]
+    variables = environ(paths) | dict(environment or {}) | (device.variables if device else {})
+    nodes = [Path(one) for one in device.nodes] if device else []
     if report.works:
-        variables = environ(paths) | dict(environment or {})
         options = _namespaces(report, network=network, nested=nested, die_with_parent=die_with_parent)
+        options += [] if hold is None else ["--sync-fd", str(hold)]
         writable = [*([folder] if folder else []), paths.root]
-        options += _mounts(settings, shown, writable, accounts.user_files(settings, paths.account))
+        options += _mounts(settings, shown, writable, accounts.user_files(settings, paths.account), device)
         options += [] if inherit else ["--clearenv", *(_flat("--setenv", variables.items()))]
         inside = [report.bwrap, *options, "--unsetenv", "ROPEWALK_PROCESS", "--chdir", str(where), "--", *inside]
     elif not inherit:
-        variables = environ(paths) | dict(environment or {})
         inside = ["/usr/bin/env", "-i", "-C", str(where), *(f"{k}={v}" for k, v in variables.items()), *inside]
     if os.geteuid() != 0:
         return inside
-    revealed = [*shown, paths.root, *accounts.user_files(settings, paths.account)]
+    revealed = [*shown, *nodes, paths.root, *accounts.user_files(settings, paths.account)]
     revealed += [Path(report.bwrap)] if report.works else []
-    return _staged(accounts.uid_of(paths), revealed, [folder] if folder else [], limit, inside)
+    return _staged(accounts.uid_of(paths), revealed, [folder] if folder else [], limit, inside, _members(nodes))
 
 
 def builder(
@@ -176,7 +185,7 @@ def builder(
     shown = [*_shown(settings), *(one for one in readable if one.exists())]
     if report.works:
         options = _namespaces(report, network=network, nested=False, die_with_parent=True)
-        options += _mounts(settings, shown, writable, None)
+        options += _mounts(settings, shown, writable, None, None)
         inside = [report.bwrap, *options, "--unsetenv", "ROPEWALK_PROCESS", "--chdir", str(writable[0]), "--", *inside]
     else:
         inside = ["/usr/bin/env", "-C", str(writable[0]), *inside]
@@ -210,6 +219,7 @@ def environ(paths: AccountPaths, extra: Mapping[str, str] | None = None) -> dict
         "JUPYTER_CONFIG_PATH": str(paths.environment / "etc/jupyter"),
         "JUPYTER_DATA_DIR": str(paths.root / ".jupyter/data"),
         "JUPYTER_CONFIG_DIR": str(paths.root / ".jupyter/config"),
+        **NOTHING,
     } | dict(extra or {})
 
 
@@ -263,13 +273,25 @@ def _candidates() -> Iterator[str]:
             return
 
 
+def _members(nodes: Sequence[Path]) -> list[int]:
+    """Return the groups that alone may open these nodes, as some distributions have it; never the superuser's."""
+    found = [one.stat() for one in nodes if one.exists()]
+    return sorted({one.st_gid for one in found if one.st_gid and one.st_mode & 0o060 and not one.st_mode & 0o006})
+
+
 def _staged(
-    uid: int, shown: Sequence[Path], owned: Sequence[Path], groups: Sequence[Path], argv: Sequence[str]
+    uid: int,
+    shown: Sequence[Path],
+    owned: Sequence[Path],
+    groups: Sequence[Path],
+    argv: Sequence[str],
+    members: Sequence[int] = (),
 ) -> list[str]:
     options = _flat("--uid", [(str(uid),)])
     options += _flat("--reveal", [(str(path),) for path in dict.fromkeys(shown) if path.exists()])
     options += _flat("--own", [(str(path),) for path in owned])
     options += _flat("--group", [(str(path),) for path in groups])
+    options += _flat("--member", [(str(gid),) for gid in members])
     first = shutil.which(argv[0]) or argv[0]
     return [sys.executable, "-I", "-S", str(Path(__file__).with_name("stage.py")), *options, "--", first, *argv[1:]]
 
@@ -317,7 +339,11 @@ def _editable(base: Path) -> tuple[Path, ...]:
 
 
 def _mounts(
-    settings: Settings, shown: Sequence[Path], writable: Sequence[Path], users: tuple[Path, Path] | None
+    settings: Settings,
+    shown: Sequence[Path],
+    writable: Sequence[Path],
+    users: tuple[Path, Path] | None,
+    device: Device | None,
 ) -> list[str]:
     """Return the mounts, outer ones first, so that an inner path always wins over what holds it.
 
@@ -329,8 +355,6 @@ def _mounts(
         options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for file, name in zip(users or (), ("/etc/passwd", "/etc/group"), strict=False):
         options += ["--ro-bind", str(file), name]
-    for device in sorted(Path("/dev").glob("nvidia*")):
-        options += ["--dev-bind-try", str(device), str(device)]
     options += ["--perms", "1777", "--size", str(_SCRATCH), "--tmpfs", "/tmp"]  # noqa: S108
     options += ["--perms", "1777", "--size", str(_SCRATCH), "--tmpfs", "/var/tmp", "--tmpfs", "/run"]  # noqa: S108
     mounts = {path: ["--bind", str(path), str(path)] for path in writable}
@@ -338,6 +362,8 @@ def _mounts(
     mounts[settings.home] = ["--perms", "0755", "--tmpfs", str(settings.home)]
     for path in sorted(mounts, key=lambda one: one.parts):
         options += mounts[path]
+    options += _flat("--dev-bind-try", [(one, one) for one in (device.nodes if device else ())])
+    options += _flat("--ro-bind-try", [(one, one) for one in (device.reads if device else ())])
     return [*options, "--remount-ro", str(settings.home), "--remount-ro", "/"]
 
 

@@ -18,6 +18,7 @@ from ropewalk_core.catalog import Catalog, Entry
 from ropewalk_core.errors import BadPath, BadValues, NotFound, RopewalkError, StorageFull
 from ropewalk_core.local import accounts, logs, sandbox
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.leases import Leases
 from ropewalk_core.model import Service, ServiceSpec
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings, child_environment
@@ -56,6 +57,8 @@ class ServiceProcesses:
         The catalogue.
     environment
         Makes an account's Python environment and returns its interpreter (``environments.ensure``).
+    leases
+        Lends accelerators.
     """
 
     def __init__(
@@ -64,8 +67,9 @@ class ServiceProcesses:
         processes: Processes,
         templates: Catalog,
         environment: Callable[[Settings, AccountPaths], Path],
+        leases: Leases,
     ) -> None:
-        self._settings, self._processes = settings, processes
+        self._settings, self._processes, self._leases = settings, processes, leases
         self._templates, self._environment = templates, environment
 
     def living(self, key: Key) -> list[Running]:
@@ -85,7 +89,13 @@ class ServiceProcesses:
         return running.name.endswith(f".{digest(spec)}")
 
     def start(self, service: Service) -> Running:
-        """Start it. Blocks. An earlier process has been ended before."""
+        """Start it. Blocks. An earlier process has been ended before.
+
+        Raises
+        ------
+        Limited
+            If every accelerator that would do is taken.
+        """
         settings, owner, spec = self._settings, service.owner, service.spec
         entry = self._templates.get(spec.template)
         if entry.local is None:
@@ -95,7 +105,14 @@ class ServiceProcesses:
         values = self._make_paths(paths, entry, spec.values)
         builtins = self._builtins(service, python, entry.local.port)
         program = catalog.argv(entry.local, values, builtins)
-        listener = self._listen(owner, spec.name)
+        lease = self._leases.take(spec.placement.accelerator, owner, f"service '{spec.name}'")
+        held = [lease.descriptor] if lease else []
+        try:
+            listener = self._listen(owner, spec.name)
+        except RopewalkError:
+            if lease is not None:
+                lease.close()
+            raise
         try:
             forward = ["-I", "-m", "ropewalk_runtime.forward", "--listen", str(listener.fileno())]
             command = sandbox.command(
@@ -107,16 +124,20 @@ class ServiceProcesses:
                 cwd=base_folder(settings, paths),
                 memory=spec.placement.memory or entry.local.memory,
                 group=f"service.{owner}.{spec.name}",
+                device=lease.device if lease else None,
+                hold=lease.descriptor if lease else None,
             )
             return self._processes.spawn(
                 f"{_PREFIX}.{owner}.{spec.name}.{digest(spec)}",
                 command,
                 env=child_environment(),
                 log=log_path(settings, owner, spec.name),
-                pass_fds=(listener.fileno(),),
+                pass_fds=(listener.fileno(), *held),
             )
         finally:
             listener.close()
+            if lease is not None:  # the sandbox has it
+                lease.close()
 
     def end(self, key: Key) -> None:
         """End every process of it. Blocks for the grace it has."""

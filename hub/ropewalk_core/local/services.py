@@ -22,6 +22,7 @@ from ropewalk_core.errors import BadInput, Conflict, NotFound, RopewalkError, Ti
 from ropewalk_core.journal import Append, Journal, Put, Record, Remove
 from ropewalk_core.local import logs
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.leases import Leases
 from ropewalk_core.local.service_plan import STEADY, Do, Have, pause_after, plan
 from ropewalk_core.local.service_process import Key, ServiceProcesses, log_path, socket_path
 from ropewalk_core.model import Actor, LogLine, Page, Service, ServiceSpec, State, Status, Why
@@ -64,6 +65,8 @@ class LocalServices:
         What this machine has.
     environment
         Makes an account's Python environment and returns its interpreter (``environments.ensure``).
+    leases
+        Lends accelerators; without it there are none.
     """
 
     def __init__(
@@ -76,10 +79,11 @@ class LocalServices:
         templates: Catalog,
         inventory: Inventory,
         environment: Callable[[Settings, AccountPaths], Path],
+        leases: Leases | None = None,
     ) -> None:
         self._settings, self._journal, self._clock = settings, journal, clock
         self._templates, self._inventory = templates, inventory
-        self._machine = ServiceProcesses(settings, processes, templates, environment)
+        self._machine = ServiceProcesses(settings, processes, templates, environment, leases or Leases(settings, ()))
         self._seen: dict[Key, _Seen] = {}
         self._watchers: dict[Key, asyncio.Task[None]] = {}
         self._tasks = Tasks()

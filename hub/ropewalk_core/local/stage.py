@@ -12,6 +12,7 @@ Plain paths here (no pathlib): it starts with every sandbox and should start fas
     --reveal PATH           keep this path reachable
     --own PATH              show this folder as if the user owned what its owner owns
     --group FOLDER          join this control group
+    --member N              keep the rights of this group, for nodes of accelerators
 """
 
 from __future__ import annotations
@@ -130,11 +131,11 @@ def _join(group: str) -> None:
         file.write("0")
 
 
-def _become(user: int) -> None:
+def _become(user: int, members: Sequence[int]) -> None:
     for capability in range(64):
         if _libc.prctl(_BOUNDING_DROP, capability, 0, 0, 0) < 0:
             break
-    os.setgroups([])
+    os.setgroups(members)
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     _checked(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no_new_privs")
@@ -144,14 +145,13 @@ def main(arguments: Sequence[str]) -> None:
     """Do as the options say and execute the command."""
     split = arguments.index("--")
     options = list(zip(arguments[:split:2], arguments[1:split:2], strict=True))
-    chosen = {
-        name: [value for key, value in options if key == f"--{name}"] for name in ("uid", "reveal", "own", "group")
-    }
+    names = ("uid", "reveal", "own", "group", "member")
+    chosen = {name: [value for key, value in options if key == f"--{name}"] for name in names}
     user, command = int(chosen["uid"][0]), arguments[split + 1 :]
     for group in chosen["group"]:
         _join(group)
     _arrange(user, chosen["reveal"], chosen["own"])
-    _become(user)
+    _become(user, [int(one) for one in chosen["member"]])
     os.execv(command[0], list(command))
 
 

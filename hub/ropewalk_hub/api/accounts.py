@@ -5,6 +5,7 @@ Not here: sign-up and passwords; those are pages only, never an interface for pr
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -58,8 +59,8 @@ async def create_token(actor: Annotated[Actor, Depends(exchanging)], its: Its, w
 
 @router.get("/inventory", tags=["platform"], operation_id="get_inventory", responses=problems())
 async def get_inventory(actor: Signed, its: Its) -> Inventory:
-    """Return the machines and accelerators that a placement can name."""
-    return its.inventory
+    """Return the machines and accelerators that a placement can name, and on one machine who has which."""
+    return await asyncio.to_thread(its.lent, actor.account)
 
 
 @router.get("/templates", tags=["platform"], operation_id="list_templates", responses=problems())

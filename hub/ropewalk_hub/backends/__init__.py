@@ -18,7 +18,7 @@ from ropewalk_core.catalog import Catalog
 from ropewalk_core.errors import BadInput
 from ropewalk_core.journal import Journal
 from ropewalk_core.model import Actor, CallReport, FunctionRoute, ServiceRoute
-from ropewalk_core.placement import Inventory
+from ropewalk_core.placement import Inventory, Leased
 from ropewalk_core.ports import Clock, Functions, Services, Storage, Workflows
 from ropewalk_core.secrets import Safe
 from ropewalk_core.settings import Settings
@@ -95,6 +95,8 @@ class Backend:
     close: Callable[[], Awaitable[None]]
     desk: Desk | None = None
     """Where an engine of ours gets its runs, if there is one."""
+    lent: Callable[[str], tuple[Leased, ...]] | None = None
+    """Which accelerators are in use, as this account may know it; None where nobody here knows. Blocks for a moment."""
     look: Look | None = None
     """Looks into folders for triggers; without it no file fires a function here."""
 

@@ -15,13 +15,16 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts, logs, sandbox, sent
 from ropewalk_core.local.functions import LocalFunctions
 from ropewalk_core.local.host_client import HostClient
+from ropewalk_core.local.leases import Leases
 from ropewalk_core.local.safe import LocalSafe
 from ropewalk_core.local.services import KIND as SERVICE
 from ropewalk_core.local.services import LocalServices, socket_path
 from ropewalk_core.local.storage import LocalStorage
 from ropewalk_core.model import CallReport, FunctionRoute, LogLine, Service, ServiceRoute, Why
+from ropewalk_core.placement import Leased
 from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
+from ropewalk_devices.found import devices
 from ropewalk_devices.inventory import discover
 from ropewalk_hub.backends import Backend, Ground
 from ropewalk_hub.notebooks import Seen, log_path
@@ -102,7 +105,7 @@ class LocalTraffic:
 def build(ground: Ground) -> Backend:
     """Put the parts of one machine together."""
     settings, journal, clock = ground.settings, ground.journal, ground.clock
-    inventory = discover(settings)
+    inventory, leases = discover(settings), Leases(settings, devices(settings))
     host = HostClient(settings.run / "host.sock")
     functions = LocalFunctions(settings, journal, inventory, clock, host=host, token=ground.token)
     workflows = LocalWorkflows(
@@ -121,6 +124,7 @@ def build(ground: Ground) -> Backend:
         templates=ground.templates,
         inventory=inventory,
         environment=environments.ensure,
+        leases=leases,
     )
 
     async def end_work(account: str) -> None:
@@ -138,6 +142,7 @@ def build(ground: Ground) -> Backend:
         storage=storage,
         safe=LocalSafe(settings),
         inventory=lambda: inventory,
+        lent=lambda reader: tuple(Leased(accelerator=one.name, holder=one.said(reader)) for one in leases.held()),
         traffic=LocalTraffic(settings, journal, functions),
         berth=LocalBerth(settings),
         end_work=end_work,

@@ -28,8 +28,8 @@ class Noted(Protocol):
     exchange: Exchange | None
     """Where it can be asked what the call has printed so far."""
 
-    def began(self, worker: str, cold: bool) -> None:
-        """Note which worker has it, if anybody knows, and whether that was started for it."""
+    def began(self, worker: str, cold: bool, accelerator: str = "") -> None:
+        """Note which worker has it, if anybody knows, whether that was started for it, and its accelerator."""
 
 
 class Flow(Protocol):

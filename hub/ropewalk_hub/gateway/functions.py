@@ -210,7 +210,7 @@ class Functions:
         if member is None:
             return None
         note, header = self.opened(route, caller, asked, len(payload))
-        note.started, note.worker = note.queued, member.id
+        note.started, note.worker, note.accelerator = note.queued, member.id, member.accelerator
         try:
             begun = pool.send(member, header, payload)
         except Gone:

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ropewalk_core import machine, workers
+from ropewalk_core import leases, machine, workers
 from ropewalk_core.errors import Internal, Limited, RopewalkError, TimedOut, Unavailable, UserCodeFailed
-from ropewalk_core.local.host_client import HostClient, StepExit, WorkerOrder
+from ropewalk_core.local.host_client import HostClient, StepExit, Worker, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import FunctionRoute
 from ropewalk_core.names import new_id
@@ -35,6 +35,8 @@ from ropewalk_runtime.streams import Exchange
 
 log = logging.getLogger("ropewalk.gateway")
 _LOAD_PATIENCE = 60.0
+_DEVICE_PATIENCE = 60.0
+"""Seconds that a worker waits for the accelerator that it must have."""
 _LAST_WORDS = 0.5
 """Seconds in which what a worker wrote is read after its end."""
 _PAUSE, _LONGEST_PAUSE = 1.0, 60.0
@@ -48,6 +50,8 @@ class Member:
     id: str
     link: Link
     exit: asyncio.Future[StepExit]
+    accelerator: str = ""
+    """Its name where the function asks for one; ``cpu`` says that it runs without."""
     taken: int = 0
     used: float = field(default_factory=time.monotonic)
 
@@ -91,6 +95,9 @@ class Pool:
         self._host = host
         self._members: list[Member] = []
         self._starting = 0
+        self._asking: dict[str, Worker] = {}
+        """Workers that may wait for an accelerator."""
+        self._unneeded: set[str] = set()
         self._queue: Turns[Member] = Turns()
         self._tasks = Tasks()
         self._retired = False
@@ -134,7 +141,7 @@ class Pool:
         except asyncio.CancelledError:
             left("The caller left before the call began.", None)
             raise
-        note.began(member.id, cold)
+        note.began(member.id, cold, member.accelerator)
         try:
             begun = self.send(member, header, body, cold=cold)
         except Gone:
@@ -235,6 +242,10 @@ class Pool:
             if idle or member.link.closed.is_set():
                 self._members.remove(member)
                 member.link.close()
+        if self.size > self._kept and all(one.done() for one in self._queue):
+            for worker in [one for one in self._asking.values() if not one.started.done()]:
+                self._unneeded.add(worker.id)  # nobody calls any more, and others may wait for that accelerator
+                self._tasks.start(self._host.end(worker.id))
 
     def keep(self, count: int | None = None) -> None:
         """Have so many workers whether anybody calls or not, or as many as was said before; start those missing."""
@@ -264,9 +275,11 @@ class Pool:
         cold = self._grow()
         handed: Member | None = None
         try:
-            async with asyncio.timeout(timeout + (_LOAD_PATIENCE if cold else 0)):
+            async with asyncio.timeout(timeout + (self._patience if cold or self._asking else 0)):
                 handed = await waiting
             return handed, cold
+        except Limited as error:
+            raise leases.reworded(error, caller) from None
         except TimeoutError:
             raise Limited(f"No worker of '{self.route.name}' became free in {timeout:g} seconds.") from None
         finally:
@@ -287,8 +300,8 @@ class Pool:
 
     async def _start(self) -> None:
         try:
-            member = await self._load()
-            self._members.append(member)
+            if (member := await self._load()) is not None:
+                self._members.append(member)
         except RopewalkError as error:
             self._fail_waiting(error)
             return
@@ -300,16 +313,29 @@ class Pool:
             self._starting -= 1
         self._hand_out()
 
-    async def _load(self) -> Member:
-        """Start a worker and wait until it has loaded the bundle."""
+    async def _load(self) -> Member | None:
+        """Start a worker and wait until it has loaded the bundle; None if it was ended while nobody needed it."""
         worker = await self._host.start_worker(worker_order(self._settings, self.route))
+        if self._wanted:
+            self._asking[worker.id] = worker
+        try:
+            return await self._loaded(worker)
+        except Unavailable:
+            if worker.id in self._unneeded:
+                return None
+            raise
+        finally:
+            self._asking.pop(worker.id, None)
+            self._unneeded.discard(worker.id)
+
+    async def _loaded(self, worker: Worker) -> Member:
         link = await Link.open(worker.socket, self._settings.limits.payload)
         member = Member(worker.id, link, worker.exit)
         # What it left behind may hold its socket open, and whoever waits for an answer waits for that to close.
         later = asyncio.get_running_loop().call_later
         worker.exit.add_done_callback(lambda _exit: later(_LAST_WORDS, link.close))
         try:
-            hello = await asyncio.wait_for(asyncio.shield(link.hello), _LOAD_PATIENCE)
+            hello = await asyncio.wait_for(asyncio.shield(link.hello), self._patience)
         except TimeoutError:
             await self._drop(member)
             raise TimedOut(f"'{self.route.name}' took longer than {_LOAD_PATIENCE:g} seconds to load.") from None
@@ -319,7 +345,19 @@ class Pool:
             link.close()
             unsaid = UserCodeFailed("The function does not load.", hint="Deploy it again.")
             raise worker_error(hello, self.memory) or unsaid
+        if self._wanted:
+            member.accelerator = await asyncio.shield(worker.started) or leases.WITHOUT
         return member
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        return self.route.spec.placement.accelerator
+
+    @property
+    def _patience(self) -> float:
+        """Seconds in which a worker must be there."""
+        waits = self._wanted and leases.WITHOUT not in self._wanted
+        return _LOAD_PATIENCE + (_DEVICE_PATIENCE if waits else 0.0)
 
     def _fail_waiting(self, error: RopewalkError) -> None:
         """A worker could not start: tell those who wait for one, unless others run."""
@@ -512,6 +550,9 @@ def worker_order(settings: Settings, route: FunctionRoute) -> WorkerOrder:
         secrets=spec.secrets,
         files=spec.files,
         scratch=spec.placement.scratch,
+        accelerator=spec.placement.accelerator,
+        patience=_DEVICE_PATIENCE,
+        what=f"function '{route.name}'",
         preload=spec.bundle.imports,
         network=spec.bundle.form != "server",
         requirements=route.environment,

@@ -73,6 +73,7 @@ class Note:
     started: float = 0.0
     ended: float = 0.0
     worker: str = ""
+    accelerator: str = ""
     cold: bool = False
     state: State = State.RUNNING
     status: int = 0
@@ -92,9 +93,9 @@ class Note:
         """Return the time as the clock would show it had nobody set it since the call came."""
         return self.queued + time.monotonic() - self.came
 
-    def began(self, worker: str, cold: bool) -> None:
-        """Note which worker has it, and whether it was started for it."""
-        self.started, self.worker, self.cold = self.now(), worker, cold
+    def began(self, worker: str, cold: bool, accelerator: str = "") -> None:
+        """Note which worker has it, whether it was started for it, and its accelerator if one was asked for."""
+        self.started, self.worker, self.cold, self.accelerator = self.now(), worker, cold, accelerator
 
     def over(self, state: State, status: int, said: dict[str, Any] | None) -> None:
         """Note its end, and what its worker said of it, which is held: a worker is user code."""
@@ -157,8 +158,8 @@ class Note:
 
 
 _MORE = (
-    *("caller", "agent", "cold", "worker", "status", "error", "code", "received", "sent", "durable", "traceparent"),
-    *("cpu", "gb_seconds", "traceback", "logs"),
+    *("caller", "agent", "cold", "worker", "accelerator", "status", "error", "code", "received", "sent", "durable"),
+    *("traceparent", "cpu", "gb_seconds", "traceback", "logs"),
 )
 
 

@@ -72,6 +72,8 @@ def prepare(settings: Settings, state: RunState, node: Node, attempt: int) -> St
         memory=placement.memory,
         cpu=placement.cpu,
         scratch=placement.scratch,
+        accelerator=placement.accelerator,
+        what=f"run '{state.run}'",
         preload=_preload(state, inputs),
         folder=str(folder),
         timeout=duration(limit) if limit is not None else None,
