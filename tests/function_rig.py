@@ -6,13 +6,15 @@ Host and gateway run in this process's loop, or as processes of their own where 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from ropewalk_core.local.host_client import HostClient
 from ropewalk_core.model import AccountRule, Actor, Bundle, CallReport, FunctionSpec, ServiceRoute, Snapshot
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Settings
+from ropewalk_devices.found import devices
 from ropewalk_hub import durable_feed
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.gateway.__main__ import listeners, serve
@@ -50,16 +53,22 @@ def needs_sandbox() -> None:
 
 
 class Rig:
-    """Everything that a test of functions needs."""
+    """Everything that a test of functions needs; ``accelerators`` are written as in settings."""
 
-    def __init__(self, home: Path, **chosen: Any) -> None:
+    def __init__(self, home: Path, accelerators: Mapping[str, str] | None = None, **chosen: Any) -> None:
         home.chmod(0o711)
+        lines = [f"{name} = {json.dumps(nodes)}\n" for name, nodes in (accelerators or {}).items()]
+        (home / "ropewalk.toml").write_text("".join(["[devices.extra]\n", *lines]))
         self.settings: Settings = settings.load(home, environ={}, door_port=free_port(), **chosen)
         self.settings.run.mkdir(mode=0o700)
         self.settings.logs.mkdir(mode=0o700)
         for name in ("ada", "bob"):
             accounts.prepare(self.settings, name)
         self.journal = Journal(home / "journal.db")
+        there = dict(Counter(one.name for one in devices(self.settings)))
+        self.inventory = Inventory(
+            nodes=tuple(one.model_copy(update={"accelerators": there}) for one in INVENTORY.nodes)
+        )
         self.key = ECKey.generate_key("P-256", parameters={"kid": "test"})
         self.rules = {name: AccountRule(subject=f"subject-{name}", active=True) for name in ("ada", "bob")}
         self.ended: tuple[str, ...] = ()
@@ -68,7 +77,7 @@ class Rig:
         self.cursor = 0
         self.client = HostClient(self.settings.run / "host.sock")
         self.functions = LocalFunctions(
-            self.settings, self.journal, INVENTORY, SystemClock(), host=self.client, token=self._token_of
+            self.settings, self.journal, self.inventory, SystemClock(), host=self.client, token=self._token_of
         )
         self.desk = self.new_desk()
         self.processes: dict[str, asyncio.subprocess.Process] = {}
@@ -93,7 +102,7 @@ class Rig:
         self.journal.close()
         self.journal = Journal(self.settings.home / "journal.db")
         self.functions = LocalFunctions(
-            self.settings, self.journal, INVENTORY, SystemClock(), host=self.client, token=self._token_of
+            self.settings, self.journal, self.inventory, SystemClock(), host=self.client, token=self._token_of
         )
         self.desk = self.new_desk()
 
