@@ -439,6 +439,8 @@ class Host:
             raise
         finally:
             theirs.close()
+        if lease is not None:
+            lease.given(running)
         keeper = Keeper(account, paths, str(python), running, lease=lease)
         keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
         self._keepers[keeper.key] = keeper
@@ -536,8 +538,7 @@ def _sandboxed(settings: Settings, paths: AccountPaths, argv: Sequence[str], lea
         die_with_parent=True,
         group=f"functions.{paths.account}",
         cwd=paths.root,
-        device=lease.device if lease else None,
-        hold=lease.descriptor if lease else None,
+        lease=lease,
     )
 
 

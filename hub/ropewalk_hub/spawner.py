@@ -106,10 +106,8 @@ class RopewalkSpawner(AccountSpawner, Spawner):  # type: ignore[misc]
         folder = accounts.folder_of(settings, self.account) or paths.files
         self.notebook_dir = str(folder)
         self.mem_limit = placement.memory
-        lease = Leases(settings, devices(settings)).take(placement.accelerator, self.account, "notebook")
-        has = lease.device if lease else None
-        given = self.get_env() | variables(settings, self.account, placement) | (has.variables if has else {})
-        try:
+        leases = Leases(settings, devices(settings))
+        with leases.lend(placement.accelerator, self.account, "notebook") as lease:
             argv = sandbox.command(
                 settings,
                 paths,
@@ -118,19 +116,18 @@ class RopewalkSpawner(AccountSpawner, Spawner):  # type: ignore[misc]
                 cwd=folder,
                 memory=placement.memory,
                 group=self.process,
-                device=has,
-                hold=lease.descriptor if lease else None,
+                lease=lease,
             )
+            given = self.get_env() | variables(settings, self.account, placement)
             running = _processes().spawn(
                 self.process,
                 argv,
-                env=sandbox.environ(paths, given),
+                env=sandbox.environ(paths, given | (lease.device.variables if lease else {})),
                 log=settings.logs / "notebooks" / f"{self.account}.log",
                 pass_fds=[lease.descriptor] if lease else (),
             )
-        finally:
-            if lease is not None:  # the sandbox has it
-                lease.close()
+            if lease is not None:
+                lease.given(running)
         self._mark, self._running = running.mark, running
         self.log.info("The server of %s is process %d on %s", self.account, running.pid, chosen.node.name)
 

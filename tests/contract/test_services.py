@@ -22,7 +22,9 @@ from ropewalk_core import settings as settings_module
 from ropewalk_core.catalog import Catalog, shipped
 from ropewalk_core.errors import BadValues, Conflict, RopewalkError
 from ropewalk_core.journal import Journal
+from ropewalk_core.leases import Device
 from ropewalk_core.local import accounts, sandbox, service_process
+from ropewalk_core.local.leases import Leases
 from ropewalk_core.local.service_process import log_path, socket_path
 from ropewalk_core.local.services import LAST, LocalServices
 from ropewalk_core.model import Service, ServiceSpec, State, Status, Why
@@ -31,7 +33,7 @@ from ropewalk_core.processes import Processes
 from ropewalk_core.settings import Settings
 from ropewalk_core.testing import ADA, ServicesContract, gone, take, until
 
-INVENTORY = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30),))
+INVENTORY = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30, accelerators={"toy": 1}),))
 NOTEBOOK = {
     "cells": [{"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "source": ["print('hello from a cell')"],
                "execution_count": None}],
@@ -78,7 +80,7 @@ class Home:
         self.paths = accounts.prepare(self.settings, "ada")
 
     @asynccontextmanager
-    async def backend(self, clock: Clock | None = None) -> AsyncIterator[LocalServices]:
+    async def backend(self, clock: Clock | None = None, leases: Leases | None = None) -> AsyncIterator[LocalServices]:
         journal = Journal(self.settings.home / "journal.db")
         services = LocalServices(
             self.settings,
@@ -88,6 +90,7 @@ class Home:
             templates=Catalog(shipped(), self.templates),
             inventory=INVENTORY,
             environment=environments.ensure,
+            leases=leases,
         )
         task = asyncio.create_task(services.run())
         try:
@@ -404,7 +407,11 @@ async def test_files_that_are_a_link_lead_the_platform_nowhere(home: Home, tmp_p
     shutil.rmtree(home.paths.files)
     home.paths.files.symlink_to(tmp_path)
     processes = service_process.ServiceProcesses(
-        home.settings, home.processes, Catalog(shipped(), home.templates), environments.ensure
+        home.settings,
+        home.processes,
+        Catalog(shipped(), home.templates),
+        environments.ensure,
+        Leases(home.settings, ()),
     )
     with pytest.raises(RopewalkError):
         processes.start(Service(owner="ada", spec=site(), status=Status(state=State.ASKED), address="http://a.b:1/"))
@@ -412,3 +419,26 @@ async def test_files_that_are_a_link_lead_the_platform_nowhere(home: Home, tmp_p
     entry = Catalog(shipped()).get("voila")
     for name in ("secret.ipynb", "other.ipynb"):  # the same answer, whether it is there or not
         processes.check_files("ada", entry, {"notebook": name})
+
+
+async def test_an_accelerator_is_its_own_while_it_lives(home: Home, tmp_path: Path) -> None:
+    """Nobody else gets it, also while nobody looks after the service; killed, it gets it again; stopped, it is free."""
+    node = tmp_path / "toy"
+    node.write_text("a device")
+    leases = Leases(home.settings, [Device("toy-0", "toy", (str(node),))])
+    asks = site(placement=Placement(accelerator="toy"))
+    async with home.backend(leases=leases) as services:
+        await services.apply(ADA, "ada", asks)
+        await reach(services, "one", State.RUNNING)
+        inner = home.leader("one")
+        assert [one.what for one in leases.held()] == ["service 'one'"]
+        await services.apply(ADA, "ada", site("two", placement=Placement(accelerator=("toy", "cpu"))))
+        await reach(services, "two", State.RUNNING)
+    assert [one.what for one in leases.held()] == ["service 'one'"]
+    async with home.backend(Clock(4), leases=leases) as services:
+        os.kill(inner, signal.SIGKILL)
+        await reach(services, "one", State.WAITING, State.STARTING)
+        await reach(services, "one", State.RUNNING)
+        await services.remove(ADA, "ada", "one")
+        await until(lambda: gone_of(home, "one"))
+        assert leases.held() == []

@@ -9,14 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import BadPath
+from ropewalk_core.leases import Device
 from ropewalk_core.local import accounts, sandbox
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.leases import Leases
 from ropewalk_core.processes import Finished, Processes, run
 from ropewalk_core.settings import Settings
 
@@ -269,3 +273,77 @@ def test_two_owners_prepare_at_once(home: Settings) -> None:
     users = {accounts.uid_of(AccountPaths(home.home, name)) for name in names}
     assert len(users) == (8 if ROOT else 1)
     assert sys.platform == "linux"
+
+
+# Accelerators
+
+STEAL = """
+import ctypes, fcntl, os, struct, sys
+libc, tried = ctypes.CDLL(None, use_errno=True), []
+for pid in [int(one) for one in os.listdir("/proc") if one.isdigit()]:
+    try:
+        of = os.pidfd_open(pid)
+    except OSError:
+        continue
+    for number in range(64):
+        tried.append(libc.syscall(438, of, number, 0))  # pidfd_getfd
+for one in [*tried, *range(64)]:
+    try:
+        fcntl.fcntl(one, 37, struct.pack("hhqqi4x", 2, 0, 0, 0, 0))  # F_OFD_SETLK, F_UNLCK
+    except (OSError, ValueError):
+        continue
+print("tried", flush=True)
+"""
+
+
+def test_an_accelerator_is_there_for_who_has_it_and_for_nobody_else(
+    home: Settings, ann: AccountPaths, bob: AccountPaths, tmp_path: Path
+) -> None:
+    """Also where only a group may open it, and until nothing that was started in its sandbox lives."""
+    node, other = tmp_path / "toy0", tmp_path / "toy1"
+    for one in (node, other):
+        one.write_text("a device")
+        one.chmod(0o660)
+        if ROOT:
+            os.chown(one, 0, 4242)
+    leases = Leases(home, [Device("toy-0", "toy", (str(node),)), Device("toy-1", "toy", (str(other),))])
+    look = f"cat {node}; echo; cat {other}; echo; echo $ROPEWALK_ACCELERATOR"
+    with started_with_one(home, ann, leases, ["/bin/sh", "-c", f"{look}; exec sleep 60"]) as log:
+        until(lambda: log.read_text().split()[-1:] == ["toy"])
+        assert log.read_text().startswith("a device\n") and "No such file" in log.read_text()
+        assert [(one.device, one.account) for one in leases.held()] == [("toy-0", "ann")]
+        assert shell(home, bob, look).out.split() == ["cpu"]
+    assert leases.held() == []
+
+
+def test_nothing_in_a_sandbox_can_give_up_its_accelerator(home: Settings, ann: AccountPaths, tmp_path: Path) -> None:
+    """Else somebody else would get it while it is still in use."""
+    leases = Leases(home, [Device("toy-0", "toy", (str(tmp_path / "toy"),))])
+    steal = [sys.executable, "-c", f"{STEAL}\nimport time; time.sleep(60)"]
+    with started_with_one(home, ann, leases, steal) as log:
+        until(lambda: "tried" in log.read_text())
+        assert [one.device for one in leases.held()] == ["toy-0"]
+        assert leases.lock(leases.devices[0], "bob", "notebook") is None
+    assert leases.held() == []
+
+
+@contextmanager
+def started_with_one(home: Settings, paths: AccountPaths, leases: Leases, argv: list[str]) -> Iterator[Path]:
+    """Give the output of a command that has an accelerator."""
+    processes, log = Processes(home.run / "processes"), home.home / "log"
+    with leases.lend(("toy",), paths.account, "notebook") as lease:
+        assert lease
+        command = sandbox.command(home, paths, argv, lease=lease)
+        env = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
+        lease.given(processes.spawn("notebook.ann", command, env=env, log=log, pass_fds=[lease.descriptor]))
+    try:
+        yield log
+    finally:
+        processes.end("notebook.ann", 0.0)
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from ropewalk_core import workers
-from ropewalk_core.errors import RopewalkError, Unavailable, UserCodeFailed
+from ropewalk_core import leases, workers
+from ropewalk_core.errors import Limited, RopewalkError, Unavailable, UserCodeFailed
 from ropewalk_core.local.host_client import HostClient, StepExit, Worker, WorkerOrder
 from ropewalk_core.model import AccountRule, Bundle, FunctionRoute, FunctionSpec, Snapshot
+from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
 from ropewalk_hub.gateway.directory import Directory
 from ropewalk_hub.gateway.pool import Outcome, Pool, Pools
@@ -83,6 +84,93 @@ async def test_an_answer_that_was_written_before_the_end_counts() -> None:
         await asyncio.sleep(0.1)
         theirs.sendall(pack({"id": 1, "status": 200}, b"42"))
         assert (await asyncio.wait_for(call, 5)).body == b"42"
+
+
+# Accelerators
+
+ASKS = ROUTE.model_copy(
+    update={"spec": ROUTE.spec.model_copy(update={"placement": Placement(accelerator="big"), "max_workers": 1})}
+)
+
+
+class BusyHost(PlayedHost):
+    """Starts workers that wait for an accelerator until they are ended or given up."""
+
+    async def start_worker(self, order: WorkerOrder) -> Worker:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.started.append((Worker(order.id, ours, loop.create_future(), loop.create_future()), theirs))
+        return self.started[-1][0]
+
+    async def end(self, identifier: str) -> None:
+        self.give_up(identifier, Unavailable("It was ended before it started."))
+
+    def give_up(self, identifier: str, error: RopewalkError) -> None:
+        worker, theirs = next(one for one in self.started if one[0].id == identifier)
+        for future in (worker.started, worker.exit):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()
+        theirs.close()
+
+    async def starts(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.started) < count:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def busy() -> AsyncIterator[tuple[Pool, BusyHost]]:
+    host = BusyHost()
+    pool = Pool(ASKS, SETTINGS, cast(HostClient, host))
+    yield pool, host
+    pool.close()
+    for worker, theirs in host.started:
+        worker.socket.close()
+        theirs.close()
+
+
+async def called(pool: Pool, caller: str) -> Outcome:
+    with Room(SETTINGS).call(caller, 0) as place:
+        note = Note("call-1", ASKS, caller, 0.0, 0)
+        return await pool.call({"caller": caller}, b"", place, lambda *_: None, note)
+
+
+@pytest.mark.parametrize(("caller", "says"), [("ada", "your function 'g'"), ("bob", "somebody else")])
+async def test_who_has_the_accelerator_is_said_to_whom_it_concerns(
+    busy: tuple[Pool, BusyHost], caller: str, says: str
+) -> None:
+    pool, host = busy
+    call = asyncio.create_task(called(pool, caller))
+    await host.starts(1)
+    holders = [leases.Holder("big-0", "big", "ada", "function 'g'")]
+    host.give_up(host.started[0][0].id, leases.taken(("big",), holders, "ada"))
+    with pytest.raises(Limited, match=says) as caught:
+        await asyncio.wait_for(call, 5)
+    assert caller == "ada" or "'g'" not in str(caught.value.problem())
+
+
+async def test_a_worker_for_which_nobody_waits_leaves_the_line(busy: tuple[Pool, BusyHost]) -> None:
+    pool, host = busy
+    call = asyncio.create_task(called(pool, "ada"))
+    await host.starts(1)
+    pool.sweep()
+    await asyncio.sleep(0.05)
+    assert pool.size == 1 and not host.started[0][0].exit.done()  # somebody waits
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    pool.sweep()
+    again = asyncio.create_task(called(pool, "ada"))  # comes before the end of the first is known, and fails by nothing
+    await host.starts(2)
+    assert host.started[0][0].exit.done() and not again.done() and pool.size == 1
+    worker, theirs = host.started[1]
+    worker.started.set_result("big")
+    theirs.sendall(pack({"op": "ready"}))
+    assert await asyncio.to_thread(read_frame, theirs) == ({"id": 1, "caller": "ada"}, b"")
+    theirs.sendall(pack({"id": 1, "status": 200}, b"42"))
+    assert (await asyncio.wait_for(again, 5)).body == b"42"
+    assert [one.accelerator for one in pool._members] == ["big"]
 
 
 # Kept workers

@@ -157,7 +157,7 @@ def test_a_folder_that_was_never_there_or_says_nonsense(leases: Leases, tmp_path
     assert leases.held() == []
     lease = leases.take(("small",), "ada", "notebook")
     assert lease
-    (tmp_path / "run/leases/small-0").write_text("[1")
+    (tmp_path / "run/leases/small-0.json").write_text("[1")
     assert leases.held() == [Holder("small-0", "small")]
     assert leases.held()[0].said("") == leases.held()[0].said("ada") == "somebody else"
     lease.close()

@@ -24,6 +24,7 @@ from ropewalk_core.errors import BadPath
 from ropewalk_core.leases import NOTHING, Device
 from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.leases import Lease
 from ropewalk_core.pip_guard import PINS
 from ropewalk_core.processes import run
 from ropewalk_core.settings import Settings
@@ -93,8 +94,7 @@ def command(
     group: str = "",
     nested: bool = False,
     die_with_parent: bool = False,
-    device: Device | None = None,
-    hold: int | None = None,
+    lease: Lease | None = None,
 ) -> list[str]:
     """Return the command line that runs ``argv`` in the account's sandbox.
 
@@ -124,11 +124,10 @@ def command(
         True lets the command make namespaces for its children (the keeper of functions).
     die_with_parent
         True ends the sandbox with whoever started it.
-    device
-        The one accelerator that it shows; its variables are the caller's to set where ``inherit`` is True.
-    hold
-        A descriptor, inherited, that stays open until nothing lives in the sandbox; what runs there never has it,
-        except where no sandbox works.
+    lease
+        The one accelerator that it shows. Started with the lease's descriptor it holds that until nothing lives in
+        it, and what runs there never has it, except where no sandbox works. With ``inherit`` its variables are the
+        caller's to set.
     """
     report = probe()
     folder = accounts.folder_of(settings, paths.account)
@@ -136,11 +135,12 @@ def command(
     limit = cgroups.prepare(settings, group or f"account.{paths.account}", memory, settings.limits.processes)
     inside = list(argv) if limit or not memory else _limited(memory, argv)
     shown = [*_shown(settings), *(one for one in (*paths.built, paths.sent) if one.is_dir()), *binds]
+    device = lease.device if lease else None
     variables = environ(paths) | dict(environment or {}) | (device.variables if device else {})
     nodes = [Path(one) for one in device.nodes] if device else []
     if report.works:
         options = _namespaces(report, network=network, nested=nested, die_with_parent=die_with_parent)
-        options += [] if hold is None else ["--sync-fd", str(hold)]
+        options += ["--sync-fd", str(lease.descriptor)] if lease else []
         writable = [*([folder] if folder else []), paths.root]
         options += _mounts(settings, shown, writable, accounts.user_files(settings, paths.account), device)
         options += [] if inherit else ["--clearenv", *(_flat("--setenv", variables.items()))]

@@ -7,6 +7,7 @@ the machine's loopback, which every account could reach.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 from collections.abc import Callable, Mapping
@@ -105,15 +106,13 @@ class ServiceProcesses:
         values = self._make_paths(paths, entry, spec.values)
         builtins = self._builtins(service, python, entry.local.port)
         program = catalog.argv(entry.local, values, builtins)
-        lease = self._leases.take(spec.placement.accelerator, owner, f"service '{spec.name}'")
-        held = [lease.descriptor] if lease else []
-        try:
-            listener = self._listen(owner, spec.name)
-        except RopewalkError:
-            if lease is not None:
-                lease.close()
-            raise
-        try:
+        name = f"{_PREFIX}.{owner}.{spec.name}.{digest(spec)}"
+        if spec.placement.accelerator:  # of an earlier start whose first process was killed alone, the rest has it
+            self._processes.end(name, 1.0)
+        with (
+            self._leases.lend(spec.placement.accelerator, owner, f"service '{spec.name}'") as lease,
+            contextlib.closing(self._listen(owner, spec.name)) as listener,
+        ):
             forward = ["-I", "-m", "ropewalk_runtime.forward", "--listen", str(listener.fileno())]
             command = sandbox.command(
                 settings,
@@ -124,20 +123,18 @@ class ServiceProcesses:
                 cwd=base_folder(settings, paths),
                 memory=spec.placement.memory or entry.local.memory,
                 group=f"service.{owner}.{spec.name}",
-                device=lease.device if lease else None,
-                hold=lease.descriptor if lease else None,
+                lease=lease,
             )
-            return self._processes.spawn(
-                f"{_PREFIX}.{owner}.{spec.name}.{digest(spec)}",
+            running = self._processes.spawn(
+                name,
                 command,
                 env=child_environment(),
                 log=log_path(settings, owner, spec.name),
-                pass_fds=(listener.fileno(), *held),
+                pass_fds=(listener.fileno(), *([lease.descriptor] if lease else ())),
             )
-        finally:
-            listener.close()
-            if lease is not None:  # the sandbox has it
-                lease.close()
+            if lease is not None:
+                lease.given(running)
+            return running
 
     def end(self, key: Key) -> None:
         """End every process of it. Blocks for the grace it has."""
