@@ -16,7 +16,7 @@ from ropewalk_core.model import FunctionSpec
 MOST, LARGEST = 64, 32 * 2**10
 """Variables of one function, and bytes of all of them together."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_OURS = re.compile(r"ROPEWALK_.*|PYTHON.*|LD_.*|K_SERVICE|K_CONFIGURATION|K_REVISION|PORT")
+_OURS = re.compile(r"ROPEWALK_.*|PYTHON.*|LD_.*|K_SERVICE|K_CONFIGURATION|K_REVISION|PORT|(CUDA|NVIDIA)_VISIBLE_DEVICES")
 
 
 def parse(lines: Iterable[str] | Mapping[str, object], *, field: str = "environment") -> dict[str, str]:
@@ -44,7 +44,7 @@ def check_name(name: str, *, field: str) -> str:
         hint = "Use letters, digits and underscores, 64 at most, and no digit first."
         raise BadInput(f"{name[:70]!r} cannot be the name of a variable.", field=field, hint=hint)
     if _OURS.fullmatch(name):
-        hint = "Names that begin with ROPEWALK_, PYTHON or LD_, PORT and Knative's own are taken. Choose another one."
+        hint = "Names that begin with ROPEWALK_, PYTHON or LD_, PORT, what chooses a GPU and Knative's own are taken."
         raise BadInput(f"The variable {name} is not a function's to set.", field=field, hint=hint)
     return name
 

@@ -13,6 +13,8 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 from ropewalk_core.journal import Journal
+from ropewalk_core.leases import Device
+from ropewalk_core.local.leases import Leases
 from ropewalk_core.processes import Processes
 from ropewalk_core.testing import NotebooksContract, until
 from ropewalk_devices.inventory import discover
@@ -36,6 +38,8 @@ def hub() -> Iterator[RealHub]:
         one.settings.home.parent.chmod(0o755)  # the account's own user must get through
         one.settings.home.chmod(0o711)
         one.settings.logs.mkdir(exist_ok=True)
+        (one.settings.home / "toy").write_text("a device")
+        (one.settings.home / "ropewalk.toml").write_text(f'[devices.extra]\ntoy = "{one.settings.home / "toy"}"\n')
         one.end("hub")
         simple = "--JupyterHub.spawner_class=simple"
         command = [argument for argument in one.commands()["hub"] if argument != simple]
@@ -67,6 +71,43 @@ class TestHubNotebooks(NotebooksContract):
             await asyncio.gather(watch, return_exceptions=True)
             await client.close()
             journal.close()
+
+
+async def test_a_notebook_has_its_accelerator_alone_and_until_it_is_stopped(hub: RealHub) -> None:
+    settings, token = hub.settings, SecretsStore(hub.settings).text(Secret.PLATFORM_TOKEN)
+    client = HubClient(hub.where.hub_url, token, host=settings.door.host)
+    toy = Device("toy-0", "toy", (str(settings.home / "toy"),))
+    leases, processes = Leases(settings, [toy]), Processes(settings.run / "processes")
+
+    async def start(name: str, *wanted: str) -> None:
+        await client.ensure_user(name)
+        await client.start(name, {"placement": {"accelerator": list(wanted)}})
+
+    async def ready(name: str) -> bool:
+        return bool(((await client.user(name) or {}).get("servers") or {}).get("", {}).get("ready"))
+
+    async def given_up(name: str) -> bool:
+        return not ((await client.user(name) or {}).get("servers") or {})
+
+    def variables(name: str) -> list[bytes]:
+        (found,) = processes.living(f"notebook.{name}")
+        return Path(f"/proc/{found.pid}/environ").read_bytes().split(b"\0")
+
+    await start("ada", "toy")
+    await until(partial(ready, "ada"), seconds=60)
+    assert [(one.account, one.what) for one in leases.held()] == [("ada", "notebook")]
+    assert b"ROPEWALK_ACCELERATOR=toy" in variables("ada")
+    await start("bob", "toy")
+    await until(partial(given_up, "bob"), seconds=60)
+    assert "toy by somebody else" in hub.log("hub") and not processes.living("notebook.bob")
+    await start("bob", "toy", "cpu")
+    await until(partial(ready, "bob"), seconds=60)
+    assert b"ROPEWALK_ACCELERATOR=cpu" in variables("bob")
+    for name in ("ada", "bob"):
+        await client.stop(name)
+        await until(partial(given_up, name), seconds=60)
+    assert leases.held() == []
+    await client.close()
 
 
 async def test_an_open_connection_ends_with_its_sign_in(hub: RealHub) -> None:
