@@ -16,7 +16,9 @@ from ropewalk_core.model import FunctionSpec
 MOST, LARGEST = 64, 32 * 2**10
 """Variables of one function, and bytes of all of them together."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_OURS = re.compile(r"ROPEWALK_.*|PYTHON.*|LD_.*|K_SERVICE|K_CONFIGURATION|K_REVISION|PORT|(CUDA|NVIDIA)_VISIBLE_DEVICES")
+_OURS = re.compile(
+    r"ROPEWALK_.*|PYTHON.*|LD_.*|K_SERVICE|K_CONFIGURATION|K_REVISION|PORT|(CUDA|NVIDIA)_VISIBLE_DEVICES"
+)
 
 
 def parse(lines: Iterable[str] | Mapping[str, object], *, field: str = "environment") -> dict[str, str]:
