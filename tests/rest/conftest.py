@@ -28,6 +28,7 @@ API = "http://localhost:8000"
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """One for each file: hashing passwords takes its time, on purpose."""
     tmp_path = tmp_path_factory.mktemp("home")
+    (tmp_path / "ropewalk.toml").write_text('[devices.extra]\ntoy = "/dev/full, /dev/zero"\n')
     built = composition.build(settings.load(tmp_path, environ={}, limits_payload=100_000), pick())
     for name, administrator in (("eve", True), ("ada", False), ("bob", False)):
         built.issuer.accounts.create(name, f"a long password of {name}", administrator=administrator, also=[])

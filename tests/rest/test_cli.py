@@ -21,8 +21,10 @@ from ropewalk_core.cli.output import age, clean, table
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import all_errors
+from ropewalk_core.local.leases import Leases
 from ropewalk_core.model import Bundle, FunctionSpec
 from ropewalk_core.testing import ADA
+from ropewalk_devices.found import devices
 from ropewalk_hub.platform import Platform
 from tests.rest.conftest import API, bearer
 
@@ -200,6 +202,22 @@ def test_accounts(shell: Shell) -> None:
     assert [one["name"] for one in shell.json("accounts", "list")] == ["ada", "bob", "eve"]
     assert shell("accounts", "approve", "bob") == "bob is active.\n"
     assert "ada" in shell("services", "list", "--as", "ada") or "No services" in shell.out
+
+
+def test_accelerators_and_who_has_them(shell: Shell, platform: Platform) -> None:
+    """What is somebody else's is not told."""
+    settings = platform.settings
+    leases = Leases(settings, devices(settings))
+    assert "2 x toy (2 free)" in shell("accelerators", "list")
+    with leases.lend(("toy",), "ada", "function 'digits'"), leases.lend(("toy",), "bob", "notebook"):
+        assert "2 x toy (0 free)  your function 'digits' (toy), somebody else (toy)" in shell("accelerators", "list")
+        assert shell.json("accelerators", "list")[0]["leases"] == [
+            {"accelerator": "toy", "holder": "your function 'digits'"},
+            {"accelerator": "toy", "holder": "somebody else"},
+        ]
+        shell.account = "bob"
+        assert "somebody else (toy), your notebook (toy)" in shell("accelerators", "list")
+    assert "2 x toy (2 free)" in shell("accelerators", "list")
 
 
 def test_the_rest(shell: Shell) -> None:

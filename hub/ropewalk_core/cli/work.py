@@ -248,6 +248,8 @@ async def _list_functions(client: Client, arguments: argparse.Namespace) -> int:
 async def _get_function(client: Client, arguments: argparse.Namespace) -> int:
     function: Function = await client.functions.get(arguments.name)
     spec = function.revision.spec
+    asks = bool(spec.placement.accelerator) and not arguments.json
+    latest = (await client.functions.calls(arguments.name, limit=1)).items if asks else ()
     fields = {
         "name": function.name,
         "revision": f"{function.revision.number} ({function.revision.id})",
@@ -257,6 +259,7 @@ async def _get_function(client: Client, arguments: argparse.Namespace) -> int:
         "access": access.said(function.access),
         "traffic": traffic.said(function),
         "placement": spec.placement.describe(),
+        "last ran on": latest[0].accelerator if latest else "",
         "timeout": f"{spec.timeout:g} s",
         "surroundings": workers.said(spec),
         "requirements": ", ".join(spec.requirements),
