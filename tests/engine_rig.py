@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ropewalk_core.local import accounts
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Actor, Run, RunSpec
 from ropewalk_core.placement import Inventory, Node
+from ropewalk_devices.found import devices
 from ropewalk_hub.host import Host
 from ropewalk_runtime import values
 from ropewalk_workflows.engine.wire import Batch
@@ -29,16 +32,20 @@ MACHINE = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**
 class EngineRig:
     """A home with one account; host and engine as processes of their own where a test kills them."""
 
-    def __init__(self, home: Path, **chosen: Any) -> None:
+    def __init__(self, home: Path, accelerators: Mapping[str, str] | None = None, **chosen: Any) -> None:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
         home.chmod(0o711)
+        lines = [f"{name} = {json.dumps(nodes)}\n" for name, nodes in (accelerators or {}).items()]
+        (home / "ropewalk.toml").write_text("".join(["[devices.extra]\n", *lines]))
         self.settings = settings.load(home, environ={}, **chosen)
         self.settings.run.mkdir(mode=0o700)
         self.settings.logs.mkdir(mode=0o700)
         self.paths = accounts.prepare(self.settings, "ada")
         self.journal = Journal(home / "journal.db")
+        there = dict.fromkeys((one.name for one in devices(self.settings)), 1)
+        machine = Inventory(nodes=(MACHINE.nodes[0].model_copy(update={"accelerators": there}),))
         self.workflows = LocalWorkflows(
-            self.settings, self.journal, MACHINE, prepare=accounts.prepare, fingerprint=environments.fingerprint
+            self.settings, self.journal, machine, prepare=accounts.prepare, fingerprint=environments.fingerprint
         )
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self._host: asyncio.Task[None] | None = None

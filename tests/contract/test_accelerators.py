@@ -20,12 +20,14 @@ import pytest
 from ropewalk_core.errors import BadCode, Limited
 from ropewalk_core.local.host_client import StepOrder
 from ropewalk_core.local.leases import Leases
-from ropewalk_core.model import FunctionSpec
+from ropewalk_core.model import FunctionSpec, RunSpec, State
 from ropewalk_core.placement import Placement
 from ropewalk_core.testing import ADA
 from ropewalk_devices.found import devices
 from ropewalk_hub.gateway import pool
-from tests.function_rig import Rig, running
+from ropewalk_workflows.names import PLACEMENT
+from tests.engine_rig import EngineRig
+from tests.function_rig import Rig, needs_sandbox, running, scratch_home
 
 REAL = next((one for one in ("/dev/fuse", "/dev/net/tun", "/dev/kvm", "/dev/loop0") if Path(one).exists()), "")
 SEES = """
@@ -192,6 +194,35 @@ async def test_an_account_that_is_ended_gives_back_what_it_has(toys: Toys) -> No
     assert toys.held() == []
     await asyncio.gather(waiting, return_exceptions=True)
     assert waiting.exception() is not None
+
+
+async def test_a_step_of_a_run_has_what_its_placement_says(tmp_path: Path) -> None:
+    needs_sandbox()
+    nodes, said = nodes_in(tmp_path)
+    see = f"test -r {nodes[2]} && test $ROPEWALK_ACCELERATOR = other"
+    step = {
+        "name": "see",
+        "metadata": {"annotations": {PLACEMENT: json.dumps({"accelerator": ["other", "cpu"]})}},
+        "container": {"image": "alpine", "command": ["sh", "-c"], "args": [see]},
+    }
+    manifest = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "see-"},
+        "spec": {"entrypoint": "see", "templates": [step]},
+    }
+    with scratch_home() as home:
+        rig = EngineRig(home, accelerators=said)
+        try:
+            await rig.start()
+            spec = RunSpec(name="see", manifest=manifest, source="argo", fresh=True)
+            assert (await rig.wait((await rig.submit(spec)).id)).status.state is State.DONE
+            held = Leases(rig.settings, devices(rig.settings)).take(("other",), "bob", "notebook")
+            assert held
+            assert (await rig.wait((await rig.submit(spec)).id)).status.state is State.FAILED  # it ran without
+            held.close()
+        finally:
+            await rig.close()
 
 
 # Kills

@@ -37,7 +37,8 @@ async def test_a_call_that_goes_on_shows_what_it_printed(stage: Stage, browser: 
     furnish(stage.things)
     first = stage.things.calls["digits"][0]
     changed = {"ended": None, "state": State.RUNNING, "logs": "epoch <1>\n", "worker": "worker-1"}
+    changed["accelerator"] = "nvidia-h100"
     stage.things.calls["digits"].insert(0, first.model_copy(update=changed))
     page = await ask(browser, "/functions/digits")
-    assert "epoch <1>" in page.words and "worker-1" in page.words
+    assert "epoch <1>" in page.words and "worker-1" in page.words and "on nvidia-h100" in page.words
     assert any("open" in one for one in page.all("details"))
