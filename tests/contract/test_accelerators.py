@@ -19,7 +19,7 @@ import pytest
 
 from ropewalk_core.errors import BadCode, Limited
 from ropewalk_core.local.host_client import StepOrder
-from ropewalk_core.local.leases import Leases
+from ropewalk_core.local.leases import Leases, Line
 from ropewalk_core.model import FunctionSpec, RunSpec, State
 from ropewalk_core.placement import Placement
 from ropewalk_core.testing import ADA
@@ -132,6 +132,15 @@ async def test_a_call_waits_for_one_and_gets_it(toys: Toys) -> None:
     assert first.done() and (await first)["on"] == "other"
 
 
+async def test_who_only_idles_on_one_gives_it_to_who_waits(toys: Toys) -> None:
+    await toys.deploy("holder", "other", idle=600.0)
+    await toys.deploy("waiter", "other", idle=600.0)
+    assert (await toys.ask("holder"))["on"] == (await toys.ask("waiter"))["on"] == "other"
+    assert toys.held() == ["other ada function 'waiter'"]
+    first = (await toys.ask("waiter"))["pid"]
+    assert (await toys.ask("waiter"))["pid"] == first  # while nobody waits it stays
+
+
 async def test_who_waits_in_vain_is_told_who_has_it(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_DEVICE_PATIENCE", 0.5)
     await toys.deploy("holder", "other")
@@ -217,7 +226,8 @@ async def test_a_step_of_a_run_has_what_its_placement_says(tmp_path: Path) -> No
             await rig.start()
             spec = RunSpec(name="see", manifest=manifest, source="argo", fresh=True)
             assert (await rig.wait((await rig.submit(spec)).id)).status.state is State.DONE
-            held = Leases(rig.settings, devices(rig.settings)).take(("other",), "bob", "notebook")
+            line = Line(Leases(rig.settings, devices(rig.settings)))
+            held = await line.take(("other",), "bob", "notebook", 10.0)  # its sandbox ends a moment after the run
             assert held
             assert (await rig.wait((await rig.submit(spec)).id)).status.state is State.FAILED  # it ran without
             held.close()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -245,12 +245,31 @@ class Pool:
             long = now - member.used > self.route.spec.idle and len(self._members) > self._kept
             idle = not member.taken and (unused or long)
             if idle or member.link.closed.is_set():
-                self._members.remove(member)
-                member.link.close()
+                self.end(member)
+        self._leave_the_line()
+
+    def _leave_the_line(self) -> None:
+        """Wait for no accelerator for which no call waits any more: others may wait for it."""
         if self.size > self._kept and all(one.done() for one in self._queue):
             for worker in [one for one in self._asking.values() if not one.started.done()]:
-                self._unneeded.add(worker.id)  # nobody calls any more, and others may wait for that accelerator
+                self._unneeded.add(worker.id)
                 self._tasks.start(self._host.end(worker.id))
+
+    @property
+    def lacking(self) -> list[tuple[str, ...]]:
+        """For each worker that waits for an accelerator, and for which a call waits: the names that would do."""
+        waiting = sum(not one.started.done() for one in self._asking.values())
+        return [self._wanted] * min(waiting, len(self._queue))
+
+    def idle(self, accelerators: Iterable[str]) -> list[Member]:
+        """Return the workers that have one of these and may be ended, for they have no call and are not kept."""
+        found = [one for one in self._living if not one.taken and one.accelerator in accelerators]
+        return found if len(self._living) > self._kept else []
+
+    def end(self, member: Member) -> None:
+        """End a worker that has no call."""
+        self._members.remove(member)
+        member.link.close()
 
     def keep(self, count: int | None = None) -> None:
         """Have so many workers whether anybody calls or not, or as many as was said before; start those missing."""
@@ -493,9 +512,11 @@ class Pools:
         """Close idle workers, for ever."""
         while True:
             await asyncio.sleep(1.0)
-            for pool in [*self._pools.values(), *self._retired]:
+            pools = [*self._pools.values(), *self._retired]
+            for pool in pools:
                 pool.sweep()
                 pool.keep()
+            _hand_over(pools)
             self._retired = [pool for pool in self._retired if pool.busy]
             self._pools = {key: pool for key, pool in self._pools.items() if pool.busy}
 
@@ -529,6 +550,15 @@ class Pools:
                 pool.keep(0)
         for key, count in kept.items():
             self.get(wanting[key]).keep(count)
+
+
+def _hand_over(pools: Sequence[Pool]) -> None:
+    """For each worker that waits for an accelerator, end one that idles on such: the one that has done so longest."""
+    for wanted in [each for pool in pools for each in pool.lacking]:
+        idle = [(pool, one) for pool in pools for one in pool.idle(wanted)]
+        if idle:
+            pool, member = min(idle, key=lambda pair: pair[1].used)
+            pool.end(member)
 
 
 def memory_of(settings: Settings, route: FunctionRoute) -> int:
