@@ -12,18 +12,16 @@ process (it has an event loop).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
 import signal
 import socket
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import ropewalk_runtime
 from ropewalk_core import settings as settings_module
 from ropewalk_core.environments import start_over
 from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable, UserCodeFailed
@@ -36,14 +34,15 @@ from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings, child_environment
 from ropewalk_core.tasks import Tasks
 from ropewalk_devices.found import devices
+from ropewalk_hub import groups, keeper_command
 from ropewalk_hub.sockets import private
 
 log = logging.getLogger("ropewalk.host")
 KEEPER_IDLE = 900.0
 """Seconds after which the keeper of an account that runs nothing ends."""
 _START_PATIENCE = 20.0
-_TO_EMPTY = 5.0
-"""Seconds after which a worker's control group is empty that was not when its first process had ended."""
+_PREPARE = 0.1
+"""Seconds after which a zygote gets the group of its next spare: before it forks that, and after the call's answer."""
 Place = tuple[str, str, dict[str, str]]
 """An interpreter, its environment's fingerprint, and variables that go with them."""
 
@@ -87,6 +86,7 @@ class Job:
     """While it waits for an accelerator."""
     keeper: Keeper | None = None
     group: cgroups.WorkerGroup | None = None
+    kind: groups.Kind | None = None
     full: bool = False
 
 
@@ -98,6 +98,7 @@ class Keeper:
     paths: AccountPaths
     python: str
     running: Running
+    groups: groups.Groups
     fingerprint: str = ""
     seen: tuple[object, ...] | None = None
     """What was seen of the environment before this fingerprint was taken."""
@@ -287,7 +288,7 @@ class Host:
         key = f"{job.client.number}.{job.id}"
         keeper.jobs[key] = job
         doors = self._limited(keeper, job, key, order)
-        order = {**order, "groups": len(doors), "id": key}
+        order = {**order, "groups": len(doors), "group": job.group.name if job.group else "", "id": key}
         try:
             keeper.channel.send({"op": "start", **order}, [*(os.dup(one) for one in job.descriptors), *doors])
         except Unavailable:
@@ -297,11 +298,11 @@ class Host:
             raise
 
     def _limited(self, keeper: Keeper, job: Job, key: str, order: dict[str, Any]) -> list[int]:
-        """Make the control group of a worker, where the machine allows that, and return what it joins it by."""
+        """Give a worker a control group, where the machine allows that, and return what it joins it by."""
         self._unlimited(job)
         if order.get("kind") == "worker":
-            memory = int(order["memory"]) + int(order["scratch"])
-            job.group = cgroups.worker_group(self._settings, job.account, key, memory)
+            job.kind = groups.kind_of(order)
+            job.group = keeper.groups.take(job.kind, int(order["memory"]) + int(order["scratch"]))
         if job.group is None:
             return []
 
@@ -319,11 +320,16 @@ class Host:
         group, job.group = job.group, None
         if group is None:
             return
-        loop = asyncio.get_running_loop()
         if group.wake >= 0:
-            loop.remove_reader(group.wake)
-        if not group.remove():
-            loop.call_later(_TO_EMPTY, group.remove)
+            asyncio.get_running_loop().remove_reader(group.wake)
+        groups.end(group)
+
+    def _prepare(self, keeper: Keeper, kind: groups.Kind, zygote: int) -> None:
+        """Give the zygote that has started a worker the control group of its next spare."""
+        if keeper.channel is None or (group := keeper.groups.next(kind, zygote)) is None:
+            return
+        with contextlib.suppress(OSError, Unavailable):
+            keeper.channel.send({"op": "ahead", "zygote": zygote, "group": group.name}, [group.door()])
 
     def _measured(self, job: Job, message: dict[str, Any]) -> dict[str, Any]:
         """Return how a worker ended, with what its control group knows of that."""
@@ -346,8 +352,8 @@ class Host:
         paths, order, limits = keeper.paths, job.order, self._settings.limits
         python, fingerprint, variables = place
         hidden = self._secrets(job)
-        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {}), **hidden}
-        environment = sandbox.environ(paths, variables) | (keeper.lease.device.variables if keeper.lease else NOTHING)
+        has = keeper.lease.device.variables if keeper.lease else NOTHING
+        environment = sandbox.environ(paths, {**variables, "ROPEWALK_ACCOUNT": job.account, **has})
         folder = order.get("folder", "")
         chosen = accounts.folder_of(self._settings, job.account)
         files = [str(paths.files), *([str(chosen)] if chosen else [])] if order.get("files") == "read" else []
@@ -357,11 +363,13 @@ class Host:
             "python": python,
             "fingerprint": fingerprint,
             "environment": environment,
+            "variables": {**order.get("environment", {}), **hidden},
             "cwd": str(paths.files / order.get("cwd", "")),
             "memory": memory,
             "scratch": int(order.get("scratch") or memory),
             "processes": limits.processes,
             "payload": limits.payload,
+            "alone": keeper.lease is not None,
             "read_only": files,
             "log": str(Path(folder) / "log") if folder else "",
             "log_limit": limits.log,
@@ -425,7 +433,7 @@ class Host:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         descriptor = theirs.fileno()
         try:
-            argv = _sandboxed(self._settings, paths, _keeper_argv(descriptor), lease)
+            argv = keeper_command.command(self._settings, paths, descriptor, KEEPER_IDLE, lease)
             running = self._processes.spawn(
                 name,
                 argv,
@@ -441,7 +449,7 @@ class Host:
             theirs.close()
         if lease is not None:
             lease.given(running)
-        keeper = Keeper(account, paths, str(python), running, lease=lease)
+        keeper = Keeper(account, paths, str(python), running, groups.Groups(self._settings, account), lease=lease)
         keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
         self._keepers[keeper.key] = keeper
         return keeper
@@ -454,6 +462,8 @@ class Host:
             keeper.ready.set()
         elif operation == "zygote":
             self._note_isolation(keeper, message)
+        elif operation == "retired":
+            keeper.groups.retired(int(message["zygote"]))
         elif (job := keeper.jobs.get(str(message.get("id")))) is None:
             return
         elif operation == "started":
@@ -461,6 +471,8 @@ class Host:
             self._release(job)
             name = keeper.lease.device.name if keeper.lease else ""
             _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"], "accelerator": name})
+            if job.group is not None and job.kind is not None and keeper.lease is None:  # that one has no next
+                asyncio.get_running_loop().call_later(_PREPARE, self._prepare, keeper, job.kind, int(message["zygote"]))
         elif operation == "failed":
             del keeper.jobs[str(message["id"])]
             broken = message.get("python")  # it is there, or it would have been made again: a package spoils it
@@ -490,6 +502,7 @@ class Host:
             del self._keepers[keeper.key]
         keeper.channel = None
         keeper.ready.set()
+        keeper.groups.close()
         jobs, keeper.jobs = keeper.jobs, {}
         for job in [one for one in jobs.values() if not one.ended]:
             if job.started:
@@ -527,37 +540,6 @@ def _of_requirements(paths: AccountPaths, key: str) -> Place:
     folder = requirement_store.find(paths, key)
     path = f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"
     return str(folder / "bin" / "python"), key, {"PATH": path, "VIRTUAL_ENV": str(folder)}
-
-
-def _sandboxed(settings: Settings, paths: AccountPaths, argv: Sequence[str], lease: Lease | None) -> list[str]:
-    return sandbox.command(
-        settings,
-        paths,
-        argv,
-        nested=True,
-        die_with_parent=True,
-        group=f"functions.{paths.account}",
-        cwd=paths.root,
-        lease=lease,
-    )
-
-
-_BOOT = """try:
- import ropewalk_runtime
-except ImportError:
- import sys, importlib.util as kit
- spec = kit.spec_from_file_location("ropewalk_runtime", {file!r}, submodule_search_locations=[{folder!r}])
- sys.modules["ropewalk_runtime"] = kit.module_from_spec(spec)
- spec.loader.exec_module(sys.modules["ropewalk_runtime"])
- del sys, kit, spec"""
-"""Brings the runtime into any Python, and nothing of what lies beside it there."""
-
-
-def _keeper_argv(descriptor: int) -> list[str]:
-    file = Path(ropewalk_runtime.__file__).resolve()
-    boot = _BOOT.format(file=str(file), folder=str(file.parent))
-    source = f"{boot}\nfrom ropewalk_runtime.keeper import main\nmain({descriptor}, {KEEPER_IDLE}, {boot!r})"
-    return [sys.executable, "-I", "-S", "-c", source]
 
 
 async def _main() -> None:

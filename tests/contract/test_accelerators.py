@@ -195,6 +195,9 @@ async def test_an_account_that_is_ended_gives_back_what_it_has(toys: Toys) -> No
     await toys.deploy("f", "other", idle=60.0)
     await toys.ask("f")
     assert toys.held() == ["other ada function 'f'"]
+    await asyncio.sleep(0.5)
+    spares = [one for one in processes_of(toys.rig, "zygote") if comm(one) == "ropewalk-spare"]
+    assert len(spares) < 2  # one of the ordinary zygote that tried the code, none where the accelerator is
     waiting = asyncio.create_task(
         toys.rig.client.run_step(StepOrder("x", "ada", kind="command", argv=("true",), accelerator=("other",)))
     )
@@ -250,6 +253,13 @@ def processes_of(rig: Rig, word: str) -> list[int]:
         if word in line and str(rig.settings.home) in line + environment:
             found.append(int(name))
     return found
+
+
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 async def test_a_killed_worker_gives_it_back(apart: Toys) -> None:
