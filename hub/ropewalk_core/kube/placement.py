@@ -52,7 +52,7 @@ class Fragment:
 def place(placement: Placement, site: Site) -> Fragment:
     """Return the part of a pod that says this placement.
 
-    The first accelerator of the list that exists is taken, as on a single machine.
+    The first accelerator of the list that exists is taken: which are free, only the scheduler knows.
 
     Raises
     ------
