@@ -198,7 +198,8 @@
       const active = document.activeElement;
       if (!target || !event.detail.requestConfig || event.detail.requestConfig.verb !== "get") return;
       if ([...target.querySelectorAll("input")].some(typed)) { event.detail.shouldSwap = false; return; }
-      folds = new Map([...target.querySelectorAll("details[id]")].map((one) => [one.id, one.open]));
+      const chosen = [...target.querySelectorAll("details[id]")].filter((one) => one.open !== ("open" in one.dataset));
+      folds = new Map(chosen.map((one) => [one.id, one.open]));
       if (!target.contains(active)) return;
       if (active.getAttribute("href")) held = `main a[href="${CSS.escape(active.getAttribute("href"))}"]`;
       else if (active.matches("details[id] > summary")) held = `#${CSS.escape(active.parentElement.id)} > summary`;
