@@ -1,4 +1,4 @@
-"""A function's page from top to bottom: what people look at is open, what changes it is folded and says how it stands."""
+"""A function's page from top to bottom: what people look at is open, what changes it is folded under a line."""
 
 from __future__ import annotations
 

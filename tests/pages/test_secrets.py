@@ -9,7 +9,7 @@ import pytest
 
 from ropewalk_core.errors import Unavailable
 from ropewalk_core.local.safe import read
-from ropewalk_core.model import Actor, Share, State, Traffic
+from ropewalk_core.model import Actor, Share, Traffic
 from tests.pages.stage import OWNER, Stage, furnish
 from tests.pages.test_pages import HOSTILE, Document, ask
 
@@ -165,4 +165,3 @@ async def test_what_changes_is_told_to_open_pages_by_name(stage: Stage, browser:
     await store(browser, "DB_PASSWORD")
     [event] = [one for one in stage.platform.journal.events(after=after) if one.kind == "secret"]
     assert (event.name, event.type, event.owner) == ("DB_PASSWORD", "stored", OWNER)
-    assert State.RUNNING == stage.things.functions["digits"].status.state  # nothing else was touched

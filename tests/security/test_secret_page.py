@@ -67,7 +67,7 @@ def attempts() -> list[dict[str, Any]]:
     sent += [{"files": {"secret": ("x", VALUE.encode()), "name": (None, "GOOD")}}]
     sent += [{"json": {"name": "GOOD", "secret": VALUE}}, {"content": f"name=GOOD&secret={VALUE}".encode()}]
     sent += [{"content": f"name=GOOD&secret=%ff{VALUE}".encode(), "headers": {"content-type": FORM}}]
-    return sent + [{"data": form[0], "headers": {"origin": "http://evil--ada.localhost:8001"}}]
+    return [*sent, {"data": form[0], "headers": {"origin": "http://evil--ada.localhost:8001"}}]
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -100,7 +100,7 @@ async def test_a_sign_in_that_had_ended_keeps_the_name_and_not_the_value(stage: 
         lost = await browser.post("/secrets", data=typed)
         kept = html.unescape(re.search(r'name="kept" value="([^"]*)"', lost.text)[1])  # type: ignore[index]
         fields = stage.platform.issuer.kept.unpack(kept)
-        assert fields == ("/secrets", [("name", "DB_PASSWORD"), ("note", "carried")])  # so it does carry what is no secret
+        assert fields == ("/secrets", [("name", "DB_PASSWORD"), ("note", "carried")])  # what is no secret
         back = await browser.post("/sign-in", data={"account": OWNER, "password": PASSWORD, "kept": kept})
         assert 'action="/secrets"' in back.text and VALUE not in told(back)
         again = await browser.post("/secrets", data={"name": "DB_PASSWORD"})

@@ -16,6 +16,23 @@ from ropewalk_hub.pages.words import duration, plural
 UNKNOWN = "cannot be shown now"
 
 
+def lines(
+    function: Function,
+    keys: Sequence[CallKey] | None,
+    kept: Sequence[Revision] | None,
+    have: Sequence[Trigger] | None,
+) -> dict[str, str]:
+    """Return the line of each part; of keys, revisions and triggers that are not known now it says so."""
+    spec = function.revision.spec
+    return {
+        "access": sharing(function.access, keys),
+        "revisions": revisions(function, kept),
+        "triggers": triggers(have),
+        "settings": settings(spec),
+        "code": code(spec.bundle),
+    }
+
+
 def sharing(access: Access, keys: Sequence[CallKey] | None) -> str:
     """Return who may call, such as ``Shared with 2 people, 1 key``; ``keys`` is None where they are not known."""
     count = len(access.accounts)
