@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from ropewalk_hub.security import cookie_name
 from tests.browser.test_try import served
@@ -38,9 +38,9 @@ def at(stage: Stage, path: str = "") -> str:
     return f"{stage.platform.settings.door.origin}/functions/digits{path}"
 
 
-def fold(page: Page, title: str) -> Page:
+def fold(page: Page, title: str) -> Locator:
     """Return the line of a folded part."""
-    return page.locator("details.fold > summary", has_text=title)  # type: ignore[return-value]
+    return page.locator("details.fold > summary", has_text=title)
 
 
 def narrow(page: Page) -> bool:
@@ -56,12 +56,12 @@ def test_it_folds_and_unfolds_by_keyboard(chromium: Browser, stage: Stage, width
     who = page.get_by_label("Who", exact=True)
     expect(who).to_be_hidden()
     expect(page.get_by_role("button", name="Call", exact=True)).to_be_visible()
-    keyboard.press(page, fold(page, "Who may call it"))  # type: ignore[arg-type]
+    keyboard.press(page, fold(page, "Who may call it"))
     expect(who).to_be_visible()
     assert narrow(page)
     page.keyboard.press("Enter")
     expect(who).to_be_hidden()
-    keyboard.press(page, fold(page, "Remove"))  # type: ignore[arg-type]
+    keyboard.press(page, fold(page, "Remove"))
     expect(page.get_by_text("cannot be brought back")).to_be_visible()
     expect(page.get_by_role("button", name="Remove digits")).to_be_visible()
     page.context.close()
@@ -79,7 +79,10 @@ def test_an_address_or_a_refused_form_opens_its_part(chromium: Browser, stage: S
     keyboard.fill(page, page.get_by_label("Web pages that may call it"), "nonsense")
     page.keyboard.press("Enter")
     expect(page.get_by_text("'nonsense' is no origin of web pages.")).to_be_in_viewport()
-    expect(page.get_by_label("Web pages that may call it")).to_have_value("nonsense")
+    field = page.get_by_label("Web pages that may call it")
+    expect(field).to_have_value("nonsense")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_be_in_viewport()
     expect(page.get_by_label("in the time zone")).to_be_hidden()
     assert narrow(page)
     page.context.close()

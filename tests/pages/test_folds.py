@@ -113,7 +113,7 @@ async def test_a_missing_secret_is_said_first_and_leads_to_its_form(stage: Stage
     await stage.platform.secrets.set(Actor(account=OWNER), OWNER, "DB_PASSWORD", "open sesame")
     page = await ask(browser, "/functions/digits")
     assert "There is no secret TOKEN, which it needs." in page.words.partition("Address")[0]
-    assert [one["href"] for one in page.all("a") if "/secrets" in one["href"]] == ["/secrets?name=TOKEN"]
+    assert [one["href"] for one in page.all("a") if "/secrets" in one["href"]] == ["/secrets?name=TOKEN", "/secrets"]
     assert "2 secrets" in page.words
     await stage.platform.secrets.set(Actor(account=OWNER), OWNER, "TOKEN", "open sesame")
     assert "There is no secret" not in (await ask(browser, "/functions/digits")).words
