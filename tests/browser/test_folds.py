@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from ropewalk_core.model import State
 from ropewalk_hub.security import cookie_name
 from tests.browser.test_try import served
 from tests.pages.stage import Stage
@@ -121,4 +122,28 @@ def test_a_refresh_leaves_what_was_opened_and_typed(chromium: Browser, stage: St
     page.wait_for_timeout(300)
     expect(share).to_have_value("40")
     expect(share).to_be_visible()
+    page.context.close()
+
+
+def test_what_a_call_prints_is_open_while_it_goes_on(chromium: Browser, stage: Stage) -> None:
+    calls = stage.things.calls["digits"]
+    running = calls[0].model_copy(update={"id": "now", "ended": None, "state": State.RUNNING, "logs": "epoch 1\n"})
+    page = opened(chromium, stage, 360)
+    page.goto(at(stage))
+    calls.insert(0, running)
+    page.evaluate(TICK)
+    log = page.locator("#call-now pre")
+    expect(log).to_be_visible()
+    keyboard.press(page, page.locator("#call-now > summary"))
+    calls[0] = running.model_copy(update={"logs": "epoch 1\nepoch 2\n"})
+    page.evaluate(TICK)
+    expect(log).to_contain_text("epoch 2")
+    expect(log).to_be_hidden()  # whoever folds it is not made to look again
+    keyboard.press(page, page.locator("#call-now > summary"))
+    expect(log).to_be_visible()
+    calls[0] = running.model_copy(update={"state": State.DONE, "ended": running.started + 1})
+    page.evaluate(TICK)
+    expect(page.locator("#call-now[data-open]")).to_have_count(0)
+    expect(log).to_be_hidden()
+    calls.pop(0)
     page.context.close()
