@@ -10,6 +10,7 @@ process (it has an event loop).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -31,14 +32,15 @@ from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings, child_environment
 from ropewalk_core.tasks import Tasks
+from ropewalk_hub import groups
 from ropewalk_hub.sockets import private
 
 log = logging.getLogger("ropewalk.host")
 KEEPER_IDLE = 900.0
 """Seconds after which the keeper of an account that runs nothing ends."""
 _START_PATIENCE = 20.0
-_TO_EMPTY = 5.0
-"""Seconds after which a worker's control group is empty that was not when its first process had ended."""
+_PREPARE = 0.1
+"""Seconds after which a zygote gets the group of its next spare: before it forks that, and after the call's answer."""
 Place = tuple[str, str, dict[str, str]]
 """An interpreter, its environment's fingerprint, and variables that go with them."""
 
@@ -79,6 +81,7 @@ class Job:
     unwanted: bool = False
     tries: int = 0
     group: cgroups.WorkerGroup | None = None
+    kind: groups.Kind = ("", "", frozenset())
     full: bool = False
 
 
@@ -90,6 +93,7 @@ class Keeper:
     paths: AccountPaths
     python: str
     running: Running
+    groups: groups.Groups
     fingerprint: str = ""
     seen: tuple[object, ...] | None = None
     """What was seen of the environment before this fingerprint was taken."""
@@ -245,7 +249,7 @@ class Host:
         key = f"{job.client.number}.{job.id}"
         keeper.jobs[key] = job
         doors = self._limited(keeper, job, key, order)
-        order = {**order, "groups": len(doors), "id": key}
+        order = {**order, "groups": len(doors), "group": job.group.name if job.group else "", "id": key}
         try:
             keeper.channel.send({"op": "start", **order}, [*(os.dup(one) for one in job.descriptors), *doors])
         except Unavailable:
@@ -255,11 +259,11 @@ class Host:
             raise
 
     def _limited(self, keeper: Keeper, job: Job, key: str, order: dict[str, Any]) -> list[int]:
-        """Make the control group of a worker, where the machine allows that, and return what it joins it by."""
+        """Give a worker a control group, where the machine allows that, and return what it joins it by."""
         self._unlimited(job)
         if order.get("kind") == "worker":
-            memory = int(order["memory"]) + int(order["scratch"])
-            job.group = cgroups.worker_group(self._settings, job.account, key, memory)
+            job.kind = groups.kind_of(order)
+            job.group = keeper.groups.take(job.kind, int(order["memory"]) + int(order["scratch"]))
         if job.group is None:
             return []
 
@@ -277,11 +281,16 @@ class Host:
         group, job.group = job.group, None
         if group is None:
             return
-        loop = asyncio.get_running_loop()
         if group.wake >= 0:
-            loop.remove_reader(group.wake)
-        if not group.remove():
-            loop.call_later(_TO_EMPTY, group.remove)
+            asyncio.get_running_loop().remove_reader(group.wake)
+        groups.end(group)
+
+    def _prepare(self, keeper: Keeper, kind: groups.Kind, zygote: int) -> None:
+        """Give the zygote that has started a worker the control group of its next spare."""
+        if keeper.channel is None or (group := keeper.groups.next(kind, zygote)) is None:
+            return
+        with contextlib.suppress(OSError, Unavailable):
+            keeper.channel.send({"op": "ahead", "zygote": zygote, "group": group.name}, [group.door()])
 
     def _measured(self, job: Job, message: dict[str, Any]) -> dict[str, Any]:
         """Return how a worker ended, with what its control group knows of that."""
@@ -304,8 +313,7 @@ class Host:
         order, limits = job.order, self._settings.limits
         python, fingerprint, variables = place
         hidden = self._secrets(job)
-        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {}), **hidden}
-        environment = sandbox.environ(paths, variables)
+        environment = sandbox.environ(paths, {**variables, "ROPEWALK_ACCOUNT": job.account})
         folder = order.get("folder", "")
         chosen = accounts.folder_of(self._settings, job.account)
         files = [str(paths.files), *([str(chosen)] if chosen else [])] if order.get("files") == "read" else []
@@ -315,6 +323,7 @@ class Host:
             "python": python,
             "fingerprint": fingerprint,
             "environment": environment,
+            "variables": {**order.get("environment", {}), **hidden},
             "cwd": str(paths.files / order.get("cwd", "")),
             "memory": memory,
             "scratch": int(order.get("scratch") or memory),
@@ -394,7 +403,7 @@ class Host:
             raise
         finally:
             theirs.close()
-        keeper = Keeper(account, paths, str(python), running)
+        keeper = Keeper(account, paths, str(python), running, groups.Groups(self._settings, account))
         keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
         self._keepers[account] = keeper
         return keeper
@@ -407,12 +416,16 @@ class Host:
             keeper.ready.set()
         elif operation == "zygote":
             self._note_isolation(keeper, message)
+        elif operation == "retired":
+            keeper.groups.retired(int(message["zygote"]))
         elif (job := keeper.jobs.get(str(message.get("id")))) is None:
             return
         elif operation == "started":
             job.started = True
             self._release(job)
             _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"]})
+            if job.group is not None:
+                asyncio.get_running_loop().call_later(_PREPARE, self._prepare, keeper, job.kind, int(message["zygote"]))
         elif operation == "failed":
             del keeper.jobs[str(message["id"])]
             broken = message.get("python")  # it is there, or it would have been made again: a package spoils it
@@ -442,6 +455,7 @@ class Host:
             del self._keepers[keeper.account]
         keeper.channel = None
         keeper.ready.set()
+        keeper.groups.close()
         jobs, keeper.jobs = keeper.jobs, {}
         for job in [one for one in jobs.values() if not one.ended]:
             if job.started:

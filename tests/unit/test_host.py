@@ -21,6 +21,7 @@ from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.processes import Running
+from ropewalk_hub.groups import Groups
 from ropewalk_hub.host import Environments, Host, Keeper
 from ropewalk_runtime.frames import receive_packet, send_packet
 
@@ -102,7 +103,7 @@ class PlayedHost(Host):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.played.append(theirs)
         paths, running = AccountPaths(self._settings.home, account), Running(f"keeper.{account}", 0, 0, "", "", False)
-        keeper = Keeper(account, paths, "/usr/bin/python3", running)
+        keeper = Keeper(account, paths, "/usr/bin/python3", running, Groups(self._settings, account))
         keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
         keeper.ready.set()
         self._keepers[account] = keeper
