@@ -36,7 +36,7 @@ class Groups:
         self._ahead: dict[int, cgroups.WorkerGroup] = {}
         self._served: dict[Kind, int] = {}
 
-    def take(self, kind: Kind, memory: int) -> cgroups.WorkerGroup | None:
+    def take(self, kind: Kind | None, memory: int) -> cgroups.WorkerGroup | None:
         """Return a group for a worker; None where groups cannot be made.
 
         Parameters
@@ -46,11 +46,14 @@ class Groups:
         memory
             Bytes for everything in the group together, scratch included.
         """
-        group = self._ahead.pop(self._served.get(kind, -1), None) or self._made()
+        zygote = self._served.get(kind) if kind else None
+        group = (self._ahead.pop(zygote, None) if zygote else None) or self._made()
+        if group is None:
+            return None
         try:
-            if group is not None:
-                group.limit(memory)
+            group.limit(memory)
         except OSError:  # somebody removed it, or the kernel has no room for more
+            end(group)
             return None
         return group
 
@@ -82,6 +85,8 @@ def end(group: cgroups.WorkerGroup) -> None:
         asyncio.get_running_loop().call_later(TO_EMPTY, group.remove)
 
 
-def kind_of(order: Mapping[str, Any]) -> Kind:
-    """Return what an order needs of the zygote that starts it."""
+def kind_of(order: Mapping[str, Any]) -> Kind | None:
+    """Return what an order needs of the zygote that starts it; None where no spare can be given it."""
+    if order.get("read_only") or not order.get("network", True):
+        return None
     return str(order["python"]), str(order["fingerprint"]), frozenset(order.get("preload") or ())

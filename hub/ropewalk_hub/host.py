@@ -81,7 +81,7 @@ class Job:
     unwanted: bool = False
     tries: int = 0
     group: cgroups.WorkerGroup | None = None
-    kind: groups.Kind = ("", "", frozenset())
+    kind: groups.Kind | None = None
     full: bool = False
 
 
@@ -424,7 +424,7 @@ class Host:
             job.started = True
             self._release(job)
             _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"]})
-            if job.group is not None:
+            if job.group is not None and job.kind is not None:
                 asyncio.get_running_loop().call_later(_PREPARE, self._prepare, keeper, job.kind, int(message["zygote"]))
         elif operation == "failed":
             del keeper.jobs[str(message["id"])]

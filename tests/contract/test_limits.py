@@ -177,3 +177,12 @@ async def test_a_workers_group_goes_with_it_and_a_spares_with_the_sandbox(rig: R
         await rig._until(lambda before=before: before not in members(groups))
     await rig.client.end_account("ada")
     await rig._until(lambda: not [*groups.glob("*/")])
+
+
+async def test_a_worker_that_can_be_no_spare_leaves_a_spare_its_group(rig: Rig, groups: Path) -> None:
+    await rig.functions.deploy(ADA, "ada", rig.spec(AROUND))
+    await rig._until(lambda: [SPARE_NAME] in members(groups).values())
+    (ahead,) = (name for name, inside in members(groups).items() if inside == [SPARE_NAME])
+    await rig.functions.deploy(ADA, "ada", rig.spec(AROUND, "reading", files="read"))
+    assert (await rig.call(b'"nothing"', function="reading")).status_code == 200
+    assert members(groups)[ahead] == [SPARE_NAME]
