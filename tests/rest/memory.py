@@ -183,7 +183,7 @@ class MemoryFunctions(Memory):
 
     async def calls(self, actor: Actor, owner: str, name: str, *, limit: int = 50) -> Page[Call]:
         one = Call(id="c1", function=name, owner=owner, revision="r1", started=1.0, ended=1.5, state=State.DONE)
-        return Page(items=(one,))
+        return Page(items=(one.model_copy(update={"accelerator": "toy"}),))
 
     def logs(self, actor: Actor, owner: str, name: str, *, call: str = "", after: int = 0, follow: bool = False) -> Any:
         return self.lines(after)

@@ -23,6 +23,7 @@ from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import all_errors
 from ropewalk_core.local.leases import Leases
 from ropewalk_core.model import Bundle, FunctionSpec
+from ropewalk_core.placement import Placement
 from ropewalk_core.testing import ADA
 from ropewalk_devices.found import devices
 from ropewalk_hub.platform import Platform
@@ -218,6 +219,19 @@ def test_accelerators_and_who_has_them(shell: Shell, platform: Platform) -> None
         shell.account = "bob"
         assert "somebody else (toy), your notebook (toy)" in shell("accelerators", "list")
     assert "2 x toy (2 free)" in shell("accelerators", "list")
+
+
+def test_what_a_function_ran_on(shell: Shell, platform: Platform) -> None:
+    spec = FunctionSpec(name="seen", bundle=Bundle(files={"cell.py": "x = 1\n"}, entry="cell:x", digest="a"))
+    asyncio.run(platform.functions.deploy(ADA, "ada", spec))
+    assert "last ran on" not in shell("functions", "get", "seen")
+    wants = spec.model_copy(update={"placement": Placement(accelerator=("toy", "cpu"))})
+    asyncio.run(platform.functions.deploy(ADA, "ada", wants))
+    (line,) = [one for one in shell("functions", "get", "seen").splitlines() if one.startswith("last ran on")]
+    assert line.split()[-1] == "toy"
+    head, row = shell("functions", "logs", "seen").splitlines()
+    assert head.split()[-2] == "ON" and row.split()[-1] == "toy"
+    asyncio.run(platform.functions.remove(ADA, "ada", "seen"))
 
 
 def test_the_rest(shell: Shell) -> None:
