@@ -128,6 +128,16 @@ def check_broken_arrays_are_one_failure() -> None:
         raises(Unformed, lambda data=data: formats.read(NPY, "", memoryview(data)))
 
 
+def check_what_an_array_says_of_itself_is_one_failure_and_takes_no_memory() -> None:
+    deep, open_ended = "(" + "-" * 5000 + "1,)", "(1,"
+    much, nothing = "(1000000000000000000,)", "(1000000000000000000, 0)"
+    cases = [("<f8", deep), ("<f8", open_ended), ("<U0", much), ("|V0", much), ("<f8", nothing)]
+    for kind, shape in [*cases, ("<f8", f"(0, {2**70})"), ("<f8", f"({'0,' * 70})")]:
+        head = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+        raises(Unformed, lambda data=data: formats.read(NPY, "", memoryview(data)))
+
+
 def check_frames_come_back_as_they_were() -> None:
     import pyarrow
 
