@@ -121,9 +121,10 @@ class ArtifactStore:
         """Remove half-written files that a kill left, when older than ``older`` seconds; return how many."""
         count, before = 0, time.time() - older
         for partial in self.folder.glob(f"{beneath.PARTIAL}*"):
-            if partial.lstat().st_mtime < before:
-                partial.unlink(missing_ok=True)
-                count += 1
+            with contextlib.suppress(FileNotFoundError):  # it was settled since the folder was read
+                if partial.lstat().st_mtime < before:
+                    partial.unlink()
+                    count += 1
         return count
 
     @contextmanager

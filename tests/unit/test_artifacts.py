@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,3 +110,13 @@ def test_half_written_files_are_swept(tmp_path: Path) -> None:
     assert store.sweep() == 0
     assert store.sweep(older=-1.0) == 1
     assert files(store) == []
+
+
+def test_a_file_that_is_settled_while_others_are_swept_is_nothing(tmp_path: Path) -> None:
+    class Read(type(tmp_path)):  # type: ignore[misc]
+        def glob(self, pattern: str) -> Iterator[Path]:
+            yield tmp_path / ".partial-settled"
+            yield from Path(self).glob(pattern)
+
+    (tmp_path / ".partial-left").touch()
+    assert ArtifactStore(Read(tmp_path)).sweep(older=-1.0) == 1

@@ -244,6 +244,11 @@ def check_columns_without_an_arrow_form_are_named() -> None:
     frame = pandas.DataFrame({"p": pandas.period_range("2026-01", periods=2, freq="M")})
     error = raises(Unformed, lambda: b"".join(formats.pieces(frame)))
     assert "'p' is of the type pandas.period" in str(error) and "astype(str)" in error.hint
+    frame = pandas.DataFrame({"a": [1]}, index=pandas.period_range("2026", periods=1, freq="M"))
+    error = raises(Unformed, lambda: b"".join(formats.pieces(frame)))
+    assert error.hint == "Convert it first, as in frame.index = frame.index.astype(str)."
+    error = raises(Unformed, lambda: b"".join(formats.pieces(pandas.DataFrame({"a": [2**70]}))))
+    assert "OverflowError" in str(error)
 
 
 def check_what_lacks_is_named_with_the_line_that_brings_it() -> None:

@@ -207,9 +207,10 @@ def _arrow(value: Any) -> Iterator[Any]:
     pyarrow, table = _pyarrow("a data frame"), _as_table(value)
     for field in table.schema:
         if own := _own_type(pyarrow, field.type):
+            place = "frame.index" if field.name.startswith("__index_level_") else f"frame[{field.name!r}]"
             raise Unformed(
                 f"The column {field.name!r} is of the type {own}, which is not Arrow's own.",
-                hint=f"Convert it first, as in frame[{field.name!r}] = frame[{field.name!r}].astype(str).",
+                hint=f"Convert it first, as in {place} = {place}.astype(str).",
             )
     sink = _Sink()
     with pyarrow.ipc.new_stream(sink, table.schema) as stream:
@@ -235,8 +236,8 @@ def _as_table(value: Any) -> Any:
     pyarrow = _pyarrow("a data frame")
     try:
         return pyarrow.Table.from_pandas(value)
-    except (pyarrow.ArrowException, TypeError, ValueError, NotImplementedError) as error:
-        hint = "Give each column values of one type, such as frame['a'] = frame['a'].astype(str)."
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        hint = "Give each column a name of its own and values of one type, such as frame['a'] = frame['a'].astype(str)."
         raise Unformed(f"The data frame has no Arrow form: {_said(error)}", hint=hint) from None
 
 
