@@ -120,6 +120,7 @@ class Host:
         self._clients: set[Client] = set()
         self._count = 0
         self._isolation_told: set[str] = set()
+        self._emptying: list[cgroups.WorkerGroup] = []
 
     async def serve(self) -> None:
         """Listen until cancelled, then end every keeper."""
@@ -259,7 +260,8 @@ class Host:
         self._unlimited(job)
         if order.get("kind") == "worker":
             memory = int(order["memory"]) + int(order["scratch"])
-            job.group = cgroups.worker_group(self._settings, job.account, key, memory)
+            # One that was handed to a keeper before has left a group, in which something may be still.
+            job.group = cgroups.worker_group(self._settings, job.account, f"{key}.{job.tries}", memory)
         if job.group is None:
             return []
 
@@ -273,15 +275,24 @@ class Host:
         return [job.group.door()]
 
     def _unlimited(self, job: Job) -> None:
-        """Remove the control group of a worker that has ended; a moment later if something is in it still."""
+        """Remove the control group of a worker that has ended; later if something is in it still."""
         group, job.group = job.group, None
         if group is None:
             return
-        loop = asyncio.get_running_loop()
         if group.wake >= 0:
-            loop.remove_reader(group.wake)
+            asyncio.get_running_loop().remove_reader(group.wake)
         if not group.remove():
-            loop.call_later(_TO_EMPTY, group.remove)
+            self._empty_later([group])
+
+    def _empty_later(self, groups: list[cgroups.WorkerGroup]) -> None:
+        if groups and not self._emptying:
+            asyncio.get_running_loop().call_later(_TO_EMPTY, self._empty)
+        self._emptying += groups
+
+    def _empty(self) -> None:
+        """Remove groups that are empty by now. The others again: a machine has only so many, and keeps what is left."""
+        groups, self._emptying = self._emptying, []
+        self._empty_later([one for one in groups if not one.remove()])
 
     def _measured(self, job: Job, message: dict[str, Any]) -> dict[str, Any]:
         """Return how a worker ended, with what its control group knows of that."""

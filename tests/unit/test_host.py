@@ -21,7 +21,7 @@ from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.processes import Running
-from ropewalk_hub.host import Environments, Host, Keeper
+from ropewalk_hub.host import Client, Environments, Host, Job, Keeper
 from ropewalk_runtime.frames import receive_packet, send_packet
 
 
@@ -165,6 +165,48 @@ async def test_what_a_keeper_did_not_start_goes_whole_to_the_next_one_and_no_fur
     loop = asyncio.get_running_loop()
     assert await asyncio.wait_for(loop.sock_recv(worker.socket, 1), 5) == b""  # nobody holds its other end
     worker.socket.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser makes control groups")
+async def test_a_worker_that_goes_to_the_next_keeper_has_its_limit_of_memory_there_too(
+    played: tuple[PlayedHost, HostClient],
+) -> None:
+    host, client = played
+    worker = await client.start_worker(WorkerOrder(id="one", account="ada", memory=2**28, content=b"{}"))
+    message, descriptors = await host.order(0)
+    if not message["groups"]:
+        pytest.skip("this machine gives no control groups")
+    left = await asyncio.create_subprocess_exec("/bin/sleep", "60")  # what the keeper had begun with
+    os.write(descriptors[-1], str(left.pid).encode())
+    host.played[0].close()
+    again, more = await host.order(1)
+    left.kill()
+    await left.wait()
+    for one in [*descriptors, *more]:
+        os.close(one)
+    worker.socket.close()
+    assert again["groups"] == 1
+
+
+async def test_groups_are_removed_whenever_they_are_empty_at_last(
+    played: tuple[PlayedHost, HostClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        wake, asked = -1, 0
+
+        def remove(self) -> bool:
+            self.asked += 1
+            return self.asked > 4
+
+    monkeypatch.setattr("ropewalk_hub.host._TO_EMPTY", 0.01)
+    groups = [Full(), Full()]
+    for one in groups:
+        job = Job(Client(1), "one", "ada", {}, [], group=cast(Any, one))
+        played[0]._unlimited(job)
+    async with asyncio.timeout(5):
+        while [one.asked for one in groups] != [5, 5]:  # noqa: ASYNC110 - a list tells nobody
+            await asyncio.sleep(0.005)
+    assert played[0]._emptying == []
 
 
 async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(

@@ -125,10 +125,14 @@ def worker_group(settings: Settings, account: str, name: str, memory: int) -> Wo
                     _hand_down([parent])
             group = WorkerGroup(parent / name)
             group.folder.mkdir()
+        except OSError:
+            return None
+        try:
             (group.folder / ("memory.max" if unified else "memory.limit_in_bytes")).write_text(str(memory))
             if unified:
                 (group.folder / "memory.oom.group").write_text("1")
         except OSError:
+            group.remove()
             return None
         group.watch()
         return group
