@@ -245,13 +245,13 @@ class Host:
         assert keeper.channel is not None
         key = f"{job.client.number}.{job.id}"
         keeper.jobs[key] = job
-        doors = self._limited(keeper, job, key, order)
-        order = {**order, "groups": len(doors), "id": key}
         try:
+            doors = self._limited(keeper, job, key, order)
+            order = {**order, "groups": len(doors), "id": key}
             keeper.channel.send({"op": "start", **order}, [*(os.dup(one) for one in job.descriptors), *doors])
         except Unavailable:
             return  # the keeper ended just now; `_keeper_gone` has seen to the job
-        except RopewalkError:
+        except (RopewalkError, OSError):  # too many files are open, say
             del keeper.jobs[key]
             raise
 

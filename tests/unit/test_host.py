@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import tempfile
@@ -186,6 +187,21 @@ async def test_a_worker_that_goes_to_the_next_keeper_has_its_limit_of_memory_the
         os.close(one)
     worker.socket.close()
     assert again["groups"] == 1
+
+
+async def test_what_cannot_be_handed_over_is_nobodys_job(
+    played: tuple[PlayedHost, HostClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    host, client = played
+    monkeypatch.setattr(host, "_limited", full)
+    worker = await client.start_worker(WorkerOrder(id="one", account="ada", content=b"{}"))
+    with pytest.raises(RopewalkError) as caught:
+        await asyncio.wait_for(worker.exit, 5)
+    worker.socket.close()
+    assert caught.value.code == "RW-INTERNAL" and host._keepers["ada"].jobs == {}
 
 
 async def test_groups_are_removed_whenever_they_are_empty_at_last(
