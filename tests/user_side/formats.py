@@ -338,6 +338,15 @@ def check_files_are_named_by_who_passes_a_message_on() -> None:
         raises(Unformed, lambda named=named: packed.read(memoryview(body), named))
 
 
+def check_a_frame_too_many_is_refused_before_it_is_sent_ahead() -> None:
+    asked = []
+    packing = Packing(lambda *_: asked.append(1))
+    many = [numpy.arange(1)] * (packed.MOST_PARTS + 5)
+    error = raises(Unformed, lambda: [packing.take(one) for one in many])
+    assert "more than the 1000" in str(error) and len(asked) == packed.MOST_PARTS
+    assert "more than the 1000" in str(raises(BadAnswer, lambda: returned.one(many)))
+
+
 def check_broken_messages_are_one_failure() -> None:
     body = returned.one([numpy.arange(3), "x"])[0]
     for end in range(len(body)):

@@ -69,10 +69,15 @@ class Packing:
         Raises
         ------
         Unformed
-            If it is one that cannot be written.
+            If it is one that cannot be written, or one too many.
         """
         if not (of := formats.library(value)):
             return None
+        if len(self.parts) == MOST_PARTS:  # now, and not when all of them were sent ahead
+            raise Unformed(
+                f"It holds more than the {MOST_PARTS} frames and arrays of one message.",
+                hint="Send them in several calls, or as one.",
+            )
         part = self.elsewhere(value, self.size) if self.elsewhere is not None else None
         if part is None:
             size = sum(map(len, formats.pieces(value)))
@@ -97,15 +102,10 @@ class Packing:
         Raises
         ------
         Unformed
-            If the value has what stands for a part as a key of its own, or too many parts.
+            If the value has what stands for a part as a key of its own.
         """
         if text.count(_MARKED) != len(self.parts):
             raise Unformed(f"A dictionary has the key {_MARK!r}, which is ours.", hint="Rename the key.")
-        if len(self.parts) > MOST_PARTS:
-            raise Unformed(
-                f"It holds {len(self.parts)} frames and arrays, over the {MOST_PARTS} of one message.",
-                hint="Send them in several calls, or as one.",
-            )
         listed, body = json.dumps([one.as_dict() for one in self.parts]).encode(), text.encode()
         yield memoryview(MAGIC + _LENGTHS.pack(len(listed), len(body)) + listed + body)
         for value in self.inside:
