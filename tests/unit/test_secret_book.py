@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk_core.errors import BadCode, Unavailable
+from ropewalk_core.errors import BadCode, StorageFull, Unavailable
 from ropewalk_core.journal import Journal, Operation
 from ropewalk_core.local import safe
 from ropewalk_core.local.functions import LocalFunctions
@@ -69,6 +70,20 @@ async def test_code_is_looked_through_beside_the_event_loop(tmp_path: Path, monk
         await functions.deploy(ADA, "ada", spec_of("def handler(x):\n    return x\n"))
     assert len(asked) == 1 and asked[0] is not threading.main_thread()
     journal.close()
+
+
+async def test_a_full_disk_is_named_and_leaves_the_value_before(tmp_path: Path) -> None:
+    kept = LocalSafe(Settings(home=tmp_path))
+    await kept.put("ada", "DB_PASSWORD", "open sesame")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+    try:
+        with pytest.raises(StorageFull):
+            await kept.put("ada", "DB_PASSWORD", "another value")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    [path] = folder_of(Settings(home=tmp_path), "ada").iterdir()
+    assert path.read_text() == "open sesame"
 
 
 class Killed(Journal):

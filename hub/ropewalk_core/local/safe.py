@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ropewalk_core import secrets
-from ropewalk_core.errors import BadCode
+from ropewalk_core.beneath import FULL
+from ropewalk_core.errors import BadCode, StorageFull
 from ropewalk_core.model import FunctionSpec
 from ropewalk_core.settings import Settings
 
@@ -40,7 +41,12 @@ class LocalSafe:
 
     async def put(self, owner: str, name: str, value: str) -> None:
         """See `Safe.put`."""
-        await asyncio.to_thread(self._put, folder_of(self._settings, owner) / name, value)
+        try:
+            await asyncio.to_thread(self._put, folder_of(self._settings, owner) / name, value)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise StorageFull("There is no space left; the secret is as it was before.") from error
 
     async def drop(self, owner: str, name: str) -> None:
         """See `Safe.drop`."""
