@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import logging
 import os
 import signal
@@ -32,11 +33,14 @@ from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings, child_environment
 from ropewalk_core.tasks import Tasks
 from ropewalk_hub.sockets import private
+from ropewalk_runtime.frames import MAX_PACKET
 
 log = logging.getLogger("ropewalk.host")
 KEEPER_IDLE = 900.0
 """Seconds after which the keeper of an account that runs nothing ends."""
 _START_PATIENCE = 20.0
+_VARIABLES = MAX_PACKET * 3 // 4
+"""Bytes of a worker's own variables and secrets together: they go with its order, in one packet."""
 _TO_EMPTY = 5.0
 """Seconds after which a worker's control group is empty that was not when its first process had ended."""
 Place = tuple[str, str, dict[str, str]]
@@ -314,8 +318,9 @@ class Host:
         """Return the order with interpreter, limits and environment."""
         order, limits = job.order, self._settings.limits
         python, fingerprint, variables = place
-        hidden = self._secrets(job)
-        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **order.get("environment", {}), **hidden}
+        own = {**order.get("environment", {}), **self._secrets(job)}
+        _check_variables(own)
+        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **own}
         environment = sandbox.environ(paths, variables)
         folder = order.get("folder", "")
         chosen = accounts.folder_of(self._settings, job.account)
@@ -480,6 +485,16 @@ def _say(channel: Channel | None, message: dict[str, Any]) -> None:
             channel.send(message)
         except Unavailable:
             return
+
+
+def _check_variables(variables: dict[str, str]) -> None:
+    """Refuse more variables than an order has room for, which is said as JSON."""
+    if (size := len(json.dumps(variables))) > _VARIABLES:
+        raise UserCodeFailed(
+            f"The function cannot start: its variables and secrets take {size} bytes together, over {_VARIABLES}.",
+            field="secrets",
+            hint="Name fewer secrets, or keep larger values in a file of yours.",
+        )
 
 
 def _of_requirements(paths: AccountPaths, key: str) -> Place:

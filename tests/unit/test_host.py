@@ -16,11 +16,12 @@ from typing import Any, cast
 import pytest
 
 from ropewalk_core import settings
-from ropewalk_core.errors import RopewalkError, Unavailable
+from ropewalk_core.errors import RopewalkError, Unavailable, UserCodeFailed
 from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
+from ropewalk_core.local.safe import LocalSafe
 from ropewalk_core.processes import Running
 from ropewalk_hub.host import Client, Environments, Host, Job, Keeper
 from ropewalk_runtime.frames import receive_packet, send_packet
@@ -202,6 +203,18 @@ async def test_what_cannot_be_handed_over_is_nobodys_job(
         await asyncio.wait_for(worker.exit, 5)
     worker.socket.close()
     assert caught.value.code == "RW-INTERNAL" and host._keepers["ada"].jobs == {}
+
+
+async def test_secrets_that_are_too_many_together_are_named(played: tuple[PlayedHost, HostClient]) -> None:
+    host, client = played
+    names = tuple(f"S{number}" for number in range(15))
+    for name in names:
+        await LocalSafe(host._settings).put("ada", name, "x" * 2**13)
+    worker = await client.start_worker(WorkerOrder(id="one", account="ada", content=b"{}", secrets=names))
+    with pytest.raises(UserCodeFailed) as caught:
+        await asyncio.wait_for(worker.exit, 5)
+    worker.socket.close()
+    assert caught.value.field == "secrets" and "take 12" in caught.value.message and "fewer" in str(caught.value.hint)
 
 
 async def test_groups_are_removed_whenever_they_are_empty_at_last(
