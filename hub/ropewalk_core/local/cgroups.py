@@ -17,6 +17,7 @@ from ropewalk_core.settings import Settings
 
 _ROOT = Path("/sys/fs/cgroup")
 _WORKERS = "workers."
+_TRIAL = 2**28
 
 
 def prepare(settings: Settings, name: str, memory: int | None, processes: int | None = None) -> list[Path]:
@@ -137,6 +138,17 @@ def worker_group(settings: Settings, account: str, name: str, memory: int) -> Wo
         group.watch()
         return group
     return None
+
+
+def works(settings: Settings) -> bool:
+    """Say whether workers get groups here: make one, and remove it."""
+    group = worker_group(settings, "trial", "trial", _TRIAL)
+    if group is None:
+        return False
+    group.remove()
+    for folder in (group.folder.parent, group.folder.parents[1]):
+        _remove(folder)
+    return True
 
 
 def sweep_workers(settings: Settings) -> None:
