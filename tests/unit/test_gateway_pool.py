@@ -84,6 +84,25 @@ async def test_an_answer_that_was_written_before_the_end_counts() -> None:
         assert (await asyncio.wait_for(call, 5)).body == b"42"
 
 
+async def test_a_worker_that_ended_unseen_takes_no_others_place() -> None:
+    host = PlayedHost()
+    route = ROUTE.model_copy(update={"spec": ROUTE.spec.model_copy(update={"max_workers": 1})})
+    pool, room = Pool(route, SETTINGS, cast(HostClient, host)), Room(SETTINGS)
+    for number in (1, 2):  # nobody looks between the two which workers are left
+        with room.call("ada", 0) as place:
+            call = asyncio.create_task(pool.call({}, b"", place, lambda *_: None, Note("c", route, "ada", 0.0, 0)))
+            async with asyncio.timeout(5):
+                while len(host.started) < number:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.01)
+                with host.started[-1][1] as theirs:
+                    await asyncio.to_thread(read_frame, theirs)
+                    theirs.sendall(pack({"id": 1, "status": 200}, b"42"))
+                    assert (await call).body == b"42"
+                    (member,) = pool._living
+                await member.link.closed.wait()
+    pool.close()
+
+
 # Kept workers
 
 

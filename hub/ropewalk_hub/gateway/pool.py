@@ -99,7 +99,12 @@ class Pool:
     @property
     def size(self) -> int:
         """Workers that run or start."""
-        return len(self._members) + self._starting
+        return len(self._living) + self._starting
+
+    @property
+    def _living(self) -> list[Member]:
+        """Workers that have not ended: one that has stays a member until somebody looks, and takes no other's place."""
+        return [one for one in self._members if not one.link.closed.is_set()]
 
     @property
     def running(self) -> int:
@@ -183,7 +188,7 @@ class Pool:
     def _free(self) -> Member | None:
         """Return the worker with a free place that was used last."""
         most = self.route.spec.concurrency
-        free = [one for one in self._members if one.taken < most and not one.link.closed.is_set()]
+        free = [one for one in self._living if one.taken < most]
         return max(free, key=lambda one: one.used) if free else None
 
     def leave(self, member: Member, exchange: Exchange, until: float, left: Left) -> None:
@@ -323,7 +328,7 @@ class Pool:
 
     def _fail_waiting(self, error: RopewalkError) -> None:
         """A worker could not start: tell those who wait for one, unless others run."""
-        while not self._members and (waiting := self._queue.next()) is not None:
+        while not self._living and (waiting := self._queue.next()) is not None:
             waiting.set_exception(error)
 
     def _release(self, member: Member) -> None:
@@ -337,12 +342,7 @@ class Pool:
 
     def _hand_out(self) -> None:
         """Give waiting calls the free places of running workers; start workers for the rest."""
-        places = [
-            one
-            for one in self._members
-            if not one.link.closed.is_set()
-            for _ in range(self.route.spec.concurrency - one.taken)
-        ]
+        places = [one for one in self._living for _ in range(self.route.spec.concurrency - one.taken)]
         for member in places:
             waiting = self._queue.next()
             if waiting is None:
