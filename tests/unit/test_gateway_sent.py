@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,29 @@ async def test_who_asks_often_has_what_they_sent_counted_once(tmp_path: Path, mo
     caller = Caller("bob", "subject-bob", "ses-bob", 0, 0.0)
     fates = await asyncio.gather(*(one._fate(route, caller, DIGEST, 1) for _ in range(20)))
     assert fates == [{"there": False}] * 20 and counted == ["bob"]
+
+
+async def test_who_hangs_up_while_it_is_counted_takes_no_further_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_go, counted = threading.Event(), threading.Event(), []
+
+    def slow(_settings: Settings, account: str) -> int:
+        counted.append(account)
+        begun.set()
+        may_go.wait(20)
+        return 0
+
+    monkeypatch.setattr(sent, "weight", slow)
+    one = Sent(Settings(home=tmp_path))
+    route = FunctionRoute(owner="ada", name="double", revision="r1", spec=SPEC)
+    caller = Caller("bob", "subject-bob", "ses-bob", 0, 0.0)
+    asking = [asyncio.create_task(one._fate(route, caller, DIGEST, 1)) for _ in range(5)]
+    assert await asyncio.to_thread(begun.wait, 20)
+    for task in asking[:4]:
+        task.cancel()
+    await asyncio.wait(asking, timeout=0.2)
+    assert counted == ["bob"]
+    may_go.set()
+    await asyncio.wait(asking)
+    assert asking[4].result() == {"there": False}

@@ -24,6 +24,7 @@ from ropewalk_core.local import sent
 from ropewalk_core.model import FunctionRoute
 from ropewalk_core.names import is_name
 from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import in_thread
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime import packed
 from ropewalk_runtime.bundle import RAW
@@ -129,11 +130,11 @@ class Sent:
         return {"there": False}
 
     async def _have(self, account: str) -> int:
-        """Return the bytes of what an account has sent; to count them keeps one thread from others at most."""
+        """Return the bytes of what an account has sent; counting keeps one thread from others, whoever hangs up."""
         kept = self._kept[account]
         async with kept.counting:
             if time.monotonic() - kept.counted > _RECOUNT:
-                kept.size = await asyncio.to_thread(sent.weight, self._settings, account)
+                kept.size = await in_thread(sent.weight, self._settings, account)
                 kept.counted = time.monotonic()
         return kept.size
 
