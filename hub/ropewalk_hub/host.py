@@ -10,6 +10,7 @@ process (it has an event loop).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import logging
@@ -32,6 +33,7 @@ from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings, child_environment
 from ropewalk_core.tasks import Tasks
+from ropewalk_hub import groups
 from ropewalk_hub.sockets import private
 from ropewalk_runtime.frames import MAX_PACKET
 
@@ -41,8 +43,8 @@ KEEPER_IDLE = 900.0
 _START_PATIENCE = 20.0
 _VARIABLES = MAX_PACKET * 3 // 4
 """Bytes of a worker's own variables and secrets together: they go with its order, in one packet."""
-_TO_EMPTY = 5.0
-"""Seconds after which a worker's control group is empty that was not when its first process had ended."""
+_PREPARE = 0.1
+"""Seconds after which a zygote gets the group of its next spare: before it forks that, and after the call's answer."""
 Place = tuple[str, str, dict[str, str]]
 """An interpreter, its environment's fingerprint, and variables that go with them."""
 
@@ -83,6 +85,7 @@ class Job:
     unwanted: bool = False
     tries: int = 0
     group: cgroups.WorkerGroup | None = None
+    kind: groups.Kind | None = None
     full: bool = False
 
 
@@ -94,6 +97,7 @@ class Keeper:
     paths: AccountPaths
     python: str
     running: Running
+    groups: groups.Groups
     fingerprint: str = ""
     seen: tuple[object, ...] | None = None
     """What was seen of the environment before this fingerprint was taken."""
@@ -124,7 +128,6 @@ class Host:
         self._clients: set[Client] = set()
         self._count = 0
         self._isolation_told: set[str] = set()
-        self._emptying: list[cgroups.WorkerGroup] = []
 
     async def serve(self) -> None:
         """Listen until cancelled, then end every keeper."""
@@ -251,7 +254,7 @@ class Host:
         keeper.jobs[key] = job
         try:
             doors = self._limited(keeper, job, key, order)
-            order = {**order, "groups": len(doors), "id": key}
+            order = {**order, "groups": len(doors), "group": job.group.name if job.group else "", "id": key}
             keeper.channel.send({"op": "start", **order}, [*(os.dup(one) for one in job.descriptors), *doors])
         except Unavailable:
             return  # the keeper ended just now; `_keeper_gone` has seen to the job
@@ -260,12 +263,11 @@ class Host:
             raise
 
     def _limited(self, keeper: Keeper, job: Job, key: str, order: dict[str, Any]) -> list[int]:
-        """Make the control group of a worker, where the machine allows that, and return what it joins it by."""
+        """Give a worker a control group, where the machine allows that, and return what it joins it by."""
         self._unlimited(job)
         if order.get("kind") == "worker":
-            memory = int(order["memory"]) + int(order["scratch"])
-            # One that was handed to a keeper before has left a group, in which something may be still.
-            job.group = cgroups.worker_group(self._settings, job.account, f"{key}.{job.tries}", memory)
+            job.kind = groups.kind_of(order)
+            job.group = keeper.groups.take(job.kind, int(order["memory"]) + int(order["scratch"]))
         if job.group is None:
             return []
 
@@ -285,18 +287,14 @@ class Host:
             return
         if group.wake >= 0:
             asyncio.get_running_loop().remove_reader(group.wake)
-        if not group.remove():
-            self._empty_later([group])
+        groups.end(group)
 
-    def _empty_later(self, groups: list[cgroups.WorkerGroup]) -> None:
-        if groups and not self._emptying:
-            asyncio.get_running_loop().call_later(_TO_EMPTY, self._empty)
-        self._emptying += groups
-
-    def _empty(self) -> None:
-        """Remove groups that are empty by now. The others again: a machine has only so many, and keeps what is left."""
-        groups, self._emptying = self._emptying, []
-        self._empty_later([one for one in groups if not one.remove()])
+    def _prepare(self, keeper: Keeper, kind: groups.Kind, zygote: int) -> None:
+        """Give the zygote that has started a worker the control group of its next spare."""
+        if keeper.channel is None or (group := keeper.groups.next(kind, zygote)) is None:
+            return
+        with contextlib.suppress(OSError, Unavailable):
+            keeper.channel.send({"op": "ahead", "zygote": zygote, "group": group.name}, [group.door()])
 
     def _measured(self, job: Job, message: dict[str, Any]) -> dict[str, Any]:
         """Return how a worker ended, with what its control group knows of that."""
@@ -320,8 +318,7 @@ class Host:
         python, fingerprint, variables = place
         own = {**order.get("environment", {}), **self._secrets(job)}
         _check_variables(own)
-        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **own}
-        environment = sandbox.environ(paths, variables)
+        environment = sandbox.environ(paths, {**variables, "ROPEWALK_ACCOUNT": job.account})
         folder = order.get("folder", "")
         chosen = accounts.folder_of(self._settings, job.account)
         files = [str(paths.files), *([str(chosen)] if chosen else [])] if order.get("files") == "read" else []
@@ -331,6 +328,7 @@ class Host:
             "python": python,
             "fingerprint": fingerprint,
             "environment": environment,
+            "variables": own,
             "cwd": str(paths.files / order.get("cwd", "")),
             "memory": memory,
             "scratch": int(order.get("scratch") or memory),
@@ -410,7 +408,7 @@ class Host:
             raise
         finally:
             theirs.close()
-        keeper = Keeper(account, paths, str(python), running)
+        keeper = Keeper(account, paths, str(python), running, groups.Groups(self._settings, account))
         keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
         self._keepers[account] = keeper
         return keeper
@@ -423,12 +421,16 @@ class Host:
             keeper.ready.set()
         elif operation == "zygote":
             self._note_isolation(keeper, message)
+        elif operation == "retired":
+            keeper.groups.retired(int(message["zygote"]))
         elif (job := keeper.jobs.get(str(message.get("id")))) is None:
             return
         elif operation == "started":
             job.started = True
             self._release(job)
             _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"]})
+            if job.group is not None and job.kind is not None:
+                asyncio.get_running_loop().call_later(_PREPARE, self._prepare, keeper, job.kind, int(message["zygote"]))
         elif operation == "failed":
             del keeper.jobs[str(message["id"])]
             broken = message.get("python")  # it is there, or it would have been made again: a package spoils it
@@ -458,6 +460,7 @@ class Host:
             del self._keepers[keeper.account]
         keeper.channel = None
         keeper.ready.set()
+        keeper.groups.close()
         jobs, keeper.jobs = keeper.jobs, {}
         for job in [one for one in jobs.values() if not one.ended]:
             if job.started:

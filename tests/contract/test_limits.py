@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ropewalk_core.local import cgroups
 from ropewalk_core.testing import ADA
+from ropewalk_runtime.zygote import SPARE_NAME
 from tests.function_rig import Rig, running
 
 MOST = 40
@@ -91,11 +94,32 @@ async def test_out_of_memory_names_limit_peak_and_placement(rig: Rig) -> None:
     assert "bytearray" in problem["details"]["traceback"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser makes control groups")
-async def test_all_that_a_worker_starts_has_one_limit_of_memory(rig: Rig) -> None:
-    if cgroups.worker_group(rig.settings, "ada", "trial", 2**28) is None:
-        pytest.skip("this machine gives no control groups")
-    problem = await fails(rig, "children", placement={"memory": "256Mi", "scratch": "16Mi"})
+@pytest.fixture
+def groups(rig: Rig) -> Path:
+    """Where the control groups of Ada's workers are."""
+    if os.geteuid() != 0 or (trial := cgroups.worker_group(rig.settings, "ada", "trial")) is None:
+        pytest.skip("control groups cannot be made here")
+    assert trial.remove()
+    return trial.folder.parent
+
+
+def members(groups: Path) -> dict[str, list[str]]:
+    """Return what the processes in each group call themselves."""
+    found = {}
+    for one in groups.glob("*/"):
+        with suppress(OSError):
+            pids = (one / "cgroup.procs").read_text().split()
+            found[one.name] = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids]
+    return found
+
+
+@pytest.mark.parametrize("spare", [False, True])
+async def test_all_that_a_worker_starts_has_one_limit_of_memory(rig: Rig, groups: Path, spare: bool) -> None:
+    wanted = {"placement": {"memory": "256Mi", "scratch": "16Mi"}}
+    if spare:  # it is in its group before it has an order, and a limit
+        await rig.functions.deploy(ADA, "ada", rig.spec(AROUND, **wanted))
+        await rig._until(lambda: [SPARE_NAME] in members(groups).values())
+    problem = await fails(rig, "children", **wanted)
     assert (problem["code"], problem["field"]) == ("RW-OUT-OF-MEMORY", "placement.memory"), problem
     peak = int(problem["message"].partition("it had used ")[2].split()[0])
     assert 200 <= peak <= 300  # of all together: each alone had 150 at most
@@ -144,12 +168,21 @@ async def test_a_program_has_a_limit_of_processor_time_too(rig: Rig) -> None:
     assert (problem["code"], problem["field"]) == ("RW-USER-CODE", "cpu_time")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser makes control groups")
-async def test_a_workers_group_goes_with_it(rig: Rig) -> None:
+async def test_a_workers_group_goes_with_it_and_a_spares_with_the_sandbox(rig: Rig, groups: Path) -> None:
     await rig.functions.deploy(ADA, "ada", rig.spec(AROUND, idle=0.0))
-    group = cgroups.worker_group(rig.settings, "ada", "trial", 2**28)
-    if group is None:
-        pytest.skip("this machine gives no control groups")
-    group.remove()
-    assert (await rig.call(b'"nothing"')).status_code == 200
-    await rig._until(lambda: not [*group.folder.parent.glob("*/")])
+    for _ in range(3):
+        await rig._until(lambda: [*members(groups).values()] == [[SPARE_NAME]])
+        (before,) = members(groups)
+        assert (await rig.call(b'"nothing"')).status_code == 200
+        await rig._until(lambda before=before: before not in members(groups))
+    await rig.client.end_account("ada")
+    await rig._until(lambda: not [*groups.glob("*/")])
+
+
+async def test_a_worker_that_can_be_no_spare_leaves_a_spare_its_group(rig: Rig, groups: Path) -> None:
+    await rig.functions.deploy(ADA, "ada", rig.spec(AROUND))
+    await rig._until(lambda: [SPARE_NAME] in members(groups).values())
+    (ahead,) = (name for name, inside in members(groups).items() if inside == [SPARE_NAME])
+    await rig.functions.deploy(ADA, "ada", rig.spec(AROUND, "reading", files="read"))
+    assert (await rig.call(b'"nothing"', function="reading")).status_code == 200
+    assert members(groups)[ahead] == [SPARE_NAME]

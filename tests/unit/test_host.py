@@ -23,7 +23,9 @@ from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.local.safe import LocalSafe
 from ropewalk_core.processes import Running
-from ropewalk_hub.host import Client, Environments, Host, Job, Keeper
+from ropewalk_hub import groups
+from ropewalk_hub.groups import Groups
+from ropewalk_hub.host import Environments, Host, Keeper
 from ropewalk_runtime.frames import receive_packet, send_packet
 
 
@@ -104,7 +106,7 @@ class PlayedHost(Host):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.played.append(theirs)
         paths, running = AccountPaths(self._settings.home, account), Running(f"keeper.{account}", 0, 0, "", "", False)
-        keeper = Keeper(account, paths, "/usr/bin/python3", running)
+        keeper = Keeper(account, paths, "/usr/bin/python3", running, Groups(self._settings, account))
         keeper.channel = Channel(ours, lambda m, d: self._reported(keeper, m, d), lambda: self._keeper_gone(keeper))
         keeper.ready.set()
         self._keepers[account] = keeper
@@ -217,25 +219,21 @@ async def test_secrets_that_are_too_many_together_are_named(played: tuple[Played
     assert caught.value.field == "secrets" and "take 12" in caught.value.message and "fewer" in str(caught.value.hint)
 
 
-async def test_groups_are_removed_whenever_they_are_empty_at_last(
-    played: tuple[PlayedHost, HostClient], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_groups_are_removed_whenever_they_are_empty_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
-        wake, asked = -1, 0
+        asked = 0
 
         def remove(self) -> bool:
             self.asked += 1
             return self.asked > 4
 
-    monkeypatch.setattr("ropewalk_hub.host._TO_EMPTY", 0.01)
-    groups = [Full(), Full()]
-    for one in groups:
-        job = Job(Client(1), "one", "ada", {}, [], group=cast(Any, one))
-        played[0]._unlimited(job)
+    monkeypatch.setattr(groups, "TO_EMPTY", 0.01)
+    busy = [Full(), Full()]
+    for one in busy:
+        groups.end(cast(Any, one))
     async with asyncio.timeout(5):
-        while [one.asked for one in groups] != [5, 5]:  # noqa: ASYNC110 - a list tells nobody
+        while [one.asked for one in busy] != [5, 5]:  # noqa: ASYNC110 - a list tells nobody
             await asyncio.sleep(0.005)
-    assert played[0]._emptying == []
 
 
 async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(

@@ -58,7 +58,7 @@ class Host:
         while (said := self.heard())["op"] != "exit" or said["id"] != name:
             if said["op"] == "zygote":
                 loaded.append(said["loaded"])
-            assert said["op"] in ("zygote", "started", "exit"), said
+            assert said["op"] in ("zygote", "started", "exit", "retired"), said
         assert said["code"] == 0, said
         return loaded
 

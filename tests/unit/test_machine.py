@@ -89,7 +89,7 @@ def test_a_trial_of_control_groups_leaves_none(home: Settings) -> None:
     assert [one for one in cgroups._bases(home) if one.exists()] == []
     if not works:
         pytest.skip("this machine gives no control groups")
-    group = cgroups.worker_group(home, "ada", "one", 2**28)
+    group = cgroups.worker_group(home, "ada", "one")
     assert cgroups.works(home) and group is not None and group.folder.is_dir()  # what is there stays
     group.remove()
     cgroups.remove(home)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ropewalk_runtime.frames import pack, read_frame, receive_packet, send_packe
 from ropewalk_runtime.zygote import SPARE_NAME, WORKER_NAME
 
 TELLS = """
-import os, random, resource, signal
+import os, random, resource, signal, sys, threading
 
 open("began", "a").write("once ")
 
@@ -40,6 +40,9 @@ def handler(x):
         "environment": dict(os.environ),
         "folder": os.getcwd(),
         "pid": os.getpid(),
+        "path": sys.path,
+        "open": len(os.listdir("/proc/self/fd")),
+        "threads": threading.active_count(),
         "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")],
     }
 """
@@ -92,8 +95,8 @@ class Zygote:
         assert hello is not None and hello[0]["op"] == "ready", hello
         return Worker(int(said["pid"]), ours)
 
-    def order(self, name: str, **changes: Any) -> socket.socket:
-        """Order a worker and return the gateway's end of its socket."""
+    def order(self, name: str, doors: Sequence[int] = (), **changes: Any) -> socket.socket:
+        """Order a worker, with doors to its control groups, and return the gateway's end of its socket."""
         order = {
             "op": "start",
             "id": name,
@@ -110,7 +113,7 @@ class Zygote:
         ours.settimeout(20)
         self.open.append(ours)
         with open(os.devnull, "w") as log, theirs:
-            send_packet(self.control, order, [log.fileno(), theirs.fileno()])
+            send_packet(self.control, order, [log.fileno(), theirs.fileno(), *doors])
         return ours
 
     def spare(self) -> int:
@@ -188,6 +191,9 @@ def test_the_next_worker_is_there_before_it_is_ordered(zygote: Zygote) -> None:
         assert (said["environment"]["OMP_NUM_THREADS"] == "3") is (worker is second)
         assert said["capabilities"] == ["0000000000000000"]
     assert len(chances) == 2
+    one, other = (worker.call(7) for worker in (first, second))  # what the spare rehearsed has left nothing
+    for what in ("path", "open", "threads"):
+        assert one[what] == other[what]
     third = zygote.spare()
     assert third not in (first.pid, second.pid) and zygote.spares() == [third]
 
@@ -211,6 +217,30 @@ def test_a_worker_that_wants_other_scratch_gets_no_spare(zygote: Zygote) -> None
     assert other.pid != spare and other.call(1)["tmp"] == 2 * SCRATCH
     until(lambda: not _lives(spare))
     assert zygote.worker("like-it", scratch=2 * SCRATCH).call(1)["tmp"] == 2 * SCRATCH
+
+
+@pytest.mark.parametrize("group", ["next", "another"])
+def test_a_spare_joins_its_control_group_before_it_is_ordered(zygote: Zygote, group: str, tmp_path: Path) -> None:
+    zygote.worker("first")
+    early, late = tmp_path / "early", tmp_path / "late"  # what is written there is what the kernel would read
+    early.touch(), late.touch()
+    with early.open("wb") as door:
+        send_packet(zygote.control, {"op": "ahead", "group": "next"}, [door.fileno()])
+    spare = zygote.spare()
+    until(lambda: early.read_text() == "0")
+    with late.open("wb") as door:
+        worker = zygote.worker("second", doors=[door.fileno()], groups=1, group=group)
+    assert worker.pid == spare and worker.call(1)["x"] == 1
+    assert (late.read_text() == "0") is (group == "another")
+
+
+def test_a_group_that_a_worker_has_got_is_no_spares(zygote: Zygote, tmp_path: Path) -> None:
+    doors = [tmp_path / "ahead", tmp_path / "own"]
+    with doors[0].open("wb") as ahead, doors[1].open("wb") as own:
+        send_packet(zygote.control, {"op": "ahead", "group": "next"}, [ahead.fileno()])
+        zygote.worker("first", doors=[own.fileno()], groups=1, group="next")
+    zygote.spare()
+    assert [one.read_text() for one in doors] == ["", "0"]
 
 
 def test_a_spare_that_was_killed_is_not_missed(zygote: Zygote) -> None:

@@ -84,39 +84,43 @@ def _holds(target: Path, bundle: dict[str, Any]) -> bool:
 def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the facts of the bundle in the folder; nothing when there is none. Other troubles are raised."""
     try:
-        facts = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
+        with open(os.path.join(folder, FILE), encoding="utf-8") as file:
+            facts = json.load(file)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
 
 
-def load(folder: str | os.PathLike[str], *, install: bool = True) -> Callable[..., Any]:
+def load(
+    folder: str | os.PathLike[str], facts: dict[str, Any] | None = None, *, install: bool = True
+) -> Callable[..., Any]:
     """Run the bundle's modules and return its entry.
 
     Parameters
     ----------
     folder
         The bundle's folder; its local modules become importable.
+    facts
+        What `read` returned, if that was asked already.
     install
         Make the cells' module this process's ``__main__``, as it is in a notebook. A kernel that opens a failed step
         must say False.
     """
-    root = Path(folder).resolve()
-    facts = json.loads((root / FILE).read_text(encoding="utf-8"))
+    root = os.path.realpath(folder)
+    facts = read(root) if facts is None else facts
     module_name, _, name = str(facts.get("entry", "")).partition(":")
     if not name:
-        raise ValueError(f"{root / FILE} names no entry")
+        raise ValueError(f"{os.path.join(root, FILE)} names no entry")
     _loaded.add(f"{root}{os.sep}")
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    if root not in sys.path:
+        sys.path.insert(0, root)
         importlib.invalidate_caches()
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = __builtins__
     if install:
         sys.modules["__main__"] = module
-    path = root / inside(f"{module_name.replace('.', '/')}.py")
-    origin = facts.get("origin") or {}
-    for code in _compile(path, path.relative_to(root).as_posix(), origin):
+    file = inside(f"{module_name.replace('.', '/')}.py").as_posix()
+    for code in _compile(os.path.join(root, file), file, facts.get("origin") or {}):
         exec(code, module.__dict__)  # noqa: S102 - this is what a sandbox is for
     return module.__dict__[name]  # type: ignore[no-any-return]
 
@@ -157,10 +161,11 @@ def _known_as(file: str) -> str:
     return next((file.removeprefix(one) for one in _loaded if file.startswith(one)), file)
 
 
-def _compile(path: Path, name: str, origin: dict[str, str]) -> list[types.CodeType]:
+def _compile(path: str, name: str, origin: dict[str, str]) -> list[types.CodeType]:
     """Return one code object for each run of statements that came from the same cell."""
-    source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source, str(path))
+    with open(path, encoding="utf-8") as file:
+        source = file.read()
+    tree = ast.parse(source, path)
     flags = _future(tree)
     starts = sorted((int(key.rpartition(":")[2]), value) for key, value in origin.items() if key.startswith(f"{name}:"))
     groups: dict[int, list[ast.stmt]] = {}
@@ -174,7 +179,7 @@ def _compile(path: Path, name: str, origin: dict[str, str]) -> list[types.CodeTy
         last = max(one.end_lineno or one.lineno for one in statements)
         _remember(cell, lines[(start or 1) - 1 : last], int(line))
         body = ast.Module(body=statements, type_ignores=[])
-        for one in statements:
+        for one in statements if shift else ():
             ast.increment_lineno(one, shift)
         codes.append(compile(body, cell, "exec", flags=flags, dont_inherit=True))
     return codes

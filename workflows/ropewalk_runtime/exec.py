@@ -57,18 +57,18 @@ def limit(memory: int | None, processes: int | None = None) -> None:
         _set(resource.RLIMIT_NPROC, processes)
 
 
-def join(groups: Sequence[int]) -> None:
-    """Move this process into control groups, by the files that list their members, and close those.
+def join(groups: Sequence[int]) -> bool:
+    """Move this process into control groups, by the files that list their members, and say whether it is in all.
 
     Where the kernel refuses that, the limits of `limit` are all there is.
     """
+    joined = True
     for one in groups:
         try:
             os.write(one, b"0")
         except OSError:
-            continue
-        finally:
-            os.close(one)
+            joined = False
+    return joined
 
 
 def allow_processor_time(seconds: int) -> None:
@@ -86,9 +86,11 @@ def allow_processor_time(seconds: int) -> None:
 
 
 def replace_environment(environment: Mapping[str, str]) -> None:
-    """Make the process's variables exactly these."""
-    os.environ.clear()
-    os.environ.update(environment)
+    """Make the process's variables exactly these, but for those of `set_threads`; most are so in the zygote already."""
+    for name in set(os.environ) - set(environment) - set(SINGLE_THREAD):
+        del os.environ[name]
+    for name, value in environment.items():
+        _set_variable(name, value)
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
@@ -100,7 +102,7 @@ def set_threads(cpu: float | None) -> None:
     """Raise the thread pools of the numeric libraries, which a zygote keeps at one, to what the child may use."""
     count = max(1, round(cpu)) if cpu else len(os.sched_getaffinity(0))
     for name in SINGLE_THREAD:
-        os.environ[name] = str(count)
+        _set_variable(name, str(count))
     for path in numeric_libraries():
         library = ctypes.CDLL(path)
         for setter in _SETTERS:
@@ -198,6 +200,11 @@ def _exec(argv: Sequence[str]) -> None:
     except OSError as error:
         say(f"The program {argv[0]!r} cannot be started: {error.strerror}.")
         os._exit(NOT_FOUND_EXIT if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE_EXIT)
+
+
+def _set_variable(name: str, value: str) -> None:
+    if os.environ.get(name) != value:  # to compare is cheaper, and touches no page that we share with the zygote
+        os.environ[name] = value
 
 
 def _set(kind: int, value: int) -> None:

@@ -8,6 +8,7 @@ code (``zygote``). Rejected: the zygote as first process (killing it would kill 
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import selectors
@@ -59,6 +60,7 @@ class Zygote:
     wanted: frozenset[str]
     pid: int
     control: socket.socket
+    number: int
     ready: bool = False
     born: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
@@ -92,6 +94,7 @@ class Keeper:
         self._unsafe: set[tuple[tuple[str, str], frozenset[str]]] = set()
         self._busy = time.monotonic()
         self._ended = False
+        self._spawned = 0
 
     def run(self) -> None:
         """Serve until the host closes the socket, or nothing was asked for a while."""
@@ -122,6 +125,8 @@ class Keeper:
         if message["op"] == "start":
             self._start(message, descriptors)
             return
+        if message["op"] == "ahead":
+            self._pass_on(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         if message["op"] == "end":
@@ -206,6 +211,12 @@ class Keeper:
 
     # Zygotes
 
+    def _pass_on(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        """Give a zygote the control group of its next spare; without it, that joins its worker's group later."""
+        for zygote in [one for one in self._zygotes if one.number == message["zygote"]]:
+            with contextlib.suppress(OSError):
+                send_packet(zygote.control, message, descriptors)
+
     def _assign(self, child: Child) -> None:
         order = child.order
         key = (str(order["python"]), str(order.get("fingerprint", "")))
@@ -215,12 +226,13 @@ class Keeper:
         for old in [one for one in self._zygotes if one.key[0] == key[0] and one.key != key]:
             self._retire(old)  # the environment changed: nothing more may be forked from what it was
         fitting = [one for one in self._zygotes if one.key == key and one.wanted >= wanted]
-        zygote = min(fitting, key=lambda one: len(one.wanted)) if fitting else self._spawn(key, wanted)
+        fitting = fitting or [self._spawn(key, wanted, order["environment"])]
+        zygote = min(fitting, key=lambda one: len(one.wanted))
         zygote.used = time.monotonic()
         zygote.backlog.append(child)
         self._feed(zygote)
 
-    def _spawn(self, key: tuple[str, str], wanted: frozenset[str]) -> Zygote:
+    def _spawn(self, key: tuple[str, str], wanted: frozenset[str], environment: dict[str, str]) -> Zygote:
         while len(self._zygotes) >= MOST_ZYGOTES:
             old = min(self._zygotes, key=lambda one: one.used)
             if old.ready and old.key == key and (key, wanted | old.wanted) not in self._unsafe:
@@ -233,7 +245,7 @@ class Keeper:
         actions.append((os.POSIX_SPAWN_DUP2, theirs.fileno(), 3))
         try:
             argv = [key[0], "-P", "-u", "-c", source]
-            pid = os.posix_spawn(key[0], argv, {**os.environ, **SINGLE_THREAD}, file_actions=actions, setsid=True)
+            pid = os.posix_spawn(key[0], argv, {**environment, **SINGLE_THREAD}, file_actions=actions, setsid=True)
         except OSError:
             ours.close()
             raise
@@ -241,7 +253,8 @@ class Keeper:
             theirs.close()
             os.close(null)
         ours.setblocking(False)
-        zygote = Zygote(key, wanted, pid, ours)
+        self._spawned += 1
+        zygote = Zygote(key, wanted, pid, ours, self._spawned)
         self._zygotes.append(zygote)
         self._watch(ours.fileno(), lambda: self._from_zygote(zygote))
         return zygote
@@ -251,6 +264,7 @@ class Keeper:
         if zygote not in self._zygotes:
             return
         self._zygotes.remove(zygote)
+        self._tell({"op": "retired", "zygote": zygote.number})
         self._selector.unregister(zygote.control.fileno())
         self._hear_out(zygote)
         zygote.control.close()
@@ -313,17 +327,17 @@ class Keeper:
     def _answered(self, zygote: Zygote, message: dict[str, Any]) -> None:
         if (child := zygote.waiting.pop(str(message["id"]), None)) is not None:
             if message["op"] == "started":
-                self._started(child, int(message["pid"]))
+                self._started(child, int(message["pid"]), zygote.number)
             else:
                 self._fail(child, str(message["why"]))
 
     # Children
 
-    def _started(self, child: Child, pid: int) -> None:
+    def _started(self, child: Child, pid: int, zygote: int) -> None:
         _close(child.descriptors)
         child.pid = pid
         self._pids[pid] = child
-        self._tell({"op": "started", "id": child.id, "pid": pid})
+        self._tell({"op": "started", "id": child.id, "pid": pid, "zygote": zygote})
         if child.order.get("timeout"):
             heapq.heappush(self._deadlines, (time.monotonic() + float(child.order["timeout"]), child.id))
         if child.reason:

@@ -81,14 +81,15 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
 
 def _loaded(folder: str, runner: asyncio.Runner, concurrency: int) -> tuple[_Answering, type[Serving]]:
     """Return what answers calls, started, and the loop that it needs."""
-    form = bundle.read(folder).get("form")
+    facts = bundle.read(folder)
+    form = facts.get("form")
     if form == bundle.PROGRAM:
         return Program(programs.path_of(folder)), programs.Calls
     if form == bundle.SERVER:
         listening = Listening(programs.path_of(folder))
         _start(lambda: runner.run(listening.start()))
         return listening, Forwarded
-    target = bundle.load(folder)
+    target = bundle.load(folder, facts)
     if form == bundle.ASGI:
         application = Application(asgi.made(target))
         _start(lambda: runner.run(application.start()))

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ropewalk_runtime import exec as execution
-from ropewalk_runtime import isolate, step, worker
+from ropewalk_runtime import isolate, rehearsal, step, worker
 from ropewalk_runtime.frames import FrameError, receive_packet, send_packet
 
 NEVER_PRELOADED = frozenset({"torch", "tensorflow", "jax", "cupy", "pycuda", "numba", "ray", "pyspark", "dask"})
@@ -48,6 +48,20 @@ class Spare:
     scratch: int
 
 
+@dataclass
+class Ahead:
+    """The control group that the next spare joins, and the file by which it does; none at first."""
+
+    group: str = ""
+    door: int = -1
+
+    def forget(self) -> None:
+        """Let a worker have the group, or nobody."""
+        if self.door >= 0:
+            os.close(self.door)
+        self.group, self.door = "", -1
+
+
 def main(control: int, preload: list[str]) -> None:
     """Serve the keeper until it closes the socket."""
     isolate.die_with_parent(signal.SIGKILL)
@@ -67,14 +81,22 @@ def main(control: int, preload: list[str]) -> None:
 
 def _serve(keeper: socket.socket, isolated: bool) -> None:
     spare: Spare | None = None
+    ahead = Ahead()
     like = 0  # scratch of the worker that was ordered last: the next one most likely wants as much
     while True:
         if like and spare is None and not select.select([keeper], [], [], _SPARE_AFTER)[0]:
-            spare, like = _forked_spare(like, keeper), 0
+            spare, like = _forked_spare(like, ahead, keeper), 0
+            ahead.forget()
         packet = receive_packet(keeper)
         if packet is None:
             return
         order, descriptors = packet
+        if order.get("op") == "ahead":
+            ahead.forget()
+            ahead = Ahead(str(order["group"]), *descriptors)
+            continue
+        if order.get("group") == ahead.group:
+            ahead.forget()
         leave, go = os.pipe()
         pid = 0
         if isolated and order["kind"] == "worker" and order.get("network", True) and not order.get("read_only"):
@@ -98,11 +120,11 @@ def _scratch_of(order: dict[str, Any]) -> int:
     return int(order.get("scratch") or order["memory"])
 
 
-def _forked_spare(scratch: int, keeper: socket.socket) -> Spare | None:
+def _forked_spare(scratch: int, ahead: Ahead, keeper: socket.socket) -> Spare | None:
     """Fork a spare; None where that fails, and the next worker is forked when it is ordered."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        pid = _start(functools.partial(_wait, theirs, scratch), {}, True, keeper)
+        pid = _start(functools.partial(_wait, theirs, scratch, ahead), {}, True, keeper)
         return Spare(pid, ours, scratch)
     except OSError:
         ours.close()
@@ -214,15 +236,21 @@ def _second_child(order: dict[str, Any], descriptors: list[int], leave: int, iso
     execution.close_others([*descriptors[1:], leave])
     if isolated:
         isolate.settle(_scratch_of(order), order.get("read_only") or ())
+    _prepare()
     return _run(order, descriptors, leave, isolated)
 
 
-def _wait(control: socket.socket, scratch: int) -> int:
+def _wait(control: socket.socket, scratch: int, ahead: Ahead) -> int:
     """Settle, and run the order that comes; end when the zygote ends, or has no use for us."""
     os.setsid()
     execution.redirect(None)
-    execution.close_others([control.fileno()])
+    execution.close_others([control.fileno(), ahead.door])
     isolate.settle(scratch)
+    group = ahead.group if ahead.group and execution.join([ahead.door]) else ""
+    _prepare()
+    rehearsal.run()
+    execution.redirect(None)
+    execution.close_others([control.fileno()])
     isolate.call_ourselves(SPARE_NAME)
     packet = receive_packet(control)
     control.close()
@@ -231,19 +259,27 @@ def _wait(control: socket.socket, scratch: int) -> int:
     isolate.call_ourselves(WORKER_NAME)
     order, (*descriptors, leave) = packet
     execution.redirect(descriptors[0])
-    return _run(order, descriptors, leave, True)
+    return _run(order, descriptors, leave, True, group)
 
 
-def _run(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bool) -> int:
-    """Limit ourselves as the order says, and run it when we have the zygote's leave."""
-    kind, groups = order["kind"], int(order.get("groups") or 0)
-    descriptors, joined = descriptors[: len(descriptors) - groups], descriptors[len(descriptors) - groups :]
-    execution.join(joined)
-    execution.limit(int(order["memory"]), int(order["processes"]) if isolated else None)
-    execution.replace_environment(order["environment"])
-    execution.set_threads(order.get("cpu"))
+def _prepare() -> None:
+    """Make what no two children may share anew, as far as that needs no order."""
+    execution.set_threads(None)
     execution.reseed()
     execution.fresh_loop()
+
+
+def _run(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bool, group: str = "") -> int:
+    """Limit ourselves as the order says, and run it when we have the zygote's leave; ``group`` is where we are."""
+    kind, groups = order["kind"], int(order.get("groups") or 0)
+    descriptors, doors = descriptors[: len(descriptors) - groups], descriptors[len(descriptors) - groups :]
+    if not group or group != order.get("group"):
+        execution.join(doors)
+    for door in doors:
+        os.close(door)
+    execution.limit(int(order["memory"]), int(order["processes"]) if isolated else None)
+    execution.replace_environment({**order["environment"], **(order.get("variables") or {})})
+    execution.set_threads(order.get("cpu"))
     trouble = execution.enter(order["cwd"])
     gc.unfreeze()
     if os.read(leave, 1) != _GO:  # the zygote ended before it could tell the keeper of us

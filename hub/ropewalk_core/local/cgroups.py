@@ -57,8 +57,18 @@ class WorkerGroup:
     """
 
     folder: Path
+    unified: bool
     wake: int = -1
     _asked: int = field(default=-1, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What tells it from the account's others."""
+        return self.folder.name
+
+    def limit(self, memory: int) -> None:
+        """Set how many bytes everything in it has together, scratch included. Raises OSError."""
+        (self.folder / ("memory.max" if self.unified else "memory.limit_in_bytes")).write_text(str(memory))
 
     def door(self) -> int:
         """Return a descriptor through which a process that writes ``0`` joins; whoever gets it closes it."""
@@ -101,8 +111,8 @@ class WorkerGroup:
             return
 
 
-def worker_group(settings: Settings, account: str, name: str, memory: int) -> WorkerGroup | None:
-    """Make the group of a worker; None where groups cannot be made.
+def worker_group(settings: Settings, account: str, name: str) -> WorkerGroup | None:
+    """Make the group of a worker, without a limit as yet; None where groups cannot be made.
 
     Parameters
     ----------
@@ -110,8 +120,6 @@ def worker_group(settings: Settings, account: str, name: str, memory: int) -> Wo
         Whose it is; all workers of an account have the processes together that one sandbox may have.
     name
         Tells it from other workers of the account.
-    memory
-        Bytes for everything in it together, scratch included.
     """
     if os.geteuid() != 0:
         return None
@@ -124,12 +132,8 @@ def worker_group(settings: Settings, account: str, name: str, memory: int) -> Wo
                 _limit(base, parent.name, {"memory": None, "pids": settings.limits.processes})
                 if unified:
                     _hand_down([parent])
-            group = WorkerGroup(parent / name)
+            group = WorkerGroup(parent / name, unified)
             group.folder.mkdir()
-        except OSError:
-            return None
-        try:
-            (group.folder / ("memory.max" if unified else "memory.limit_in_bytes")).write_text(str(memory))
             if unified:
                 (group.folder / "memory.oom.group").write_text("1")
         except OSError:
@@ -142,12 +146,17 @@ def worker_group(settings: Settings, account: str, name: str, memory: int) -> Wo
 
 def works(settings: Settings) -> bool:
     """Say whether workers get groups here: make one, and remove it."""
-    group = worker_group(settings, "trial", "trial", _TRIAL)
+    group = worker_group(settings, "trial", "trial")
     if group is None:
         return False
-    group.remove()
-    for folder in (group.folder.parent, group.folder.parents[1]):
-        _remove(folder)
+    try:
+        group.limit(_TRIAL)
+    except OSError:
+        return False
+    finally:
+        group.remove()
+        for folder in (group.folder.parent, group.folder.parents[1]):
+            _remove(folder)
     return True
 
 
