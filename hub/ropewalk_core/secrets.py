@@ -92,5 +92,6 @@ def check(journal: Journal, owner: str, spec: FunctionSpec) -> None:
 
 def missing(name: str, *, field: str) -> NotFound:
     """Return the error for a secret that is not there."""
-    hint = f"Store it first: `ropewalk secrets set {name[:64]}`, or ropewalk.secrets.set({name[:64]!r}) in a notebook."
+    command, call = f"`ropewalk secrets set {name[:64]}`", f"ropewalk.secrets.set({name[:64]!r})"
+    hint = f"Store it first: {command}, {call} in a notebook, or on the dashboard under Secrets."
     return NotFound(f"There is no secret {name[:64]}.", field=field, hint=hint)

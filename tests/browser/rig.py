@@ -107,7 +107,7 @@ class World:
         """Return everything that an attack could have changed, as REST tells it to Ada, once nothing is on its way."""
         self.until(lambda: self.notebook_state() not in ("starting", "stopping"), "the notebook is as it stays")
         found: dict[str, Any] = {}
-        for path in ("me", "accounts", "services/ada", "functions/ada", "workflows/ada"):
+        for path in ("me", "accounts", "services/ada", "functions/ada", "workflows/ada", "secrets/ada"):
             answer = self.ask("GET", f"/api/v1/{path}")
             assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
             found[path] = answer.json()

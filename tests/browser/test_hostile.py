@@ -32,6 +32,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "write a file": {
         "act": "fetch", "path": "/api/v1/files/ada/planted.txt", "method": "PUT", "mode": "cors", "body": "x",
     },
+    "plant a secret": {"act": "form", "path": "/secrets", "fields": {"name": "PLANTED", "secret": "x"}},
     "take a token": {
         "act": "fetch", "path": "/api/v1/token", "method": "POST", "mode": "cors",
         "type": "application/json", "body": '{"audience": "functions"}',
@@ -46,6 +47,7 @@ MORE: dict[str, dict[str, Any]] = {
     "start it by REST": {"act": "fetch", "path": "/api/v1/notebooks/ada/start", "method": "POST"},
     "start it at the hub": {"act": "fetch", "path": "/hub/api/users/ada/server", "method": "POST"},
     "a token of the hub": {"act": "fetch", "path": "/hub/api/users/ada/tokens", "method": "POST", "mode": "cors"},
+    "remove a secret": {"act": "form", "path": "/secrets/MINE/remove"},
     "remove the service": {"act": "form", "path": "/services/evil/remove"},
     "change the password": {"act": "form", "path": "/account/password", "fields": {"old": "x", "password": "y"}},
     "sign out": {"act": "form", "path": "/sign-out"},
@@ -144,6 +146,7 @@ def test_the_attacks_work_where_there_is_no_guard(same_site: World, careless: di
         if name.startswith("take"):
             assert "token" in learned["text"]
     assert target.platform.journal.get("service", "ada", "planted") is not None
+    assert target.platform.journal.get("secret", "ada", "PLANTED") is not None
     page.close()
 
 

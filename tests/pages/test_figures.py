@@ -20,7 +20,7 @@ async def test_figures_are_drawn_and_told(stage: Stage, browser: httpx.AsyncClie
     assert "As a table" in said and "What calls cost by day" in said and "GB-s" in said
     day = await ask(browser, "/functions/digits?window=day")
     assert "by quarter of an hour" in "".join(one.get("aria-label", "") for one in day.all("svg"))
-    assert any(one.get("hx-get") == "/functions/digits?window=day" for one in day.all("section"))
+    assert any(one.get("hx-get") == "/functions/digits?window=day" for one in day.all("div"))
     odd = await ask(browser, "/functions/digits?window=%3Cscript%3E")
     assert "by minute" in "".join(one.get("aria-label", "") for one in odd.all("svg"))
 

@@ -24,7 +24,7 @@ from ropewalk_hub.security import cookie_name
 from tests.pages.stage import FAILURE, OWNER, Stage, furnish
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}</textarea></pre>"
-PAGES = ["/", "/notebooks", "/services", "/services/new/voila", "/functions", "/workflows", "/people"]
+PAGES = ["/", "/notebooks", "/services", "/services/new/voila", "/functions", "/workflows", "/people", "/secrets"]
 THINGS = [
     "/services/board",
     "/services/notes",

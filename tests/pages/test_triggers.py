@@ -7,6 +7,7 @@ import pytest
 
 from ropewalk_core.model import Actor, FunctionRoute
 from tests.pages.stage import OWNER, Stage, furnish
+from tests.pages.test_folds import opened
 from tests.pages.test_pages import HOSTILE, Document
 
 ME = Actor(account=OWNER)
@@ -71,6 +72,7 @@ async def test_what_is_wrong_is_said_beside_the_form_which_keeps_it(
     answer = await browser.post(AT, data=typed)
     page = Document(answer.text)
     assert answer.status_code in (404, 422) and says in page.words, page.words
+    assert opened(answer.text) == ["Triggers"]
     assert "<script>alert(1)" not in answer.text
     held = {one["name"]: one.get("value", "") for one in page.all("input") if one.get("name") in typed}
     assert held == typed

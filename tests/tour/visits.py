@@ -19,7 +19,17 @@ from tests.tour.stage import BUILD, Platform
 
 ACCOUNT, PASSWORD, FULL_NAME = "ada", "seven ropes hold the mast", "Ada"
 NEXT_ACCOUNT = "grace"
-PAGES = ("/", "/notebooks", "/services", "/functions", "/workflows", "/people", "/account", "/services/new/voila")
+PAGES = (
+    "/",
+    "/notebooks",
+    "/services",
+    "/functions",
+    "/workflows",
+    "/people",
+    "/account",
+    "/secrets",
+    "/services/new/voila",
+)
 
 
 def first_administrator(page: Page, platform: Platform) -> str:

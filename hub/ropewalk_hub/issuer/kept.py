@@ -1,8 +1,8 @@
 """What a person typed into a form whose sign-in had ended: carried, signed, through the sign-in page and back.
 
 The browser holds it, so an anonymous flood stores nothing here; the signature makes sure that only what arrived at
-this platform comes back, and only for an hour. Passwords are never kept. After the sign-in the person sees the values
-and sends them; nothing is sent by itself. Not here: pages.
+this platform comes back, and only for an hour. Passwords and secrets are never kept, by the names of their fields.
+After the sign-in the person sees the values and sends them; nothing is sent by itself. Not here: pages.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import zlib
 from collections.abc import Iterable
 
@@ -18,6 +19,7 @@ from ropewalk_core.ports import Clock
 
 LARGEST = 64 * 1024
 _HOUR = 3600.0
+_HIDDEN = re.compile("password|secret|^old$", re.IGNORECASE)
 
 
 class Kept:
@@ -29,7 +31,7 @@ class Kept:
 
     def pack(self, target: str, fields: Iterable[tuple[str, str]]) -> str:
         """Return a form as text for a hidden field; empty when there is nothing to keep or too much."""
-        named = [[name, value] for name, value in fields if "password" not in name.lower() and name != "old"]
+        named = [[name, value] for name, value in fields if not _HIDDEN.search(name)]
         raw = json.dumps([target, named, self._clock.wall() + _HOUR]).encode()
         if not named or len(raw) > LARGEST:
             return ""

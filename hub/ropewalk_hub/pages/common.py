@@ -92,6 +92,18 @@ async def search(
             return Listing(tuple(found), after, empty)
 
 
+async def every(fetch: Callable[[str, int], Awaitable[Page[N]]]) -> list[N]:
+    """Return all that a list holds, up to 2000 entries."""
+    found: list[N] = []
+    after = ""
+    while True:
+        page = await fetch(after, PAGE)
+        found += page.items
+        after = page.next
+        if not after or len(found) >= _MOST:
+            return found
+
+
 def hit(view: View, state: State, *texts: str) -> bool:
     """Say whether a thing matches a view."""
     if view.state and state.value != view.state:

@@ -25,7 +25,7 @@ from ropewalk_core.model import Actor, Call, Function, NewKey, State, Window
 from ropewalk_core.revisions import stories
 from ropewalk_core.signatures import Signature, read
 from ropewalk_core.triggers import words
-from ropewalk_hub.pages import trying
+from ropewalk_hub.pages import folds, trying
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see
 from ropewalk_hub.pages.forms import Complaint
 from ropewalk_hub.pages.render import render
@@ -36,8 +36,8 @@ router = APIRouter(include_in_schema=False)
 _STATES = (State.RUNNING, State.IDLE, State.FAILED)
 _BARS = 30
 _SHOWN = 100_000
-_LATEST = 5
-"""Durable calls that the function's own page shows."""
+_LATEST, _FIRST = 5, 10
+"""Durable calls that the function's own page shows, and other calls that it shows before one asks for more."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Door:
-    """What the form of who may call holds, what was wrong with it, and a key that was made just now."""
+    """What the form of who may call holds, and that of a key; what was wrong, and a key that was made just now."""
 
     who: str = "private"
     accounts: Sequence[str] = ()
     origins: Sequence[str] = ()
     problem: dict[str, object] | None = None
     made: NewKey | None = None
+    typed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -283,6 +284,7 @@ async def show(
     keys, unlisted = await or_none(its.functions.keys(actor, actor.account, name))
     durable, lost = await or_none(its.durable.list(actor, actor.account, name, limit=_LATEST))
     triggers, unheard = await or_none(its.triggers.list(actor, actor.account, name))
+    heard = triggers.items if triggers else () if isinstance(unheard, NotFound) else None
     sample = json.dumps(samples.payload(signature), ensure_ascii=False)
     typed = tried.typed or {}
     by_hand = "payload" in typed
@@ -293,12 +295,15 @@ async def show(
         here=f"/functions/{name}{'?window=day' if window == 'day' else ''}",  # never the call again
         function=one,
         calls=calls[:50],
+        shown=_FIRST,
         figures=figures(calls, its.clock.wall()),
         window=window,
         told=told,
         uncounted=uncounted.problem() if uncounted else None,
         costs=costs.days if costs else (),
         away=away.problem() if away else None,
+        missing=await _missing(its, actor, one),
+        folded=folds.lines(one, keys.items if keys else None, kept.items if kept else None, heard),
         revisions=list(zip(revisions, stories(revisions), strict=True)),
         unknown=unknown.problem() if unknown else None,
         shares=shares or Split(_shares(one)),
@@ -308,8 +313,8 @@ async def show(
         door=door or Door(who=one.access.who, accounts=one.access.accounts, origins=one.access.origins),
         keys=keys.items if keys else (),
         closed=unlisted.problem() if unlisted else None,
-        triggers=[(each, words.said(each.spec), words.coming(each)) for each in triggers.items] if triggers else (),
-        unheard=unheard.problem() if unheard and not isinstance(unheard, NotFound) else None,
+        triggers=[(each, words.said(each.spec), words.coming(each)) for each in heard or ()],
+        unheard=unheard.problem() if unheard and heard is None else None,
         calling=calling or Calling(),
         durable=durable,
         lost=lost.problem() if lost else None,
@@ -323,6 +328,15 @@ async def show(
         curl=_curl(one, sample),
         python=_python(one, signature),
     )
+
+
+async def _missing(its: Platform, actor: Actor, one: Function) -> list[str]:
+    """Return the names of secrets that it needs and its owner has not stored; none while that is not known."""
+    if not one.revision.spec.secrets:
+        return []
+    page, _ = await or_none(its.secrets.list(actor, actor.account))
+    stored = {each.name for each in page.items} if page else set(one.revision.spec.secrets)
+    return [name for name in one.revision.spec.secrets if name not in stored]
 
 
 def _shares(one: Function) -> dict[str, str]:

@@ -20,7 +20,7 @@ from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed, signed
 
 router = APIRouter(include_in_schema=False)
-_KINDS = frozenset({"notebook", "service", "function", "run", "account"})
+_KINDS = frozenset({"notebook", "service", "function", "run", "account", "secret"})
 _BEAT = 15.0
 _FAR = 1000
 

@@ -11,6 +11,7 @@ from ropewalk_hub.pages import (
     home,
     live,
     people,
+    secrets,
     services,
     sharing,
     static,
@@ -19,5 +20,5 @@ from ropewalk_hub.pages import (
 )
 
 router = APIRouter(include_in_schema=False)
-for _one in (static, live, help, home, services, functions, sharing, triggers, durable, workflows, people):
+for _one in (static, live, help, home, services, functions, sharing, triggers, secrets, durable, workflows, people):
     router.include_router(_one.router)

@@ -6,6 +6,7 @@ A key's secret is shown in the answer to the form that made it and nowhere else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
@@ -61,13 +62,14 @@ async def add_key(
 ) -> Response:
     """Make a key, and show its secret this once."""
     one = await its.functions.get(actor, actor.account, name)
+    typed = {"label": label, "calls": calls, "seconds": seconds}
     have = Door(one.access.who, one.access.accounts, one.access.origins)
     try:
         quota = [_number(calls, "calls"), _number(seconds, "seconds")]
         made = await its.functions.add_key(actor, actor.account, name, label=label, calls=quota[0], seconds=quota[1])
     except BadInput as error:
-        return await _again(request, actor, its, one, Door(have.who, have.accounts, have.origins, error.problem()), 422)
-    return await _again(request, actor, its, one, Door(have.who, have.accounts, have.origins, made=made))
+        return await _again(request, actor, its, one, replace(have, problem=error.problem(), typed=typed), 422)
+    return await _again(request, actor, its, one, replace(have, made=made))
 
 
 @router.post("/functions/{name}/keys/{identifier}/revoke")

@@ -93,7 +93,7 @@
       button.className = "quiet small";
       button.textContent = "Copy";
       button.addEventListener("click", async () => {
-        await navigator.clipboard.writeText(block.querySelector("pre").textContent.replace(/\n$/, ""));
+        await navigator.clipboard.writeText(block.querySelector("pre, code").textContent.replace(/\n$/, ""));
         button.textContent = "Copied";
         setTimeout(() => { button.textContent = "Copy"; }, 1500);
       });
@@ -187,6 +187,43 @@
     });
   }
 
+  // A refresh replaces parts of the page: what was opened stays open, what was typed stays, and whoever moved by
+  // keyboard stays where they were.
+  function refreshes() {
+    let held = null;
+    let folds = new Map();
+    const typed = (field) => ("value" in field && field.type !== "checkbox" ? field.value !== field.defaultValue : false);
+    body.addEventListener("htmx:beforeSwap", (event) => {
+      const target = event.detail.target;
+      const active = document.activeElement;
+      if (!target || !event.detail.requestConfig || event.detail.requestConfig.verb !== "get") return;
+      if ([...target.querySelectorAll("input")].some(typed)) { event.detail.shouldSwap = false; return; }
+      const chosen = [...target.querySelectorAll("details[id]")].filter((one) => one.open !== ("open" in one.dataset));
+      folds = new Map(chosen.map((one) => [one.id, one.open]));
+      if (!target.contains(active)) return;
+      if (active.getAttribute("href")) held = `main a[href="${CSS.escape(active.getAttribute("href"))}"]`;
+      else if (active.matches("details[id] > summary")) held = `#${CSS.escape(active.parentElement.id)} > summary`;
+    });
+    body.addEventListener("htmx:afterSwap", () => {
+      dress(document);
+      for (const [id, open] of folds) { const one = document.getElementById(id); if (one) one.open = open; }
+      if (held && document.activeElement === body) {
+        const again = document.querySelector(held);
+        if (again) again.focus({ preventScroll: true });
+      }
+      held = null;
+      folds = new Map();
+    });
+  }
+
+  // A folded part that the address names is open. Browsers do this by themselves, some only of late.
+  function reveal() {
+    const named = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    let shut = 0;
+    for (let at = named; at; at = at.parentElement) if (at.tagName === "DETAILS" && !at.open) { at.open = true; shut += 1; }
+    if (shut) named.scrollIntoView();
+  }
+
   const units = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
   function ages() {
     for (const one of document.querySelectorAll("time[datetime]")) {
@@ -205,20 +242,10 @@
     // Calls of functions are no events (there are too many): parts that show them look again now and then.
     setInterval(() => { if (!document.hidden && window.htmx) window.htmx.trigger(body, "rw:tick"); }, 4000);
     document.addEventListener("keydown", keys);
-    // A refresh replaces parts of the page: whoever moved by keyboard stays where they were.
-    let held = null;
-    body.addEventListener("htmx:beforeSwap", (event) => {
-      const active = document.activeElement;
-      if (event.detail.target && event.detail.target.contains(active) && active.getAttribute("href")) held = active.getAttribute("href");
-    });
-    body.addEventListener("htmx:afterSwap", () => {
-      dress(document);
-      if (held && document.activeElement === body) {
-        const again = [...document.querySelectorAll("main a[href]")].find((one) => one.getAttribute("href") === held);
-        if (again) again.focus({ preventScroll: true });
-      }
-      held = null;
-    });
+    refreshes();
+    reveal();
+    window.addEventListener("hashchange", reveal);
+    body.addEventListener("click", (event) => { if (event.target.closest('a[href^="#"]')) setTimeout(reveal); });
     // A thing that was removed meanwhile has no part any more: show what the platform says about it.
     body.addEventListener("htmx:responseError", (event) => {
       if ([401, 404].includes(event.detail.xhr.status)) location.reload();
