@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from ropewalk_core import beneath
 from ropewalk_core.errors import BadInput, BadPath, Conflict, NotFound, TooLarge
+from ropewalk_core.tasks import in_thread
 
 CHUNK = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -64,8 +65,8 @@ class ArtifactStore:
         with self._writing() as (file, digest):
             size = 0
             async for chunk in content:
-                size = await asyncio.to_thread(self._add, file, chunk, digest, size)
-            return await asyncio.to_thread(self._settle, file, digest.hexdigest()), size
+                size = await in_thread(self._add, file, chunk, digest, size)
+            return await in_thread(self._settle, file, digest.hexdigest()), size
 
     def put_file(self, path: Path) -> tuple[str, int]:
         """Store a regular file; a link is not followed."""
@@ -121,9 +122,10 @@ class ArtifactStore:
         """Remove half-written files that a kill left, when older than ``older`` seconds; return how many."""
         count, before = 0, time.time() - older
         for partial in self.folder.glob(f"{beneath.PARTIAL}*"):
-            if partial.lstat().st_mtime < before:
-                partial.unlink(missing_ok=True)
-                count += 1
+            with contextlib.suppress(FileNotFoundError):  # it was settled since the folder was read
+                if partial.lstat().st_mtime < before:
+                    partial.unlink()
+                    count += 1
         return count
 
     @contextmanager

@@ -168,7 +168,12 @@ def remove(root: Path, parts: Sequence[str]) -> None:
 
 def usage(root: Path, parts: Sequence[str] = ()) -> int:
     """Return the bytes of all regular files at ``parts`` below the folder, `DEEPEST` levels deep; follow no link."""
-    total, stack = 0, [tuple(parts)]
+    return sum(sizes(root, parts))
+
+
+def sizes(root: Path, parts: Sequence[str] = ()) -> Iterator[int]:
+    """Yield the bytes of each of them."""
+    stack = [tuple(parts)]
     while stack:
         inside = stack.pop()
         with contextlib.suppress(OSError, NotFound, BadPath), folder(root, inside) as place, os.scandir(place) as found:
@@ -177,8 +182,7 @@ def usage(root: Path, parts: Sequence[str] = ()) -> int:
                     if entry.is_dir(follow_symlinks=False) and len(inside) < DEEPEST:
                         stack.append((*inside, entry.name))
                     elif entry.is_file(follow_symlinks=False):
-                        total += entry.stat(follow_symlinks=False).st_size
-    return total
+                        yield entry.stat(follow_symlinks=False).st_size
 
 
 def sweep(root: Path, parts: Sequence[str] = ()) -> int:

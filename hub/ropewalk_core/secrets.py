@@ -68,8 +68,8 @@ class SecretBook:
         record = self._journal.get(KIND, owner, name)
         if record is None:
             raise missing(name, field="name")
+        await self._safe.drop(owner, name)  # before the name, without which nobody could have it dropped
         await self._journal.write(Remove(KIND, owner, name), Append(KIND, owner, name, "removed", record.body))
-        await self._safe.drop(owner, name)
         return StoredSecret.model_validate(record.body)
 
 

@@ -152,8 +152,6 @@ class Environments:
     """Bytes of log kept of one such build; more is left out with a mark."""
     unused: float = 7 * 86400.0
     """Seconds for which an environment of requirements is kept that no kept revision names and no worker uses."""
-    preload: tuple[str, ...] = ()
-    """Modules that a zygote imports before it forks. Empty: a zygote preloads what the bundle imports."""
     images: dict[str, str] = field(
         default_factory=lambda: {
             "python": "python",

@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 log = logging.getLogger("ropewalk.tasks")
 
 
@@ -21,6 +22,17 @@ async def heard(news: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
             await news.wait()
+
+
+async def in_thread(act: Callable[..., T], *given: Any) -> T:
+    """Return what is done in a thread. Who is cancelled waits for its end, as it may use what they would close."""
+    doing = asyncio.ensure_future(asyncio.to_thread(act, *given))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        doing.exception()  # nobody asks any more
+        raise
 
 
 class Tasks:

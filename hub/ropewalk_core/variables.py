@@ -7,6 +7,7 @@ own), and variables that Python or the loader reads when a process starts, which
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 
@@ -14,7 +15,7 @@ from ropewalk_core.errors import BadInput
 from ropewalk_core.model import FunctionSpec
 
 MOST, LARGEST = 64, 32 * 2**10
-"""Variables of one function, and bytes of all of them together."""
+"""Variables of one function, and bytes of all of them together, as JSON: that is how a worker's order has them."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _OURS = re.compile(
     r"ROPEWALK_.*|PYTHON.*|LD_.*|K_SERVICE|K_CONFIGURATION|K_REVISION|PORT|(CUDA|NVIDIA)_VISIBLE_DEVICES"
@@ -61,12 +62,13 @@ def check(spec: FunctionSpec) -> None:
         name = min(both)
         hint = "Leave it out of one of them."
         raise BadInput(f"{name} is both a variable and a secret.", field="secrets", hint=hint)
+    if len(set(spec.secrets)) < len(spec.secrets):
+        raise BadInput("A secret is named twice.", field="secrets", hint="Name each once.")
     if any("\0" in value for value in spec.environment.values()):
         raise BadInput("A variable holds a zero byte.", field="environment")
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in spec.environment.items())
-    if size > LARGEST or len(spec.environment) + len(spec.secrets) > MOST:
+    if len(json.dumps(spec.environment)) > LARGEST or len(spec.environment) + len(spec.secrets) > MOST:
         raise BadInput(
-            f"A function has {MOST} variables and {LARGEST // 1024} KiB of them at most.",
+            f"A function has {MOST} variables and {LARGEST // 1024} KiB of them, as JSON, at most.",
             field="environment",
             hint="Keep larger values in a file.",
         )

@@ -17,7 +17,7 @@ from typing import Any
 
 from ropewalk_core import environments
 from ropewalk_core.errors import RopewalkError
-from ropewalk_core.local import sandbox
+from ropewalk_core.local import cgroups, sandbox
 from ropewalk_core.processes import run
 from ropewalk_core.settings import Settings
 from ropewalk_hub import home, node, sockets
@@ -30,7 +30,8 @@ Line = dict[str, Any]
 async def examine(settings: Settings) -> list[Line]:
     """Return a line for each check: ``check``, ``state`` (ok, note or problem), ``text`` and ``hint``."""
     checks: list[Callable[[Settings], Line]] = [
-        _system, _python, _base, _sandbox, _accounts, _node, _proxy, _home, _disk, _secrets, _ports, _clock, _browser,
+        _system, _python, _base, _sandbox, _accounts, _limits, _node, _proxy, _home, _disk, _secrets, _ports, _clock,
+        _browser,
     ]  # fmt: skip
     return [_examined(one, settings) for one in checks]
 
@@ -90,6 +91,16 @@ def _accounts(settings: Settings) -> Line:
     if os.geteuid() == 0:
         return ok("accounts", f"each has a numeric user of its own, from {settings.accounts.first_uid}")
     return note("accounts", "all share your user; the sandbox alone keeps them apart", "")
+
+
+def _limits(settings: Settings) -> Line:
+    if cgroups.works(settings):
+        return ok("limits", "a worker and all that it starts have one limit of memory together")
+    text = "each process of a worker has a limit of memory, and all of them together have none"
+    hint = "Run `ropewalk up` as the superuser, where control groups can be made." if os.geteuid() else ""
+    return note(
+        "limits", text, hint or "No control groups can be made here. In a container, have /sys/fs/cgroup writable."
+    )
 
 
 def _node(settings: Settings) -> Line:

@@ -80,9 +80,9 @@ class Groups:
 
 
 def end(group: cgroups.WorkerGroup) -> None:
-    """Remove a group; a moment later if something is in it still."""
+    """Remove a group; later if something is in it still, until it is empty: a machine has only so many."""
     if not group.remove():
-        asyncio.get_running_loop().call_later(TO_EMPTY, group.remove)
+        asyncio.get_running_loop().call_later(TO_EMPTY, end, group)
 
 
 def kind_of(order: Mapping[str, Any]) -> Kind | None:

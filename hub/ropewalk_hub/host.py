@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import json
 import logging
 import os
 import signal
@@ -36,11 +37,14 @@ from ropewalk_core.tasks import Tasks
 from ropewalk_devices.found import devices
 from ropewalk_hub import groups, keeper_command
 from ropewalk_hub.sockets import private
+from ropewalk_runtime.frames import MAX_PACKET
 
 log = logging.getLogger("ropewalk.host")
 KEEPER_IDLE = 900.0
 """Seconds after which the keeper of an account that runs nothing ends."""
 _START_PATIENCE = 20.0
+_VARIABLES = MAX_PACKET * 3 // 4
+"""Bytes of a worker's own variables and secrets together: they go with its order, in one packet."""
 _PREPARE = 0.1
 """Seconds after which a zygote gets the group of its next spare: before it forks that, and after the call's answer."""
 Place = tuple[str, str, dict[str, str]]
@@ -287,13 +291,13 @@ class Host:
         assert keeper.channel is not None
         key = f"{job.client.number}.{job.id}"
         keeper.jobs[key] = job
-        doors = self._limited(keeper, job, key, order)
-        order = {**order, "groups": len(doors), "group": job.group.name if job.group else "", "id": key}
         try:
+            doors = self._limited(keeper, job, key, order)
+            order = {**order, "groups": len(doors), "group": job.group.name if job.group else "", "id": key}
             keeper.channel.send({"op": "start", **order}, [*(os.dup(one) for one in job.descriptors), *doors])
         except Unavailable:
             return  # the keeper ended just now; `_keeper_gone` has seen to the job
-        except RopewalkError:
+        except (RopewalkError, OSError):  # too many files are open, say
             del keeper.jobs[key]
             raise
 
@@ -316,7 +320,7 @@ class Host:
         return [job.group.door()]
 
     def _unlimited(self, job: Job) -> None:
-        """Remove the control group of a worker that has ended; a moment later if something is in it still."""
+        """Remove the control group of a worker that has ended; later if something is in it still."""
         group, job.group = job.group, None
         if group is None:
             return
@@ -351,7 +355,8 @@ class Host:
         """Return the order with interpreter, limits and environment."""
         paths, order, limits = keeper.paths, job.order, self._settings.limits
         python, fingerprint, variables = place
-        hidden = self._secrets(job)
+        own = {**order.get("environment", {}), **self._secrets(job)}
+        _check_variables(own)
         has = keeper.lease.device.variables if keeper.lease else NOTHING
         environment = sandbox.environ(paths, {**variables, "ROPEWALK_ACCOUNT": job.account, **has})
         folder = order.get("folder", "")
@@ -363,7 +368,7 @@ class Host:
             "python": python,
             "fingerprint": fingerprint,
             "environment": environment,
-            "variables": {**order.get("environment", {}), **hidden},
+            "variables": own,
             "cwd": str(paths.files / order.get("cwd", "")),
             "memory": memory,
             "scratch": int(order.get("scratch") or memory),
@@ -534,6 +539,16 @@ def _say(channel: Channel | None, message: dict[str, Any]) -> None:
             channel.send(message)
         except Unavailable:
             return
+
+
+def _check_variables(variables: dict[str, str]) -> None:
+    """Refuse more variables than an order has room for, which is said as JSON."""
+    if (size := len(json.dumps(variables))) > _VARIABLES:
+        raise UserCodeFailed(
+            f"The function cannot start: its variables and secrets take {size} bytes together, over {_VARIABLES}.",
+            field="secrets",
+            hint="Name fewer secrets, or keep larger values in a file of yours.",
+        )
 
 
 def _of_requirements(paths: AccountPaths, key: str) -> Place:

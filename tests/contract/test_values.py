@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import hashlib
 import json
 import os
@@ -168,6 +169,23 @@ async def test_a_file_that_is_another_is_not_kept(rig: Rig) -> None:
     assert await fate(rig, file_of(content)) == await fate(rig, file_of(other)) == {"there": False}
     chunked = await ask(rig, "PUT", VALUES + file_of(content).digest, content=_chunks(content))
     assert chunked.status_code == 422
+
+
+async def test_a_compressed_file_is_not_unpacked_beyond_what_it_said(rig: Rig) -> None:
+    large = bytes(70 * 2**20)  # over limits.value, in 70 KB
+    headers = {"Content-Encoding": "gzip"}
+    refused = await ask(rig, "PUT", VALUES + "c" * 64, content=gzip.compress(large), headers=headers)
+    assert (refused.status_code, refused.json()["message"]) == (422, "More came than was announced.")
+
+
+async def test_small_files_count_with_what_they_cost() -> None:
+    async with running(limits_values=3 * sent.LEAST) as rig:
+        await rig.functions.deploy(ADA, "ada", rig.spec(WORK, max_workers=1))
+        await rig.settled()
+        for number in range(3):
+            assert (await put(rig, npy(bytes([number] * 8)))).status_code == 201
+        assert sent.weight(rig.settings, "ada") == 3 * sent.LEAST
+        assert (await put(rig, npy(bytes(16)))).json()["code"] == "RW-STORAGE-FULL"
 
 
 async def _chunks(content: bytes) -> AsyncIterator[bytes]:

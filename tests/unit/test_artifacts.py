@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import resource
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -104,9 +107,45 @@ def test_no_space_leaves_nothing(tmp_path: Path) -> None:
     store.put(b"x" * 10_000)
 
 
+async def test_who_hangs_up_closes_no_file_that_is_being_written(tmp_path: Path) -> None:
+    class Slow(ArtifactStore):
+        begun, may_go, wrote = threading.Event(), threading.Event(), False
+
+        def _add(self, *given: Any) -> int:
+            self.begun.set()
+            self.may_go.wait(20)
+            size = super()._add(*given)  # the number of a file that was closed may be another's by now
+            self.wrote = True
+            return size
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    store = Slow(tmp_path)
+    putting = asyncio.create_task(store.put_stream(chunks()))
+    assert await asyncio.to_thread(store.begun.wait, 20)
+    putting.cancel()
+    await asyncio.wait([putting], timeout=0.2)
+    store.may_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert store.wrote and files(store) == []
+
+
 def test_half_written_files_are_swept(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     (tmp_path / ".partial-dead").write_bytes(b"half")
     assert store.sweep() == 0
     assert store.sweep(older=-1.0) == 1
     assert files(store) == []
+
+
+def test_a_file_that_is_settled_while_others_are_swept_is_nothing(tmp_path: Path) -> None:
+    class Read(type(tmp_path)):  # type: ignore[misc]
+        def glob(self, pattern: str) -> Iterator[Path]:
+            yield tmp_path / ".partial-settled"
+            yield from Path(self).glob(pattern)
+
+    (tmp_path / ".partial-left").touch()
+    assert ArtifactStore(Read(tmp_path)).sweep(older=-1.0) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -178,6 +179,36 @@ async def test_the_same_key_is_the_same_call(desks: Desks) -> None:
     assert (await desks.spawn(key="monday")).status.state is State.DONE
     desks.clock.now += desks.settings.limits.durable_kept + 1
     assert (await desks.spawn(key="monday")).id != first.id  # it is kept as long as the call
+
+
+async def test_a_key_belongs_to_who_calls(desks: Desks) -> None:
+    async def made(caller: str, trigger: str = "") -> str:
+        given = {
+            "owner": "ada",
+            "function": "double",
+            "payload": b"21",
+            "key": "monday",
+            "content_type": "application/json",
+        }
+        [one] = await desks.desk.accept([Wish(**given, caller=caller, trigger=trigger)])
+        assert isinstance(one, DurableCall), one
+        return one.id
+
+    callers = [("ada", ""), ("bob", ""), ("key:one", ""), ("key:two", ""), ("", ""), ("ada", "bob"), ("ada", "nightly")]
+    calls = [await made(*one) for one in callers]
+    assert len(set(calls)) == len(callers)
+    desks.kill()
+    assert [await made(*one) for one in callers] == calls
+    assert (await desks.spawn(key="monday")).id == calls[0]
+
+
+def test_keys_of_owners_and_triggers_have_the_names_that_are_in_journals() -> None:
+    old = {"double\0monday": shelves.key_of("double", "monday")}
+    old |= {"double\0monday\0nightly": shelves.key_of("double", "monday", trigger="nightly")}
+    assert {hashlib.sha256(of.encode()).hexdigest(): name for of, name in old.items()} == {
+        one: one for one in old.values()
+    }
+    assert shelves.key_of("double", "", caller="bob") == ""
 
 
 async def test_a_dead_letter_keeps_its_arguments_and_can_be_replayed(desks: Desks) -> None:

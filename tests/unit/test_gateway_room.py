@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -70,11 +71,12 @@ class Stage:
         )
 
     async def call(
-        self, account: str, payload: int | AsyncIterator[bytes], http: aiohttp.ClientSession
+        self, account: str, payload: int | bytes | AsyncIterator[bytes], http: aiohttp.ClientSession, **more: str
     ) -> tuple[int, str, str]:
         headers = {
             "Host": f"f--fn--{account}.{self.settings.door.people}:{self.settings.door.people_port}",
             "Authorization": f"Bearer {self.token(account)}",
+            **more,
         }
         data = bytes(payload) if isinstance(payload, int) else payload
         async with http.post(f"http://127.0.0.1:{self.port}/", data=data, headers=headers) as answer:
@@ -142,6 +144,19 @@ async def test_a_payload_that_does_not_say_its_size_is_taken_for_the_largest(sta
                 await asyncio.sleep(0.02)
         enough.set()
         assert Counter([(await one)[0] for one in calls]) == {200: fit, 429: 5}
+
+
+async def test_a_compressed_payload_is_taken_for_the_largest(stage: Stage) -> None:
+    small = gzip.compress(bytes(PAYLOAD - 1))
+    fit = 3 * LARGEST // PAYLOAD
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        more = {"Content-Encoding": "gzip"}
+        calls = [asyncio.create_task(stage.call("ada", small, http, **more)) for _ in range(40)]
+        async with asyncio.timeout(20):
+            while sum(one.done() for one in calls) + stage.arrived < 40:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        stage.let.set()
+        assert Counter([(await one)[::2] for one in calls if (await one)[0] == 200]) == {(200, str(PAYLOAD - 1)): fit}
 
 
 async def test_a_third_account_is_answered_while_two_hold_all_the_room(stage: Stage) -> None:

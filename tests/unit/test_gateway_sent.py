@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from ropewalk_core.model import Access
-from ropewalk_hub.gateway.sent import VALUES
+from ropewalk_core.local import sent
+from ropewalk_core.model import Access, FunctionRoute
+from ropewalk_core.settings import Settings
+from ropewalk_hub.gateway.sent import VALUES, Sent
+from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime import packed
 from ropewalk_runtime.formats import NPY
 from ropewalk_runtime.packed import PACKED, Part
-from tests.gateway_rig import GatewayRig, gateway
+from tests.gateway_rig import SPEC, GatewayRig, gateway
 
 DIGEST = "ab" * 32
 
@@ -59,3 +64,39 @@ async def test_a_browsers_sign_in_sends_nothing(tmp_path: Path) -> None:
             address = f"http://127.0.0.1:{rig.port}{VALUES}{DIGEST}"
             refused = await client.put(address, headers=headers, content=b"x")
         assert (refused.status_code, refused.json()["code"]) == (403, "RW-DENIED")
+
+
+async def test_who_asks_often_has_what_they_sent_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    monkeypatch.setattr(sent, "weight", lambda _settings, account: counted.append(account) or 0)
+    one = Sent(Settings(home=tmp_path))
+    route = FunctionRoute(owner="ada", name="double", revision="r1", spec=SPEC)
+    caller = Caller("bob", "subject-bob", "ses-bob", 0, 0.0)
+    fates = await asyncio.gather(*(one._fate(route, caller, DIGEST, 1) for _ in range(20)))
+    assert fates == [{"there": False}] * 20 and counted == ["bob"]
+
+
+async def test_who_hangs_up_while_it_is_counted_takes_no_further_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_go, counted = threading.Event(), threading.Event(), []
+
+    def slow(_settings: Settings, account: str) -> int:
+        counted.append(account)
+        begun.set()
+        may_go.wait(20)
+        return 0
+
+    monkeypatch.setattr(sent, "weight", slow)
+    one = Sent(Settings(home=tmp_path))
+    route = FunctionRoute(owner="ada", name="double", revision="r1", spec=SPEC)
+    caller = Caller("bob", "subject-bob", "ses-bob", 0, 0.0)
+    asking = [asyncio.create_task(one._fate(route, caller, DIGEST, 1)) for _ in range(5)]
+    assert await asyncio.to_thread(begun.wait, 20)
+    for task in asking[:4]:
+        task.cancel()
+    await asyncio.wait(asking, timeout=0.2)
+    assert counted == ["bob"]
+    may_go.set()
+    await asyncio.wait(asking)
+    assert asking[4].result() == {"there": False}

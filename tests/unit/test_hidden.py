@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +27,14 @@ def test_texts_lose_values_the_longer_before_its_part() -> None:
 def test_objects_lose_them_in_their_texts() -> None:
     told = {"logs": "abcd", "error": {"message": "abcd", "details": {"traceback": "abcd"}}, "id": 4}
     assert hidden.hide(told) == {"logs": "***", "error": {"message": "***", "details": {"traceback": "***"}}, "id": 4}
+
+
+def test_a_value_of_several_lines_is_hidden_as_it_is_shown_in_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "-----BEGIN-----\nabc'\\é\n-----END-----\n")
+    hidden.know(["KEY"])
+    value = os.environ["KEY"]
+    for text in (value, repr({"KEY": value}), json.dumps({"KEY": value}), str(KeyError(value))):
+        assert "abc" not in hidden.hide(text) and "***" in hidden.hide(text), text
 
 
 def test_without_secrets_all_stays_as_it_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import tempfile
@@ -15,13 +16,15 @@ from typing import Any, cast
 import pytest
 
 from ropewalk_core import settings
-from ropewalk_core.errors import RopewalkError, Unavailable
+from ropewalk_core.errors import RopewalkError, Unavailable, UserCodeFailed
 from ropewalk_core.local import accounts, cgroups
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.host_client import HostClient, StepOrder, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.local.leases import Lease
+from ropewalk_core.local.safe import LocalSafe
 from ropewalk_core.processes import Running
+from ropewalk_hub import groups
 from ropewalk_hub.groups import Groups
 from ropewalk_hub.host import Environments, Host, Keeper
 from ropewalk_runtime.frames import receive_packet, send_packet
@@ -167,6 +170,71 @@ async def test_what_a_keeper_did_not_start_goes_whole_to_the_next_one_and_no_fur
     loop = asyncio.get_running_loop()
     assert await asyncio.wait_for(loop.sock_recv(worker.socket, 1), 5) == b""  # nobody holds its other end
     worker.socket.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser makes control groups")
+async def test_a_worker_that_goes_to_the_next_keeper_has_its_limit_of_memory_there_too(
+    played: tuple[PlayedHost, HostClient],
+) -> None:
+    host, client = played
+    worker = await client.start_worker(WorkerOrder(id="one", account="ada", memory=2**28, content=b"{}"))
+    message, descriptors = await host.order(0)
+    if not message["groups"]:
+        pytest.skip("this machine gives no control groups")
+    left = await asyncio.create_subprocess_exec("/bin/sleep", "60")  # what the keeper had begun with
+    os.write(descriptors[-1], str(left.pid).encode())
+    host.played[0].close()
+    again, more = await host.order(1)
+    left.kill()
+    await left.wait()
+    for one in [*descriptors, *more]:
+        os.close(one)
+    worker.socket.close()
+    assert again["groups"] == 1
+
+
+async def test_what_cannot_be_handed_over_is_nobodys_job(
+    played: tuple[PlayedHost, HostClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    host, client = played
+    monkeypatch.setattr(host, "_limited", full)
+    worker = await client.start_worker(WorkerOrder(id="one", account="ada", content=b"{}"))
+    with pytest.raises(RopewalkError) as caught:
+        await asyncio.wait_for(worker.exit, 5)
+    worker.socket.close()
+    assert caught.value.code == "RW-INTERNAL" and host._keepers["ada"].jobs == {}
+
+
+async def test_secrets_that_are_too_many_together_are_named(played: tuple[PlayedHost, HostClient]) -> None:
+    host, client = played
+    names = tuple(f"S{number}" for number in range(15))
+    for name in names:
+        await LocalSafe(host._settings).put("ada", name, "x" * 2**13)
+    worker = await client.start_worker(WorkerOrder(id="one", account="ada", content=b"{}", secrets=names))
+    with pytest.raises(UserCodeFailed) as caught:
+        await asyncio.wait_for(worker.exit, 5)
+    worker.socket.close()
+    assert caught.value.field == "secrets" and "take 12" in caught.value.message and "fewer" in str(caught.value.hint)
+
+
+async def test_groups_are_removed_whenever_they_are_empty_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        asked = 0
+
+        def remove(self) -> bool:
+            self.asked += 1
+            return self.asked > 4
+
+    monkeypatch.setattr(groups, "TO_EMPTY", 0.01)
+    busy = [Full(), Full()]
+    for one in busy:
+        groups.end(cast(Any, one))
+    async with asyncio.timeout(5):
+        while [one.asked for one in busy] != [5, 5]:  # noqa: ASYNC110 - a list tells nobody
+            await asyncio.sleep(0.005)
 
 
 async def test_a_keeper_that_is_gone_as_it_is_given_a_job_leaves_it_to_the_next(

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ropewalk_core.errors import BadCode, BadInput, Denied, TooLarge, Unavailable, UserCodeFailed
 from ropewalk_core.kube import restricted, safe
@@ -101,6 +104,17 @@ def test_limits_and_surroundings_are_those_of_one_machine(how: str) -> None:
     volumes = {one["name"]: one for one in pod["volumes"]}
     assert volumes["scratch"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Mi"}
     assert container["resources"]["limits"]["memory"] == "1120Mi"  # the code's, scratch, and our server's own
+
+
+def expanded(text: str, others: dict[str, str]) -> str:
+    """Return what a kubelet makes of a variable's text: ``$$`` is a dollar, and ``$(NAME)`` another's value."""
+    return re.sub(r"\$(\$|\(([^)]*)\))", lambda one: "$" if one[1] == "$" else others.get(one[2], one[0]), text)
+
+
+@given(st.text(alphabet="$()Ax"))
+def test_a_variable_has_the_value_that_it_has_on_one_machine(value: str) -> None:
+    [one] = rendered(PLAIN, environment={"B": value})[0]["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert expanded(one["value"], {"A": "another's"}) == value
 
 
 def test_a_secret_is_an_object_that_pods_refer_to_and_that_can_be_emptied() -> None:

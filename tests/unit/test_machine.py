@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator
 from ropewalk_core import cli
 from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import BadInput, Denied, Unavailable
-from ropewalk_core.local import accounts, sandbox
+from ropewalk_core.local import accounts, cgroups, sandbox
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
 from ropewalk_hub import commands, doctor, node, siblings, spawner
@@ -72,6 +72,27 @@ async def test_doctor_names_each_problem_and_a_next_step(tmp_path: Path) -> None
         assert lines[check]["text"] in doctor.written(lines[check])
     assert str(port) in lines["ports"]["text"]
     assert lines["system"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_doctor_says_what_holds_workers_to_their_memory(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    monkeypatch.setattr(cgroups, "works", lambda _settings: works)
+    line = {one["check"]: one for one in await doctor.examine(home)}["limits"]
+    assert (line["state"], bool(line["hint"])) == (("ok", False) if works else ("note", True))
+    assert ("one limit" if works else "together have none") in line["text"]
+
+
+def test_a_trial_of_control_groups_leaves_none(home: Settings) -> None:
+    works = cgroups.works(home)
+    assert [one for one in cgroups._bases(home) if one.exists()] == []
+    if not works:
+        pytest.skip("this machine gives no control groups")
+    group = cgroups.worker_group(home, "ada", "one")
+    assert cgroups.works(home) and group is not None and group.folder.is_dir()  # what is there stays
+    group.remove()
+    cgroups.remove(home)
 
 
 def test_children_get_the_settings_that_were_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ def test_no_message_breaks_its_reader(start: bytes, at: int, put: bytes, parts: 
     [
         {"type": NPY, "of": "numpy", "size": -1},
         {"type": NPY, "of": "numpy", "size": True},
+        {"type": NPY, "of": "numpy", "size": 10**4000},
         {"type": NPY, "of": 3, "size": 1},
         {"type": "application/x-python-pickle", "of": "", "size": 1},
         {"type": NPY, "of": "numpy", "size": 1, "digest": "../" * 21 + "a"},
@@ -75,6 +76,22 @@ def test_people_are_shown_words_for_arrays() -> None:
     body = message([Part(NPY, "numpy", 5, DIGEST).as_dict()], '{"a":[{"$ropewalk.part":0}],"n":1}')
     assert json.loads(packed.outline(body)) == {"a": ["an array of 5 bytes"], "n": 1}
     assert b"did not come whole" in packed.outline(body[:20])
+
+
+def test_what_people_are_shown_is_no_longer_than_what_came() -> None:
+    parts = [Part(NPY, "numpy", 10**4000, DIGEST).as_dict()]
+    body = message(parts, json.dumps([{"$ropewalk.part": 0}] * 1000))
+    assert len(packed.outline(body)) < 2 * len(body)
+
+
+def test_which_files_are_named_is_found_without_a_look_at_the_text() -> None:
+    parts = [Part(NPY, "numpy", 5, DIGEST).as_dict()]
+    head = message(parts, "")
+    text = b"\xff" * 100  # no UTF-8, which its reader says
+    body = head[:8] + struct.pack("!I", len(text)) + head[12:] + text
+    assert packed.files(body) == [DIGEST]
+    with pytest.raises(Unformed):
+        packed.read(memoryview(body), {DIGEST: __file__})
 
 
 def test_a_value_too_deep_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,16 @@ from tests import reference
 
 def test_every_setting_is_documented_under_its_field() -> None:
     assert [f"{group}.{name}" for group, name, _, words in reference.fields() if len(words) < 15] == []
+
+
+def test_every_setting_is_read_by_somebody() -> None:
+    sources = [
+        one for part in ("hub", "workflows", "extensions") for one in (reference.PAGE.parents[1] / part).rglob("*.py")
+    ]
+    code = "".join(one.read_text() for one in sources if one.name != "settings.py")
+    own = Path(settings.__file__).read_text()  # where the door's are put together
+    names = {name for _, name, _, _ in reference.fields()}
+    assert [one for one in sorted(names) if not re.search(rf"\.{one}\b", code + own)] == []
 
 
 def test_the_page_is_current() -> None:
@@ -37,7 +48,7 @@ def test_the_order_of_sources(tmp_path: Path) -> None:
         ("ACCOUNTS_SIGN_UP", "false", lambda one: one.accounts.sign_up is False),
         ("ACCOUNTS_SESSION", "60.5", lambda one: one.accounts.session == 60.5),
         ("LIMITS_STEPS", "2", lambda one: one.limits.steps == 2),
-        ("ENVIRONMENTS_PRELOAD", "numpy,pandas", lambda one: one.environments.preload == ("numpy", "pandas")),
+        ("CLUSTER_TOLERATED", "gpu,big", lambda one: one.cluster.tolerated == ("gpu", "big")),
         ("FOLDER", "/tmp", lambda one: one.folder == Path("/tmp").resolve()),
         ("API", "http://elsewhere", lambda one: one == one),
     ],

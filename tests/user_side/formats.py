@@ -128,6 +128,16 @@ def check_broken_arrays_are_one_failure() -> None:
         raises(Unformed, lambda data=data: formats.read(NPY, "", memoryview(data)))
 
 
+def check_what_an_array_says_of_itself_is_one_failure_and_takes_no_memory() -> None:
+    deep, open_ended = "(" + "-" * 5000 + "1,)", "(1,"
+    much, nothing = "(1000000000000000000,)", "(1000000000000000000, 0)"
+    cases = [("<f8", deep), ("<f8", open_ended), ("<U0", much), ("|V0", much), ("<f8", nothing)]
+    for kind, shape in [*cases, ("<f8", f"(0, {2**70})"), ("<f8", f"({'0,' * 70})")]:
+        head = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+        raises(Unformed, lambda data=data: formats.read(NPY, "", memoryview(data)))
+
+
 def check_frames_come_back_as_they_were() -> None:
     import pyarrow
 
@@ -234,6 +244,11 @@ def check_columns_without_an_arrow_form_are_named() -> None:
     frame = pandas.DataFrame({"p": pandas.period_range("2026-01", periods=2, freq="M")})
     error = raises(Unformed, lambda: b"".join(formats.pieces(frame)))
     assert "'p' is of the type pandas.period" in str(error) and "astype(str)" in error.hint
+    frame = pandas.DataFrame({"a": [1]}, index=pandas.period_range("2026", periods=1, freq="M"))
+    error = raises(Unformed, lambda: b"".join(formats.pieces(frame)))
+    assert error.hint == "Convert it first, as in frame.index = frame.index.astype(str)."
+    error = raises(Unformed, lambda: b"".join(formats.pieces(pandas.DataFrame({"a": [2**70]}))))
+    assert "OverflowError" in str(error)
 
 
 def check_what_lacks_is_named_with_the_line_that_brings_it() -> None:
@@ -321,6 +336,15 @@ def check_files_are_named_by_who_passes_a_message_on() -> None:
     assert (back == array).all() and not back.flags.writeable
     for named in ({}, {"b" * 64: str(path)}, {digest: "/nowhere"}, {digest: "/etc/passwd"}):
         raises(Unformed, lambda named=named: packed.read(memoryview(body), named))
+
+
+def check_a_frame_too_many_is_refused_before_it_is_sent_ahead() -> None:
+    asked = []
+    packing = Packing(lambda *_: asked.append(1))
+    many = [numpy.arange(1)] * (packed.MOST_PARTS + 5)
+    error = raises(Unformed, lambda: [packing.take(one) for one in many])
+    assert "more than the 1000" in str(error) and len(asked) == packed.MOST_PARTS
+    assert "more than the 1000" in str(raises(BadAnswer, lambda: returned.one(many)))
 
 
 def check_broken_messages_are_one_failure() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib
 import io
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -149,17 +150,17 @@ def _npy(value: Any) -> Iterator[Any]:
 
 def _array(data: memoryview, mapped: bool) -> Any:
     numpy = needed("numpy", "an array")
-    shape, by_columns, dtype, start = _head(numpy, data)
+    shape, by_columns, dtype, start = _checked(lambda: _head(numpy, data))
     if dtype.hasobject:
         raise Unformed("The array holds Python objects, which are never unpickled.", hint="Send numbers or text.")
-    count = 1
-    for one in shape:
-        count *= one
+    count = math.prod(shape)
     size = count * dtype.itemsize
     if min(shape, default=0) < 0 or len(data) - start != size:
         raise Unformed(f"The array says that it is {size} bytes, and {len(data) - start} came.")
+    if math.prod(one or 1 for one in shape) * (dtype.itemsize or 1) > max(size, _SHORT):  # it becomes lists, perhaps
+        raise Unformed(f"The array has the shape {shape} and nothing in it.")
     if not size:
-        return numpy.empty(shape, dtype)
+        return _checked(lambda: numpy.empty(shape, dtype))
     flat = numpy.frombuffer(data, dtype, count, start)
     return _checked(lambda: (flat if mapped else flat.copy()).reshape(shape, order="F" if by_columns else "C"))
 
@@ -168,15 +169,14 @@ def _head(numpy: Any, data: memoryview) -> tuple[tuple[int, ...], bool, Any, int
     """Return the shape of an array, whether it lies by columns, its type and where its numbers begin."""
     head = io.BytesIO(data[: min(len(data), 2**16)])
     form = numpy.lib.format
+    version = form.read_magic(head)
+    if version not in ((1, 0), (2, 0)):
+        raise Unformed(f"Arrays of npy's version {version[0]}.{version[1]} are not read.", hint="Write 1.0 or 2.0.")
+    read_header = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
     try:
-        version = form.read_magic(head)
-        if version not in ((1, 0), (2, 0)):
-            raise Unformed(f"Arrays of npy's version {version[0]}.{version[1]} are not read.", hint="Write 1.0 or 2.0.")
-        shape, by_columns, dtype = (form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0)(
-            head
-        )
-    except (ValueError, EOFError, TypeError, SyntaxError) as error:
-        raise Unformed(f"This is no array in npy's form: {str(error)[:200]}") from None
+        shape, by_columns, dtype = read_header(head)
+    except MemoryError:  # how Python's parser, which numpy asks, refuses what lies too deep in itself
+        raise Unformed("This is no array in npy's form.") from None
     return shape, by_columns, dtype, head.tell()
 
 
@@ -207,9 +207,10 @@ def _arrow(value: Any) -> Iterator[Any]:
     pyarrow, table = _pyarrow("a data frame"), _as_table(value)
     for field in table.schema:
         if own := _own_type(pyarrow, field.type):
+            place = "frame.index" if field.name.startswith("__index_level_") else f"frame[{field.name!r}]"
             raise Unformed(
                 f"The column {field.name!r} is of the type {own}, which is not Arrow's own.",
-                hint=f"Convert it first, as in frame[{field.name!r}] = frame[{field.name!r}].astype(str).",
+                hint=f"Convert it first, as in {place} = {place}.astype(str).",
             )
     sink = _Sink()
     with pyarrow.ipc.new_stream(sink, table.schema) as stream:
@@ -235,8 +236,8 @@ def _as_table(value: Any) -> Any:
     pyarrow = _pyarrow("a data frame")
     try:
         return pyarrow.Table.from_pandas(value)
-    except (pyarrow.ArrowException, TypeError, ValueError, NotImplementedError) as error:
-        hint = "Give each column values of one type, such as frame['a'] = frame['a'].astype(str)."
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        hint = "Give each column a name of its own and values of one type, such as frame['a'] = frame['a'].astype(str)."
         raise Unformed(f"The data frame has no Arrow form: {_said(error)}", hint=hint) from None
 
 

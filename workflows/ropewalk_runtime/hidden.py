@@ -6,6 +6,7 @@ in any other form. What a call answers is never changed. Not here: where values 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -16,8 +17,12 @@ _values: list[str] = []
 
 
 def know(names: Iterable[str]) -> None:
-    """Hide the values of these variables from now on, the longest first, as one may hold another."""
-    found = {os.environ.get(name, "").strip() for name in names}
+    """Hide the values of these variables from now on, the longest first, as one may hold another.
+
+    A key of several lines is hidden as a dictionary or JSON shows it too.
+    """
+    values = {os.environ.get(name, "").strip() for name in names}
+    found = {form for one in values for form in (one, repr(one)[1:-1], json.dumps(one)[1:-1])}
     _values[:] = sorted((one for one in found if len(one) >= SHORTEST), key=len, reverse=True)
 
 

@@ -26,7 +26,8 @@ PACKED = "application/vnd.ropewalk.packed"
 MOST_PARTS = 1000
 MAGIC, _LENGTHS = b"RWP1", struct.Struct("!II")
 _HEAD = len(MAGIC) + _LENGTHS.size
-_LONGEST_LIST = 2**20
+_LONGEST_LIST = 2**18
+_LARGEST = 2**63
 _MARK = "$ropewalk.part"
 _MARKED = f'"{_MARK}":'
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -68,10 +69,15 @@ class Packing:
         Raises
         ------
         Unformed
-            If it is one that cannot be written.
+            If it is one that cannot be written, or one too many.
         """
         if not (of := formats.library(value)):
             return None
+        if len(self.parts) == MOST_PARTS:  # now, and not when all of them were sent ahead
+            raise Unformed(
+                f"It holds more than the {MOST_PARTS} frames and arrays of one message.",
+                hint="Send them in several calls, or as one.",
+            )
         part = self.elsewhere(value, self.size) if self.elsewhere is not None else None
         if part is None:
             size = sum(map(len, formats.pieces(value)))
@@ -96,15 +102,10 @@ class Packing:
         Raises
         ------
         Unformed
-            If the value has what stands for a part as a key of its own, or too many parts.
+            If the value has what stands for a part as a key of its own.
         """
         if text.count(_MARKED) != len(self.parts):
             raise Unformed(f"A dictionary has the key {_MARK!r}, which is ours.", hint="Rename the key.")
-        if len(self.parts) > MOST_PARTS:
-            raise Unformed(
-                f"It holds {len(self.parts)} frames and arrays, over the {MOST_PARTS} of one message.",
-                hint="Send them in several calls, or as one.",
-            )
         listed, body = json.dumps([one.as_dict() for one in self.parts]).encode(), text.encode()
         yield memoryview(MAGIC + _LENGTHS.pack(len(listed), len(body)) + listed + body)
         for value in self.inside:
@@ -114,7 +115,7 @@ class Packing:
 def files(body: bytes) -> list[str]:
     """Return the digests of the files that a message names; none of one that is broken, which its reader refuses."""
     try:
-        return [one.digest for one in _listed(memoryview(body))[0] if one.digest]
+        return [one.digest for one in _listed(memoryview(body))[0] if one.digest]  # its text may be long, and is left
     except Unformed:
         return []
 
@@ -136,8 +137,8 @@ def read(body: memoryview, named: Mapping[str, str], *, mapped: bool = False) ->
     Unformed
         If it is no message, or a package lacks.
     """
-    parts, text, at = _listed(body)
-    values: list[Any] = []
+    parts, begin, at = _listed(body)
+    text, values = body[begin:at], list[Any]()
     for part in parts:
         if part.digest:
             values.append(_file(part, named))
@@ -154,14 +155,14 @@ def read(body: memoryview, named: Mapping[str, str], *, mapped: bool = False) ->
 def outline(body: bytes) -> bytes:
     """Return a message as JSON for people, in which a frame or an array is a few words."""
     try:
-        parts, text, _ = _listed(memoryview(body))
+        parts, begin, end = _listed(memoryview(body))
         words = [f"{'an array' if one.type == NPY else 'a data frame'} of {one.size} bytes" for one in parts]
-        return json.dumps(_placed(text, words)).encode()
+        return json.dumps(_placed(memoryview(body)[begin:end], words)).encode()
     except Unformed as error:
         return str(error).encode()
 
 
-def _placed(text: str, values: list[Any]) -> Any:
+def _placed(text: memoryview, values: list[Any]) -> Any:
     """Return the value of the JSON, with its parts in their places."""
 
     def placed(found: dict[str, Any]) -> Any:
@@ -173,13 +174,13 @@ def _placed(text: str, values: list[Any]) -> Any:
         return values[number]
 
     try:
-        return json.loads(text, object_hook=placed)
+        return json.loads(bytes(text).decode(), object_hook=placed)
     except (ValueError, RecursionError):
         raise Unformed("The value is not JSON.") from None
 
 
-def _listed(body: memoryview) -> tuple[list[Part], str, int]:
-    """Return the parts, the JSON, and where the bytes of the parts begin."""
+def _listed(body: memoryview) -> tuple[list[Part], int, int]:
+    """Return the parts, where the JSON begins, and where it ends and the bytes of the parts begin."""
     if body[: len(MAGIC)] != MAGIC or len(body) < _HEAD:
         raise Unformed("The value does not begin as one.")
     listed, text = _LENGTHS.unpack(body[len(MAGIC) : _HEAD])
@@ -188,18 +189,17 @@ def _listed(body: memoryview) -> tuple[list[Part], str, int]:
         raise Unformed("The value did not come whole.")
     try:
         found = json.loads(bytes(body[_HEAD : _HEAD + listed]))
-        said = bytes(body[_HEAD + listed : end]).decode()
     except (ValueError, RecursionError):
         raise Unformed("The value is not JSON.") from None
     if not isinstance(found, list) or len(found) > MOST_PARTS:
         raise Unformed("The list of parts is none.")
-    return [_part(one) for one in found], said, end
+    return [_part(one) for one in found], _HEAD + listed, end
 
 
 def _part(facts: Any) -> Part:
     if isinstance(facts, dict):
         kind, of, size, digest = (facts.get(name) for name in ("type", "of", "size", "digest"))
-        whole = isinstance(size, int) and not isinstance(size, bool) and size >= 0 and isinstance(of, str)
+        whole = isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST and isinstance(of, str)
         known = digest is None or (isinstance(digest, str) and _DIGEST.fullmatch(digest))
         if kind in (ARROW, NPY) and whole and known:
             return Part(str(kind), str(of), int(str(size)), str(digest or ""))

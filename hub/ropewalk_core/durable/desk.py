@@ -261,7 +261,8 @@ class DurableDesk:
     async def _accept(self, wish: Wish) -> DurableCall:
         """Write a call down, or find the one that its key made: most keys are new, so that is looked for last."""
         digest = hashlib.sha256(b"\0".join((wish.content_type.encode(), wish.query.encode(), wish.payload))).hexdigest()
-        key = shelves.key_of(wish.function, wish.key, wish.trigger)
+        caller = None if wish.caller == wish.owner else wish.caller
+        key = shelves.key_of(wish.function, wish.key, trigger=wish.trigger, caller=caller)
         try:
             return await self._write(wish, digest, key)
         except RopewalkError:

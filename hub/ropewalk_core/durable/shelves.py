@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import secrets
 from typing import Any, Literal, TypeAlias
 
@@ -44,12 +45,15 @@ def function_of(identifier: str) -> str:
     return name if dot and is_name(name) and len(rest) == 18 and all(one in _CROCKFORD for one in rest) else ""
 
 
-def key_of(function: str, key: str, trigger: str = "") -> str:
+def key_of(function: str, key: str, *, trigger: str = "", caller: str | None = None) -> str:
     """Return the name of the record of an idempotency key; empty without a key.
 
-    A trigger's keys are its own: nobody who guesses one takes the place of its call.
+    A trigger's keys are its own, and so are those of a ``caller`` (an account, a key, or nothing for anybody): nobody
+    who guesses one takes the place of another's call, or is given it. None is the owner, whose keys have the name that
+    all had once.
     """
     of = f"{function}\0{key}\0{trigger}" if trigger else f"{function}\0{key}"
+    of = of if trigger or caller is None else json.dumps([of, caller])
     return hashlib.sha256(of.encode(errors="replace")).hexdigest() if key else ""
 
 

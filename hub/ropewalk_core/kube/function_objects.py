@@ -176,8 +176,8 @@ def _pod(place: Place, spec: FunctionSpec, settings: Settings, files: Files) -> 
 
 
 def _variables(spec: FunctionSpec) -> list[Object]:
-    """Return its variables; in a plain one Kubernetes would put others' values in the place of ``$(NAME)``."""
-    plain = [{"name": name, "value": value.replace("$(", "$$(")} for name, value in sorted(spec.environment.items())]
+    """Return its variables; in a plain one Kubernetes puts others' values for ``$(NAME)``, and one ``$`` for two."""
+    plain = [{"name": name, "value": value.replace("$", "$$")} for name, value in sorted(spec.environment.items())]
     return [*plain, *(safe.variable(name) for name in sorted(spec.secrets))]
 
 

@@ -17,6 +17,7 @@ from ropewalk_core.settings import Settings
 
 _ROOT = Path("/sys/fs/cgroup")
 _WORKERS = "workers."
+_TRIAL = 2**28
 
 
 def prepare(settings: Settings, name: str, memory: int | None, processes: int | None = None) -> list[Path]:
@@ -136,10 +137,27 @@ def worker_group(settings: Settings, account: str, name: str) -> WorkerGroup | N
             if unified:
                 (group.folder / "memory.oom.group").write_text("1")
         except OSError:
+            group.remove()
             return None
         group.watch()
         return group
     return None
+
+
+def works(settings: Settings) -> bool:
+    """Say whether workers get groups here: make one, and remove it."""
+    group = worker_group(settings, "trial", "trial")
+    if group is None:
+        return False
+    try:
+        group.limit(_TRIAL)
+    except OSError:
+        return False
+    finally:
+        group.remove()
+        for folder in (group.folder.parent, group.folder.parents[1]):
+            _remove(folder)
+    return True
 
 
 def sweep_workers(settings: Settings) -> None:

@@ -99,6 +99,7 @@ class LocalFunctions(FunctionBook):
     ) -> Function:
         """See `Functions.deploy`."""
         spec = self._checked(owner, spec)
+        await asyncio.to_thread(safe.check, self._settings, owner, spec)  # there may be much to look through
         if existing:
             self._found(owner, spec.name)
         if spec.requirements:  # before the lock, or whoever removes the function waits until all of it is built
@@ -160,7 +161,6 @@ class LocalFunctions(FunctionBook):
     def _checked(self, owner: str, spec: FunctionSpec) -> FunctionSpec:
         spec = super()._checked(owner, spec)
         fit(spec.placement, self._inventory)
-        safe.check(self._settings, owner, spec)
         workers.check_room(spec, workers.room_of(machine.memory()))
         return spec
 

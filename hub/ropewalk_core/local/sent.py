@@ -26,7 +26,10 @@ from ropewalk_core.settings import Settings
 from ropewalk_runtime import packed
 from ropewalk_runtime.packed import PACKED
 
-_PAGE, _OFTEN = 500, 600.0
+LEAST = 64 * 2**10
+"""Bytes that a file counts with at least: small ones take an entry of the disk each, and time to be looked at."""
+_PAGE, _OFTEN = 16, 600.0
+"""Arguments of durable calls that are in memory at a time, each as large as they may be, and seconds between sweeps."""
 
 
 def store_of(settings: Settings, owner: str, caller: str) -> ArtifactStore:
@@ -60,9 +63,15 @@ def show(store: ArtifactStore, digest: str) -> None:
         folder.chmod(0o711)
 
 
+def charge(size: int) -> int:
+    """Return the bytes that a file of so many counts with."""
+    return max(size, LEAST)
+
+
 def weight(settings: Settings, caller: str) -> int:
-    """Return the bytes of all that an account sent."""
-    return sum(beneath.usage(one) for one in (settings.home / SENT).glob(f"*/{caller}") if one.is_dir())
+    """Return the bytes that all files of an account count with."""
+    stores = (settings.home / SENT).glob(f"*/{caller}")
+    return sum(charge(size) for one in stores if one.is_dir() for size in beneath.sizes(one))
 
 
 async def clean(settings: Settings, journal: Journal) -> None:

@@ -29,6 +29,7 @@ from ropewalk_core.names import is_name
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.signed import sign
+from ropewalk_core.tasks import in_thread
 
 _COUNT_AGAIN = 60.0  # seconds after which a person's own writes may have made our count wrong
 Place: TypeAlias = tuple[Path, tuple[str, ...]]
@@ -81,8 +82,8 @@ class LocalStorage:
                 size += len(chunk)
                 if usage.used + size > usage.limit:
                     raise self._full(usage)
-                await asyncio.to_thread(file.write, chunk)
-            seen = await asyncio.to_thread(file.settle)
+                await in_thread(file.write, chunk)
+            seen = await in_thread(file.settle)
         if have := self._counts.get(owner):
             self._counts[owner] = (have[0], have[1] + size)
         return _entry(parts, seen)

@@ -10,9 +10,11 @@ would have it sent again).
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -22,6 +24,7 @@ from ropewalk_core.local import sent
 from ropewalk_core.model import FunctionRoute
 from ropewalk_core.names import is_name
 from ropewalk_core.settings import Settings
+from ropewalk_core.tasks import in_thread
 from ropewalk_hub.gateway.tokens import Caller
 from ropewalk_runtime import packed
 from ropewalk_runtime.bundle import RAW
@@ -32,6 +35,17 @@ AT_ONCE = 2
 """Files of one account that come at the same time."""
 _SILENCE = 60.0
 """Seconds in which more of a file must have come."""
+_RECOUNT = 10.0
+"""Seconds for which a count of what an account sent is believed: there may be half a million files to look at."""
+
+
+@dataclass
+class _Kept:
+    """What an account has sent and is kept: as it was counted, and what came since."""
+
+    size: int = 0
+    counted: float = float("-inf")
+    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Sent:
@@ -47,6 +61,7 @@ class Sent:
         self._settings = settings
         self._coming: Counter[str] = Counter()
         self._announced: Counter[str] = Counter()
+        self._kept: defaultdict[str, _Kept] = defaultdict(_Kept)
 
     async def answer(self, request: web.Request, route: FunctionRoute, caller: Caller) -> web.Response:
         """Answer for one file of a caller.
@@ -105,8 +120,8 @@ class Sent:
         if store.has(digest):
             sent.used(store, digest)
             return {"there": True}
-        have = await asyncio.to_thread(sent.weight, self._settings, account) + self._announced[account]
-        if have + size > limits.values:
+        have = await self._have(account) + self._announced[account]
+        if have + sent.charge(size) > limits.values:
             raise StorageFull(
                 f"What you sent as arguments takes {have} bytes; {size} more are over the limit of {limits.values}.",
                 field="limits.values",
@@ -114,25 +129,35 @@ class Sent:
             )
         return {"there": False}
 
+    async def _have(self, account: str) -> int:
+        """Return the bytes of what an account has sent; counting keeps one thread from others, whoever hangs up."""
+        kept = self._kept[account]
+        async with kept.counting:
+            if time.monotonic() - kept.counted > _RECOUNT:
+                kept.size = await in_thread(sent.weight, self._settings, account)
+                kept.counted = time.monotonic()
+        return kept.size
+
     async def _take(self, request: web.Request, route: FunctionRoute, caller: Caller, digest: str) -> None:
         store = sent.store_of(self._settings, route.owner, caller.account)
-        found, came = await store.put_stream(_pieces(request))
+        found, came = await store.put_stream(_pieces(request, request.content_length or 0))
         if (found, came) != (digest, request.content_length):
             await asyncio.to_thread(store.remove, found)
             raise BadInput("The argument changed while it was sent.", field="arguments", hint="Call again.")
         sent.show(store, digest)
+        self._kept[caller.account].size += sent.charge(came)
 
     @contextmanager
     def _room(self, account: str, size: int) -> Iterator[None]:
         if self._coming[account] >= AT_ONCE:
             raise Limited(f"{AT_ONCE} files of yours are on their way already.", field="arguments")
         self._coming[account] += 1
-        self._announced[account] += size
+        self._announced[account] += sent.charge(size)
         try:
             yield
         finally:
             self._coming[account] -= 1
-            self._announced[account] -= size
+            self._announced[account] -= sent.charge(size)
             if not self._coming[account]:
                 del self._coming[account], self._announced[account]
 
@@ -160,14 +185,20 @@ def _size(text: str) -> int:
     return int(text)
 
 
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield a body as it comes, in pieces of a good size."""
-    held = bytearray()
+async def _pieces(request: web.Request, most: int) -> AsyncIterator[bytes]:
+    """Yield a body as it comes, in pieces of a good size, and no more of it than was announced.
+
+    What came compressed is longer than its length says: aiohttp has undone that, and nobody has counted the rest.
+    """
+    held, came = bytearray(), 0
     try:
         while True:
             async with asyncio.timeout(_SILENCE):
                 data = await request.content.readany()
             held += data
+            came += len(data)
+            if came > most:
+                raise BadInput("More came than was announced.", field="arguments", hint="Send it as it is.")
             if held and (not data or len(held) >= CHUNK):
                 yield bytes(held)
                 held.clear()
