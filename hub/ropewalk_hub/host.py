@@ -45,7 +45,7 @@ KEEPER_IDLE = 900.0
 _START_PATIENCE = 20.0
 _VARIABLES = MAX_PACKET * 3 // 4
 """Bytes of a worker's own variables and secrets together: they go with its order, in one packet."""
-_PREPARE = 0.1
+_PREPARE = 0.02
 """Seconds after which a zygote gets the group of its next spare: before it forks that, and after the call's answer."""
 Place = tuple[str, str, dict[str, str]]
 """An interpreter, its environment's fingerprint, and variables that go with them."""

@@ -66,7 +66,8 @@ def scene() -> Iterator[tuple[Played, socket.socket]]:
 
 
 def start(keeper: Keeper, identifier: str, *preload: str, **more: Any) -> None:
-    order = {"op": "start", "id": identifier, "kind": "worker", "python": "python", "preload": list(preload), **more}
+    order = {"op": "start", "id": identifier, "kind": "worker", "python": "python", "preload": list(preload)}
+    order |= {"environment": {}, **more}
     keeper._start(order, [os.open(os.devnull, os.O_RDONLY)])
 
 

@@ -33,7 +33,7 @@ NEVER_PRELOADED = frozenset({"torch", "tensorflow", "jax", "cupy", "pycuda", "nu
 FAILED_TO_START = 71
 SPARE_NAME, WORKER_NAME = "ropewalk-spare", "ropewalk-worker"
 """What process tables call a spare, and one that has got its order."""
-_SPARE_AFTER = 0.2
+_SPARE_AFTER = 0.05
 """Seconds without an order after which a spare is forked, so that it takes no time from the call before it."""
 _ISOLATED, _SHARED = "1", "0"
 _GO = b"1"
