@@ -24,10 +24,10 @@ class Played(Keeper):
         self.played: list[socket.socket] = []
         self.zygotes: list[Zygote] = []
 
-    def _spawn(self, key: tuple[str, str], wanted: frozenset[str]) -> Zygote:
+    def _spawn(self, key: tuple[str, str], wanted: frozenset[str], environment: dict[str, str]) -> Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        zygote = Zygote(key, wanted, 0, ours)
+        zygote = Zygote(key, wanted, 0, ours, len(self.played) + 1)
         self._zygotes.append(zygote)
         self._watch(ours.fileno(), lambda: self._from_zygote(zygote))
         self.played.append(theirs)
