@@ -13,6 +13,7 @@ from ropewalk_core.errors import BadWorkflow
 from ropewalk_workflows.compile import from_object
 from ropewalk_workflows.dag import step, workflow
 from ropewalk_workflows.manifest import read, text
+from ropewalk_workflows.manifest.model import Parameter
 
 IMAGES = {"python": "python", "python:3": "python", "alpine": "shell"}
 GOOD: dict[str, Any] = {
@@ -185,6 +186,19 @@ def _equal(one: str, other: str) -> bool:
 @pytest.mark.parametrize(("value", "seconds"), [("90", 90), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("1.5s", 1.5)])
 def test_durations(value: str, seconds: float) -> None:
     assert text.duration(value) == seconds
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_keeps_its_digits_as_text(value: float) -> None:
+    said = Parameter.model_validate({"name": "x", "value": value}).value
+    assert said is not None and float(said) == value and not set(said) - set("-.0123456789")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(1234567.5, "1234567.5"), (1e21, "1" + "0" * 21), (3.0, "3"), (1e-7, "0.0000001")]
+)
+def test_a_number_is_written_as_argo_writes_it(value: float, said: str) -> None:
+    assert Parameter.model_validate({"name": "x", "value": value}).value == said
 
 
 @given(st.text())

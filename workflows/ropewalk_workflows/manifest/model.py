@@ -7,6 +7,7 @@ everything else that Argo knows is refused with its place. Pure. Not Hera's mode
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -14,10 +15,12 @@ from pydantic.alias_generators import to_camel
 
 
 def _text(value: Any) -> Any:
-    """Read numbers and booleans as Argo does: as their text."""
+    """Read numbers and booleans as Argo does: as their text, with all digits and without an exponent."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else value
+    if isinstance(value, float):
+        return f"{Decimal(repr(value)).normalize():f}"
+    return str(value) if isinstance(value, int) else value
 
 
 def _seconds(value: Any) -> Any:
