@@ -417,7 +417,8 @@ class Host:
             if keeper is None or lease is not None:  # one that had the device before is ending
                 keeper = await self._start_keeper(account, lease)
         try:
-            await asyncio.wait_for(keeper.ready.wait(), _START_PATIENCE)
+            async with asyncio.timeout(_START_PATIENCE):
+                await keeper.ready.wait()
         except TimeoutError as error:
             await self._close(keeper)
             raise Unavailable(f"The sandbox of account '{account}' did not start.") from error

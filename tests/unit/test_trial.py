@@ -17,7 +17,8 @@ from ropewalk_runtime.frames import pack
 def started() -> tuple[Worker, socket.socket]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    return Worker("try", ours, asyncio.get_running_loop().create_future()), theirs
+    ended, begun = (asyncio.get_running_loop().create_future() for _ in range(2))
+    return Worker("try", ours, ended, begun), theirs
 
 
 async def hello(worker: Worker) -> dict[str, Any]:

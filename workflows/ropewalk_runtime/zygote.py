@@ -124,7 +124,7 @@ def _forked_spare(scratch: int, ahead: Ahead, keeper: socket.socket) -> Spare | 
     """Fork a spare; None where that fails, and the next worker is forked when it is ordered."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        pid = _start(functools.partial(_wait, theirs, scratch, ahead), {}, True, keeper)
+        pid = _start(functools.partial(_wait, ours, theirs, scratch, ahead), {}, True, keeper)
         return Spare(pid, ours, scratch)
     except OSError:
         ours.close()
@@ -240,8 +240,9 @@ def _second_child(order: dict[str, Any], descriptors: list[int], leave: int, iso
     return _run(order, descriptors, leave, isolated)
 
 
-def _wait(control: socket.socket, scratch: int, ahead: Ahead) -> int:
+def _wait(zygotes: socket.socket, control: socket.socket, scratch: int, ahead: Ahead) -> int:
     """Settle, and run the order that comes; end when the zygote ends, or has no use for us."""
+    zygotes.close()  # an object that believed it has a descriptor would have somebody else's
     os.setsid()
     execution.redirect(None)
     execution.close_others([control.fileno(), ahead.door])

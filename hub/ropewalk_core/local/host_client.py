@@ -13,7 +13,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -272,7 +272,8 @@ class HostClient:
             future.add_done_callback(_seen)
         self._pending[order.id] = pending  # not before: the end of an earlier connection would end it, and it would run
         try:
-            channel.send({"op": "start", "kind": kind, **asdict(order)}, descriptors or ())
+            # Not asdict: it copies all of it, which takes a tenth of a millisecond of a cold call.
+            channel.send({"op": "start", "kind": kind, **vars(order)}, descriptors or ())
         except RopewalkError:
             self._pending.pop(order.id, None)
             raise

@@ -359,7 +359,8 @@ class Pool:
         later = asyncio.get_running_loop().call_later
         worker.exit.add_done_callback(lambda _exit: later(_LAST_WORDS, link.close))
         try:
-            hello = await asyncio.wait_for(asyncio.shield(link.hello), self._patience)
+            async with asyncio.timeout(self._patience):
+                hello = await asyncio.shield(link.hello)
         except TimeoutError:
             await self._drop(member)
             raise TimedOut(f"'{self.route.name}' took longer than {_LOAD_PATIENCE:g} seconds to load.") from None
