@@ -127,12 +127,12 @@ def worker_group(settings: Settings, account: str, name: str) -> WorkerGroup | N
         unified, parent = base.parent == _ROOT, base / f"{_WORKERS}{account}"
         if not unified and base.parent.name != "memory":
             continue  # the keeper's group counts their processes
+        group = WorkerGroup(parent / name, unified)
         try:
             if not parent.is_dir():
                 _limit(base, parent.name, {"memory": None, "pids": settings.limits.processes})
                 if unified:
                     _hand_down([parent])
-            group = WorkerGroup(parent / name, unified)
             group.folder.mkdir()
             if unified:
                 (group.folder / "memory.oom.group").write_text("1")
