@@ -8,14 +8,16 @@ takes seconds. A profile file for each kind: a row of a table says the same.
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from pathlib import Path
 
 from ropewalk_core.errors import BadInput
-from ropewalk_core.leases import WITHOUT, Device
+from ropewalk_core.leases import Device
 from ropewalk_core.machine import text
 from ropewalk_core.names import accelerator_name, is_name
+from ropewalk_core.placement import WITHOUT
 from ropewalk_core.processes import run
 from ropewalk_core.settings import Settings
 
@@ -80,11 +82,12 @@ def _fact(told: str, name: str) -> str:
     return match[1].strip() if match else ""
 
 
-def _asked() -> list[str]:
-    """Return the models that NVIDIA's own program tells, where the driver's list says nothing."""
+@functools.cache
+def _asked() -> tuple[str, ...]:
+    """Return the models that NVIDIA's own program tells, where the driver's list says nothing; it may take seconds."""
     program = shutil.which("nvidia-smi")
     done = run([program, "--query-gpu=name", "--format=csv,noheader"], timeout=10) if program else None
-    return [line for line in done.out.splitlines() if line.strip()] if done and done.code == 0 else []
+    return tuple(line for line in done.out.splitlines() if line.strip()) if done and done.code == 0 else ()
 
 
 def _accel(root: Path) -> list[Device]:

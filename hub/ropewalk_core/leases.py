@@ -12,9 +12,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ropewalk_core.errors import Limited, RopewalkError, Unsatisfiable
+from ropewalk_core.placement import WITHOUT
 
-WITHOUT = "cpu"
-"""Among the names of accelerators: also without any."""
 NOTHING = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void", "ROPEWALK_ACCELERATOR": WITHOUT}
 """Variables of what has no accelerator. Libraries ask the first two before they look for devices."""
 

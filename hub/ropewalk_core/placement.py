@@ -15,6 +15,8 @@ from ropewalk_core.errors import Unsatisfiable
 from ropewalk_core.wrong import wrong
 
 ARCHITECTURES = ("amd64", "arm64", "riscv64")
+WITHOUT = "cpu"
+"""Among the names of accelerators: also without any."""
 _UNITS = {
     "": 1,
     "K": 10**3,
@@ -193,10 +195,10 @@ def fit(placement: Placement, inventory: Inventory) -> Fit:
     Unsatisfiable
         If no node ever can; the message says what was asked, what exists and what to change.
     """
-    for accelerator in placement.accelerator or ("cpu",):
+    for accelerator in placement.accelerator or (WITHOUT,):
         for node in inventory.nodes:
             if not _lacks(placement, node, accelerator):
-                return Fit(node=node, accelerator=None if accelerator == "cpu" else accelerator)
+                return Fit(node=node, accelerator=None if accelerator == WITHOUT else accelerator)
     raise _refusal(placement, inventory)
 
 
@@ -205,7 +207,7 @@ def _lacks(placement: Placement, node: Node, accelerator: str) -> list[str]:
     lacks = []
     if placement.arch and node.arch not in placement.arch:
         lacks.append("arch")
-    if accelerator != "cpu" and not node.accelerators.get(accelerator):
+    if accelerator != WITHOUT and not node.accelerators.get(accelerator):
         lacks.append("accelerator")
     if placement.cpu and placement.cpu > node.cpu:
         lacks.append("cpu")
@@ -233,7 +235,7 @@ def _asks_for(reserved: str, placement: Placement, accelerator: str) -> bool:
 
 
 def _refusal(placement: Placement, inventory: Inventory) -> Unsatisfiable:
-    wanted = (placement.accelerator or ("cpu",))[0]
+    wanted = (placement.accelerator or (WITHOUT,))[0]
     bare = [node.model_copy(update={"reserved": ()}) for node in inventory.nodes]  # what is kept is not what lacks,
     nodes = (
         bare if any(_lacks(placement, node, wanted) for node in bare) else inventory.nodes

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk_core.errors import Limited, Unavailable, Unsatisfiable, from_problem
-from ropewalk_core.leases import WITHOUT, Device, Holder, Wish, check, grants, reworded, taken
+from ropewalk_core.leases import Device, Holder, Wish, check, grants, reworded, taken
 from ropewalk_core.local.leases import Lease, Leases, Line
+from ropewalk_core.placement import WITHOUT
 from ropewalk_core.settings import Settings
 
 NAMES = ("big", "small", "npu")

@@ -41,7 +41,7 @@ from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, Worke
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.local.requirement_store import RequirementStore
 from ropewalk_core.model import Actor, Function, FunctionSpec, LogLine, Requirements, State, Status
-from ropewalk_core.placement import Inventory, fit
+from ropewalk_core.placement import WITHOUT, Inventory, fit
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
@@ -224,7 +224,7 @@ class LocalFunctions(FunctionBook):
         try:
             await self._load(order)
         except BadCode as error:
-            wanted = tuple(one for one in spec.placement.accelerator if one != leases.WITHOUT)
+            wanted = tuple(one for one in spec.placement.accelerator if one != WITHOUT)
             if not wanted:
                 raise
             try:

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ropewalk_core.errors import StorageFull
-from ropewalk_core.leases import WITHOUT, Device, Holder, Wish, check, grants, taken
+from ropewalk_core.leases import Device, Holder, Wish, check, grants, taken
+from ropewalk_core.placement import WITHOUT
 from ropewalk_core.processes import Processes, Running
 from ropewalk_core.settings import Settings
 

@@ -22,6 +22,7 @@ from ropewalk_core.local.host_client import HostClient, StepExit, Worker, Worker
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import FunctionRoute
 from ropewalk_core.names import new_id
+from ropewalk_core.placement import WITHOUT
 from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 from ropewalk_core.traffic import everything
@@ -371,7 +372,7 @@ class Pool:
             unsaid = UserCodeFailed("The function does not load.", hint="Deploy it again.")
             raise worker_error(hello, self.memory) or unsaid
         if self._wanted:
-            member.accelerator = await asyncio.shield(worker.started) or leases.WITHOUT
+            member.accelerator = await asyncio.shield(worker.started) or WITHOUT
         return member
 
     @property
@@ -381,7 +382,7 @@ class Pool:
     @property
     def _patience(self) -> float:
         """Seconds in which a worker must be there."""
-        waits = self._wanted and leases.WITHOUT not in self._wanted
+        waits = self._wanted and WITHOUT not in self._wanted
         return _LOAD_PATIENCE + (_DEVICE_PATIENCE if waits else 0.0)
 
     def _fail_waiting(self, error: RopewalkError) -> None:
