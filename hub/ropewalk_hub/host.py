@@ -26,7 +26,6 @@ from typing import Any, Protocol, cast
 from ropewalk_core import settings as settings_module
 from ropewalk_core.environments import start_over
 from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable, UserCodeFailed
-from ropewalk_core.leases import NOTHING
 from ropewalk_core.local import accounts, cgroups, requirement_store, safe, sandbox
 from ropewalk_core.local.channel import Channel
 from ropewalk_core.local.layout import AccountPaths
@@ -357,7 +356,7 @@ class Host:
         python, fingerprint, variables = place
         own = {**order.get("environment", {}), **self._secrets(job)}
         _check_variables(own)
-        has = keeper.lease.device.variables if keeper.lease else NOTHING
+        has = keeper.lease.device.variables if keeper.lease else {}
         environment = sandbox.environ(paths, {**variables, "ROPEWALK_ACCOUNT": job.account, **has})
         folder = order.get("folder", "")
         chosen = accounts.folder_of(self._settings, job.account)

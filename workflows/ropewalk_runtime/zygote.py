@@ -248,6 +248,7 @@ def _wait(zygotes: socket.socket, control: socket.socket, scratch: int, ahead: A
     execution.close_others([control.fileno(), ahead.door])
     isolate.settle(scratch)
     group = ahead.group if ahead.group and execution.join([ahead.door]) else ""
+    execution.set_threads(None)  # as most orders have it
     _prepare()
     rehearsal.run()
     execution.redirect(None)
@@ -264,8 +265,7 @@ def _wait(zygotes: socket.socket, control: socket.socket, scratch: int, ahead: A
 
 
 def _prepare() -> None:
-    """Make what no two children may share anew, as far as that needs no order."""
-    execution.set_threads(None)
+    """Make anew what no two children may share."""
     execution.reseed()
     execution.fresh_loop()
 

@@ -81,27 +81,29 @@ async def search(
 ) -> Listing[N]:
     """Return a page of what matches; looks at up to 2000 entries, further ones are behind "More"."""
     found: list[N] = []
-    after, seen = view.after, 0
-    while True:
-        page = await fetch(after, PAGE)
-        seen += len(page.items)
+    after, empty = view.after, not view.after
+    async for page in _pages(fetch, view.after):
         found += [one for one in page.items if matches(one)]
-        after = page.next
-        if not after or len(found) >= PAGE or seen >= _MOST:
-            empty = not seen and not view.after
-            return Listing(tuple(found), after, empty)
+        after, empty = page.next, empty and not page.items
+        if len(found) >= PAGE:
+            break
+    return Listing(tuple(found), after, empty)
 
 
 async def every(fetch: Callable[[str, int], Awaitable[Page[N]]]) -> list[N]:
     """Return all that a list holds, up to 2000 entries."""
-    found: list[N] = []
-    after = ""
+    return [one async for page in _pages(fetch, "") for one in page.items]
+
+
+async def _pages(fetch: Callable[[str, int], Awaitable[Page[N]]], after: str) -> AsyncIterator[Page[N]]:
+    """Yield the pages of a list, until 2000 entries were there."""
+    seen = 0
     while True:
         page = await fetch(after, PAGE)
-        found += page.items
-        after = page.next
-        if not after or len(found) >= _MOST:
-            return found
+        yield page
+        after, seen = page.next, seen + len(page.items)
+        if not after or seen >= _MOST:
+            return
 
 
 def hit(view: View, state: State, *texts: str) -> bool:
