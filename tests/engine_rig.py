@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -19,11 +18,11 @@ from ropewalk_core.local import accounts
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Actor, Run, RunSpec
 from ropewalk_core.placement import Inventory, Node
-from ropewalk_devices.found import devices
 from ropewalk_hub.host import Host
 from ropewalk_runtime import values
 from ropewalk_workflows.engine.wire import Batch
 from ropewalk_workflows.local import LocalWorkflows
+from tests import accelerated
 
 ADA = Actor(account="ada")
 MACHINE = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30),))
@@ -35,15 +34,13 @@ class EngineRig:
     def __init__(self, home: Path, accelerators: Mapping[str, str] | None = None, **chosen: Any) -> None:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
         home.chmod(0o711)
-        lines = [f"{name} = {json.dumps(nodes)}\n" for name, nodes in (accelerators or {}).items()]
-        (home / "ropewalk.toml").write_text("".join(["[devices.extra]\n", *lines]))
+        accelerated.install(home, accelerators or {})
         self.settings = settings.load(home, environ={}, **chosen)
         self.settings.run.mkdir(mode=0o700)
         self.settings.logs.mkdir(mode=0o700)
         self.paths = accounts.prepare(self.settings, "ada")
         self.journal = Journal(home / "journal.db")
-        there = dict.fromkeys((one.name for one in devices(self.settings)), 1)
-        machine = Inventory(nodes=(MACHINE.nodes[0].model_copy(update={"accelerators": there}),))
+        machine = accelerated.counted(MACHINE, self.settings)
         self.workflows = LocalWorkflows(
             self.settings, self.journal, machine, prepare=accounts.prepare, fingerprint=environments.fingerprint
         )

@@ -6,14 +6,12 @@ Host and gateway run in this process's loop, or as processes of their own where 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -35,12 +33,12 @@ from ropewalk_core.local.host_client import HostClient
 from ropewalk_core.model import AccountRule, Actor, Bundle, CallReport, FunctionSpec, ServiceRoute, Snapshot
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Settings
-from ropewalk_devices.found import devices
 from ropewalk_hub import durable_feed
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.gateway.__main__ import listeners, serve
 from ropewalk_hub.host import Host
 from ropewalk_hub.platform import SystemClock
+from tests import accelerated
 from tests.ports import free_port
 
 INVENTORY = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30),))
@@ -57,18 +55,14 @@ class Rig:
 
     def __init__(self, home: Path, accelerators: Mapping[str, str] | None = None, **chosen: Any) -> None:
         home.chmod(0o711)
-        lines = [f"{name} = {json.dumps(nodes)}\n" for name, nodes in (accelerators or {}).items()]
-        (home / "ropewalk.toml").write_text("".join(["[devices.extra]\n", *lines]))
+        accelerated.install(home, accelerators or {})
         self.settings: Settings = settings.load(home, environ={}, door_port=free_port(), **chosen)
         self.settings.run.mkdir(mode=0o700)
         self.settings.logs.mkdir(mode=0o700)
         for name in ("ada", "bob"):
             accounts.prepare(self.settings, name)
         self.journal = Journal(home / "journal.db")
-        there = dict(Counter(one.name for one in devices(self.settings)))
-        self.inventory = Inventory(
-            nodes=tuple(one.model_copy(update={"accelerators": there}) for one in INVENTORY.nodes)
-        )
+        self.inventory = accelerated.counted(INVENTORY, self.settings)
         self.key = ECKey.generate_key("P-256", parameters={"kid": "test"})
         self.rules = {name: AccountRule(subject=f"subject-{name}", active=True) for name in ("ada", "bob")}
         self.ended: tuple[str, ...] = ()

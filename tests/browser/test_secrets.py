@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from ropewalk_hub.security import cookie_name
 from tests.browser.rig import World
 from tests.browser.test_try import served
+from tests.held import holding
 from tests.pages.stage import OWNER, Stage
 from tests.ports import free_port
 from tests.tour import keyboard
@@ -78,17 +77,6 @@ def test_a_walk_by_keyboard(chromium: Browser, stage: Stage, width: int, scripts
     context.close()
 
 
-def holding(home: Path) -> list[str]:
-    """Return the files of a home that hold the value."""
-    found = []
-    for folder, _, names in os.walk(home):
-        for name in names:
-            path = Path(folder, name)
-            if stat.S_ISREG(path.lstat().st_mode) and VALUE.encode() in path.read_bytes():
-                found.append(str(path.relative_to(home)))
-    return found
-
-
 def test_a_function_has_it_and_no_log_does(here: World) -> None:
     page = here.signed_in().new_page()
     answers: list[str] = []
@@ -107,7 +95,7 @@ def test_a_function_has_it_and_no_log_does(here: World) -> None:
     page.goto(f"{here.origin}/functions/walked")
     keyboard.press(page, page.get_by_role("button", name="Call", exact=True))
     expect(page.get_by_label("Answer")).to_have_text(str(len(VALUE)))
-    assert holding(here.home) == ["secrets/accounts/ada/WALKED"]
+    assert holding(here.home, VALUE) == ["secrets/accounts/ada/WALKED"]
     assert not any(VALUE.encode() in one.read_bytes() for one in here.home.parent.glob("*.log"))
 
     page.goto(f"{here.origin}/secrets")
@@ -120,7 +108,7 @@ def test_a_function_has_it_and_no_log_does(here: World) -> None:
     keyboard.press(page, page.get_by_role("link", name="Store it"))
     expect(page.get_by_label("Value", exact=True)).to_be_focused()
     assert page.get_by_label("Name", exact=True).input_value() == "WALKED"
-    assert holding(here.home) == [] and answers and not any(VALUE in one for one in answers)
+    assert holding(here.home, VALUE) == [] and answers and not any(VALUE in one for one in answers)
     page.goto(f"{here.origin}/functions/walked#remove")
     keyboard.press(page, page.get_by_role("button", name="Remove walked"))
     page.wait_for_url(f"{here.origin}/functions")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
-import os
 import re
-import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from ropewalk_core.local.safe import folder_of
 from ropewalk_core.model import Actor
 from ropewalk_core.testing import take
 from ropewalk_hub.issuer.kept import Kept
+from tests.held import holding
 from tests.pages.stage import OWNER, PASSWORD, Stage, furnish, make
 from tests.pages.test_pages import PAGES, THINGS, events
 
@@ -37,17 +36,6 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 def told(answer: httpx.Response) -> str:
     """Return all that an answer says."""
     return f"{answer.headers} {answer.text}"
-
-
-def holding(home: Path) -> list[str]:
-    """Return the files below a folder that hold the value."""
-    found = []
-    for folder, _, names in os.walk(home):
-        for name in names:
-            path = Path(folder, name)
-            if stat.S_ISREG(path.lstat().st_mode) and VALUE.encode() in path.read_bytes():
-                found.append(str(path.relative_to(home)))
-    return found
 
 
 def attempts() -> list[dict[str, Any]]:
@@ -89,9 +77,9 @@ async def test_no_answer_and_no_log_holds_it(stage: Stage, caplog: pytest.LogCap
     assert VALUE not in "".join(lines)
     if signed:  # it did arrive, and lies where it should and nowhere else: journal and its log are files of the home
         assert VALUE in (folder_of(stage.platform.settings, OWNER) / "GOOD").read_text()
-        assert holding(stage.platform.settings.home) == [f"secrets/accounts/{OWNER}/GOOD"]
+        assert holding(stage.platform.settings.home, VALUE) == [f"secrets/accounts/{OWNER}/GOOD"]
     else:
-        assert holding(stage.platform.settings.home) == []
+        assert holding(stage.platform.settings.home, VALUE) == []
 
 
 async def test_a_sign_in_that_had_ended_keeps_the_name_and_not_the_value(stage: Stage) -> None:
