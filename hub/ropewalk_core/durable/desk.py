@@ -15,7 +15,8 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 from ropewalk_core.durable import shelves
 from ropewalk_core.durable.lanes import Key, Lanes
@@ -79,6 +80,14 @@ class Followers(Protocol):
 
     def noted(self, call: DurableCall) -> None:
         """Hear that this batch is on disk."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A call that is about to be written down."""
+
+    call: DurableCall
+    batch: Sequence[Operation]
 
 
 class DurableDesk:
@@ -209,7 +218,7 @@ class DurableDesk:
     async def accept(self, wishes: Sequence[Wish]) -> Sequence[DurableCall | RopewalkError]:
         """Write calls down, all in one commit, and return them once they are on disk; or why one is refused."""
         # Whoever asked may go away: what reaches the disk must reach memory too.
-        return await asyncio.shield(asyncio.gather(*(self._accepting(wish) for wish in wishes)))
+        return await asyncio.shield(self._accepting(wishes))
 
     async def take(
         self, life: str, holding: Sequence[str], room: int, gone: Callable[[], Awaitable[bool]] | None = None
@@ -252,34 +261,32 @@ class DurableDesk:
 
     # Accepting
 
-    async def _accepting(self, wish: Wish) -> DurableCall | RopewalkError:
+    async def _accepting(self, wishes: Sequence[Wish]) -> Sequence[DurableCall | RopewalkError]:
+        drafts = [await self._drafted(wish) for wish in wishes]
+        batches = [one.batch for one in drafts if isinstance(one, _Draft)]
         try:
-            return await self._accept(wish)
+            written = iter(await self._journal.write_all(batches))
+        finally:
+            for one in drafts:
+                if isinstance(one, _Draft):
+                    self._coming[one.call.owner] -= 1
+        ends = [next(written) if isinstance(one, _Draft) else one for one in drafts]
+        return [self._accepted(*one) for one in zip(wishes, drafts, ends, strict=True)]
+
+    async def _drafted(self, wish: Wish) -> _Draft | RopewalkError:
+        try:
+            return await self._draft(wish)
         except RopewalkError as error:
             return error
 
-    async def _accept(self, wish: Wish) -> DurableCall:
-        """Write a call down, or find the one that its key made: most keys are new, so that is looked for last."""
-        digest = hashlib.sha256(b"\0".join((wish.content_type.encode(), wish.query.encode(), wish.payload))).hexdigest()
-        caller = None if wish.caller == wish.owner else wish.caller
-        key = shelves.key_of(wish.function, wish.key, trigger=wish.trigger, caller=caller)
-        try:
-            return await self._write(wish, digest, key)
-        except RopewalkError:
-            if key and (known := self._known(wish.owner, key, digest)):
-                return known
-            raise
-
-    async def _write(self, wish: Wish, digest: str, key: str) -> DurableCall:
+    async def _draft(self, wish: Wish) -> _Draft:
+        """Return a call that may be written down, and set its room aside."""
         size = len(wish.payload) + len(wish.query)
         refuse_long(size, self._limits.durable_payload)
         route = self._route(wish.owner, wish.function)
         if route is None:
             raise NotFound.named("functions", f"There is no function '{wish.function[:60]}'.", field="function")
         refuse_raw(route)
-        trace = read([wish.traceparent], [wish.tracestate])
-        facts = {"query": wish.query, "caller": wish.caller} | (trace.headers() if trace else {})
-        body = shelves.packed(wish.content_type, wish.payload, **facts)
         await self._check_room(wish.owner, shelves.CHARGE + size)
         now = self._clock.wall()
         call = DurableCall(
@@ -291,22 +298,33 @@ class DurableDesk:
             created=now,
             due=now,
             size=size,
-            digest=digest,
-            key=key,
+            digest=_digest(wish),
+            key=_key(wish),
             trigger=wish.trigger,
             chain=wish.chain,
         )
+        trace = read([wish.traceparent], [wish.tracestate])
+        facts = {"query": wish.query, "caller": wish.caller} | (trace.headers() if trace else {})
+        batch = shelves.accepting(call, shelves.packed(wish.content_type, wish.payload, **facts))
         self._charge(wish.owner, _weight(call))
         self._coming[wish.owner] += 1
+        return _Draft(call, batch)
+
+    def _accepted(
+        self, wish: Wish, draft: _Draft | RopewalkError, end: int | RopewalkError
+    ) -> DurableCall | RopewalkError:
+        """Return what became of a wish: most keys are new, so the call that its key made before is looked for last."""
+        if isinstance(draft, _Draft) and isinstance(end, int):
+            self._place(draft.call)
+            return draft.call
+        if isinstance(draft, _Draft):
+            self._charge(wish.owner, -_weight(draft.call))
         try:
-            await self._journal.write(*shelves.accepting(call, body))
-        except RopewalkError:
-            self._charge(wish.owner, -_weight(call))
-            raise
-        finally:
-            self._coming[wish.owner] -= 1
-        self._place(call)
-        return call
+            key = _key(wish)
+            known = self._known(wish.owner, key, _digest(wish)) if key else None
+        except RopewalkError as error:
+            return error
+        return known or cast(RopewalkError, end)
 
     def _known(self, owner: str, key: str, digest: str) -> DurableCall | None:
         """Return the call of an idempotency key, if there is one."""
@@ -554,3 +572,14 @@ def _weight(call: DurableCall) -> int:
     """Return how much of the journal a call takes: a traceback in its record is more than any other record holds."""
     arguments = 0 if call.status.state in (State.DONE, State.STOPPED) else call.size
     return shelves.CHARGE + arguments + (call.result or 0) + shelves.beyond(call.problem)
+
+
+def _digest(wish: Wish) -> str:
+    """Return what tells its arguments from others'."""
+    return hashlib.sha256(b"\0".join((wish.content_type.encode(), wish.query.encode(), wish.payload))).hexdigest()
+
+
+def _key(wish: Wish) -> str:
+    """Return the name under which the call of its key is kept; empty where it has none."""
+    caller = None if wish.caller == wish.owner else wish.caller
+    return shelves.key_of(wish.function, wish.key, trigger=wish.trigger, caller=caller)
