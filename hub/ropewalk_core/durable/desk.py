@@ -3,8 +3,8 @@
 It is the whole of the `Durable` port, the same for every backend, and the gateway's other side: `take` gives it work,
 `report` hears what came of it. An attempt is on disk before the gateway hears of it, a result before the gateway may
 forget it. A call that the gateway does not hold any more, because it was killed, is tried again as its function says.
-Not here: what an event does to a call (``machine``), whose turn it is (``lanes``), records (``shelves``). Rejected:
-leases with times; the gateway says at each poll what it holds, and which life of it speaks.
+Not here: what an event does to a call (``machine``), whose turn it is (``lanes``), records (``shelves``), quotas
+(``space``). Rejected: leases with times; the gateway says at each poll what it holds, and which life of it speaks.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from ropewalk_core.durable.machine import (
     too_long,
 )
 from ropewalk_core.durable.shelves import Shelf
+from ropewalk_core.durable.space import Space, weight
 from ropewalk_core.durable.wire import Report, Wish, Work, WorkPage
 from ropewalk_core.errors import (
     BadInput,
@@ -43,7 +44,6 @@ from ropewalk_core.errors import (
     Limited,
     NotFound,
     RopewalkError,
-    StorageFull,
     UserCodeFailed,
     from_problem,
 )
@@ -67,7 +67,6 @@ PAGE = 4 * 2**20
 """Bytes of arguments that are handed out at a time, but for a call that has more alone: they cross as one message."""
 _LARGE = 2**12
 """Bytes from which a call's arguments count for that."""
-_RECOUNT = 10.0
 _LOOK = 2.0
 _log = logging.getLogger(__name__)
 
@@ -123,9 +122,7 @@ class DurableDesk:
         self._ends: dict[str, asyncio.Event] = {}
         self._large: dict[str, int] = {}
         self._coming: Counter[str] = Counter()
-        self._used: dict[str, int] = {}  # of those who asked for space; all that is kept is never looked through
-        self._counted: dict[str, float] = {}
-        self._counting = asyncio.Lock()
+        self._space = Space(journal, clock, settings.limits.durable_bytes)
         self._load()
 
     # The port
@@ -210,7 +207,7 @@ class DurableDesk:
         if not found.status.state.terminal:
             raise Conflict("This call has not ended.", hint="Cancel it first.")
         await self._journal.write(*shelves.forgetting(record, found))
-        self._charge(owner, -_weight(found))
+        self._space.charge(owner, -weight(found))
         return found
 
     # For the gateway
@@ -306,7 +303,7 @@ class DurableDesk:
         trace = read([wish.traceparent], [wish.tracestate])
         facts = {"query": wish.query, "caller": wish.caller} | (trace.headers() if trace else {})
         batch = shelves.accepting(call, shelves.packed(wish.content_type, wish.payload, **facts))
-        self._charge(wish.owner, _weight(call))
+        self._space.charge(wish.owner, weight(call))
         self._coming[wish.owner] += 1
         return _Draft(call, batch)
 
@@ -318,7 +315,7 @@ class DurableDesk:
             self._place(draft.call)
             return draft.call
         if isinstance(draft, _Draft):
-            self._charge(wish.owner, -_weight(draft.call))
+            self._space.charge(wish.owner, -weight(draft.call))
         try:
             key = _key(wish)
             known = self._known(wish.owner, key, _digest(wish)) if key else None
@@ -343,38 +340,16 @@ class DurableDesk:
             self._place(found[1])  # it is on disk, though the database did not say so when it was written
         return found[1]
 
-    async def _check_room(self, owner: str, weight: int) -> None:
-        if not await self._fits(owner, weight):
-            raise self._full()
+    async def _check_room(self, owner: str, size: int) -> None:
+        if not await self._space.fits(owner, size):
+            raise self._space.full()
         self._check_waiting(owner)
 
     async def _keeps(self, report: Report, size: int) -> bool:
         """Say whether there is space for a result, which takes that of the arguments."""
-        if report.owner in self._used and self._used[report.owner] + size <= self._limits.durable_bytes:
+        if self._space.surely(report.owner, size):
             return True
-        return await self._fits(report.owner, size - self._read(report.owner, report.id)[1].size)
-
-    async def _fits(self, owner: str, weight: int) -> bool:
-        """Say whether an account's calls may take so much more, counting anew when they do not seem to."""
-        limit = self._limits.durable_bytes
-        if owner not in self._used or self._used[owner] + weight > limit:
-            await self._count(owner)
-        return self._used[owner] + weight <= limit
-
-    async def _count(self, owner: str) -> None:
-        """Count what an account's calls take, unless that was done just now; some may have expired."""
-        async with self._counting:
-            now = self._clock.steady()
-            if owner not in self._used or now - self._counted[owner] > _RECOUNT:
-                self._used[owner] = await asyncio.to_thread(shelves.used, self._journal, owner)
-                self._counted[owner] = now
-
-    def _full(self) -> StorageFull:
-        return StorageFull(
-            f"Your durable calls and their results take all of the {self._limits.durable_bytes} bytes that they may.",
-            field="limits.durable_bytes",
-            hint="Forget those that you do not need (`ropewalk durable forget`), or wait until the oldest are.",
-        )
+        return await self._space.fits(report.owner, size - self._read(report.owner, report.id)[1].size)
 
     def _check_waiting(self, owner: str) -> None:
         limit = self._limits.durable_waiting
@@ -478,7 +453,7 @@ class DurableDesk:
         if problem is None and size > most:
             problem = too_long(size, most).problem()
         if problem is None and not await self._keeps(report, size):
-            problem = self._full().problem()
+            problem = self._space.full().problem()
         if problem is not None:
             await self._move(report.owner, report.id, Failed(report.attempt, problem, report.call, report.revision))
             return
@@ -514,7 +489,7 @@ class DurableDesk:
                 continue
             if followers is not None:
                 followers.noted(after)
-            self._charge(owner, _weight(after) - _weight(before))
+            self._space.charge(owner, weight(after) - weight(before))
             self._place(after)
             return after
 
@@ -560,18 +535,8 @@ class DurableDesk:
             hint=f"Those that ended are kept for {days:g} days; `ropewalk durable list FUNCTION` lists them.",
         )
 
-    def _charge(self, owner: str, weight: int) -> None:
-        if owner in self._used:
-            self._used[owner] = max(0, self._used[owner] + weight)
-
     def _tell(self) -> None:
         self._news.set()
-
-
-def _weight(call: DurableCall) -> int:
-    """Return how much of the journal a call takes: a traceback in its record is more than any other record holds."""
-    arguments = 0 if call.status.state in (State.DONE, State.STOPPED) else call.size
-    return shelves.CHARGE + arguments + (call.result or 0) + shelves.beyond(call.problem)
 
 
 def _digest(wish: Wish) -> str:
