@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal, TypeVar
 
 from ropewalk_core import policy
 from ropewalk_core.errors import NotFound
+from ropewalk_core.flows import Run, RunSpec, StepInputs
 from ropewalk_core.model import (
     Access,
     Account,
@@ -33,12 +34,9 @@ from ropewalk_core.model import (
     Page,
     Requirements,
     Revision,
-    Run,
-    RunSpec,
     Service,
     ServiceSpec,
     Status,
-    StepInputs,
     StoredSecret,
     Trigger,
     TriggerSpec,

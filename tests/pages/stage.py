@@ -22,11 +22,11 @@ from fastapi import FastAPI
 from ropewalk_core import guard, sharing
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
+from ropewalk_core.flows import Artifact, Run, Step
 from ropewalk_core.journal import Append, Journal
 from ropewalk_core.model import (
     Access,
     Actor,
-    Artifact,
     Bundle,
     Call,
     CallKey,
@@ -39,13 +39,11 @@ from ropewalk_core.model import (
     Notebook,
     Page,
     Revision,
-    Run,
     Service,
     ServiceSpec,
     Share,
     State,
     Status,
-    Step,
     Traffic,
     Usage,
     Why,

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import Unavailable
-from ropewalk_core.model import RunSpec, State, Step
+from ropewalk_core.flows import RunSpec, Step
+from ropewalk_core.model import State
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.argo.nodes import hydrated, known
 from ropewalk_workflows.argo.render import AnyImage

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_workflows.engine import core
 from ropewalk_workflows.engine import state as nouns
 from ropewalk_workflows.engine.core import MOST_LOST, step

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from ropewalk_core.model import Call, State, Status, Step
+from ropewalk_core.flows import Step
+from ropewalk_core.model import Call, State, Status
 from ropewalk_hub.pages import forms, graph, words
 from ropewalk_hub.pages.functions import figures
 

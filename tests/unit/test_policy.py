@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from ropewalk_core import guard, policy, ports
 from ropewalk_core.errors import Denied, NotFound
+from ropewalk_core.flows import Run
 from ropewalk_core.model import (
     Actor,
     Bundle,
     Function,
     FunctionSpec,
     Revision,
-    Run,
     Service,
     ServiceSpec,
     State,

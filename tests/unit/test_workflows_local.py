@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge, Unsatisfiable
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.journal import Append
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Event, RunSpec, State
+from ropewalk_core.model import Event, State
 from ropewalk_core.placement import Placement
 from ropewalk_runtime import step as runtime
 from ropewalk_runtime import values

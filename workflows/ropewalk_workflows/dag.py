@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, overload
 
 from ropewalk_core.errors import BadWorkflow, RopewalkError
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.placement import Placement, parse_placement
 
 _LONGEST = 365 * 86400

@@ -25,7 +25,8 @@ from ropewalk_core.cli.parsing import (
 )
 from ropewalk_core.client import Client
 from ropewalk_core.errors import BadInput, NotFound
-from ropewalk_core.model import Call, Function, LogLine, Notebook, Run, RunSpec, Service, ServiceSpec, State, Step
+from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.model import Call, Function, LogLine, Notebook, Service, ServiceSpec, State
 
 _SERVICES = {
     "NAME": lambda one: one.spec.name,

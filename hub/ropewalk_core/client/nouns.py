@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import BadPath, Internal
+from ropewalk_core.flows import Run, RunSpec, StepInputs
 from ropewalk_core.model import (
     Access,
     Account,
@@ -32,11 +33,8 @@ from ropewalk_core.model import (
     Page,
     Requirements,
     Revision,
-    Run,
-    RunSpec,
     Service,
     ServiceSpec,
-    StepInputs,
     Usage,
     Window,
 )

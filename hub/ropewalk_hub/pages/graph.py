@@ -10,7 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ropewalk_core.model import State, Step
+from ropewalk_core.flows import Step
+from ropewalk_core.model import State
 
 WIDE, HIGH = 160, 44
 _ALONG, _ACROSS = 32, 12

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError
+from ropewalk_core.flows import RunSpec, Step
 from ropewalk_core.kube.kinds import Object
-from ropewalk_core.model import RunSpec, State, Status, Step, Why
+from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import format_size, parse_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import cluster as why_cluster

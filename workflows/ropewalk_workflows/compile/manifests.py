@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ropewalk_core.errors import BadWorkflow
-from ropewalk_core.model import Bundle, RunSpec
+from ropewalk_core.flows import RunSpec
+from ropewalk_core.model import Bundle
 from ropewalk_runtime import values
 from ropewalk_workflows import names
 from ropewalk_workflows.capture import capture

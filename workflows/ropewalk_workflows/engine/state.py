@@ -11,7 +11,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.names import is_name
 from ropewalk_workflows.manifest.model import Call, Manifest, Template
 
