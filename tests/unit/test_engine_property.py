@@ -13,7 +13,8 @@ from ropewalk_workflows.engine import core
 from ropewalk_workflows.engine import state as nouns
 from ropewalk_workflows.engine.core import MOST_LOST, step
 from ropewalk_workflows.engine.state import RunState
-from ropewalk_workflows.manifest import check, read
+from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.calls import needs
 
 IMAGES = {"python": "python"}
 
@@ -94,7 +95,7 @@ class World:
         assert call is not None
         composite = node.parent.parent if node.parent is not None and node.parent.kind == "loop" else node.parent
         assert composite is not None
-        for name in check.needs(call):
+        for name in needs(call):
             assert composite.children[name].ended, f"{leaf} started before {name} ended"
 
     def act(self, draw: st.DrawFn) -> None:

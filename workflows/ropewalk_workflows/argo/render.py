@@ -26,7 +26,7 @@ from ropewalk_core.settings import Settings
 from ropewalk_runtime.step import FACTS as FACTS_FILE
 from ropewalk_workflows import names
 from ropewalk_workflows.manifest import meaning, placement_of
-from ropewalk_workflows.manifest.check import calls_of
+from ropewalk_workflows.manifest.calls import calls_of
 from ropewalk_workflows.manifest.model import Manifest, Template
 from ropewalk_workflows.manifest.text import duration
 

@@ -30,7 +30,8 @@ from ropewalk_workflows.engine.state import (
     Wake,
     node_id,
 )
-from ropewalk_workflows.manifest import check, text
+from ropewalk_workflows.manifest import text
+from ropewalk_workflows.manifest.calls import calls_of, needs
 from ropewalk_workflows.manifest.model import Arguments, Call, Template
 
 MOST_LOST = 3
@@ -165,7 +166,7 @@ class _Step:
             self._leaf(node)
         elif node.kind == "suspend":
             self._pause(node)
-        elif not self._room(node, sum(1 for _ in check.calls_of(node.template))):
+        elif not self._room(node, sum(1 for _ in calls_of(node.template))):
             return
         elif node.kind == "dag":
             self._open_dag(node)
@@ -301,7 +302,7 @@ class _Step:
         node.open = len(tasks)
         node.after = {one.name: [] for one in tasks}
         for one in tasks:
-            needed = check.needs(one)
+            needed = needs(one)
             node.blocked[one.name] = len(needed)
             for before in needed:
                 node.after[before].append(one.name)
@@ -321,7 +322,7 @@ class _Step:
 
     def _child(self, parent: Node, call: Call) -> Node:
         template = self.state.manifest.template(call.template)
-        before = [parent.children[one].id for one in check.needs(call) if one in parent.children]
+        before = [parent.children[one].id for one in needs(call) if one in parent.children]
         if parent.kind == "steps" and parent.group and parent.template and parent.template.steps:
             before = [parent.children[one.name].id for one in parent.template.steps[parent.group - 1]]
         path = f"{parent.path}/{call.name}" if parent.path else call.name
