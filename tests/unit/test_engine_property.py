@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ropewalk_core.flows import RunSpec
 from ropewalk_workflows.engine import core
 from ropewalk_workflows.engine import state as nouns
-from ropewalk_workflows.engine.core import MOST_LOST, step
+from ropewalk_workflows.engine.core import step
+from ropewalk_workflows.engine.leaves import MOST_LOST
 from ropewalk_workflows.engine.state import RunState
 from ropewalk_workflows.manifest import read
 from ropewalk_workflows.manifest.calls import needs
