@@ -215,6 +215,41 @@ def test_it_agrees_with_a_tiny_interpreter(count: int, data: st.DataObject) -> N
     )
 
 
+def after_a_failure(facts: dict[str, dict[str, Any]]) -> RunState:
+    """Return a run whose second task asks for the exit code of the first one, which may fail."""
+    tasks = [
+        {"name": "a", "template": "p", "continueOn": {"failed": True}},
+        {"name": "b", "template": "q", "dependencies": ["a"], "when": "{{tasks.a.exitCode}} == 3"},
+    ]
+    program = {"image": "python", "command": ["x"]}
+    templates = [
+        {"name": "main", "dag": {"tasks": tasks}},
+        {"name": "p", "container": program, "retryStrategy": {"limit": 1}},
+        {"name": "q", "container": program},
+    ]
+    state = fresh({"kind": "Workflow", "spec": {"entrypoint": "main", "templates": templates}}, facts)
+    step(state, nouns.Begin(1.0))
+    return state
+
+
+@pytest.mark.parametrize(("codes", "end"), [((3, 3), ""), ((4, 3), ""), ((3, 4), "Skipped"), ((3, 0), "Skipped")])
+def test_what_follows_sees_the_exit_code_of_the_last_attempt(codes: tuple[int, int], end: str) -> None:
+    state = after_a_failure({})
+    for attempt, code in enumerate(codes, 1):
+        step(state, nouns.Tick(float(attempt)))
+        step(state, nouns.Grant(float(attempt), "a"))
+        step(state, nouns.Exited(float(attempt), "a", attempt, nouns.Outcome(not code, error="no", code=code)))
+    assert state.nodes["b"].phase == end
+    again = after_a_failure({key: one.as_dict() for key, one in state.facts.items() if key == "a"})
+    assert again.nodes["b"].phase == end
+
+
+def test_an_old_journal_does_not_know_the_exit_code() -> None:
+    before = {"a": {"phase": "Failed", "attempt": 2, "tries": 1, "error": "no"}}
+    assert after_a_failure(before).nodes["b"].phase == "Skipped"  # it counts as 1
+    assert after_a_failure({"a": {**before["a"], "code": 3}}).nodes["b"].phase == ""
+
+
 def test_a_chain_of_thousands_and_a_wide_fan_take_no_stack() -> None:
     chain = [
         {"name": f"t{index}", "template": "p", **({"dependencies": [f"t{index - 1}"]} if index else {})}

@@ -101,7 +101,7 @@ class Leaves:
         fact = node.fact
         fact.running, fact.ended, fact.lost = False, self.now, 0
         fact.error, fact.problem, fact.traceback = outcome.error, outcome.problem, outcome.traceback
-        fact.hint, fact.peak = outcome.hint, outcome.peak
+        fact.hint, fact.peak, fact.code = outcome.hint, outcome.peak, outcome.code
         self._release(node)
         if outcome.ok:
             fact.parameters, fact.artifacts = dict(outcome.parameters), dict(outcome.artifacts)

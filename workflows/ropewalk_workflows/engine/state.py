@@ -26,7 +26,7 @@ class Fact:
     """What is durable of a leaf: how often it was tried, how it ended, what it gave.
 
     ``attempt`` numbers the folders and only grows; ``tries`` counts against the retries; ``lost`` counts attempts that
-    the platform itself lost.
+    the platform itself lost; ``code`` is the exit code of the last attempt that ended, 0 where nobody knows it.
     """
 
     phase: Phase = ""
@@ -45,6 +45,7 @@ class Fact:
     traceback: str = ""
     hint: str = ""
     peak: int = 0
+    code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON, without what is at its default."""
@@ -67,6 +68,7 @@ class Outcome:
     traceback: str = ""
     hint: str = ""
     peak: int = 0
+    code: int = 0
     is_error: bool = False
 
 

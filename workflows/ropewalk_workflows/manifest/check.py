@@ -292,13 +292,16 @@ class _Check:
         name, _, what = rest.partition(".")
         if first != prefix or name not in before or calls[name].template not in self.templates:
             return False
-        outputs = self.templates[calls[name].template].outputs
+        template = self.templates[calls[name].template]
+        outputs = template.outputs
         kind, _, wanted = what.removeprefix("outputs.").partition(".")
         if what.startswith("outputs.") and wanted:
             if kind == "parameters":
                 return any(one.name == wanted for one in outputs.parameters)
             return kind == "artifacts" and any(one.name == wanted for one in outputs.artifacts)
-        return what in ("status", "id", "name", "exitCode", "outputs.result", "outputs.parameters")
+        if what == "exitCode":
+            return template.program is not None
+        return what in ("status", "id", "name", "outputs.result", "outputs.parameters")
 
     def _enum(self, parameter: Parameter, value: str | None, where: str) -> None:
         if parameter.enum is not None and value not in parameter.enum:
