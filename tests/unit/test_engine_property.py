@@ -16,6 +16,7 @@ from ropewalk_workflows.engine.leaves import MOST_LOST
 from ropewalk_workflows.engine.state import RunState
 from ropewalk_workflows.manifest import read
 from ropewalk_workflows.manifest.calls import needs
+from tests.effort import lines
 
 IMAGES = {"python": "python"}
 
@@ -269,6 +270,17 @@ def test_a_chain_of_thousands_and_a_wide_fan_take_no_stack() -> None:
     step(failed, nouns.Begin(1.0))
     assert failed.finished
     assert failed.phase == "Failed"
+
+
+def test_a_wide_run_begins_with_work_that_grows_as_its_width() -> None:
+    def begins(count: int) -> int:
+        tasks = [{"name": f"t{one}", "template": f"p{one}"} for one in range(count)]
+        programs = [{"name": f"p{one}", "container": {"image": "python", "command": ["x"]}} for one in range(count)]
+        templates = [{"name": "main", "dag": {"tasks": tasks}}, *programs]
+        state = fresh({"kind": "Workflow", "spec": {"entrypoint": "main", "templates": templates}})
+        return lines(lambda: step(state, nouns.Begin(1.0)))
+
+    assert begins(800) < 2.2 * begins(400)
 
 
 def test_loops_in_loops_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,8 +169,7 @@ def _explain(made: Fact, leaf: Leaf, asked: Asked, name: str, settings: Settings
 
 
 def _template(manifest: Manifest, leaf: Leaf) -> Template | None:
-    wanted = leaf.node.get("templateName")
-    return next((one for one in manifest.spec.templates if one.name == wanted), None)
+    return manifest.templates.get(str(leaf.node.get("templateName")))
 
 
 def _called(command: tuple[str, ...]) -> str:

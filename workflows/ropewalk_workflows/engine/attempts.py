@@ -215,7 +215,7 @@ def _program_inputs(
         "output_artifacts": {
             one.name: {"path": one.path, "optional": one.optional} for one in template.outputs.artifacts
         },
-        "capture": template.script is not None or _result_wanted(state),
+        "capture": template.script is not None or state.wants_results,
     }
     if program.working_dir:
         inputs["cwd"] = program.working_dir
@@ -226,10 +226,6 @@ def _program_inputs(
 
 def _path_of(source: Any) -> str:
     return (source.path if source is not None else None) or ""
-
-
-def _result_wanted(state: RunState) -> bool:
-    return "outputs.result" in json.dumps(state.spec.manifest)
 
 
 def _file(paths: AccountPaths, state: RunState, reference: Reference, *, text: bool = False) -> dict[str, Any]:

@@ -7,8 +7,10 @@ name in it follows from the manifest and from earlier results.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from ropewalk_core.flows import RunSpec
@@ -245,6 +247,11 @@ class RunState:
     """What another engine began, by identifier: that is not left out here, however soon something else failed."""
     held: list[str] = field(default_factory=list)
     """Leaves that wait because the workflow's own parallelism is used up."""
+
+    @cached_property
+    def wants_results(self) -> bool:
+        """Whether the manifest asks what a program printed; looked up once, as manifests may be large."""
+        return "outputs.result" in json.dumps(self.spec.manifest)
 
 
 def node_id(path: str) -> str:

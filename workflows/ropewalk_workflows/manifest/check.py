@@ -76,7 +76,7 @@ def _inside(value: Any, part: Any) -> Any:
 class _Check:
     def __init__(self, manifest: Manifest, images: Mapping[str, str]) -> None:
         self.manifest, self.images = manifest, images
-        self.templates = {one.name: one for one in manifest.spec.templates}
+        self.templates = manifest.templates
         self.heights: dict[str, int] = {}
 
     def all(self) -> None:
