@@ -27,9 +27,10 @@ from ropewalk_core.settings import Settings
 from ropewalk_hub.platform import SystemClock
 from ropewalk_workflows.argo import ArgoWorkflows
 from ropewalk_workflows.argo.observer import REMOVED
-from ropewalk_workflows.argo.render import AnyImage, Where, workflow
+from ropewalk_workflows.argo.render import Where, workflow
 from ropewalk_workflows.argo.seen import ELSEWHERE
 from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.images import AnyImage
 from tests.unit.test_argo_seen import recorded, spec_of
 
 ADA = Actor(account="ada")
