@@ -78,7 +78,7 @@ async def test_what_failed_is_retried_and_resubmitted(door: Door, argo: httpx.As
     other = await argo.put(f"{OURS}/picky/resubmit", json={"name": "picky"})
     name = other.json()["metadata"]["name"]
     assert name.startswith("picky-")
-    assert other.json()["metadata"]["labels"]["workflows.argoproj.io/previous-workflow-name"] == "picky"
+    assert other.json()["metadata"]["labels"]["workflows.argoproj.io/resubmitted-from-workflow"] == "picky"
     await door.ended(argo, name)
     for body in ({"memoized": True}, {"parameters": ["no=1"]}, {"parameters": "no"}):
         assert (await argo.put(f"{OURS}/picky/resubmit", json=body)).json()["code"] == 3

@@ -218,7 +218,7 @@ def test_another_namespace_in_the_object_is_refused() -> None:
 def test_resubmitted_under_a_name_of_its_own() -> None:
     spec = wishes.spec_of({**HELLO, "metadata": {"name": "one", "labels": {"a": "b"}}}, "ada", "ada")
     again = wishes.again(spec, "one", ["who=them=all"])
-    labels = {"a": "b", "workflows.argoproj.io/previous-workflow-name": "one"}
+    labels = {"a": "b", "workflows.argoproj.io/resubmitted-from-workflow": "one"}
     assert again.manifest["metadata"] == {"generateName": "one-", "labels": labels}
     assert again.manifest["spec"]["arguments"]["parameters"] == [{"name": "who", "value": "them=all"}]
     assert again.arguments == {"who": "them=all"}

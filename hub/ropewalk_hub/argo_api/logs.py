@@ -60,7 +60,8 @@ async def workflow_logs(request: Request, here: Here, name: str, pod: str = "") 
     run = await here.get(name)
     if (option(request, "logOptions.container") or "main") != "main":
         return stream(request, here, _nothing())
-    return stream(request, here, _followed(here, run, wish) if wish.follow else _all(here, run, wish))
+    goes_on = wish.follow and not run.status.state.terminal
+    return stream(request, here, _followed(here, run, wish) if goes_on else _all(here, run, wish))
 
 
 async def _nothing() -> AsyncIterator[dict[str, Any]]:

@@ -15,8 +15,8 @@ from ropewalk_core.model import RunSpec
 from ropewalk_workflows.compile import from_object
 
 DOMAIN = "workflows.argoproj.io/"
-PREVIOUS = f"{DOMAIN}previous-workflow-name"
-_OURS = frozenset(f"{DOMAIN}{one}" for one in ("phase", "completed", "creator", "previous-workflow-name"))
+PREVIOUS = f"{DOMAIN}resubmitted-from-workflow"
+_OURS = frozenset(f"{DOMAIN}{one}" for one in ("phase", "completed", "creator", "resubmitted-from-workflow"))
 """Labels that a server sets; what a client sends of them is not kept."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 _LONGEST = 63
