@@ -461,10 +461,10 @@ class GuardedWorkflows:
         check(actor, "write", "run", owner)
         return await self._inner.retry(actor, owner, run)
 
-    async def remove(self, actor: Actor, owner: str, run: str) -> None:
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.remove`."""
         check(actor, "remove", "run", owner)
-        await self._inner.remove(actor, owner, run)
+        return await self._inner.remove(actor, owner, run)
 
     def logs(
         self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False

@@ -302,8 +302,14 @@ class Workflows(Protocol):
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """Run the failed steps again, and what follows them; finished steps stay."""
 
-    async def remove(self, actor: Actor, owner: str, run: str) -> None:
-        """Forget a run that has ended: its record, its steps, their logs and working files; `Conflict` before."""
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
+        """Forget a run that has ended, with its steps, their logs and working files, and return what it was.
+
+        Raises
+        ------
+        Conflict
+            If it has not ended.
+        """
 
     def logs(
         self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False

@@ -262,7 +262,7 @@ class Accepted:
 
     # Forgetting
 
-    async def _removed(self, owner: str, run: str, files: Callable[[list[Record]], Awaitable[None]]) -> None:
+    async def _removed(self, owner: str, run: str, files: Callable[[list[Record]], Awaitable[None]]) -> Run:
         """Forget a run that has ended; first what lies elsewhere, so that a kill in between leaves it to be removed.
 
         Parameters
@@ -291,6 +291,7 @@ class Accepted:
                 *alike,
                 Append(RUN, owner, run, "removed", dump(found)),
             )
+            return found
 
 
 def _is_digest(text: str) -> bool:

@@ -96,7 +96,7 @@ class LocalWorkflows(Accepted):
         images = self._settings.environments.images
         await asyncio.to_thread(check, spec, self._settings, images, lambda one: fit(one, self._inventory))
 
-    async def remove(self, actor: Actor, owner: str, run: str) -> None:
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.remove`."""
         paths = AccountPaths(self._settings.home, owner)
 
@@ -104,7 +104,7 @@ class LocalWorkflows(Accepted):
             with contextlib.suppress(NotFound):  # a run that never began has no folder
                 await asyncio.to_thread(beneath.remove, paths.root, ("runs", run))
 
-        await self._removed(owner, run, files)
+        return await self._removed(owner, run, files)
 
     async def logs(
         self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False

@@ -108,7 +108,7 @@ class ArgoWorkflows(Accepted):
         fits = partial(place, site=await self._site())
         await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
 
-    async def remove(self, actor: Actor, owner: str, run: str) -> None:
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.remove`."""
 
         async def files(steps: list[Record]) -> None:
@@ -118,7 +118,7 @@ class ArgoWorkflows(Accepted):
                     await self._api.delete(WORKFLOW, run, space)
             await stores.removed(self._buckets, self._buckets.of(space), _files_of(steps))
 
-        await self._removed(owner, run, files)
+        return await self._removed(owner, run, files)
 
     async def logs(
         self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False
