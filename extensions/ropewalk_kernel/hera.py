@@ -1,4 +1,4 @@
-"""Hera in a notebook speaks to the platform by itself: it is set up when it is first imported, and costs nothing before.
+"""Hera in a notebook speaks to the platform by itself: set up when it is first imported, at no cost before that.
 
 Only what nobody has set is set; its token renews. Not here: what the platform answers it (``ropewalk_hub.argo_api``).
 Rejected: importing Hera at the kernel's start, which takes half a second of everybody's.

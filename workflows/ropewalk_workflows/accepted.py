@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from ropewalk_core.errors import BadWorkflow, Conflict, TooLarge
@@ -262,7 +262,7 @@ class Accepted:
 
     # Forgetting
 
-    async def _removed(self, owner: str, run: str, files: Callable[[list[Record]], Awaitable[None]]) -> Run:
+    async def _removed(self, owner: str, run: str, files: Callable[[Sequence[Record]], Awaitable[None]]) -> Run:
         """Forget a run that has ended; first what lies elsewhere, so that a kill in between leaves it to be removed.
 
         Parameters

@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from ropewalk_core import beneath
 from ropewalk_core.artifacts import ArtifactStore, streamed
@@ -100,7 +100,7 @@ class LocalWorkflows(Accepted):
         """See `Workflows.remove`."""
         paths = AccountPaths(self._settings.home, owner)
 
-        async def files(steps: list[Record]) -> None:
+        async def files(steps: Sequence[Record]) -> None:
             with contextlib.suppress(NotFound):  # a run that never began has no folder
                 await asyncio.to_thread(beneath.remove, paths.root, ("runs", run))
 

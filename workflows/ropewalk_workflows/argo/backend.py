@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from ropewalk_core.errors import Conflict, NotFound
@@ -111,7 +111,7 @@ class ArgoWorkflows(Accepted):
     async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.remove`."""
 
-        async def files(steps: list[Record]) -> None:
+        async def files(steps: Sequence[Record]) -> None:
             space = await self._space(owner)
             with contextlib.suppress(NotFound):
                 if ours(await self._api.get(WORKFLOW, run, space), run):
@@ -174,7 +174,7 @@ class ArgoWorkflows(Accepted):
             ) from error
 
 
-def _files_of(steps: list[Record]) -> list[str]:
+def _files_of(steps: Sequence[Record]) -> list[str]:
     """Return where in the bucket the logs and files of a run's steps lie."""
     found = [str(one.body.get("log") or "") for one in steps]
     found += [str(key) for one in steps for key in (one.body.get("keys") or {}).values()]
