@@ -10,7 +10,8 @@ import pytest
 
 from ropewalk_core import sync
 from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
-from ropewalk_core.model import Bundle, Run, State, Status, StepInputs
+from ropewalk_core.flows import Run, StepInputs
+from ropewalk_core.model import Bundle, State, Status
 from ropewalk_kernel.runs import RunHandle, runs
 from ropewalk_kernel.steps import StepGroup, StepHandle, Tail
 from ropewalk_runtime import bundle

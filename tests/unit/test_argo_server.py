@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ropewalk_core import errors as ours
 from ropewalk_core.errors import BadInput, BadName
-from ropewalk_core.model import Run, RunSpec, State, Status, Step, Why
+from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.model import State, Status, Why
 from ropewalk_workflows.argo_server import errors, objects, selectors, wishes
 from ropewalk_workflows.argo_server.nodes import node_id, nodes, pod_name
 from ropewalk_workflows.argo_server.told import Told

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 
 from ropewalk_core.errors import NotFound
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.journal import Journal
-from ropewalk_core.model import RunSpec
 from ropewalk_workflows.records import NAME, RUN
 
 LATEST = "@latest"

@@ -15,8 +15,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from ropewalk_core.errors import BadInput, Denied, RopewalkError, Unauthenticated
+from ropewalk_core.flows import Run
 from ropewalk_core.kube.tenancy import namespace_of
-from ropewalk_core.model import Actor, Run
+from ropewalk_core.model import Actor
 from ropewalk_core.settings import Settings
 from ropewalk_hub.api.common import ApiRoute, platform_of
 from ropewalk_hub.issuer import Issuer

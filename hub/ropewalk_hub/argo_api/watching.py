@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import StreamingResponse
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.model import Run
+from ropewalk_core.flows import Run
 from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, option
 from ropewalk_hub.argo_api.streams import stream
 from ropewalk_workflows.argo_server import objects, selectors

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from fastapi import APIRouter, Request
 
 from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound
-from ropewalk_core.model import Run, RunSpec
+from ropewalk_core.flows import Run, RunSpec
 from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, body_of, option, refuse_set
 from ropewalk_workflows.again import spec_again
 from ropewalk_workflows.argo_server import objects, selectors, wishes

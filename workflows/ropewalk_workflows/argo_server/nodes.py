@@ -11,12 +11,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from ropewalk_core.model import State, Step
+from ropewalk_core.flows import Step
+from ropewalk_core.model import State
 from ropewalk_workflows.argo_server.times import stamp
 from ropewalk_workflows.argo_server.told import Told
 from ropewalk_workflows.engine.state import Fact, Node, Reference, RunState
 from ropewalk_workflows.inputs import grown
-from ropewalk_workflows.manifest import check
+from ropewalk_workflows.manifest import calls
 from ropewalk_workflows.manifest.images import AnyImage
 
 NodeObject: TypeAlias = dict[str, Any]
@@ -154,8 +155,10 @@ class _Drawing:
         """Say what a program gave; with retries, draw an attempt for each time that it was started."""
         retry = node.template.retry_strategy if node.template else None
         ended = made["phase"] == "Succeeded"
-        if outputs := self.outputs(node, made) if ended else {}:
-            made["outputs"] = outputs
+        if ended:
+            made["outputs"] = self.outputs(node, made)
+        elif made["phase"] == "Failed" and node.fact.code:
+            made["outputs"] = {"exitCode": str(node.fact.code)}
         if retry is None:
             self.steps[str(made["id"])] = node.id
             made["progress"] = f"{int(ended)}/1"
@@ -207,7 +210,7 @@ class _Drawing:
                 drawn[task] = self.draw(child, f"{made['name']}.{task}", task, around)
         for task, identifier in drawn.items():
             call = node.children[task].call
-            before = [drawn[one] for one in check.needs(call) if one in drawn] if call is not None else []
+            before = [drawn[one] for one in calls.needs(call) if one in drawn] if call is not None else []
             self.link([around] if not before else self.last(before), identifier, straight=not before)
         leaves = [drawn[task] for task in drawn if not any(one in drawn for one in node.after.get(task, ()))]
         self.close(made, self.last(leaves))

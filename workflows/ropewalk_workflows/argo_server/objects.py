@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError
-from ropewalk_core.model import Run, State
+from ropewalk_core.flows import Run
+from ropewalk_core.model import State
 from ropewalk_workflows.argo_server.nodes import nodes
 from ropewalk_workflows.argo_server.times import stamp
 from ropewalk_workflows.argo_server.told import Told

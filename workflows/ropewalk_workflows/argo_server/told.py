@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.model import Run, RunSpec
+from ropewalk_core.flows import Run, RunSpec
 from ropewalk_workflows.engine.state import Fact
 from ropewalk_workflows.records import SPEC, Records
 

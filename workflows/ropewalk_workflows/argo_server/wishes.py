@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ropewalk_core.errors import BadInput, BadName
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_workflows.compile import from_object
 
 DOMAIN = "workflows.argoproj.io/"
