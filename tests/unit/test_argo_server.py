@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk_core import errors as ours
-from ropewalk_core.errors import BadInput, BadName
+from ropewalk_core.errors import BadInput, BadName, NotFound, RopewalkError
 from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.journal import Journal, Put
 from ropewalk_core.model import State, Status, Why
+from ropewalk_workflows import named
 from ropewalk_workflows.argo_server import errors, objects, selectors, wishes
 from ropewalk_workflows.argo_server.nodes import node_id, nodes, pod_name
 from ropewalk_workflows.argo_server.told import Told
+from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.images import AnyImage
+from ropewalk_workflows.records import NAME
 from tests.unit.test_argo_seen import look, recorded, spec_of
 
 NAMES = {"argo_steps": "argo_steps", "dynamic": "dynamic_failed", "fan_out": "fan_out", "retry": "retry_failed"}
@@ -151,9 +158,9 @@ def test_label_selectors(text: str, met: bool) -> None:
 
 @given(st.text(alphabet=string.printable, max_size=40))
 def test_any_text_is_a_selector_or_a_bad_one(text: str) -> None:
-    for read in (selectors.labels, selectors.fields):
+    for reads in (selectors.labels, selectors.fields):
         try:
-            selectors.met(read(text), {"a": "1"})
+            selectors.met(reads(text), {"a": "1"})
         except BadInput as error:
             assert error.field
 
@@ -187,6 +194,14 @@ HELLO: dict[str, Any] = {
 }
 
 
+def test_what_is_nested_too_deep_is_refused() -> None:
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(BadInput, match="too deep"):
+        wishes.spec_of({**HELLO, "spec": {"templates": deep}}, "ada", "ada")
+
+
 def test_what_a_server_sets_is_not_kept() -> None:
     labels = {"mine": "1", "workflows.argoproj.io/phase": "Failed"}
     metadata = {**HELLO["metadata"], "uid": "u", "resourceVersion": "7", "namespace": "ada", "labels": labels}
@@ -216,6 +231,39 @@ def test_another_namespace_in_the_object_is_refused() -> None:
         wishes.spec_of({**HELLO, "metadata": {"name": "x", "namespace": "bob"}}, "ada", "ada")
 
 
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "kind": _json,
+        "metadata": _json | st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "labels", "annotations"), _json)),
+        "spec": _json
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "arguments": _json | st.fixed_dictionaries({"parameters": _json | st.lists(_json, max_size=2)}),
+                "entrypoint": _json,
+                "templates": _json,
+            },
+        ),
+    },
+)
+
+
+@given(_json | _parts, st.lists(_json, max_size=2))
+def test_whatever_is_sent_is_a_wish_or_refused(sent: Any, parameters: list[Any]) -> None:
+    try:
+        spec = wishes.spec_of(sent, "ada", "ada")
+        read(spec.manifest, AnyImage())  # which is done before one is kept
+        wishes.again(spec, "one", parameters)
+    except RopewalkError as error:
+        assert error.public
+
+
 def test_resubmitted_under_a_name_of_its_own() -> None:
     spec = wishes.spec_of({**HELLO, "metadata": {"name": "one", "labels": {"a": "b"}}}, "ada", "ada")
     again = wishes.again(spec, "one", ["who=them=all"])
@@ -237,3 +285,41 @@ def test_every_error_has_a_number_and_a_status_that_hera_knows_or_http_has() -> 
             assert (status, body["code"]) == (400, 3)
         assert body["message"].endswith("Do this.")
         assert ("It went wrong." in body["message"]) is kind.public
+
+
+# Names
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "journal.db")
+    yield made
+    made.close()
+
+
+def asked(**metadata: str) -> RunSpec:
+    return RunSpec(name="flow", manifest={"metadata": metadata})
+
+
+async def test_a_run_has_its_manifests_name_unless_another_has_it(journal: Journal) -> None:
+    run = "run-0123456789abc"
+    mine = asked(name="mine")
+    assert named.allotted(journal, "ada", asked(), run) == "flow-89abc"
+    assert named.allotted(journal, "ada", asked(generateName="train-"), run) == "train-89abc"
+    assert named.allotted(journal, "ada", mine, run) == "mine"
+    await journal.write(Put(NAME, "ada", "mine", {"run": run}), Put(NAME, "ada", "mine-89abc", {"run": run}))
+    assert named.allotted(journal, "ada", mine, run) == "mine-0123456789abc"
+    assert named.allotted(journal, "ada", mine, "run-0123456789abd") == "mine-89abd"
+    assert named.allotted(journal, "bob", mine, run) == "mine"
+    assert named.run_of(journal, "ada", "mine") == run and named.run_of(journal, "bob", "mine") is None
+    with pytest.raises(NotFound):
+        named.named(journal, "ada", "nobody")
+
+
+@given(st.text(max_size=80))
+def test_any_name_becomes_one_that_kubernetes_takes(text: str) -> None:
+    nothing: Any = type("Nothing", (), {"get": lambda *_: None})()
+    found = named.allotted(
+        nothing, "ada", RunSpec(name=text, manifest={"metadata": {"generateName": text}}), "run-0123"
+    )
+    wishes.check_name({"name": found})

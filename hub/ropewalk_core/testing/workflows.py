@@ -107,6 +107,8 @@ class WorkflowsContract:
                 await act(ADA, "ada", run.id)
         with pytest.raises(NotFound):
             [one async for one in workflows.logs(ADA, "ada", run.id, run.steps[0].id)]
+        [(seen, _)] = await take(workflows.watch(ADA, "ada"), 1)  # past the events of what is gone
+        assert seen.id == going.id
         assert (await workflows.submit(ADA, "ada", quick, key="again")).id != run.id
         await workflows.cancel(ADA, "ada", going.id)
 

@@ -40,7 +40,10 @@ def spec_of(workflow: Any, owner: str, namespace: str) -> RunSpec:
     """
     if not isinstance(workflow, dict):
         raise BadInput("There is no workflow in the request.", field="workflow")
-    given = without_nothing(workflow)
+    try:
+        given = without_nothing(workflow)
+    except RecursionError as error:
+        raise BadInput("The workflow is nested too deep.", field="workflow") from error
     metadata = given.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise BadInput("A workflow's metadata is an object.", field="workflow.metadata")
@@ -48,14 +51,11 @@ def spec_of(workflow: Any, owner: str, namespace: str) -> RunSpec:
         raise BadInput(f"The workflow names another namespace than '{namespace}'.", field="metadata.namespace")
     named = {key: metadata[key] for key in _KEPT if metadata.get(key)}
     check_name(named)
-    body = given.get("spec")
-    if not isinstance(body, dict) or not isinstance(body.get("arguments") or {}, dict):
-        raise BadInput("A workflow's spec is an object.", field="workflow.spec")
     manifest = {
         "apiVersion": given.get("apiVersion") or "argoproj.io/v1alpha1",
         "kind": given.get("kind") or "Workflow",
         "metadata": {**named, **_labels(named)},
-        "spec": body,
+        "spec": _body(given.get("spec")),
     }
     return from_object(manifest).model_copy(update={"fresh": True})
 
@@ -104,6 +104,17 @@ def without_nothing(value: Any) -> Any:
     if isinstance(value, list):
         return [without_nothing(one) for one in value]
     return value
+
+
+def _body(given: Any) -> dict[str, Any]:
+    """Return a workflow's spec, with parameters that can be told apart; all else is checked where it is taken."""
+    if not isinstance(given, dict) or not isinstance(given.get("arguments") or {}, dict):
+        raise BadInput("A workflow's spec is an object.", field="workflow.spec")
+    parameters = (given.get("arguments") or {}).get("parameters") or []
+    fine = isinstance(parameters, list) and all(isinstance(one, dict) for one in parameters)
+    if not fine or not all(isinstance(one.get("name"), str) for one in parameters):
+        raise BadInput("A workflow's parameters are a list of names and values.", field="spec.arguments.parameters")
+    return given
 
 
 def _labels(named: Mapping[str, Any]) -> dict[str, Any]:
