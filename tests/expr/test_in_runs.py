@@ -9,6 +9,10 @@ import pytest
 
 from ropewalk_core.errors import BadWorkflow
 from ropewalk_core.flows import RunSpec
+from ropewalk_core.kube.nodes import Site
+from ropewalk_core.placement import Inventory, Node
+from ropewalk_core.settings import Settings
+from ropewalk_workflows.argo.render import AnyImage, Where, workflow
 from ropewalk_workflows.engine.core import step
 from ropewalk_workflows.engine.state import Begin, Exited, Fact, Grant, Launch, Outcome, Ready, RunState, Tick, Wake
 from ropewalk_workflows.manifest import read
@@ -205,6 +209,42 @@ def test_an_artifact_comes_from_no_expression() -> None:
     }
     with pytest.raises(BadWorkflow, match="cannot come from an expression"):
         read(given, IMAGES)
+
+
+@pytest.mark.parametrize("function", ["sprig.genPrivateKey('rsa')", "sprig.getHostByName('x')", "now()", "1 +"])
+def test_no_expression_hides_from_the_check(function: str) -> None:
+    """On a cluster Argo reads them wherever they are."""
+    for place in ("spec/arguments/parameters/0/description", "spec/podGC/x", "metadata/annotations/x"):
+        given = manifest([task("a", "x")], {"n": "1"})
+        *above, last = place.split("/")
+        here: Any = given
+        for one in above:
+            here = here[int(one)] if one.isdigit() else here.setdefault(one, {})
+        here[last] = f"a {{{{={function}}}}}"
+        with pytest.raises(BadWorkflow, match="cannot be used"):
+            read(given, IMAGES)
+    given = manifest([task("a", "x")], {"n": "1"})
+    given["metadata"] = {"labels": {f"{{{{={function}}}}}": "x"}}
+    with pytest.raises(BadWorkflow, match="cannot be used"):
+        read(given, IMAGES)
+
+
+def test_argo_gets_expressions_as_they_are() -> None:
+    given = manifest([task("a", "{{=asInt(workflow.parameters.n) * 2}}", when="{{=1 < 2}}")], {"n": "1"})
+    given["spec"]["templates"][0]["outputs"]["parameters"] = [
+        {"name": "o", "valueFrom": {"expression": "tasks.a.outputs.result"}}
+    ]
+    given["spec"]["templates"][1]["retryStrategy"] = {"limit": 1, "expression": "lastRetry.exitCode != '2'"}
+    spec, site = (
+        RunSpec(name="x", manifest=given, folder=""),
+        Site(inventory=Inventory(nodes=(Node(name="one", arch="amd64", cpu=4, memory=2**34),))),
+    )
+    body = workflow(spec, read(given, AnyImage()), Where("ada", "run-0", "rw--ada"), Settings(), site)["spec"]
+    main, program = body["templates"]
+    assert main["dag"] == given["spec"]["templates"][0]["dag"]
+    assert main["outputs"]["parameters"] == given["spec"]["templates"][0]["outputs"]["parameters"]
+    assert program["retryStrategy"] == given["spec"]["templates"][1]["retryStrategy"]
+    assert program["container"]["args"] == ["{{=upper(inputs.parameters.v)}}"]
 
 
 def retrying(**strategy: Any) -> dict[str, Any]:

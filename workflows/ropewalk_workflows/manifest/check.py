@@ -47,6 +47,7 @@ def read(manifest: Mapping[str, Any], images: Mapping[str, str]) -> Manifest:
     except ValidationError as error:
         raise _refusal(error.errors()[0], manifest) from error
     _Check(read_one, images).all()
+    names.check_hidden(manifest)
     return read_one
 
 

@@ -5,10 +5,12 @@ Pure; before anything has a value. Not here: where the places are (``check``), a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Set
+from collections.abc import Callable, Container, Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 from ropewalk_core.errors import BadWorkflow
+from ropewalk_workflows.expr import Expression
 from ropewalk_workflows.manifest import text
 
 
@@ -52,10 +54,7 @@ def check(expression: str, known: Container[str], where: str, *, alone: bool = F
     """
     if alone and "{{" in expression:
         raise BadWorkflow("This expression takes names, as inputs.parameters.x, and no {{tags}}.", field=where)
-    try:
-        found = text.expression(expression)
-    except text.BadText as error:
-        raise BadWorkflow(f"The expression {expression[:60]!r} cannot be used: {error}.", field=where) from error
+    found = _readable(expression, where)
     for path, at in found.names:
         if not _is_known(path, known):
             raise BadWorkflow(
@@ -67,6 +66,37 @@ def check(expression: str, known: Container[str], where: str, *, alone: bool = F
             raise BadWorkflow(
                 f"Nothing is known as '{first}' in the expression {expression[:60]!r}, at character {at}.", field=where
             )
+
+
+def check_hidden(manifest: Mapping[str, Any]) -> None:
+    """Refuse an expression that asks for what is not here, wherever it stands.
+
+    On a cluster Argo's controller evaluates all that it finds, also in a field that means nothing to us, such as a
+    description; it must find nothing there that would be refused elsewhere.
+
+    Raises
+    ------
+    BadWorkflow
+        With the place of the first.
+    """
+    waiting: list[tuple[str, Any]] = [("", manifest)]
+    while waiting:
+        where, one = waiting.pop()
+        if isinstance(one, str):
+            for expression in text.expressions(one):
+                _readable(expression, where)
+        elif isinstance(one, Mapping):
+            waiting += [(f"{where}.{key}" if where else str(key), inner) for key, inner in one.items()]
+            waiting += [(f"{where} (a key)", key) for key in one if isinstance(key, str) and "{{" in key]
+        elif isinstance(one, list):
+            waiting += [(f"{where}[{place}]", inner) for place, inner in enumerate(one)]
+
+
+def _readable(expression: str, where: str) -> Expression:
+    try:
+        return text.expression(expression)
+    except text.BadText as error:
+        raise BadWorkflow(f"The expression {expression[:60]!r} cannot be used: {error}.", field=where) from error
 
 
 def _is_known(path: str, known: Container[str]) -> bool:
