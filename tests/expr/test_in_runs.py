@@ -93,6 +93,7 @@ def test_values_are_calculated() -> None:
         task("b", "<{{=tasks.a.outputs.result + '!'}}>", dependencies=["a"]),
         task("c", "{{={a: asInt(tasks.a.outputs.parameters.m), s: '<'} }}", dependencies=["a"]),
         task("d", "{{=tasks['left-out'].outputs.result ?? 'nothing'}}", dependencies=["left-out"]),
+        task("h", "{{=tasks['left-out'].outputs.parameters.m ?? tasks['left-out'].status}}", dependencies=["left-out"]),
         task("left-out", "x", when="{{=asInt(workflow.parameters.n) > 100}}"),
         task("e", "{{=item.k}}-{{=item.more ?? 'no'}}", withItems=[{"k": "x"}, {"k": "y", "more": "z"}]),
         task("f", "{{=asInt(item) + 1}}", withParam="{{=toJson(filter(1..4, # % 2 == 0))}}"),
@@ -115,6 +116,7 @@ def test_values_are_calculated() -> None:
         "f(0)": "3",
         "f(1)": "5",
         "g": "deep",
+        "h": "Skipped",
     }
     assert state.root is not None
     assert state.root.outputs == {"all": "10.5", "either": "run-1", "default": "gone"}

@@ -124,17 +124,24 @@ class _Results(Mapping[str, Any]):
     def __getitem__(self, name: str) -> dict[str, Any]:
         child = self._children[name]
         found: dict[str, Any] = {what: _result(child, what) for what in _OF_A_CALL}
-        outputs: dict[str, Any] = nested({f"parameters.{key}": value for key, value in child.outputs.items()})
-        outputs.setdefault("parameters", {})
-        if "result" in child.outputs:
-            outputs["result"] = child.outputs["result"]
-        return {what: value for what, value in found.items() if value is not None} | {"outputs": outputs}
+        found = {what: value for what, value in found.items() if value is not None}
+        outputs = {name: value for name, value in child.outputs.items() if name != "result"}
+        found |= {f"outputs.parameters.{key}": value for key, value in (_left_out(child) | outputs).items()}
+        return nested(found | {f"outputs.{key}": child.outputs[key] for key in ("result",) if key in child.outputs})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._children)
 
     def __len__(self) -> int:
         return len(self._children)
+
+
+def _left_out(child: Node) -> dict[str, str | None]:
+    """Return the outputs of a call that was left out: as on Argo its parameters, by default nil, and no result."""
+    if child.phase not in ("Skipped", "Omitted") or child.template is None:
+        return {}
+    declared = child.template.outputs.parameters
+    return {one.name: one.value_from.default if one.value_from else None for one in declared}
 
 
 def _inputs(node: Node, what: str) -> str | None:
