@@ -125,6 +125,11 @@ def load(
     return module.__dict__[name]  # type: ignore[no-any-return]
 
 
+def holds(file: str) -> bool:
+    """Say whether a file belongs to a bundle that this process loaded."""
+    return any(file.startswith(one) for one in _loaded)
+
+
 def user_traceback(error: BaseException) -> str:
     """Return the traceback without our own frames: what the person wrote, and what that called.
 

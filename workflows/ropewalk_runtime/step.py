@@ -108,7 +108,7 @@ def _unplaced(trouble: str) -> dict[str, Any]:
 def _run_python(inputs: dict[str, Any]) -> dict[str, Any]:
     function = bundle.load(inputs["bundle"])
     result = _call(function, _arguments(inputs))
-    saved = values.save(result, Path(inputs["store"]))
+    saved = values.save(result, Path(inputs["store"]), pickles=bool(inputs.get("pickle")))
     parameters = {}
     if "result" in inputs.get("wants", ()):
         parameters["result"] = _as_text(result, "is read by a condition or a fan-out")
@@ -264,7 +264,7 @@ def _mounted(mount: Path) -> dict[str, Any]:
             arguments[path.name] = {"file": str(path)}
     inputs = {"bundle": str(mount / "bundle"), "arguments": arguments, "store": str(mount / "store")}
     more = {"folder": called.get("folder", ""), "timeout": float(called.get("timeout") or 0.0)}
-    return {**inputs, **more, "wants": called["wants"]}
+    return {**inputs, **more, "wants": called["wants"], "pickle": bool(called.get("pickle"))}
 
 
 def _member(text: str) -> str:

@@ -171,7 +171,8 @@ def _step_inputs(paths: AccountPaths, state: RunState, node: Node) -> dict[str, 
     for name, found in members.items():
         arguments[name] = {"list": [found[index] for index in sorted(found)]}
     bundle = _file(paths, state, node.files["ropewalk-bundle"])["file"]
-    return {"bundle": bundle, "arguments": arguments, "wants": call.get("wants", [])}
+    more = {"pickle": True} if call.get("pickle") else {}
+    return {"bundle": bundle, "arguments": arguments, "wants": call.get("wants", []), **more}
 
 
 def _program_inputs(
