@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
 import sys
 import tempfile
@@ -17,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from ropewalk_runtime import formats, kinds, values
+from ropewalk_runtime import formats, kinds, previews, values
 from ropewalk_runtime.values import PICKLE, Unsavable
 from tests.user_side.formats import raises, without
 
@@ -25,6 +27,7 @@ NEEDS = {
     "check_frames_are_arrow_where_pyarrow_is": ("pyarrow",),
     "check_frames_of_polars_and_pyarrow": ("pyarrow", "polars"),
     "check_tensors": ("torch",),
+    "check_previews_of_polars_and_pyarrow": ("pyarrow", "polars"),
 }
 FOLDER = Path(tempfile.mkdtemp())
 
@@ -245,3 +248,33 @@ def check_what_lies_beyond_the_limit_of_memory_is_mapped_all_the_same() -> None:
         back = values.load(path)
         os._exit(0 if back.sum() == 0 and not back.flags.writeable else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def check_previews() -> None:
+    seen = previews.look(numpy.arange(6.0).reshape(2, 3))
+    assert seen["facts"] == {"shape": "2 x 3", "type": "float64"}
+    assert seen["columns"] == ["0", "1", "2"] and seen["rows"] == [["0", "1", "2"], ["3", "4", "5"]]
+    frame = frames()[0]
+    seen = previews.look(frame)
+    assert seen["facts"] == {"rows": "3", "columns": "9"} and seen["columns"][:3] == ["", "n", "x"]
+    assert seen["rows"][0][:4] == ["0", "1", "1.5", "a"]
+    assert previews.words(frame) == "data frame, 3 x 9"
+    seen = previews.look(frame["x"])
+    assert seen["facts"] == {"rows": "3", "type": "float64"} and len(seen["rows"]) == 3
+    for shape in ((300, 200), (300, 200, 3), (16, 16, 4)):
+        seen = previews.look(numpy.zeros(shape, "uint8"))
+        assert base64.b64decode(seen["image"]).startswith(b"\x89PNG"), shape
+    noise = numpy.random.default_rng(1).integers(0, 255, (500, 500, 4)).astype("uint8")
+    assert previews.look(noise)["image"] and len(json.dumps(previews.look(noise))) <= previews.MOST
+    for other in (numpy.zeros((3, 0)), numpy.zeros(2, [("a", "i4")]), numpy.array(5), numpy.zeros((2, 2, 2))):
+        assert "image" not in previews.look(other) and previews.look(other)["facts"]
+
+
+def check_previews_of_polars_and_pyarrow() -> None:
+    import polars
+    import pyarrow
+
+    for one in (polars.DataFrame({"a": [1, 2], "t": ["x", "y"]}), pyarrow.table({"a": [1, 2], "t": ["x", "y"]})):
+        seen = previews.look(one)
+        assert seen["columns"] == ["a", "t"] and seen["rows"] == [["1", "x"], ["2", "y"]]
+        assert previews.words(one) == "data frame, 2 x 2"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeAlias
 
-from ropewalk_runtime import columns, formats, tensors, tree
+from ropewalk_runtime import columns, formats, own, tensors, tree
 from ropewalk_runtime.formats import ARROW, NPY, Unformed
 from ropewalk_runtime.storing import Out
 
@@ -269,6 +269,7 @@ def _read_estimator(data: memoryview, _: str) -> Any:
 
 
 KINDS: dict[str, Kind] = {
+    "own": Kind("", own.takes, own.reads),
     "bytes": Kind("", _bytes, _read_bytes),
     "npy": Kind(NPY, _array, lambda data, of: formats.read(NPY, of, data, mapped=True)),
     "arrow": Kind(ARROW, _frame, lambda data, of: formats.read(ARROW, of, data)),

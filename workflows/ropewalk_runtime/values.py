@@ -20,19 +20,22 @@ import os
 import pickle
 import sys
 import types
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ropewalk_runtime import bundle, kinds, tree
+from ropewalk_runtime import bundle, kinds, previews, tree
 from ropewalk_runtime.kinds import Entangled, Plan
-from ropewalk_runtime.storing import CHUNK, Out, Partial
+from ropewalk_runtime.storing import Out, Partial
 
 JSON, PICKLE = "application/json", "application/x-python-pickle"
 INLINE = 64 * 1024
 _PICKLED = b"\x80"
 _LIBRARIES = ("site-packages", "dist-packages")
-_ADVICE = "Use plain values, arrays, data frames or tensors, or allow pickles: @step(pickle=True)."
+_ADVICE = (
+    "Use plain values, arrays, data frames or tensors, say how it is written: ropewalk.serialiser(type, write, read), "
+    "or allow pickles: @step(pickle=True)."
+)
 
 
 class Unsavable(TypeError):
@@ -45,7 +48,7 @@ class Unsavable(TypeError):
 
 @dataclass(frozen=True)
 class Saved:
-    """A value in the store. ``json`` is its text when it is JSON and small."""
+    """A value in the store. ``json`` is its text when it is JSON and small, ``look`` what `previews.look` returned."""
 
     digest: str
     size: int
@@ -53,6 +56,7 @@ class Saved:
     type: str
     preview: str
     json: str = ""
+    look: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as JSON."""
@@ -140,14 +144,17 @@ def save(value: Any, store: Path, place: str = "result", *, pickles: bool = Fals
         with Partial(store) as file:
             media_type, text = _pickled(value, place, file), ""
             digest, size = file.settle()
-    return Saved(digest, size, media_type, _type(value), _preview(value), text if len(text) <= INLINE else "")
+    inline = text if len(text) <= INLINE else ""
+    return Saved(digest, size, media_type, _type(value), previews.words(value), inline, previews.look(value))
 
 
 def keep_file(path: Path, store: Path) -> tuple[str, int]:
-    """Copy a regular file into the store and return its digest and size."""
+    """Copy a regular file into the store and return its digest and size.
+
+    It is never linked: what the program left running could still write into it.
+    """
     with path.open("rb") as source, Partial(store) as file:
-        while chunk := source.read(CHUNK):
-            file.write(chunk)
+        file.fill(source)
         return file.settle()
 
 
@@ -277,11 +284,3 @@ def _encodable(text: str) -> bool:
 
 def _type(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.").removeprefix("__main__.")
-
-
-def _preview(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a person's __repr__ may raise anything; the value is fine
-        text = f"<{_type(value)}: {type(error).__name__} in repr>"
-    return text if len(text) <= 400 else text[:399] + "…"

@@ -18,6 +18,7 @@ from ropewalk_core.model import Bundle, RunSpec
 from ropewalk_runtime import values
 from ropewalk_workflows import names
 from ropewalk_workflows.capture import capture
+from ropewalk_workflows.capture.serialisers import with_serialisers
 from ropewalk_workflows.compile import placements
 from ropewalk_workflows.dag import Output, Step, Task, names_of, outputs_in, task_name
 
@@ -319,7 +320,7 @@ class _Compiler:
 
     def _bundle(self, step: Step) -> str:
         if id(step) not in self.captured:
-            bundle = capture(step.function)
+            bundle = with_serialisers(capture(step.function))
             self.bundles[bundle.digest] = bundle
             self.captured[id(step)] = bundle.digest
         return f"{names.BUNDLES}{self.captured[id(step)]}"

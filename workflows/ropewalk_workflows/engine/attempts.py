@@ -18,7 +18,7 @@ from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import more_memory
-from ropewalk_workflows import names
+from ropewalk_workflows import names, previews
 from ropewalk_workflows.engine.scope import Scope
 from ropewalk_workflows.engine.state import Node, Outcome, Reference, RunState
 from ropewalk_workflows.manifest import meaning, placement_of
@@ -288,5 +288,7 @@ def artifacts_told(said: Mapping[str, Any]) -> dict[str, Reference]:
         for key in ("media_type", "type", "preview", "json"):
             if isinstance(one.get(key), str):
                 reference[key] = _sound(one[key][:_LARGEST_TEXT])
+        if look := previews.told(one.get("look")):
+            reference["look"] = look
         kept[_sound(name)] = {"media_type": "application/octet-stream", **reference}
     return kept
