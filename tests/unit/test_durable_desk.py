@@ -247,7 +247,7 @@ async def test_cancel_and_forget(desks: Desks) -> None:
         await desks.desk.forget(ADA, "ada", call.id)
         with pytest.raises(NotFound):
             await desks.desk.get(ADA, "ada", call.id)
-    assert shelves.used(desks.journal, "ada") == 0 and desks.desk._used == {"ada": 0}
+    assert shelves.used(desks.journal, "ada") == 0 and desks.desk._space.used == {"ada": 0}
 
 
 async def test_a_removed_function_leaves_dead_letters(desks: Desks) -> None:
@@ -334,10 +334,10 @@ async def test_what_a_call_takes_is_counted_wherever_it_lies(desks: Desks) -> No
     assert call.size == 1002
     [work] = await desks.take()
     await desks.fail(work, UserCodeFailed("It raised.", details={"traceback": "x" * 50_000}))
-    for used in (shelves.used(desks.journal, "ada"), desks.desk._used["ada"]):
+    for used in (shelves.used(desks.journal, "ada"), desks.desk._space.used["ada"]):
         assert 51_000 < used < 53_000
     await desks.desk.forget(ADA, "ada", call.id)
-    assert desks.desk._used == {"ada": 0}
+    assert desks.desk._space.used == {"ada": 0}
 
 
 async def test_a_start_counts_what_is_there_already(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ async def test_a_start_counts_what_is_there_already(tmp_path: Path) -> None:
     try:
         await desks.spawn()
         desks.kill()
-        assert desks.desk._used == {}
+        assert desks.desk._space.used == {}
         for _ in range(2):
             with pytest.raises(StorageFull):
                 await desks.spawn(payload=b"x" * 100)
@@ -551,7 +551,7 @@ class Life(RuleBasedStateMachine):
             assert (kept is not None) == (state not in (State.DONE, State.STOPPED))
         used = shelves.used(self.desks.journal, "ada")
         # What is counted as it comes and goes knows no wrapping; a count anew does.
-        assert abs(used - self.desks.desk._used.get("ada", used)) <= 200 * len(self.accepted)
+        assert abs(used - self.desks.desk._space.used.get("ada", used)) <= 200 * len(self.accepted)
 
     def everything_ends(self) -> None:
         """Whatever happened, a gateway that works brings all of it to an end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any, cast
@@ -149,7 +150,8 @@ async def test_a_batch_whose_answer_is_lost_is_sent_again_as_it_was() -> None:
     await kept.flush()
     platform.error = None
     await kept.flush()
-    assert platform.raw[0] == platform.raw[1] == platform.raw[2]
+    assert platform.raw[0] == platform.raw[1] == platform.raw[2] and kept._filled.is_set()
+    await kept.flush()
     assert [[one.id for one in report.calls] for report in platform.reports] == [["call-1"], ["call-2"]]
     assert [report.number for report in platform.reports] == [1, 2]
 
@@ -163,6 +165,28 @@ async def test_a_batch_that_is_refused_holds_up_no_other() -> None:
     kept.add(over(note(2), 60.0))
     await kept.flush()
     assert [one.id for report in platform.reports for one in report.calls] == ["call-2"]
+
+
+async def test_calls_one_after_another_do_not_cost_a_report_each() -> None:
+    platform, kept = made()
+    coming = iter(range(2, 100))
+
+    async def exchange(method: str, path: str, content: bytes) -> bytes:
+        if (number := next(coming, None)) is not None:  # a call ends while the platform reads of the one before
+            kept.add(over(note(number), 60.0))
+        return await Platform.exchange(platform, method, path, content)
+
+    platform.exchange = exchange  # type: ignore[method-assign]
+    kept.add(over(note(1), 60.0))
+    sending = asyncio.create_task(kept.send())
+    await asyncio.sleep(0.01)
+    assert [len(one.calls) for one in platform.reports] == [1] and len(kept._buffer) == 1
+    for number in range(records._BATCH):  # a whole report waits for nothing
+        kept.add(over(note(1000 + number), 60.0))
+    assert await kept.flush()
+    assert [len(one.calls) for one in platform.reports] == [1, records._BATCH] and len(kept._buffer) == 2
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
 
 
 async def test_what_does_not_fit_is_counted_and_figures_stay_right(monkeypatch: pytest.MonkeyPatch) -> None:

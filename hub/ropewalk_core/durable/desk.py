@@ -3,8 +3,8 @@
 It is the whole of the `Durable` port, the same for every backend, and the gateway's other side: `take` gives it work,
 `report` hears what came of it. An attempt is on disk before the gateway hears of it, a result before the gateway may
 forget it. A call that the gateway does not hold any more, because it was killed, is tried again as its function says.
-Not here: what an event does to a call (``machine``), whose turn it is (``lanes``), records (``shelves``). Rejected:
-leases with times; the gateway says at each poll what it holds, and which life of it speaks.
+Not here: what an event does to a call (``machine``), whose turn it is (``lanes``), records (``shelves``), quotas
+(``space``). Rejected: leases with times; the gateway says at each poll what it holds, and which life of it speaks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 from ropewalk_core.durable import shelves
 from ropewalk_core.durable.lanes import Key, Lanes
@@ -35,6 +36,7 @@ from ropewalk_core.durable.machine import (
     too_long,
 )
 from ropewalk_core.durable.shelves import Shelf
+from ropewalk_core.durable.space import Space, weight
 from ropewalk_core.durable.wire import Report, Wish, Work, WorkPage
 from ropewalk_core.errors import (
     BadInput,
@@ -42,7 +44,6 @@ from ropewalk_core.errors import (
     Limited,
     NotFound,
     RopewalkError,
-    StorageFull,
     UserCodeFailed,
     from_problem,
 )
@@ -66,7 +67,6 @@ PAGE = 4 * 2**20
 """Bytes of arguments that are handed out at a time, but for a call that has more alone: they cross as one message."""
 _LARGE = 2**12
 """Bytes from which a call's arguments count for that."""
-_RECOUNT = 10.0
 _LOOK = 2.0
 _log = logging.getLogger(__name__)
 
@@ -79,6 +79,14 @@ class Followers(Protocol):
 
     def noted(self, call: DurableCall) -> None:
         """Hear that this batch is on disk."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A call that is about to be written down."""
+
+    call: DurableCall
+    batch: Sequence[Operation]
 
 
 class DurableDesk:
@@ -114,9 +122,7 @@ class DurableDesk:
         self._ends: dict[str, asyncio.Event] = {}
         self._large: dict[str, int] = {}
         self._coming: Counter[str] = Counter()
-        self._used: dict[str, int] = {}  # of those who asked for space; all that is kept is never looked through
-        self._counted: dict[str, float] = {}
-        self._counting = asyncio.Lock()
+        self._space = Space(journal, clock, settings.limits.durable_bytes)
         self._load()
 
     # The port
@@ -201,7 +207,7 @@ class DurableDesk:
         if not found.status.state.terminal:
             raise Conflict("This call has not ended.", hint="Cancel it first.")
         await self._journal.write(*shelves.forgetting(record, found))
-        self._charge(owner, -_weight(found))
+        self._space.charge(owner, -weight(found))
         return found
 
     # For the gateway
@@ -209,7 +215,7 @@ class DurableDesk:
     async def accept(self, wishes: Sequence[Wish]) -> Sequence[DurableCall | RopewalkError]:
         """Write calls down, all in one commit, and return them once they are on disk; or why one is refused."""
         # Whoever asked may go away: what reaches the disk must reach memory too.
-        return await asyncio.shield(asyncio.gather(*(self._accepting(wish) for wish in wishes)))
+        return await asyncio.shield(self._accepting(wishes))
 
     async def take(
         self, life: str, holding: Sequence[str], room: int, gone: Callable[[], Awaitable[bool]] | None = None
@@ -252,34 +258,32 @@ class DurableDesk:
 
     # Accepting
 
-    async def _accepting(self, wish: Wish) -> DurableCall | RopewalkError:
+    async def _accepting(self, wishes: Sequence[Wish]) -> Sequence[DurableCall | RopewalkError]:
+        drafts = [await self._drafted(wish) for wish in wishes]
+        batches = [one.batch for one in drafts if isinstance(one, _Draft)]
         try:
-            return await self._accept(wish)
+            written = iter(await self._journal.write_all(batches))
+        finally:
+            for one in drafts:
+                if isinstance(one, _Draft):
+                    self._coming[one.call.owner] -= 1
+        ends = [next(written) if isinstance(one, _Draft) else one for one in drafts]
+        return [self._accepted(*one) for one in zip(wishes, drafts, ends, strict=True)]
+
+    async def _drafted(self, wish: Wish) -> _Draft | RopewalkError:
+        try:
+            return await self._draft(wish)
         except RopewalkError as error:
             return error
 
-    async def _accept(self, wish: Wish) -> DurableCall:
-        """Write a call down, or find the one that its key made: most keys are new, so that is looked for last."""
-        digest = hashlib.sha256(b"\0".join((wish.content_type.encode(), wish.query.encode(), wish.payload))).hexdigest()
-        caller = None if wish.caller == wish.owner else wish.caller
-        key = shelves.key_of(wish.function, wish.key, trigger=wish.trigger, caller=caller)
-        try:
-            return await self._write(wish, digest, key)
-        except RopewalkError:
-            if key and (known := self._known(wish.owner, key, digest)):
-                return known
-            raise
-
-    async def _write(self, wish: Wish, digest: str, key: str) -> DurableCall:
+    async def _draft(self, wish: Wish) -> _Draft:
+        """Return a call that may be written down, and set its room aside."""
         size = len(wish.payload) + len(wish.query)
         refuse_long(size, self._limits.durable_payload)
         route = self._route(wish.owner, wish.function)
         if route is None:
             raise NotFound.named("functions", f"There is no function '{wish.function[:60]}'.", field="function")
         refuse_raw(route)
-        trace = read([wish.traceparent], [wish.tracestate])
-        facts = {"query": wish.query, "caller": wish.caller} | (trace.headers() if trace else {})
-        body = shelves.packed(wish.content_type, wish.payload, **facts)
         await self._check_room(wish.owner, shelves.CHARGE + size)
         now = self._clock.wall()
         call = DurableCall(
@@ -291,22 +295,33 @@ class DurableDesk:
             created=now,
             due=now,
             size=size,
-            digest=digest,
-            key=key,
+            digest=_digest(wish),
+            key=_key(wish),
             trigger=wish.trigger,
             chain=wish.chain,
         )
-        self._charge(wish.owner, _weight(call))
+        trace = read([wish.traceparent], [wish.tracestate])
+        facts = {"query": wish.query, "caller": wish.caller} | (trace.headers() if trace else {})
+        batch = shelves.accepting(call, shelves.packed(wish.content_type, wish.payload, **facts))
+        self._space.charge(wish.owner, weight(call))
         self._coming[wish.owner] += 1
+        return _Draft(call, batch)
+
+    def _accepted(
+        self, wish: Wish, draft: _Draft | RopewalkError, end: int | RopewalkError
+    ) -> DurableCall | RopewalkError:
+        """Return what became of a wish: most keys are new, so the call that its key made before is looked for last."""
+        if isinstance(draft, _Draft) and isinstance(end, int):
+            self._place(draft.call)
+            return draft.call
+        if isinstance(draft, _Draft):
+            self._space.charge(wish.owner, -weight(draft.call))
         try:
-            await self._journal.write(*shelves.accepting(call, body))
-        except RopewalkError:
-            self._charge(wish.owner, -_weight(call))
-            raise
-        finally:
-            self._coming[wish.owner] -= 1
-        self._place(call)
-        return call
+            key = _key(wish)
+            known = self._known(wish.owner, key, _digest(wish)) if key else None
+        except RopewalkError as error:
+            return error
+        return known or cast(RopewalkError, end)
 
     def _known(self, owner: str, key: str, digest: str) -> DurableCall | None:
         """Return the call of an idempotency key, if there is one."""
@@ -325,38 +340,16 @@ class DurableDesk:
             self._place(found[1])  # it is on disk, though the database did not say so when it was written
         return found[1]
 
-    async def _check_room(self, owner: str, weight: int) -> None:
-        if not await self._fits(owner, weight):
-            raise self._full()
+    async def _check_room(self, owner: str, size: int) -> None:
+        if not await self._space.fits(owner, size):
+            raise self._space.full()
         self._check_waiting(owner)
 
     async def _keeps(self, report: Report, size: int) -> bool:
         """Say whether there is space for a result, which takes that of the arguments."""
-        if report.owner in self._used and self._used[report.owner] + size <= self._limits.durable_bytes:
+        if self._space.surely(report.owner, size):
             return True
-        return await self._fits(report.owner, size - self._read(report.owner, report.id)[1].size)
-
-    async def _fits(self, owner: str, weight: int) -> bool:
-        """Say whether an account's calls may take so much more, counting anew when they do not seem to."""
-        limit = self._limits.durable_bytes
-        if owner not in self._used or self._used[owner] + weight > limit:
-            await self._count(owner)
-        return self._used[owner] + weight <= limit
-
-    async def _count(self, owner: str) -> None:
-        """Count what an account's calls take, unless that was done just now; some may have expired."""
-        async with self._counting:
-            now = self._clock.steady()
-            if owner not in self._used or now - self._counted[owner] > _RECOUNT:
-                self._used[owner] = await asyncio.to_thread(shelves.used, self._journal, owner)
-                self._counted[owner] = now
-
-    def _full(self) -> StorageFull:
-        return StorageFull(
-            f"Your durable calls and their results take all of the {self._limits.durable_bytes} bytes that they may.",
-            field="limits.durable_bytes",
-            hint="Forget those that you do not need (`ropewalk durable forget`), or wait until the oldest are.",
-        )
+        return await self._space.fits(report.owner, size - self._read(report.owner, report.id)[1].size)
 
     def _check_waiting(self, owner: str) -> None:
         limit = self._limits.durable_waiting
@@ -460,7 +453,7 @@ class DurableDesk:
         if problem is None and size > most:
             problem = too_long(size, most).problem()
         if problem is None and not await self._keeps(report, size):
-            problem = self._full().problem()
+            problem = self._space.full().problem()
         if problem is not None:
             await self._move(report.owner, report.id, Failed(report.attempt, problem, report.call, report.revision))
             return
@@ -496,7 +489,7 @@ class DurableDesk:
                 continue
             if followers is not None:
                 followers.noted(after)
-            self._charge(owner, _weight(after) - _weight(before))
+            self._space.charge(owner, weight(after) - weight(before))
             self._place(after)
             return after
 
@@ -542,15 +535,16 @@ class DurableDesk:
             hint=f"Those that ended are kept for {days:g} days; `ropewalk durable list FUNCTION` lists them.",
         )
 
-    def _charge(self, owner: str, weight: int) -> None:
-        if owner in self._used:
-            self._used[owner] = max(0, self._used[owner] + weight)
-
     def _tell(self) -> None:
         self._news.set()
 
 
-def _weight(call: DurableCall) -> int:
-    """Return how much of the journal a call takes: a traceback in its record is more than any other record holds."""
-    arguments = 0 if call.status.state in (State.DONE, State.STOPPED) else call.size
-    return shelves.CHARGE + arguments + (call.result or 0) + shelves.beyond(call.problem)
+def _digest(wish: Wish) -> str:
+    """Return what tells its arguments from others'."""
+    return hashlib.sha256(b"\0".join((wish.content_type.encode(), wish.query.encode(), wish.payload))).hexdigest()
+
+
+def _key(wish: Wish) -> str:
+    """Return the name under which the call of its key is kept; empty where it has none."""
+    caller = None if wish.caller == wish.owner else wish.caller
+    return shelves.key_of(wish.function, wish.key, trigger=wish.trigger, caller=caller)

@@ -101,6 +101,16 @@ class Journal:
         """
         return await asyncio.wrap_future(self.submit(batch))
 
+    async def write_all(self, batches: Iterable[Iterable[Operation]]) -> list[int | RopewalkError]:
+        """Apply each batch by itself, as `write` does; return the cursor after each, or why it was refused.
+
+        For many at a time: the loop is woken once for all of them.
+        """
+        works = [self.submit(batch) for batch in batches]
+        if works:
+            await asyncio.wrap_future(_all_of(works))
+        return [_result_of(work) for work in works]
+
     def write_now(self, *batch: Operation) -> int:
         """Do as `write` does, from a thread that may block."""
         return self.submit(batch).result()
@@ -242,6 +252,30 @@ class Journal:
         for loop, event in list(self._waiters) if self._cursor > before else ():
             with contextlib.suppress(RuntimeError):  # the loop of a watcher may have closed meanwhile
                 loop.call_soon_threadsafe(event.set)
+
+
+def _all_of(works: list[Future[int]]) -> Future[None]:
+    """Return what is over when all are, however each ended."""
+    over: Future[None] = Future()
+    left = iter(range(len(works) - 1, -1, -1))
+
+    def ended(_: Future[int]) -> None:
+        if next(left) == 0 and over.set_running_or_notify_cancel():
+            over.set_result(None)
+
+    for work in works:
+        work.add_done_callback(ended)
+    return over
+
+
+def _result_of(work: Future[int]) -> int | RopewalkError:
+    """Return what came of a batch that is settled."""
+    error = work.exception()
+    if error is None:
+        return work.result()
+    if isinstance(error, RopewalkError):
+        return error
+    raise error
 
 
 def _store(where: Path | str, now: Callable[[], float]) -> Statements:

@@ -1,5 +1,7 @@
 """Control groups: limits that hold for everything in a sandbox together. Only the superuser can make them.
 
+They share processor time too: each sandbox gets as much as another where there is not enough, however many processes
+it runs, so that who keeps many busy takes nothing from who runs one.
 Version 2 (unified) and version 1 are understood. Names are deterministic, so nothing piles up. Not here: limits of one
 process (``ulimit`` in ``sandbox.py``, ``ropewalk_runtime.exec``), which is what an ordinary user gets. Rejected: asking
 systemd over D-Bus (absent in containers and on plain machines).
@@ -7,6 +9,7 @@ systemd over D-Bus (absent in containers and on plain machines).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -16,6 +19,8 @@ from pathlib import Path
 from ropewalk_core.settings import Settings
 
 _ROOT = Path("/sys/fs/cgroup")
+_TIME = "cpu"
+"""The controller of processor time: in version 1 a tree of its own."""
 _WORKERS = "workers."
 _TRIAL = 2**28
 
@@ -38,9 +43,10 @@ def prepare(settings: Settings, name: str, memory: int | None, processes: int | 
         return []
     limits = {"memory": memory, "pids": processes}
     try:
-        return [_limit(base, name, limits) for base in _bases(settings)]
+        found = [_limit(base, name, limits) for base in _bases(settings) if base.parent.name != _TIME]
     except OSError:
         return []
+    return [*found, *_share(settings, name)] if found else []
 
 
 def exceeded(settings: Settings, name: str) -> bool:
@@ -194,13 +200,17 @@ def _killed(group: Path) -> bool:
 
 
 def _bases(settings: Settings) -> Iterator[Path]:
-    ours = f"ropewalk-{hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
     if (_ROOT / "cgroup.controllers").exists():
-        yield _ROOT / ours
+        yield _named(settings)
         return
-    for controller in ("memory", "pids"):
+    for controller in ("memory", "pids", _TIME):
         if (_ROOT / controller).is_dir():
-            yield _ROOT / controller / ours
+            yield _named(settings, controller)
+
+
+def _named(settings: Settings, controller: str = "") -> Path:
+    """Return the group of this home."""
+    return _ROOT / controller / f"ropewalk-{hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
 
 
 def _limit(base: Path, name: str, limits: dict[str, int | None]) -> Path:
@@ -220,3 +230,25 @@ def _limit(base: Path, name: str, limits: dict[str, int | None]) -> Path:
 def _hand_down(parents: list[Path]) -> None:
     for parent in parents:
         (parent / "cgroup.subtree_control").write_text("+memory +pids")
+        with contextlib.suppress(OSError):  # not where the machine has real-time processes; then time is not shared
+            (parent / "cgroup.subtree_control").write_text(f"+{_TIME}")
+
+
+def _share(settings: Settings, name: str) -> list[Path]:
+    """Have a group's processes share processor time as one, and all groups together weigh as much as the cores.
+
+    Returns the group to join for it, if that is another: version 2 has one for all. Where time cannot be shared,
+    nothing else is lost.
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        for base in _bases(settings):
+            if base.parent == _ROOT:
+                (base / "cpu.weight").write_text(str(min(100 * cores, 10_000)))
+            elif base.parent.name == _TIME:
+                (base / name).mkdir(parents=True, exist_ok=True)
+                (base / "cpu.shares").write_text(str(1024 * cores))
+                return [base / name]
+    except OSError:
+        return []
+    return []

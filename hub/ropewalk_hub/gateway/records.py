@@ -48,7 +48,7 @@ _LOST = 300.0
 """Seconds beyond its own time after which a call that nobody ended is forgotten."""
 _BATCH = 200
 _UNTOLD = -1
-_PAUSE, _BEAT, _AWAY = 0.1, 5.0, 0.5
+_PAUSE, _BEAT, _AWAY = 0.05, 5.0, 0.5
 _CORES = float(os.cpu_count() or 1)
 _MOST_CORES = 1024.0
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -207,7 +207,10 @@ class Records:
         self._filled.set()
 
     async def send(self) -> None:
-        """Send batches for ever: the first note at once, those that come meanwhile together."""
+        """Send batches for ever: the first note at once, those that come meanwhile together, after a pause.
+
+        Without the pause each call that comes alone would cost a report of its own, which takes longer than the call.
+        """
         while True:
             await heard(self._filled, 1.0 if self._shown else _BEAT)
             self._filled.clear()
@@ -248,7 +251,10 @@ class Records:
         return (note.route.owner, note.route.name) in self._watched
 
     async def flush(self) -> bool:
-        """Send what there is, and how the gateway is; keep it when the platform is away, and say so."""
+        """Send what there is, and how the gateway is, until less than a whole report is left.
+
+        What is not sent because the platform is away is kept; False says so.
+        """
         while True:
             if self._pending is None:
                 self._pending = self._report()
@@ -263,7 +269,9 @@ class Records:
             except RopewalkError as error:
                 log.warning("the platform does not take what became of calls: %s", error)
             self._pending = None
-            if not self._buffer:
+            if len(self._buffer) < _BATCH and self._text < _ROOM:
+                if self._buffer:
+                    self._filled.set()
                 return True
 
     def _under_way(self) -> list[dict[str, Any]]:
