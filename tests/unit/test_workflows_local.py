@@ -113,6 +113,25 @@ async def test_objects_travel_between_steps_and_results_come_back(rig: Rig) -> N
 
 
 @step
+def scores(count: int) -> list[dict[str, int]]:
+    return [{"depth": one, "score": one * one} for one in range(count)]
+
+
+@workflow
+def scored() -> object:
+    return scores(30)
+
+
+async def test_a_step_shows_what_it_returned(rig: Rig) -> None:
+    run = await rig.wait((await rig.submit(scored.spec())).id)
+    seen = run.steps[0].artifacts[0].preview
+    assert seen is not None and seen.facts == {"rows": "30", "columns": "2"}
+    assert seen.columns == ("depth", "score") and seen.rows[3] == ("3", "9") and len(seen.rows) == 20
+    assert run.steps[0].artifacts[0].type == "list"
+    assert "look" not in run.outputs["result"] and "look" not in run.steps[0].outputs["result"]
+
+
+@step
 def shuffled(seed: int) -> Any:
     import random
 
