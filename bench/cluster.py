@@ -25,7 +25,8 @@ import httpx
 from bench import bare, peers, tenants
 from bench.platforms import make_administrator
 from bench.report import Row, alone, paired, publish
-from ropewalk_core.model import FunctionSpec, RunSpec
+from ropewalk_core.flows import RunSpec
+from ropewalk_core.model import FunctionSpec
 from ropewalk_workflows import compile as compiler
 from ropewalk_workflows.capture import capture
 from ropewalk_workflows.dag import step, workflow

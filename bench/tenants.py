@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from bench import bare
 from bench.report import Row
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.kube.tenancy import Tenant, answered, request, request_labels
-from ropewalk_core.model import FunctionSpec, RunSpec, ServiceSpec
+from ropewalk_core.model import FunctionSpec, ServiceSpec
 from ropewalk_core.settings import Cluster
 from ropewalk_workflows import compile as compiler
 from ropewalk_workflows.capture import capture

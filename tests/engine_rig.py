@@ -13,10 +13,11 @@ from aiohttp import web
 
 from ropewalk_core import environments, settings
 from ropewalk_core.errors import RopewalkError
+from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Actor, Run, RunSpec
+from ropewalk_core.model import Actor
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_hub.host import Host
 from ropewalk_runtime import values

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk_core.errors import Unavailable
+from ropewalk_core.flows import Run, RunSpec, Step
 from ropewalk_core.journal import Journal
 from ropewalk_core.local.host_client import StepExit, StepOrder
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Actor, Run, RunSpec, Step
+from ropewalk_core.model import Actor
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Limits, Settings
 from ropewalk_workflows.engine.shell import Engine

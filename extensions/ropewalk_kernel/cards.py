@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ropewalk_core import access, workers
-from ropewalk_core.model import Function, Run, Service, Step
+from ropewalk_core.flows import Run, Step
+from ropewalk_core.model import Function, Service
 from ropewalk_core.traffic import said
 from ropewalk_kernel import graph, look, pictures
 

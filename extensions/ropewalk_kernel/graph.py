@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ropewalk_core.model import State, Status, Step
+from ropewalk_core.flows import Step
+from ropewalk_core.model import State, Status
 from ropewalk_kernel import look
 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 168, 46, 44, 14

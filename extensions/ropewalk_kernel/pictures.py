@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ropewalk_core.model import Artifact, State, Step
+from ropewalk_core.flows import Artifact, Step
+from ropewalk_core.model import State
 from ropewalk_kernel import look
 
 _RESULT, _MOST = "result", 3

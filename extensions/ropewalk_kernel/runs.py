@@ -14,7 +14,8 @@ from typing import Any
 
 from ropewalk_core import sync
 from ropewalk_core.errors import NotFound, OutOfMemory, StorageFull, TimedOut, UserCodeFailed
-from ropewalk_core.model import Run, State
+from ropewalk_core.flows import Run
+from ropewalk_core.model import State
 from ropewalk_kernel import cards, live, look
 from ropewalk_kernel.graph import stem
 from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, opening, outputs_of

@@ -16,10 +16,11 @@ from typing import Any
 
 from IPython import get_ipython
 
-from ropewalk_core import model, settings, sync
+from ropewalk_core import flows, settings, sync
 from ropewalk_core.errors import NotFound, Unavailable, UserCodeFailed
+from ropewalk_core.flows import Run, Step
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Run, State, Step
+from ropewalk_core.model import State
 from ropewalk_kernel import cards, debug, look, pictures, spooled
 from ropewalk_runtime import bundle
 from ropewalk_runtime.step import load_attempt
@@ -39,7 +40,7 @@ _LAST = 16 * 1024
 class Artifact:
     """A file that a run wrote. ``value()`` for Python objects, ``read()`` for bytes, ``save(path)`` for a file."""
 
-    def __init__(self, run: str, artifact: model.Artifact) -> None:
+    def __init__(self, run: str, artifact: flows.Artifact) -> None:
         self.run, self.info = run, artifact
 
     def read(self) -> bytes:
@@ -317,7 +318,7 @@ def _given_back(run: str, output: Any) -> Any:
         return output
     if {"digest", "media_type"} <= output.keys():
         facts = {key: output.get(key) for key in ("digest", "media_type")}
-        found = Artifact(run, model.Artifact(name=RESULT, size=int(output.get("size") or 0), **facts))
+        found = Artifact(run, flows.Artifact(name=RESULT, size=int(output.get("size") or 0), **facts))
         return found.read() if output["media_type"] == "application/octet-stream" else found.value()
     return {name: _given_back(run, one) for name, one in output.items()}
 

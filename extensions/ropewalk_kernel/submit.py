@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ropewalk_core import sync
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_kernel.runs import RunHandle
 from ropewalk_kernel.workflows import working_folder
 from ropewalk_workflows import compile as compiler

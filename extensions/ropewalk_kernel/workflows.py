@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk_core import settings
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_workflows.dag import set_submitter, step, workflow
 from ropewalk_workflows.here import here
 

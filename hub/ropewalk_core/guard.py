@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal, TypeVar
 
 from ropewalk_core import policy
 from ropewalk_core.errors import NotFound
+from ropewalk_core.flows import Run
 from ropewalk_core.model import (
     Access,
     Account,
@@ -33,12 +34,9 @@ from ropewalk_core.model import (
     Page,
     Requirements,
     Revision,
-    Run,
-    RunSpec,
     Service,
     ServiceSpec,
     Status,
-    StepInputs,
     StoredSecret,
     Trigger,
     TriggerSpec,
@@ -48,7 +46,7 @@ from ropewalk_core.model import (
 )
 from ropewalk_core.placement import Placement
 from ropewalk_core.policy import Allow, Kind, Verb
-from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Secrets, Services, Storage, Triggers, Workflows
+from ropewalk_core.ports import Durable, Functions, Identity, Notebooks, Secrets, Services, Storage, Triggers
 from ropewalk_runtime.trace import Trace
 
 N = TypeVar("N", bound=Noun)
@@ -89,17 +87,20 @@ def _bare(status: Status) -> Status:
     return status.model_copy(update={"why": Why(cause="Its owner can see why.", code=status.why.code)})
 
 
-def _seen(allowed: Allow, noun: N) -> N:
+def seen(allowed: Allow, noun: N) -> N:
+    """Return the thing as policy allows it to be seen."""
     return outline(noun) if allowed.outline else noun
 
 
-def _page(allowed: Allow, page: Page[N]) -> Page[N]:
+def seen_page(allowed: Allow, page: Page[N]) -> Page[N]:
+    """Return the page with each thing as policy allows it to be seen."""
     return page.model_copy(update={"items": tuple(outline(one) for one in page.items)}) if allowed.outline else page
 
 
-async def _watched(allowed: Allow, changes: AsyncIterator[tuple[N, int]]) -> AsyncIterator[tuple[N, int]]:
+async def watched(allowed: Allow, changes: AsyncIterator[tuple[N, int]]) -> AsyncIterator[tuple[N, int]]:
+    """Yield the changes with each thing as policy allows it to be seen."""
     async for noun, cursor in changes:
-        yield _seen(allowed, noun), cursor
+        yield seen(allowed, noun), cursor
 
 
 class GuardedNotebooks:
@@ -120,11 +121,11 @@ class GuardedNotebooks:
 
     async def get(self, actor: Actor, owner: str, name: str = "") -> Notebook:
         """See `Notebooks.get`."""
-        return _seen(check(actor, "get", "notebook", owner), await self._inner.get(actor, owner, name))
+        return seen(check(actor, "get", "notebook", owner), await self._inner.get(actor, owner, name))
 
     async def list(self, actor: Actor, owner: str) -> Page[Notebook]:
         """See `Notebooks.list`."""
-        return _page(check(actor, "list", "notebook", owner), await self._inner.list(actor, owner))
+        return seen_page(check(actor, "list", "notebook", owner), await self._inner.list(actor, owner))
 
     def logs(
         self, actor: Actor, owner: str, name: str = "", *, after: int = 0, follow: bool = False
@@ -135,7 +136,7 @@ class GuardedNotebooks:
 
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Notebook, int]]:
         """See `Notebooks.watch`."""
-        return _watched(check(actor, "watch", "notebook", owner), self._inner.watch(actor, owner, after=after))
+        return watched(check(actor, "watch", "notebook", owner), self._inner.watch(actor, owner, after=after))
 
 
 class GuardedServices:
@@ -156,12 +157,12 @@ class GuardedServices:
 
     async def get(self, actor: Actor, owner: str, name: str) -> Service:
         """See `Services.get`."""
-        return _seen(check(actor, "get", "service", owner), await self._inner.get(actor, owner, name))
+        return seen(check(actor, "get", "service", owner), await self._inner.get(actor, owner, name))
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Service]:
         """See `Services.list`."""
         allowed = check(actor, "list", "service", owner)
-        return _page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
+        return seen_page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
 
     def logs(
         self, actor: Actor, owner: str, name: str, *, after: int = 0, follow: bool = False
@@ -172,7 +173,7 @@ class GuardedServices:
 
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Service, int]]:
         """See `Services.watch`."""
-        return _watched(check(actor, "watch", "service", owner), self._inner.watch(actor, owner, after=after))
+        return watched(check(actor, "watch", "service", owner), self._inner.watch(actor, owner, after=after))
 
 
 class GuardedFunctions:
@@ -214,7 +215,7 @@ class GuardedFunctions:
 
     async def get(self, actor: Actor, owner: str, name: str) -> Function:
         """See `Functions.get`."""
-        return _seen(
+        return seen(
             await self._callable(actor, "get", owner, name),
             await self._inner.get(actor, owner, name),
         )
@@ -235,19 +236,19 @@ class GuardedFunctions:
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Function]:
         """See `Functions.list`."""
         allowed = check(actor, "list", "function", owner)
-        return _page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
+        return seen_page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
 
     async def revisions(
         self, actor: Actor, owner: str, name: str, *, after: str = "", limit: int = 50
     ) -> Page[Revision]:
         """See `Functions.revisions`."""
         allowed = check(actor, "get", "function", owner)
-        return _page(allowed, await self._inner.revisions(actor, owner, name, after=after, limit=limit))
+        return seen_page(allowed, await self._inner.revisions(actor, owner, name, after=after, limit=limit))
 
     async def revision(self, actor: Actor, owner: str, name: str, number: int) -> Revision:
         """See `Functions.revision`."""
         allowed = check(actor, "get", "function", owner)
-        return _seen(allowed, await self._inner.revision(actor, owner, name, number))
+        return seen(allowed, await self._inner.revision(actor, owner, name, number))
 
     async def traffic(self, actor: Actor, owner: str, name: str, weights: Mapping[int, int]) -> Function:
         """See `Functions.traffic`."""
@@ -300,7 +301,7 @@ class GuardedFunctions:
 
     def watch(self, actor: Actor, owner: str, *, after: int = 0) -> AsyncIterator[tuple[Function, int]]:
         """See `Functions.watch`."""
-        return _watched(check(actor, "watch", "function", owner), self._inner.watch(actor, owner, after=after))
+        return watched(check(actor, "watch", "function", owner), self._inner.watch(actor, owner, after=after))
 
 
 class GuardedDurable:
@@ -424,58 +425,6 @@ class GuardedSecrets:
         """See `Secrets.remove`."""
         check(actor, "write", "function", owner)
         return await self._inner.remove(actor, owner, name)
-
-
-class GuardedWorkflows:
-    """`Workflows` behind policy."""
-
-    def __init__(self, inner: Workflows) -> None:
-        self._inner = inner
-
-    async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
-        """See `Workflows.submit`."""
-        check(actor, "write", "run", owner)
-        return await self._inner.submit(actor, owner, spec, key=key)
-
-    async def get(self, actor: Actor, owner: str, run: str) -> Run:
-        """See `Workflows.get`."""
-        return _seen(check(actor, "get", "run", owner), await self._inner.get(actor, owner, run))
-
-    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Run]:
-        """See `Workflows.list`."""
-        allowed = check(actor, "list", "run", owner)
-        return _page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
-
-    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
-        """See `Workflows.cancel`."""
-        check(actor, "write", "run", owner)
-        return await self._inner.cancel(actor, owner, run)
-
-    async def retry(self, actor: Actor, owner: str, run: str) -> Run:
-        """See `Workflows.retry`."""
-        check(actor, "write", "run", owner)
-        return await self._inner.retry(actor, owner, run)
-
-    def logs(
-        self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False
-    ) -> AsyncIterator[LogLine]:
-        """See `Workflows.logs`."""
-        check(actor, "logs", "run", owner)
-        return self._inner.logs(actor, owner, run, step, after=after, follow=follow)
-
-    def watch(self, actor: Actor, owner: str, *, run: str = "", after: int = 0) -> AsyncIterator[tuple[Run, int]]:
-        """See `Workflows.watch`."""
-        return _watched(check(actor, "watch", "run", owner), self._inner.watch(actor, owner, run=run, after=after))
-
-    async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
-        """See `Workflows.artifact`."""
-        check(actor, "logs", "run", owner)  # content, of which policy gives outlines to nobody
-        return await self._inner.artifact(actor, owner, run, digest)
-
-    async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
-        """See `Workflows.inputs`."""
-        check(actor, "logs", "run", owner)  # code and values, as above
-        return await self._inner.inputs(actor, owner, run, step)
 
 
 class GuardedIdentity:

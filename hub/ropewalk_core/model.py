@@ -1,7 +1,7 @@
 """The nouns of the platform and their legal states: one model for REST, dashboard, command line and magics.
 
 Frozen pydantic models; the same class is the REST schema, the table row and the magic's result. Not here: how anything
-is stored (``journal``) or decided (``policy``, ``reconcile``).
+is stored (``journal``) or decided (``policy``, ``reconcile``); the nouns of workflows (``flows``).
 """
 
 from __future__ import annotations
@@ -475,89 +475,6 @@ class Trigger(Noun):
     why: Why | None = Field(default=None, description="Why it does not fire, or did not the last time")
     next: float | None = Field(default=None, description="When its schedule comes due next")
     outcome: State | None = Field(default=None, description="Where its latest call stands, while that is kept")
-
-
-class RunSpec(Noun):
-    """A workflow to run: a compiled Argo manifest, the bundles it names, and its arguments."""
-
-    name: str
-    manifest: dict[str, Any]
-    bundles: dict[str, Bundle] = Field(default_factory=dict, description="By digest")
-    values: dict[str, str] = Field(default_factory=dict, description="Values too rich for JSON: digest -> base64")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="For people; the manifest holds what runs")
-    fresh: bool = Field(default=False, description="Run again, also when an equal run is there already")
-    folder: str = Field(default="", description="Working directory, relative to the account's files")
-    source: str = Field(default="workflow", description="workflow, hera or argo")
-
-
-class Preview(Noun):
-    """What a file looks like, in a few KiB. A step said so: its words are a person's, and are shown as text only."""
-
-    text: str = Field(default="", description="The value in a few words")
-    facts: dict[str, str] = Field(default_factory=dict, description="Such as shape, type and rows")
-    columns: tuple[str, ...] = Field(default=(), description="The head of the table; nothing for one without")
-    rows: tuple[tuple[str, ...], ...] = Field(default=(), description="The corner of a table, or a text's first lines")
-    image: str = Field(default="", description="A small PNG, as base64")
-
-
-class Artifact(Noun):
-    """A file by reference in the content-addressed store."""
-
-    name: str
-    digest: str
-    size: int
-    media_type: str = "application/octet-stream"
-    type: str = Field(default="", description="The Python type of the value in it")
-    preview: Preview | None = None
-
-
-class Step(Noun):
-    """One node of a run."""
-
-    id: str
-    name: str = Field(description="The person's name for it, such as train(2)")
-    kind: Literal["step", "group"] = Field(default="step", description="A group is a fan-out or a workflow inside")
-    template: str = ""
-    status: Status
-    needs: tuple[str, ...] = Field(default=(), description="Identifiers of the steps it waits for")
-    attempt: int = 0
-    started: float | None = None
-    ended: float | None = None
-    inputs: dict[str, Any] = Field(default_factory=dict)
-    outputs: dict[str, Any] = Field(default_factory=dict)
-    artifacts: tuple[Artifact, ...] = ()
-    error: str = ""
-    traceback: str = ""
-    placement: Placement = Placement()
-
-
-class Run(Noun):
-    """One execution of a workflow."""
-
-    id: str
-    owner: str
-    name: str
-    status: Status
-    steps: tuple[Step, ...] = ()
-    outputs: dict[str, Any] = Field(default_factory=dict, description="`result`: where the workflow's result lies")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    digest: str = Field(default="", description="SHA-256 of manifest, bundles and arguments")
-    source: str = "workflow"
-    folder: str = ""
-    created: float = Field(default_factory=time.time)
-    ended: float | None = None
-    unchanged: bool = False
-
-
-class StepInputs(Noun):
-    """What a step of a run was called with: its code, and each argument by reference.
-
-    A reference is ``{"json": text}``, ``{"digest": SHA-256}`` of one of the run's artifacts or of a value that came
-    with the run, or ``{"list": [reference, ...]}``.
-    """
-
-    bundle: Bundle
-    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class FileEntry(Noun):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, Protocol
 
+from ropewalk_core.flows import Run, RunSpec, StepInputs
 from ropewalk_core.model import (
     Access,
     Account,
@@ -30,11 +31,8 @@ from ropewalk_core.model import (
     Page,
     Requirements,
     Revision,
-    Run,
-    RunSpec,
     Service,
     ServiceSpec,
-    StepInputs,
     StoredSecret,
     Trigger,
     TriggerSpec,

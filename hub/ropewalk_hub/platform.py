@@ -15,6 +15,7 @@ from ropewalk_core import catalog, guard
 from ropewalk_core.catalog import Catalog
 from ropewalk_core.durable import DurableDesk
 from ropewalk_core.errors import RopewalkError, Unauthenticated
+from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts as local_accounts
 from ropewalk_core.model import Actor, DurableCall
@@ -214,7 +215,7 @@ def build(
         durable=guard.GuardedDurable(desk),
         triggers=guard.GuardedTriggers(trigger_desk),
         secrets=guard.GuardedSecrets(SecretBook(journal, clock, backend.safe)),
-        workflows=guard.GuardedWorkflows(backend.workflows),
+        workflows=GuardedWorkflows(backend.workflows),
         storage=guard.GuardedStorage(backend.storage),
         feed=GatewayFeed(journal, issuer, backend.traffic),
         desk=desk,

@@ -18,9 +18,10 @@ import httpx
 import pytest
 
 from ropewalk_core.errors import BadCode, Limited
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.local.host_client import StepOrder
 from ropewalk_core.local.leases import Leases, Line
-from ropewalk_core.model import FunctionSpec, RunSpec, State
+from ropewalk_core.model import FunctionSpec, State
 from ropewalk_core.placement import Placement
 from ropewalk_core.testing import ADA
 from ropewalk_devices.found import devices

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.testing import WorkflowsContract
 from ropewalk_workflows.local import LocalWorkflows
 from tests.engine_rig import EngineRig

@@ -16,9 +16,9 @@ from ropewalk_core import callkeys, openapi
 from ropewalk_core.access import checked
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, UserCodeFailed
 from ropewalk_core.figures import Series
+from ropewalk_core.flows import Artifact, Run, RunSpec, Step, StepInputs
 from ropewalk_core.model import (
     Access,
-    Artifact,
     Call,
     Costs,
     DurableCall,
@@ -27,15 +27,11 @@ from ropewalk_core.model import (
     LogLine,
     Page,
     Revision,
-    Run,
-    RunSpec,
     Service,
     ServiceSpec,
     Share,
     State,
     Status,
-    Step,
-    StepInputs,
     StoredKey,
     StoredSecret,
     Traffic,

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk_core.errors import BadInput, UserCodeFailed
-from ropewalk_core.model import Run, Service, ServiceSpec, State, Status, Step, Why
+from ropewalk_core.flows import Run, Step
+from ropewalk_core.model import Service, ServiceSpec, State, Status, Why
 from ropewalk_kernel import cards, complain, graph, look, values
 from ropewalk_kernel.places import where
 from ropewalk_kernel.posts import Place

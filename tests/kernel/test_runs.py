@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk_core import model, sync
+from ropewalk_core import flows, sync
 from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
-from ropewalk_core.model import Bundle, Run, State, Status, StepInputs
+from ropewalk_core.flows import Run, StepInputs
+from ropewalk_core.model import Bundle, State, Status
 from ropewalk_kernel.runs import RunHandle, runs
 from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, _sound_file
 from ropewalk_runtime import bundle, values
@@ -116,7 +117,7 @@ def test_a_result_on_this_machine_is_read_where_it_lies(tmp_path: Path, monkeypa
     account = tmp_path / "home" / "accounts" / "ada"
     monkeypatch.setenv("HOME", str(account / "files"))
     saved = values.save((1, "two"), account / "artifacts")
-    one = Artifact("run-0", model.Artifact(name="result", digest=saved.digest, size=saved.size))
+    one = Artifact("run-0", flows.Artifact(name="result", digest=saved.digest, size=saved.size))
     assert one.value() == (1, "two"), "no platform was asked: there is none"
     path = account / "artifacts" / saved.digest[:2] / saved.digest
     path.write_bytes(path.read_bytes() + b" ")

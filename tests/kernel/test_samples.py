@@ -10,7 +10,8 @@ import pytest
 from jinja2 import Environment, nodes
 
 from ropewalk_core.catalog import Catalog
-from ropewalk_core.model import Run, State, Status
+from ropewalk_core.flows import Run
+from ropewalk_core.model import State, Status
 from tests.kernel.conftest import Notebook
 from tests.kernel.fake import FakePlatform
 

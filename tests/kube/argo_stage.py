@@ -15,12 +15,13 @@ from typing import Any
 
 import httpx
 
+from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.journal import Journal
 from ropewalk_core.kube.buckets import ROOT, Buckets, address
 from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import DEPLOYMENT, SECRET, SERVICE
-from ropewalk_core.model import Actor, Run, RunSpec
+from ropewalk_core.model import Actor
 from ropewalk_core.objects import Objects
 from ropewalk_core.settings import Settings
 from ropewalk_hub.platform import SystemClock

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ropewalk_core.model import Run, RunSpec, State, Step
+from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.model import State
 from ropewalk_runtime.values import PICKLE
 from ropewalk_workflows.compile import from_object
 from tests.cluster.layout import ROOT

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import Conflict, Denied, NotFound
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.journal import Put
 from ropewalk_core.kube.kinds import POD, WORKFLOW
-from ropewalk_core.model import RunSpec, State
+from ropewalk_core.model import State
 from ropewalk_core.testing import WorkflowsContract
 from ropewalk_core.testing.people import ADA
 from ropewalk_workflows.argo import ArgoWorkflows

@@ -22,11 +22,12 @@ from fastapi import FastAPI
 from ropewalk_core import guard, sharing
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
+from ropewalk_core.flows import Artifact, Preview, Run, Step
+from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_core.journal import Append, Journal
 from ropewalk_core.model import (
     Access,
     Actor,
-    Artifact,
     Bundle,
     Call,
     CallKey,
@@ -38,15 +39,12 @@ from ropewalk_core.model import (
     NewKey,
     Notebook,
     Page,
-    Preview,
     Revision,
-    Run,
     Service,
     ServiceSpec,
     Share,
     State,
     Status,
-    Step,
     Traffic,
     Usage,
     Why,
@@ -329,7 +327,7 @@ def make(home: Path, port: int = 8000) -> Stage:
         notebooks=guard.GuardedNotebooks(_Notebooks(things)),  # type: ignore[arg-type]
         services=guard.GuardedServices(_Services(things, platform)),  # type: ignore[arg-type]
         functions=guard.GuardedFunctions(_Functions(things)),  # type: ignore[arg-type]
-        workflows=guard.GuardedWorkflows(_Workflows(things)),  # type: ignore[arg-type]
+        workflows=GuardedWorkflows(_Workflows(things)),  # type: ignore[arg-type]
         storage=guard.GuardedStorage(_Storage()),  # type: ignore[arg-type]
     )
     return Stage(platform, create_app(platform), things, cookie)

@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from ropewalk_core import settings
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
-from ropewalk_core.guard import GuardedFunctions, GuardedServices, GuardedWorkflows
+from ropewalk_core.guard import GuardedFunctions, GuardedServices
+from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_hub import platform as composition
 from ropewalk_hub.addresses import pick
 from ropewalk_hub.app import create_app

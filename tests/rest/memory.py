@@ -11,11 +11,11 @@ from ropewalk_core import history, sharing
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
+from ropewalk_core.flows import Artifact, Run, RunSpec, Step, StepInputs
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.model import (
     Access,
     Actor,
-    Artifact,
     Bundle,
     Call,
     CallKey,
@@ -28,16 +28,12 @@ from ropewalk_core.model import (
     Page,
     Requirements,
     Revision,
-    Run,
-    RunSpec,
     Service,
     ServiceSpec,
     Share,
     Spent,
     State,
     Status,
-    Step,
-    StepInputs,
     Traffic,
     Window,
 )

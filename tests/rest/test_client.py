@@ -27,8 +27,9 @@ from ropewalk_core.errors import (
     Unavailable,
     UserCodeFailed,
 )
+from ropewalk_core.flows import Artifact, RunSpec
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Access, Actor, Artifact, Bundle, FunctionSpec, Revision, RunSpec, ServiceSpec
+from ropewalk_core.model import Access, Actor, Bundle, FunctionSpec, Revision, ServiceSpec
 from ropewalk_core.testing import take
 from ropewalk_hub.platform import Platform
 from tests.rest.conftest import API, bearer

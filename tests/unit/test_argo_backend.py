@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound, RopewalkError, Unavailable
+from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.journal import Append, Journal, Operation
 from ropewalk_core.kube.buckets import Bucket, Buckets
 from ropewalk_core.kube.ground import KubeGround
@@ -20,7 +21,7 @@ from ropewalk_core.kube.intents import Intents
 from ropewalk_core.kube.kinds import CLAIM, POD, Kind, Object
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.view import Change, Happened
-from ropewalk_core.model import Actor, Run, RunSpec, State
+from ropewalk_core.model import Actor, State
 from ropewalk_core.objects import Keys
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Settings

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import Unavailable
-from ropewalk_core.model import RunSpec, State, Step
+from ropewalk_core.flows import RunSpec, Step
+from ropewalk_core.model import State
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.argo.nodes import hydrated, known
 from ropewalk_workflows.argo.render import AnyImage
@@ -89,6 +90,18 @@ def test_a_step_that_was_tried_three_times() -> None:
     assert flaky.error == "ConnectionError: no luck at try 2"
     assert "raise ConnectionError" in flaky.traceback
     assert found.status.why is not None and found.status.why.cause.startswith("The step flaky failed: ConnectionError")
+
+
+def test_the_exit_code_is_that_of_the_last_attempt() -> None:
+    there = recorded("retry_failed")
+    codes = {step.name: fact.code for step, fact in look("retry", there).steps}
+    assert set(codes.values()) == {1}
+    tries = [one for one in there["status"]["nodes"].values() if (one.get("nodeFlag") or {}).get("retried")]
+    max(tries, key=lambda one: one["startedAt"])["outputs"]["exitCode"] = "3"
+    assert 3 in {fact.code for _, fact in look("retry", there).steps}
+    for one in tries:
+        one["outputs"]["exitCode"] = "many"
+    assert {fact.code for _, fact in look("retry", there).steps} == {0}
 
 
 def test_a_step_between_two_attempts_waits_and_says_why() -> None:

@@ -8,12 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_workflows.engine import core
 from ropewalk_workflows.engine import state as nouns
-from ropewalk_workflows.engine.core import MOST_LOST, step
+from ropewalk_workflows.engine.core import step
+from ropewalk_workflows.engine.leaves import MOST_LOST
 from ropewalk_workflows.engine.state import RunState
-from ropewalk_workflows.manifest import check, read
+from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.calls import needs
+from tests.effort import lines
 
 IMAGES = {"python": "python"}
 
@@ -94,7 +97,7 @@ class World:
         assert call is not None
         composite = node.parent.parent if node.parent is not None and node.parent.kind == "loop" else node.parent
         assert composite is not None
-        for name in check.needs(call):
+        for name in needs(call):
             assert composite.children[name].ended, f"{leaf} started before {name} ended"
 
     def act(self, draw: st.DrawFn) -> None:
@@ -213,6 +216,41 @@ def test_it_agrees_with_a_tiny_interpreter(count: int, data: st.DataObject) -> N
     )
 
 
+def after_a_failure(facts: dict[str, dict[str, Any]]) -> RunState:
+    """Return a run whose second task asks for the exit code of the first one, which may fail."""
+    tasks = [
+        {"name": "a", "template": "p", "continueOn": {"failed": True}},
+        {"name": "b", "template": "q", "dependencies": ["a"], "when": "{{tasks.a.exitCode}} == 3"},
+    ]
+    program = {"image": "python", "command": ["x"]}
+    templates = [
+        {"name": "main", "dag": {"tasks": tasks}},
+        {"name": "p", "container": program, "retryStrategy": {"limit": 1}},
+        {"name": "q", "container": program},
+    ]
+    state = fresh({"kind": "Workflow", "spec": {"entrypoint": "main", "templates": templates}}, facts)
+    step(state, nouns.Begin(1.0))
+    return state
+
+
+@pytest.mark.parametrize(("codes", "end"), [((3, 3), ""), ((4, 3), ""), ((3, 4), "Skipped"), ((3, 0), "Skipped")])
+def test_what_follows_sees_the_exit_code_of_the_last_attempt(codes: tuple[int, int], end: str) -> None:
+    state = after_a_failure({})
+    for attempt, code in enumerate(codes, 1):
+        step(state, nouns.Tick(float(attempt)))
+        step(state, nouns.Grant(float(attempt), "a"))
+        step(state, nouns.Exited(float(attempt), "a", attempt, nouns.Outcome(not code, error="no", code=code)))
+    assert state.nodes["b"].phase == end
+    again = after_a_failure({key: one.as_dict() for key, one in state.facts.items() if key == "a"})
+    assert again.nodes["b"].phase == end
+
+
+def test_an_old_journal_does_not_know_the_exit_code() -> None:
+    before = {"a": {"phase": "Failed", "attempt": 2, "tries": 1, "error": "no"}}
+    assert after_a_failure(before).nodes["b"].phase == "Skipped"  # it counts as 1
+    assert after_a_failure({"a": {**before["a"], "code": 3}}).nodes["b"].phase == ""
+
+
 def test_a_chain_of_thousands_and_a_wide_fan_take_no_stack() -> None:
     chain = [
         {"name": f"t{index}", "template": "p", **({"dependencies": [f"t{index - 1}"]} if index else {})}
@@ -232,6 +270,17 @@ def test_a_chain_of_thousands_and_a_wide_fan_take_no_stack() -> None:
     step(failed, nouns.Begin(1.0))
     assert failed.finished
     assert failed.phase == "Failed"
+
+
+def test_a_wide_run_begins_with_work_that_grows_as_its_width() -> None:
+    def begins(count: int) -> int:
+        tasks = [{"name": f"t{one}", "template": f"p{one}"} for one in range(count)]
+        programs = [{"name": f"p{one}", "container": {"image": "python", "command": ["x"]}} for one in range(count)]
+        templates = [{"name": "main", "dag": {"tasks": tasks}}, *programs]
+        state = fresh({"kind": "Workflow", "spec": {"entrypoint": "main", "templates": templates}})
+        return lines(lambda: step(state, nouns.Begin(1.0)))
+
+    assert begins(800) < 2.2 * begins(400)
 
 
 def test_loops_in_loops_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

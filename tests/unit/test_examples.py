@@ -15,7 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
-from ropewalk_core.model import RunSpec, State
+from ropewalk_core.flows import RunSpec
+from ropewalk_core.model import State
 from ropewalk_workflows.compile import from_object, to_yaml
 from ropewalk_workflows.manifest import read
 from tests.workflow_rig import Rig

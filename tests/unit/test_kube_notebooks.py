@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadInput, NotFound, Unavailable
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.kube import file_pod
 from ropewalk_core.kube.function_objects import KNATIVE, PLAIN, Place, serving
 from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import Fragment, place
 from ropewalk_core.kube.volumes import claim, mount
-from ropewalk_core.model import Bundle, FunctionSpec, Notebook, RunSpec, State, Status, Why
+from ropewalk_core.model import Bundle, FunctionSpec, Notebook, State, Status, Why
 from ropewalk_core.placement import Inventory, Node, Placement
 from ropewalk_core.settings import Cluster, Door, Settings
 from ropewalk_hub import addresses, cluster_doctor, health, kube_notebook, tenancy

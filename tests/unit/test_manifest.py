@@ -137,6 +137,21 @@ def test_what_is_wrong_is_named(path: str, value: Any, words: str, field: str) -
     assert field in str(caught.value.field)
 
 
+def test_only_a_program_has_an_exit_code() -> None:
+    tasks = [
+        {"name": "ran", "template": "p"},
+        {"name": "inner", "template": "group"},
+        {"name": "then", "template": "p", "depends": "ran && inner", "when": "{{tasks.ran.exitCode}} == 0"},
+    ]
+    group = {"name": "group", "steps": [[{"name": "one", "template": "p"}]]}
+    templates = [{"name": "main", "dag": {"tasks": tasks}}, group, GOOD["spec"]["templates"][1]]
+    manifest = {"kind": "Workflow", "spec": {"entrypoint": "main", "templates": templates}}
+    assert read(manifest, IMAGES).kind == "Workflow"
+    tasks[2]["when"] = "{{tasks.inner.exitCode}} == 0"
+    with pytest.raises(BadWorkflow, match=r"Nothing is known as '\{\{tasks\.inner\.exitCode"):
+        read(manifest, IMAGES)
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.recursive(

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from ropewalk_core.model import Call, State, Status, Step
+from ropewalk_core.flows import Step
+from ropewalk_core.model import Call, State, Status
 from ropewalk_hub.pages import forms, graph, words
 from ropewalk_hub.pages.functions import figures
+from tests.effort import lines
 
 SCHEMA: dict[str, Any] = {
     "required": ["name"],
@@ -129,6 +131,30 @@ def test_any_run_is_drawn_without_overlap(steps: list[Step]) -> None:
         assert 0 <= x <= made.width - graph.WIDE and 0 <= y <= made.height - graph.HIGH
         for other_x, other_y in places[:number]:
             assert abs(x - other_x) >= graph.WIDE or abs(y - other_y) >= graph.HIGH
+
+
+@given(runs())
+def test_each_box_lies_behind_what_it_needs_unless_they_go_in_a_circle(steps: list[Step]) -> None:
+    boxes = graph._boxes(steps)
+    layers = graph._layers(boxes)
+    place = {name: number for number, layer in enumerate(layers) for name in layer}
+    assert len(place) == len(boxes)
+    for name, box in boxes.items():
+        before = max((place[need] for need in box.needs), default=-1)
+        assert place[name] == before + 1 or (before == place[name] == len(layers) - 1)
+
+
+def test_a_circle_comes_last() -> None:
+    made = [step("a", ("b",)), step("b", ("a",)), step("behind", ("b",)), step("c"), step("d", ("c",))]
+    assert graph._layers(graph._boxes(made)) == [["c"], ["d"], ["a", "b", "behind"]]
+
+
+def test_a_long_chain_is_laid_out_with_work_that_grows_as_its_length() -> None:
+    def laid(count: int) -> int:
+        chain = [step(f"s{one}", (f"s{one - 1}",) if one else ()) for one in range(count)]
+        return lines(lambda: graph.draw(chain, {}))
+
+    assert laid(400) < 2.2 * laid(200)
 
 
 def test_a_diamond_has_three_layers_and_many_alike_are_one_box() -> None:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from ropewalk_core import guard, policy, ports
 from ropewalk_core.errors import Denied, NotFound
+from ropewalk_core.flows import Run
+from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_core.model import (
     Actor,
     Bundle,
     Function,
     FunctionSpec,
     Revision,
-    Run,
     Service,
     ServiceSpec,
     State,
@@ -113,7 +114,7 @@ class _Empty(_Recorder):
         (guard.GuardedFunctions, ports.Functions),
         (guard.GuardedDurable, ports.Durable),
         (guard.GuardedTriggers, ports.Triggers),
-        (guard.GuardedWorkflows, ports.Workflows),
+        (GuardedWorkflows, ports.Workflows),
         (guard.GuardedIdentity, ports.Identity),
         (guard.GuardedStorage, ports.Storage),
     ],

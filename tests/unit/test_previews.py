@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk_core.model import Artifact, State, Status, Step
+from ropewalk_core.flows import Artifact, Step
+from ropewalk_core.model import State, Status
 from ropewalk_hub.pages.render import environment
 from ropewalk_kernel import cards, pictures
 from ropewalk_runtime import previews as made

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ropewalk_core.artifacts import ArtifactStore
 from ropewalk_runtime import bundle, kinds, values
 from ropewalk_runtime import step as runtime
-from ropewalk_runtime.exec import MEMORY_EXIT
+from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT
 from ropewalk_runtime.formats import Unformed
 
 
@@ -124,7 +124,7 @@ def test_classes_of_the_cells_are_the_same_in_every_step_that_has_them(tmp_path:
 )
 def test_failures_say_what_happened(tmp_path: Path, source: str, error: str, problem: str) -> None:
     code, said = attempt(tmp_path, source)
-    assert code == (MEMORY_EXIT if problem == "RW-OUT-OF-MEMORY" else 1)
+    assert code == said["code"] == (MEMORY_EXIT if problem == "RW-OUT-OF-MEMORY" else 1)
     assert error in said["error"]
     assert said["problem"] == problem
     assert "ropewalk_runtime" not in said["traceback"] or "cannot be saved" in said["error"]
@@ -168,7 +168,11 @@ def test_a_program_gets_files_and_gives_files(tmp_path: Path) -> None:
     inputs |= {"source": "exit 7"}
     (tmp_path / "inputs.json").write_text(json.dumps(inputs))
     code, said = run(tmp_path)
-    assert (code, said["ok"]) == (7, False)
+    assert (code, said["ok"], said["code"]) == (7, False, 7)
+    inputs |= {"source": "kill -SEGV $$"}
+    (tmp_path / "inputs.json").write_text(json.dumps(inputs))
+    code, said = run(tmp_path)
+    assert (code, said["ok"], said["code"]) == (SIGNALED_EXIT, False, SIGNALED_EXIT)
     inputs |= {"source": "true", "output_files": {"p": {"path": "/tmp/none"}}}
     (tmp_path / "inputs.json").write_text(json.dumps(inputs))
     assert "was not written" in run(tmp_path)[1]["error"]

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge, Unsatisfiable
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.journal import Append
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Event, RunSpec, State
+from ropewalk_core.model import Event, State
 from ropewalk_core.placement import Placement
 from ropewalk_runtime import step as runtime
 from ropewalk_runtime import values
@@ -217,6 +218,45 @@ async def test_a_failure_names_the_step_and_leaves_out_what_follows(rig: Rig) ->
     assert given.bundle.entry.endswith(":fail")
     with pytest.raises(ZeroDivisionError):
         attempt()
+
+
+CODES = """
+kind: Workflow
+metadata: {generateName: codes-}
+spec:
+  entrypoint: main
+  templates:
+    - name: main
+      steps:
+        - - name: three
+            template: run
+            arguments: {parameters: [{name: what, value: exit 3}]}
+            continueOn: {failed: true}
+          - name: killed
+            template: run
+            arguments: {parameters: [{name: what, value: kill -9 $$}]}
+            continueOn: {failed: true}
+          - name: well
+            template: run
+            arguments: {parameters: [{name: what, value: exit 0}]}
+        - - name: told
+            template: say
+            arguments:
+              parameters:
+                - {name: what, value: "{{steps.three.exitCode}} {{steps.killed.exitCode}} {{steps.well.exitCode}}"}
+    - name: run
+      inputs: {parameters: [{name: what}]}
+      script: {image: alpine, command: [sh], source: "{{inputs.parameters.what}}"}
+    - name: say
+      inputs: {parameters: [{name: what}]}
+      script: {image: alpine, command: [sh], source: "echo {{inputs.parameters.what}}"}
+"""
+
+
+async def test_a_manifest_is_told_with_which_code_a_program_ended(rig: Rig) -> None:
+    run = await rig.wait((await rig.submit(from_object(CODES))).id)
+    assert run.status.state == State.DONE, run.status
+    assert step_named(run, "told").outputs["result"] == "3 137 0"
 
 
 async def test_retry_from_failure_keeps_what_is_done(rig: Rig, tmp_path: Path) -> None:

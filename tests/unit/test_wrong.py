@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from pydantic_core.core_schema import ErrorType
 
 from ropewalk_core.errors import BadInput
-from ropewalk_core.model import FunctionSpec, RunSpec, ServiceSpec, Snapshot
+from ropewalk_core.flows import RunSpec
+from ropewalk_core.model import FunctionSpec, ServiceSpec, Snapshot
 from ropewalk_core.placement import parse_placement
 from ropewalk_core.wrong import words, wrong
 from ropewalk_hub.api.common import as_error

@@ -21,6 +21,8 @@ MEMORY_EXIT = 86
 """Exit code of a Python child that ran out of memory; the keeper reports it as reason ``memory``."""
 PROCESSOR_EXIT = int(signal.SIGXCPU)
 """Exit code of a worker whose call used more processor time than it may."""
+SIGNALED_EXIT = 137
+"""Exit code of a step that a signal ended, whichever it was, because Argo tells it so."""
 NOT_FOUND_EXIT, NOT_EXECUTABLE_EXIT = 127, 126
 SINGLE_THREAD = {
     "OMP_NUM_THREADS": "1",

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk_runtime import bundle, previews, storing, values
-from ropewalk_runtime.exec import MEMORY_EXIT, enter
+from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT, enter
 
 MOUNT = Path("/ropewalk")
 FACTS = "ropewalk-facts.json"
@@ -46,7 +46,7 @@ class Attempt:
 
 
 def main(folder: str | os.PathLike[str], trouble: str = "") -> int:
-    """Run the attempt in the folder and return its exit code: 0 done, `MEMORY_EXIT` out of memory, else 1.
+    """Run the attempt in the folder and return its exit code: 0 done, `MEMORY_EXIT` out of memory, a program's, else 1.
 
     With ``trouble``, a sentence that says why its working folder cannot be used, nothing is run.
     """
@@ -59,6 +59,7 @@ def main(folder: str | os.PathLike[str], trouble: str = "") -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     outputs["attempt"] = inputs.get("attempt", "")
+    outputs["code"] = _exit_code(outputs)
     outputs["peak_memory"] = (
         max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
         * 1024
@@ -68,9 +69,13 @@ def main(folder: str | os.PathLike[str], trouble: str = "") -> int:
     except OSError as error:
         print(f"The outputs cannot be written: {error.strerror}.", file=sys.stderr)  # noqa: T201 - this is the log
         return 1
+    return int(outputs["code"])
+
+
+def _exit_code(outputs: dict[str, Any]) -> int:
     if outputs.get("problem") == "RW-OUT-OF-MEMORY":
         return MEMORY_EXIT
-    return int(outputs.get("code") or 0) or (0 if outputs["ok"] else 1)
+    return int(outputs.get("code") or (0 if outputs["ok"] else 1))
 
 
 def load_attempt(folder: str | os.PathLike[str]) -> Attempt:
@@ -179,7 +184,7 @@ def _run_command(root: Path, inputs: dict[str, Any]) -> dict[str, Any]:
     code, said = _spawn(command, dict(os.environ) | inputs.get("environment", {}), inputs.get("capture", False))
     if code:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return {"ok": False, "error": f"The program {command[0]!r} {how}.", "code": abs(code) if code > 0 else 1}
+        return {"ok": False, "error": f"The program {command[0]!r} {how}.", "code": code if code > 0 else SIGNALED_EXIT}
     parameters = {name: _read_output(name, place) for name, place in inputs.get("output_files", {}).items()}
     if inputs.get("capture"):
         parameters["result"] = said

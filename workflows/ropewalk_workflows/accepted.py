@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from ropewalk_core.errors import BadWorkflow, Conflict, TooLarge
+from ropewalk_core.flows import Run, RunSpec, Step
 from ropewalk_core.journal import Append, Journal, Operation, Put
-from ropewalk_core.model import Actor, Page, Run, RunSpec, State, Status, Step, Why
+from ropewalk_core.model import Actor, Page, State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.inputs import values_of

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 
 from ropewalk_core.errors import Conflict, NotFound
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.journal import Journal
-from ropewalk_core.model import Actor, RunSpec
+from ropewalk_core.model import Actor
 from ropewalk_core.ports import Workflows
 from ropewalk_workflows.inputs import values_of
 from ropewalk_workflows.records import SPEC

@@ -1,4 +1,4 @@
-"""`@step` and `@workflow`: plain Python that makes a graph.
+"""`@step` and `@workflow`: plain Python that makes a ``graph``.
 
 Inside a workflow, calling a step runs nothing: it notes a task and returns an `Output`, which stands for the result and
 goes into other steps. Loops and list comprehensions fan out; `step.map` fans out over a list or over an earlier result;
@@ -12,14 +12,15 @@ from __future__ import annotations
 import functools
 import inspect
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol, overload
+from typing import Any, Protocol, overload
 
 from ropewalk_core.errors import BadWorkflow, RopewalkError
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.placement import Placement, parse_placement
+from ropewalk_workflows.graph import Graph, Output
 
 _LONGEST = 365 * 86400
 _tracing: ContextVar[Graph | None] = ContextVar("tracing", default=None)
@@ -119,133 +120,6 @@ class Step:
 
     def __repr__(self) -> str:
         return f"<step {self.name}{self.signature}>"
-
-
-class Output:
-    """What a step will return. It can go into other steps; its value is known only when the run runs."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def after(self, *others: Output) -> Output:
-        """Make this step wait for others whose results it does not take."""
-        self._task.after.extend(one._task for one in others)
-        return self
-
-    def _unknown(self, what: str) -> NoReturn:
-        raise BadWorkflow(
-            f"The result of '{self._task.step.name}' is known only when the run runs; the workflow cannot {what} it.",
-            field=self._task.step.name,
-            hint="Pass it to a step and do this there; use step.map(result) to fan out over a result.",
-        )
-
-    def __bool__(self) -> bool:
-        self._unknown("test")
-
-    def __iter__(self) -> NoReturn:
-        self._unknown("loop over")
-
-    def __len__(self) -> int:
-        self._unknown("count")
-
-    def __getitem__(self, key: Any) -> NoReturn:
-        self._unknown("look into")
-
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        self._unknown("change")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: what a step returned can be called in another step only."""
-        self._unknown("call")
-
-    def __next__(self) -> NoReturn:
-        self._unknown("loop over")
-
-    def __fspath__(self) -> str:
-        self._unknown("open")
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        self._unknown(f"read .{name} of")
-
-    def _operate(self, *_: Any) -> NoReturn:
-        self._unknown("compute with")
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operate
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _operate
-    __matmul__ = __rmatmul__ = __divmod__ = __rdivmod__ = __pos__ = __invert__ = __round__ = __complex__ = _operate
-    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operate
-    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operate
-    __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __index__ = _operate
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or self._unknown("compare")
-
-    __hash__ = object.__hash__
-
-    def __format__(self, how: str) -> str:
-        self._unknown("write out")
-
-    def __repr__(self) -> str:
-        return f"<output of {self._task.step.name}>"
-
-
-@dataclass(eq=False)
-class Task:
-    """One call of a step inside a workflow. ``over`` is the argument that is mapped, and its items."""
-
-    step: Step
-    arguments: dict[str, Any]
-    over: tuple[str, Any] | None = None
-    after: list[Task] = field(default_factory=list)
-
-
-@dataclass
-class Graph:
-    """What a workflow's function noted, and what it returned."""
-
-    tasks: list[Task] = field(default_factory=list)
-    returns: Any = None
-    _known: set[Task] = field(default_factory=set)
-
-    def add(self, step: Step, arguments: dict[str, Any], over: tuple[str, Any] | None = None) -> Output:
-        """Note a task."""
-        for name, value in [*arguments.items(), *([over] if over else [])]:
-            for one in outputs_in(value, f"{step.name}.{name}"):
-                if one._task not in self._known:  # a task is equal to itself only
-                    raise BadWorkflow(
-                        f"The argument '{name}' of '{step.name}' comes from another workflow.",
-                        field=f"{step.name}.{name}",
-                    )
-        task = Task(step, arguments, over)
-        self.tasks.append(task)
-        self._known.add(task)
-        return Output(task)
-
-
-def outputs_in(value: Any, where: str) -> list[Output]:
-    """Return the outputs in an argument: the argument itself, or the members of a list or tuple.
-
-    Raises
-    ------
-    BadWorkflow
-        If an output hides deeper, where nobody could hand it over.
-    """
-    if isinstance(value, Output):
-        return [value]
-    if not isinstance(value, list | tuple | dict | set | frozenset):
-        return []
-    members = list(value.values()) if isinstance(value, dict) else list(value)
-    direct = [one for one in members if isinstance(one, Output)]
-    deeper = any(outputs_in(one, where) for one in members if not isinstance(one, Output))
-    if deeper or (direct and not isinstance(value, list | tuple)):
-        raise BadWorkflow(
-            "A result may be an argument, or a member of a list that is one, but not deeper inside.",
-            field=where,
-            hint="Give it an argument of its own.",
-        )
-    return direct
 
 
 class Workflow:
@@ -426,29 +300,3 @@ def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
                 hint="Give each argument a name of its own.",
             )
     return signature
-
-
-def names_of(items: Iterable[Task]) -> dict[int, str]:
-    """Return the name of each task: the step's, with a number when the step is called several times."""
-    tasks = list(items)
-    counts: dict[str, int] = {}
-    for one in tasks:
-        counts[task_name(one.step.name)] = counts.get(task_name(one.step.name), 0) + 1
-    taken = {base for base, count in counts.items() if count == 1}  # a step may be called train-1 itself
-    seen: dict[str, int] = {}
-    names: dict[int, str] = {}
-    for one in tasks:
-        name = base = task_name(one.step.name)
-        if counts[base] > 1:
-            while (name := f"{base}-{seen.get(base, 0)}") in taken:
-                seen[base] = seen.get(base, 0) + 1
-            seen[base] = seen.get(base, 0) + 1
-        taken.add(name)
-        names[id(one)] = name
-    return names
-
-
-def task_name(name: str) -> str:
-    """Return a step's name as Argo writes names of tasks and templates."""
-    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower()).strip("-")
-    return kept[:60] or "step"

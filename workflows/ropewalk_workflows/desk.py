@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable
 
 from ropewalk_core.errors import BadInput, Conflict
+from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.journal import Append, Operation, Put, Remove
-from ropewalk_core.model import Run, RunSpec, State
+from ropewalk_core.model import State
 from ropewalk_workflows.engine.wire import Batch, RunReport, Wanted, WantedPage
 from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.model import RunSpec, StepInputs
+from ropewalk_core.flows import RunSpec, StepInputs
 from ropewalk_workflows import names
 from ropewalk_workflows.engine.core import step as take
 from ropewalk_workflows.engine.state import Begin, Fact, Node, Reference, RunState

@@ -18,9 +18,10 @@ from collections.abc import AsyncIterator, Callable
 from ropewalk_core import beneath
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import Conflict, NotFound
+from ropewalk_core.flows import Run, RunSpec, Step, StepInputs
 from ropewalk_core.journal import Journal
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.model import Actor, LogLine, Run, RunSpec, Step, StepInputs
+from ropewalk_core.model import Actor, LogLine
 from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.settings import Settings
 from ropewalk_runtime import bundle as bundles

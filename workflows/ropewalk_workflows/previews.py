@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from ropewalk_core.model import Preview
+from ropewalk_core.flows import Preview
 from ropewalk_runtime.previews import LONGEST, MOST
 
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from ropewalk_core.errors import NotFound
+from ropewalk_core.flows import Step
 from ropewalk_core.journal import Journal, Operation, Put, Record
-from ropewalk_core.model import State, Status, Step
+from ropewalk_core.model import State, Status
 from ropewalk_workflows.engine.state import Fact
 
 RUN, SPEC, STEP, OPEN = "run", "run-spec", "run-step", "run-open"

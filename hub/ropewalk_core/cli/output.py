@@ -24,7 +24,7 @@ from ropewalk_core.errors import (
     Unavailable,
     help_address,
 )
-from ropewalk_core.model import Status
+from ropewalk_core.model import LogLine, Status
 
 T = TypeVar("T")
 Columns: TypeAlias = Mapping[str, Callable[[T], str]]
@@ -93,6 +93,17 @@ def show_one(thing: BaseModel, fields: Mapping[str, str], *, as_json: bool) -> N
         return
     longest = max(len(name) for name in fields)
     echo("\n".join(f"{name:<{longest}}  {clean(value, lines=True)}" for name, value in fields.items() if value))
+
+
+def say(thing: BaseModel, words: str, *, as_json: bool) -> int:
+    """Write a sentence about a thing that was changed, or the thing as JSON, and return the exit code of success."""
+    echo(json.dumps(plain(thing), indent=2) if as_json else clean(words))
+    return 0
+
+
+def show_line(line: LogLine, *, as_json: bool, prefix: str = "") -> None:
+    """Write a line of a log, for a person with what it is of before it."""
+    echo(line.model_dump_json() if as_json else prefix + clean(line.text.rstrip("\n"), lines=True))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[str]:

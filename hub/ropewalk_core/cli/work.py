@@ -1,17 +1,14 @@
-"""The commands of services, functions, workflows and notebooks. Each is a call of the client and a table."""
+"""The commands of services, functions and notebooks. Each is a call of the client and a table."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
-from pathlib import Path
-
-from pydantic import BaseModel
 
 from ropewalk_core import access, plots, traffic, workers
-from ropewalk_core.cli import bring, durable, observing, revisions, secrets, sharing, triggers
-from ropewalk_core.cli.output import age, clean, echo, echo_answer, plain, show, show_one, state
+from ropewalk_core.cli import bring, durable, observing, revisions, secrets, sharing, triggers, workflows
+from ropewalk_core.cli.output import age, echo, echo_answer, say, show, show_line, show_one, state
 from ropewalk_core.cli.parsing import (
     Subparsers,
     add_placement,
@@ -24,8 +21,8 @@ from ropewalk_core.cli.parsing import (
     verb,
 )
 from ropewalk_core.client import Client
-from ropewalk_core.errors import BadInput, NotFound
-from ropewalk_core.model import Call, Function, LogLine, Notebook, Run, RunSpec, Service, ServiceSpec, State, Step
+from ropewalk_core.errors import BadInput
+from ropewalk_core.model import Call, Function, Notebook, Service, ServiceSpec, State
 
 _SERVICES = {
     "NAME": lambda one: one.spec.name,
@@ -40,18 +37,6 @@ _FUNCTIONS = {
     "STATE": lambda one: state(one.status),
     "AGE": lambda one: age(one.created),
     "ADDRESS": lambda one: one.address,
-}
-_RUNS = {
-    "RUN": lambda one: one.id,
-    "NAME": lambda one: one.name,
-    "STATE": lambda one: state(one.status),
-    "AGE": lambda one: age(one.created),
-}
-_STEPS = {
-    "STEP": lambda one: one.name,
-    "STATE": lambda one: state(one.status),
-    "TOOK": lambda one: age(one.started, one.ended) if one.ended else "",
-    "ERROR": lambda one: one.error,
 }
 _CALLS = {
     "CALL": lambda one: one.id,
@@ -77,7 +62,7 @@ def register(subparsers: Subparsers) -> None:
     _functions(noun(subparsers, "functions", "functions deployed from notebook cells"))
     durable.register(subparsers)
     secrets.register(subparsers)
-    _workflows(noun(subparsers, "workflows", "runs of workflows"))
+    workflows.register(subparsers)
     _notebooks(noun(subparsers, "notebooks", "notebook servers"))
 
 
@@ -148,34 +133,6 @@ def _functions(verbs: Subparsers) -> None:
     bring.register(verbs)
 
 
-def _workflows(verbs: Subparsers) -> None:
-    one = verb(verbs, "list", "list your latest runs", run=_list_runs, example="ropewalk workflows list --limit 5")
-    one.add_argument("--limit", type=int, default=20, help="how many runs (default 20)")
-    one = verb(
-        verbs,
-        "submit",
-        "run an Argo workflow from a file",
-        run=_submit,
-        example="ropewalk workflows submit train.yaml -p epochs=3 --wait",
-    )
-    one.add_argument("file", help="an Argo Workflow as YAML; - is standard input")
-    one.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="an argument")
-    one.add_argument("--wait", action="store_true", help="return when the run has ended")
-    for name, help_text, run in (
-        ("get", "show one run with its steps", _get_run),
-        ("cancel", "stop a run", _cancel),
-        ("retry", "run failed steps again", _retry),
-    ):
-        one = verb(verbs, name, help_text, run=run, example=f"ropewalk workflows {name} run-5k2m9qv0w3")
-        one.add_argument("run", help="identifier, or `last`")
-    one = verb(
-        verbs, "logs", "print a run's logs", run=_run_logs, example="ropewalk workflows logs last --step 'train(2)' -f"
-    )
-    one.add_argument("run", help="identifier, or `last`")
-    one.add_argument("--step", help="name or identifier of one step (default: all of them)")
-    one.add_argument("-f", "--follow", action="store_true", help="go on while it grows")
-
-
 def _notebooks(verbs: Subparsers) -> None:
     verb(verbs, "list", "list your notebook servers", run=_list_notebooks, example="ropewalk notebooks list")
     one = verb(verbs, "start", "start your notebook server", run=_start, example="ropewalk notebooks start")
@@ -225,12 +182,12 @@ async def _launch(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def _remove(client: Client, arguments: argparse.Namespace) -> int:
-    return _said(await client.services.remove(arguments.name), f"{arguments.name} is stopping.", arguments.json)
+    return say(await client.services.remove(arguments.name), f"{arguments.name} is stopping.", as_json=arguments.json)
 
 
 async def _service_logs(client: Client, arguments: argparse.Namespace) -> int:
     async for line in client.services.logs(arguments.name, follow=arguments.follow):
-        _line(line, arguments.json)
+        show_line(line, as_json=arguments.json)
     return 0
 
 
@@ -277,90 +234,18 @@ async def _call(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def _remove_function(client: Client, arguments: argparse.Namespace) -> int:
-    return _said(await client.functions.remove(arguments.name), f"{arguments.name} is removed.", arguments.json)
+    return say(await client.functions.remove(arguments.name), f"{arguments.name} is removed.", as_json=arguments.json)
 
 
 async def _calls(client: Client, arguments: argparse.Namespace) -> int:
     if arguments.call or arguments.follow:
         async for line in client.functions.logs(arguments.name, call=arguments.call, follow=arguments.follow):
-            _line(line, arguments.json)
+            show_line(line, as_json=arguments.json)
         return 0
     page = await client.functions.calls(arguments.name, limit=arguments.limit)
     found: list[Call] = list(page.items)
     show(found, _CALLS, as_json=arguments.json, empty="No calls yet.")
     return 0
-
-
-async def _list_runs(client: Client, arguments: argparse.Namespace) -> int:
-    page = await client.workflows.list(limit=arguments.limit)
-    show(list(page.items), _RUNS, as_json=arguments.json, empty="No runs. Start one from a notebook, or submit a file.")
-    return 0
-
-
-async def _submit(client: Client, arguments: argparse.Namespace) -> int:
-    manifest = load_yaml(read_text(arguments.file), arguments.file)
-    if not isinstance(manifest, dict) or manifest.get("kind") != "Workflow":
-        raise BadInput(f"{arguments.file} is not an Argo Workflow.", field="kind", hint="Its kind must be Workflow.")
-    metadata = manifest.get("metadata") or {}
-    name = str(metadata.get("name") or metadata.get("generateName") or Path(arguments.file).stem).strip("-")
-    spec = RunSpec(name=name, manifest=manifest, arguments=pairs(arguments.parameter, "--parameter"), source="argo")
-    run = await client.workflows.submit(spec)
-    if arguments.wait:
-        run = await _ended(client, run)
-    return _run(run, arguments.json)
-
-
-def _run(run: Run, as_json: bool) -> int:
-    fields = {
-        "run": run.id,
-        "name": run.name,
-        "state": state(run.status),
-        "next": run.status.why.next if run.status.why else "",
-        "age": age(run.created),
-    }
-    show_one(run, fields, as_json=as_json)
-    if run.steps and not as_json:
-        echo("")
-        show(run.steps, _STEPS, as_json=False, empty="")
-    return 1 if run.status.state is State.FAILED else 0
-
-
-async def _run_named(client: Client, name: str) -> Run:
-    if name != "last":
-        return await client.workflows.get(name)
-    page = await client.workflows.list(limit=1)
-    if not page.items:
-        raise NotFound("There is no run yet.", field="run")
-    return await client.workflows.get(page.items[0].id)
-
-
-async def _get_run(client: Client, arguments: argparse.Namespace) -> int:
-    return _run(await _run_named(client, arguments.run), arguments.json)
-
-
-async def _cancel(client: Client, arguments: argparse.Namespace) -> int:
-    run = await client.workflows.cancel((await _run_named(client, arguments.run)).id)
-    return _said(run, f"{run.id} is {run.status.state}.", arguments.json)
-
-
-async def _retry(client: Client, arguments: argparse.Namespace) -> int:
-    run = await client.workflows.retry((await _run_named(client, arguments.run)).id)
-    return _said(run, f"{run.id} is {run.status.state}.", arguments.json)
-
-
-async def _run_logs(client: Client, arguments: argparse.Namespace) -> int:
-    run = await _run_named(client, arguments.run)
-    steps = [one for one in run.steps if arguments.step in (None, one.id, one.name)]
-    if not steps:
-        raise NotFound("There is no such step in this run.", field="step")
-    for step in steps:
-        async for line in client.workflows.logs(run.id, step.id, follow=arguments.follow):
-            _line(line, arguments.json, prefix="" if len(steps) == 1 else _label(step))
-    return 0
-
-
-def _label(step: Step) -> str:
-    return f"[{clean(step.name)}] "
 
 
 async def _list_notebooks(client: Client, arguments: argparse.Namespace) -> int:
@@ -371,21 +256,12 @@ async def _list_notebooks(client: Client, arguments: argparse.Namespace) -> int:
 
 async def _start(client: Client, arguments: argparse.Namespace) -> int:
     notebook: Notebook = await client.notebooks.start(placement=placement_of(arguments))
-    return _said(notebook, f"{state(notebook.status)}  {notebook.address}", arguments.json)
+    return say(notebook, f"{state(notebook.status)}  {notebook.address}", as_json=arguments.json)
 
 
 async def _stop(client: Client, arguments: argparse.Namespace) -> int:
     notebook = await client.notebooks.stop()
-    return _said(notebook, state(notebook.status), arguments.json)
-
-
-def _said(thing: BaseModel, words: str, as_json: bool) -> int:
-    echo(json.dumps(plain(thing), indent=2) if as_json else clean(words))
-    return 0
-
-
-def _line(line: LogLine, as_json: bool, prefix: str = "") -> None:
-    echo(line.model_dump_json() if as_json else prefix + clean(line.text.rstrip("\n"), lines=True))
+    return say(notebook, state(notebook.status), as_json=arguments.json)
 
 
 async def _settled(client: Client, service: Service) -> Service:
@@ -394,11 +270,3 @@ async def _settled(client: Client, service: Service) -> Service:
         await asyncio.sleep(0.3)
         service = await client.services.get(service.spec.name)
     return service
-
-
-async def _ended(client: Client, run: Run) -> Run:
-    """Look again until the run has ended."""
-    while not run.status.state.terminal:
-        await asyncio.sleep(0.3)
-        run = await client.workflows.get(run.id)
-    return run

@@ -24,12 +24,12 @@ from ropewalk_core.client.nouns import (
     NotebooksClient,
     Resource,
     ServicesClient,
-    WorkflowsClient,
 )
 from ropewalk_core.client.secrets import SecretsClient
 from ropewalk_core.client.tokens import FixedToken, HomeToken, HubToken, NoToken, Token, Tokens, TokenSource, held
 from ropewalk_core.client.triggers import TriggersClient
 from ropewalk_core.client.wire import Wire
+from ropewalk_core.client.workflows import WorkflowsClient
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.model import Account, Event, Page, Template
 from ropewalk_core.placement import Inventory

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.guard import GuardedWorkflows
-from ropewalk_core.model import Run, RunSpec, State
+from ropewalk_core.flows import Run, RunSpec
+from ropewalk_core.guard_flows import GuardedWorkflows
+from ropewalk_core.model import State
 from ropewalk_core.ports import Workflows
 from ropewalk_core.testing.people import ADA, BOB, take, until
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.model import Page, Run, RunSpec, StepInputs
+from ropewalk_core.flows import Run, RunSpec, StepInputs
+from ropewalk_core.model import Page
 from ropewalk_hub.api.common import After, ApiRoute, Follow, Its, Key, Limit, download, ndjson, problems
 from ropewalk_hub.security import Signed
 

@@ -10,7 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ropewalk_core.model import State, Step
+from ropewalk_core.flows import Step
+from ropewalk_core.model import State
 
 WIDE, HIGH = 160, 44
 _ALONG, _ACROSS = 32, 12
@@ -107,19 +108,23 @@ def _boxes(steps: Sequence[Step]) -> dict[str, _Box]:
 
 
 def _layers(boxes: Mapping[str, _Box]) -> list[list[str]]:
-    """Return the boxes by the length of the longest way to them; what lies on a circle comes last."""
-    depth: dict[str, int] = {}
-    left = dict(boxes)
-    while left:
-        ready = [name for name, box in left.items() if not box.needs & left.keys()] or list(left)
-        for name in ready:
-            depth[name] = max((depth.get(need, -1) for need in left[name].needs), default=-1) + 1
-        for name in ready:
-            del left[name]
-    layers: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
-    for name, layer in depth.items():
-        layers[layer].append(name)
-    return layers
+    """Return the boxes by the length of the longest way to them; what lies on a circle, or behind one, comes last."""
+    missing = {name: len(box.needs) for name, box in boxes.items()}
+    after: dict[str, list[str]] = defaultdict(list)
+    for name, box in boxes.items():
+        for need in box.needs:
+            after[need].append(name)
+    layers: list[list[str]] = []
+    ready = [name for name, count in missing.items() if not count]
+    while ready:
+        layers.append(ready)
+        ready = []
+        for name in (follower for one in layers[-1] for follower in after[one]):
+            missing[name] -= 1
+            if not missing[name]:
+                ready.append(name)
+    left = [name for name, count in missing.items() if count]
+    return [*layers, left] if left else layers
 
 
 def _ordered(layers: list[list[str]], boxes: Mapping[str, _Box]) -> list[list[str]]:

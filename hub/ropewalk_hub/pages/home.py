@@ -11,8 +11,9 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 
 from ropewalk_core.errors import RopewalkError
+from ropewalk_core.flows import Run
 from ropewalk_core.local.accounts import folder_of
-from ropewalk_core.model import Actor, Function, Notebook, Run, Service, State, Status
+from ropewalk_core.model import Actor, Function, Notebook, Service, State, Status
 from ropewalk_hub.pages.common import Its, or_none, see, some
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform

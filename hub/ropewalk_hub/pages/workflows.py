@@ -13,7 +13,8 @@ import yaml
 from fastapi import APIRouter, Request, Response
 
 from ropewalk_core.errors import NotFound, RopewalkError
-from ropewalk_core.model import Actor, Run, State, Step
+from ropewalk_core.flows import Run, Step
+from ropewalk_core.model import Actor, State
 from ropewalk_hub.pages import graph, words
 from ropewalk_hub.pages.common import Its, Viewed, hit, search, see, some
 from ropewalk_hub.pages.render import render

@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from ropewalk_core.errors import Conflict, NotFound
+from ropewalk_core.flows import Run, RunSpec, Step, StepInputs
 from ropewalk_core.kube.buckets import Buckets
 from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.kinds import WORKFLOW
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import ensure_files
-from ropewalk_core.model import Actor, LogLine, Run, RunSpec, State, Step, StepInputs, Why
+from ropewalk_core.model import Actor, LogLine, State, Why
 from ropewalk_workflows import names
 from ropewalk_workflows.accepted import Accepted, check, digest_of
 from ropewalk_workflows.argo import stores

@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable
 
 from ropewalk_core import why
 from ropewalk_core.errors import Conflict, NameTaken, NotFound, RopewalkError
+from ropewalk_core.flows import Run, RunSpec, Step
 from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.intents import Intent, Intents
 from ropewalk_core.kube.kinds import POD, WORKFLOW, Object
 from ropewalk_core.kube.nodes import Site
-from ropewalk_core.model import Run, RunSpec, State, Status, Step, Why
+from ropewalk_core.model import State, Status, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.accepted import Operations

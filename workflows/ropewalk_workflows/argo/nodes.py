@@ -159,6 +159,8 @@ def fact(leaf: Leaf, files: Mapping[str, Reference], earlier: int, *, over: bool
     """
     told, last = leaf.told, leaf.last
     made = Fact(attempt=earlier + leaf.attempts, started=seconds(last.get("startedAt")))
+    code = (last.get("outputs") or {}).get("exitCode")
+    made.code = int(code) if isinstance(code, str) and code.isdecimal() and len(code) < 6 else 0
     made.peak = int(told["peak_memory"]) if isinstance(told.get("peak_memory"), int) else 0
     if leaf.phase == "Succeeded":
         made.phase, made.parameters, made.artifacts = "Succeeded", leaf.parameters(), dict(files)

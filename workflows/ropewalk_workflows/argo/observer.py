@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ropewalk_core.errors import NotFound, RopewalkError
+from ropewalk_core.flows import Run, RunSpec, Step
 from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.buckets import Buckets
 from ropewalk_core.kube.kinds import WORKFLOW, Object
 from ropewalk_core.kube.view import Happened
-from ropewalk_core.model import Run, RunSpec, State, Status, Step, Why
+from ropewalk_core.model import State, Status, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.reconcile import KeyedQueue
 from ropewalk_core.settings import Settings

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropewalk_core import names as core_names
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.kube import restricted
 from ropewalk_core.kube.buckets import CONFIG_KEY, CONFIG_NAME
 from ropewalk_core.kube.kinds import WORKFLOW, Object
@@ -21,12 +22,11 @@ from ropewalk_core.kube.nodes import Site
 from ropewalk_core.kube.placement import Fragment, place
 from ropewalk_core.kube.tenancy import ACCOUNT, REPORTS, WORK
 from ropewalk_core.kube.volumes import HOME, mount
-from ropewalk_core.model import RunSpec
 from ropewalk_core.settings import Settings
 from ropewalk_runtime.step import FACTS as FACTS_FILE
 from ropewalk_workflows import names
 from ropewalk_workflows.manifest import meaning, placement_of
-from ropewalk_workflows.manifest.check import calls_of
+from ropewalk_workflows.manifest.calls import calls_of
 from ropewalk_workflows.manifest.model import Manifest, Template
 from ropewalk_workflows.manifest.text import duration
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError
+from ropewalk_core.flows import RunSpec, Step
 from ropewalk_core.kube.kinds import Object
-from ropewalk_core.model import RunSpec, State, Status, Step, Why
+from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import format_size, parse_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import cluster as why_cluster
@@ -168,8 +169,7 @@ def _explain(made: Fact, leaf: Leaf, asked: Asked, name: str, settings: Settings
 
 
 def _template(manifest: Manifest, leaf: Leaf) -> Template | None:
-    wanted = leaf.node.get("templateName")
-    return next((one for one in manifest.spec.templates if one.name == wanted), None)
+    return manifest.templates.get(str(leaf.node.get("templateName")))
 
 
 def _called(command: tuple[str, ...]) -> str:

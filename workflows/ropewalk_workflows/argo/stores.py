@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator
 
 from ropewalk_core.artifacts import streamed
 from ropewalk_core.errors import Conflict
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.kube.buckets import Bucket, Buckets
-from ropewalk_core.model import Bundle, RunSpec
+from ropewalk_core.model import Bundle
 from ropewalk_core.objects import PIECE, Objects
 from ropewalk_runtime import bundle as bundles
 from ropewalk_workflows import names

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ropewalk_core.errors import BadWorkflow
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 
 
 def from_object(value: Any, **arguments: Any) -> RunSpec:

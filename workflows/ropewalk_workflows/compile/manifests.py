@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ropewalk_core.errors import BadWorkflow
-from ropewalk_core.model import Bundle, RunSpec
+from ropewalk_core.flows import RunSpec
+from ropewalk_core.model import Bundle
 from ropewalk_runtime import values
 from ropewalk_workflows import names
 from ropewalk_workflows.capture import capture
 from ropewalk_workflows.capture.serialisers import with_serialisers
 from ropewalk_workflows.compile import placements
-from ropewalk_workflows.dag import Output, Step, Task, names_of, outputs_in, task_name
+from ropewalk_workflows.dag import Step
+from ropewalk_workflows.graph import Output, Task, names_of, outputs_in, task_name
 
 if TYPE_CHECKING:
     from ropewalk_workflows.dag import Workflow

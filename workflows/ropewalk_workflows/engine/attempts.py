@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import more_memory
+from ropewalk_runtime.exec import SIGNALED_EXIT
 from ropewalk_workflows import names, previews
 from ropewalk_workflows.engine.scope import Scope
 from ropewalk_workflows.engine.state import Node, Outcome, Reference, RunState
@@ -91,6 +93,11 @@ def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended
         said = {}
     if ended is None and not said:
         return None
+    found = _outcome(settings, state, node, ended, said)
+    return found if found.ok else replace(found, code=_exit_code(ended, said))
+
+
+def _outcome(settings: Settings, state: RunState, node: Node, ended: StepExit | None, said: dict[str, Any]) -> Outcome:
     peak = max(ended.peak_memory if ended else 0, _number(said.get("peak_memory")))
     if ended is not None and (ended.reason in ("memory", "time") or (not said and ended.code)):
         return _killed(settings, state, node, ended, peak, said)
@@ -99,7 +106,6 @@ def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended
         return Outcome(False, error=error, problem="RW-USER-CODE", peak=peak)
     if not said.get("ok"):
         problem = str(said.get("problem") or "RW-USER-CODE")
-        hint = ""
         if problem == "RW-OUT-OF-MEMORY":
             return _memory(settings, state, node, peak, text_told(said.get("traceback")))
         return Outcome(
@@ -107,10 +113,16 @@ def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended
             error=text_told(said.get("error"))[:4000] or "It failed.",
             problem=_sound(problem[:100]),
             traceback=text_told(said.get("traceback")),
-            hint=hint,
             peak=peak,
         )
     return Outcome(True, parameters=_parameters(said), artifacts=artifacts_told(said), peak=peak)
+
+
+def _exit_code(ended: StepExit | None, said: dict[str, Any]) -> int:
+    """Return with which code a failed attempt ended, as manifests ask for it; after a crash only its outputs tell."""
+    if ended is not None:
+        return ended.code if ended.code >= 0 else SIGNALED_EXIT
+    return min(_number(said.get("code")), 255) or 1
 
 
 def _killed(
@@ -204,7 +216,7 @@ def _program_inputs(
         "output_artifacts": {
             one.name: {"path": one.path, "optional": one.optional} for one in template.outputs.artifacts
         },
-        "capture": template.script is not None or _result_wanted(state),
+        "capture": template.script is not None or state.wants_results,
     }
     if program.working_dir:
         inputs["cwd"] = program.working_dir
@@ -215,10 +227,6 @@ def _program_inputs(
 
 def _path_of(source: Any) -> str:
     return (source.path if source is not None else None) or ""
-
-
-def _result_wanted(state: RunState) -> bool:
-    return "outputs.result" in json.dumps(state.spec.manifest)
 
 
 def _file(paths: AccountPaths, state: RunState, reference: Reference, *, text: bool = False) -> dict[str, Any]:

@@ -113,12 +113,21 @@ def _result(child: Node, what: str) -> str | None:
     if what in ("id", "name"):
         return child.id if what == "id" else child.path
     if what == "exitCode":
-        return "0" if child.phase == "Succeeded" else "1"
+        return _exit_code(child)
     if what == "outputs.result":
         return child.outputs.get("result")
     if what == "outputs.parameters":
         return json.dumps([{"name": key, "value": value} for key, value in child.outputs.items()])
     return child.outputs.get(what.removeprefix("outputs.parameters."))
+
+
+def _exit_code(child: Node) -> str | None:
+    """Return how a program ended; as with Argo, what ran none has no code: a group, or a call that was left out."""
+    if child.kind != "pod":
+        return None
+    if child.fact.code:
+        return str(child.fact.code)
+    return {"Succeeded": "0", "Failed": "1"}.get(child.phase)  # an old journal does not say with which code it failed
 
 
 def together(values: list[str]) -> str:

@@ -7,11 +7,13 @@ name in it follows from the manifest and from earlier results.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from ropewalk_core.model import RunSpec
+from ropewalk_core.flows import RunSpec
 from ropewalk_core.names import is_name
 from ropewalk_workflows.manifest.model import Call, Manifest, Template
 
@@ -26,7 +28,7 @@ class Fact:
     """What is durable of a leaf: how often it was tried, how it ended, what it gave.
 
     ``attempt`` numbers the folders and only grows; ``tries`` counts against the retries; ``lost`` counts attempts that
-    the platform itself lost.
+    the platform itself lost; ``code`` is the exit code of the last attempt that ended, 0 where nobody knows it.
     """
 
     phase: Phase = ""
@@ -45,6 +47,7 @@ class Fact:
     traceback: str = ""
     hint: str = ""
     peak: int = 0
+    code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON, without what is at its default."""
@@ -67,6 +70,7 @@ class Outcome:
     traceback: str = ""
     hint: str = ""
     peak: int = 0
+    code: int = 0
     is_error: bool = False
 
 
@@ -243,6 +247,11 @@ class RunState:
     """What another engine began, by identifier: that is not left out here, however soon something else failed."""
     held: list[str] = field(default_factory=list)
     """Leaves that wait because the workflow's own parallelism is used up."""
+
+    @cached_property
+    def wants_results(self) -> bool:
+        """Whether the manifest asks what a program printed; looked up once, as manifests may be large."""
+        return "outputs.result" in json.dumps(self.spec.manifest)
 
 
 def node_id(path: str) -> str:

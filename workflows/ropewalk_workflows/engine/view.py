@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ropewalk_core.model import Artifact, State, Status, Step, Why
+from ropewalk_core.flows import Artifact, Step
+from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_workflows import names, previews
 from ropewalk_workflows.engine.state import Node, RunState

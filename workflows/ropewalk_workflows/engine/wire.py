@@ -10,7 +10,8 @@ import httpx
 from pydantic import BaseModel, Field
 
 from ropewalk_core.errors import Conflict, Internal, RopewalkError, Unavailable, from_problem
-from ropewalk_core.model import RunSpec, Status, Step
+from ropewalk_core.flows import RunSpec, Step
+from ropewalk_core.model import Status
 
 
 class StepReport(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Container, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,9 +13,10 @@ from ropewalk_core.errors import BadWorkflow
 from ropewalk_core.wrong import words
 from ropewalk_workflows.manifest import images as image_names
 from ropewalk_workflows.manifest import text
+from ropewalk_workflows.manifest.calls import ancestors, calls_of, earlier
 from ropewalk_workflows.manifest.model import KINDS, Artifact, Call, Manifest, Parameter, Template
 
-_MOST_TEMPLATES, _MOST_CALLS, _DEEPEST, _EXACT = 1_000, 20_000, 12, 1_000
+_MOST_TEMPLATES, _MOST_CALLS, _DEEPEST = 1_000, 20_000, 12
 _WORKFLOW_TAGS = (
     "workflow.name",
     "workflow.uid",
@@ -75,7 +76,7 @@ def _inside(value: Any, part: Any) -> Any:
 class _Check:
     def __init__(self, manifest: Manifest, images: Mapping[str, str]) -> None:
         self.manifest, self.images = manifest, images
-        self.templates = {one.name: one for one in manifest.spec.templates}
+        self.templates = manifest.templates
         self.heights: dict[str, int] = {}
 
     def all(self) -> None:
@@ -200,7 +201,7 @@ class _Check:
         if len(by_name) < len(calls):
             raise BadWorkflow("Two calls have the same name.", field=f"{where}.{template.kind}")
         prefix = "tasks" if template.dag else "steps"
-        before: dict[str, set[str]] = _ancestors(by_name, f"{where}.dag.tasks") if template.dag else _earlier(groups)
+        before: dict[str, set[str]] = ancestors(by_name, f"{where}.dag.tasks") if template.dag else earlier(groups)
         for call in calls:
             place = f"{where}.{template.kind}.tasks[{call.name}]" if template.dag else f"{where}.steps[{call.name}]"
             if template.dag is None and (call.dependencies or call.depends):
@@ -291,13 +292,16 @@ class _Check:
         name, _, what = rest.partition(".")
         if first != prefix or name not in before or calls[name].template not in self.templates:
             return False
-        outputs = self.templates[calls[name].template].outputs
+        template = self.templates[calls[name].template]
+        outputs = template.outputs
         kind, _, wanted = what.removeprefix("outputs.").partition(".")
         if what.startswith("outputs.") and wanted:
             if kind == "parameters":
                 return any(one.name == wanted for one in outputs.parameters)
             return kind == "artifacts" and any(one.name == wanted for one in outputs.artifacts)
-        return what in ("status", "id", "name", "exitCode", "outputs.result", "outputs.parameters")
+        if what == "exitCode":
+            return template.program is not None
+        return what in ("status", "id", "name", "outputs.result", "outputs.parameters")
 
     def _enum(self, parameter: Parameter, value: str | None, where: str) -> None:
         if parameter.enum is not None and value not in parameter.enum:
@@ -350,82 +354,8 @@ def _number(value: str) -> float:
         return 0.0
 
 
-def calls_of(template: Template) -> Iterator[Call]:
-    """Yield every call of a composite template."""
-    for group in template.steps or ():
-        yield from group
-    yield from template.dag.tasks if template.dag else ()
-
-
 def _input_tags(template: Template) -> set[str]:
     found = {"inputs.parameters", *(f"inputs.parameters.{one.name}" for one in template.inputs.parameters)}
     for one in template.inputs.artifacts:
         found |= {f"inputs.artifacts.{one.name}", f"inputs.artifacts.{one.name}.path"}
-    return found
-
-
-def needs(call: Call) -> list[str]:
-    """Return the tasks that a task waits for, by name."""
-    found = list(call.dependencies)
-    if call.depends is not None:
-        found += [task for task, _ in text.terms(call.depends)]
-    return sorted(set(found))
-
-
-def _ancestors(calls: dict[str, Call], where: str) -> dict[str, set[str]]:
-    """Return all tasks that run before each task, or refuse a cycle by its names."""
-    done: dict[str, set[str]] = {}
-    direct: dict[str, list[str]] = {}
-    for name, call in calls.items():
-        if call.dependencies and call.depends is not None:
-            raise BadWorkflow("A task has either dependencies or depends.", field=f"{where}[{name}]")
-        try:
-            direct[name] = needs(call)
-        except text.BadText as error:
-            raise BadWorkflow(f"depends cannot be read: {error}.", field=f"{where}[{name}].depends") from error
-        for one in direct[name]:
-            if one not in calls:
-                raise BadWorkflow(f"There is no task '{one}'.", field=f"{where}[{name}].dependencies")
-    order = _order(direct, where)
-    if len(calls) > _EXACT:  # sets of all ancestors would be quadratic; the engine refuses a tag without a value anyway
-        everything = set(calls)
-        return dict.fromkeys(calls, everything)
-    for name in order:
-        done[name] = set(direct[name]).union(*(done[one] for one in direct[name]))
-    return done
-
-
-def _order(direct: dict[str, list[str]], where: str) -> list[str]:
-    """Return the tasks so that each comes after those it needs."""
-    missing = {name: len(before) for name, before in direct.items()}
-    after: dict[str, list[str]] = {name: [] for name in direct}
-    for name, before in direct.items():
-        for one in before:
-            after[one].append(name)
-    ready = [name for name, count in missing.items() if not count]
-    for name in ready:  # grows while it is read
-        for one in after[name]:
-            missing[one] -= 1
-            if not missing[one]:
-                ready.append(one)
-    if len(ready) < len(direct):
-        waiting = {name: before for name, before in direct.items() if missing[name]}
-        raise BadWorkflow(f"The tasks {_cycle(waiting)} wait for one another: a cycle.", field=where)
-    return ready
-
-
-def _cycle(waiting: dict[str, list[str]]) -> str:
-    path = [min(waiting)]
-    while path.count(path[-1]) < 2:
-        path.append(next(one for one in waiting[path[-1]] if one in waiting))
-    return " > ".join(path[path.index(path[-1]) :])
-
-
-def _earlier(groups: Iterable[Iterable[Call]]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    before: set[str] = set()
-    for group in groups:
-        members = [one.name for one in group]
-        found.update({name: set(before) for name in members})
-        before.update(members)
     return found

@@ -8,6 +8,7 @@ everything else that Argo knows is refused with its place. Pure. Not Hera's mode
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -288,6 +289,11 @@ class Manifest(Closed):
     spec: Spec
     status: IgnoredField = None
 
+    @cached_property
+    def templates(self) -> dict[str, Template]:
+        """The templates by name, put together once: every node of a run asks for one."""
+        return {one.name: one for one in self.spec.templates}
+
     def template(self, name: str) -> Template:
         """Return the template of this name; `check` has made sure that it is there."""
-        return next(one for one in self.spec.templates if one.name == name)
+        return self.templates[name]

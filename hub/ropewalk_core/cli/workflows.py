@@ -1,0 +1,137 @@
+"""The commands of workflows: submit one, list runs, look at one, read its logs, cancel it, run failed steps again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from ropewalk_core.cli.output import age, clean, echo, say, show, show_line, show_one, state
+from ropewalk_core.cli.parsing import Subparsers, load_yaml, noun, pairs, read_text, verb
+from ropewalk_core.client import Client
+from ropewalk_core.errors import BadInput, NotFound
+from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.model import State
+
+_RUNS = {
+    "RUN": lambda one: one.id,
+    "NAME": lambda one: one.name,
+    "STATE": lambda one: state(one.status),
+    "AGE": lambda one: age(one.created),
+}
+_STEPS = {
+    "STEP": lambda one: one.name,
+    "STATE": lambda one: state(one.status),
+    "TOOK": lambda one: age(one.started, one.ended) if one.ended else "",
+    "ERROR": lambda one: one.error,
+}
+
+
+def register(subparsers: Subparsers) -> None:
+    """Declare the commands."""
+    verbs = noun(subparsers, "workflows", "runs of workflows")
+    one = verb(verbs, "list", "list your latest runs", run=_list_runs, example="ropewalk workflows list --limit 5")
+    one.add_argument("--limit", type=int, default=20, help="how many runs (default 20)")
+    one = verb(
+        verbs,
+        "submit",
+        "run an Argo workflow from a file",
+        run=_submit,
+        example="ropewalk workflows submit train.yaml -p epochs=3 --wait",
+    )
+    one.add_argument("file", help="an Argo Workflow as YAML; - is standard input")
+    one.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="an argument")
+    one.add_argument("--wait", action="store_true", help="return when the run has ended")
+    for name, help_text, run in (
+        ("get", "show one run with its steps", _get_run),
+        ("cancel", "stop a run", _cancel),
+        ("retry", "run failed steps again", _retry),
+    ):
+        one = verb(verbs, name, help_text, run=run, example=f"ropewalk workflows {name} run-5k2m9qv0w3")
+        one.add_argument("run", help="identifier, or `last`")
+    one = verb(
+        verbs, "logs", "print a run's logs", run=_run_logs, example="ropewalk workflows logs last --step 'train(2)' -f"
+    )
+    one.add_argument("run", help="identifier, or `last`")
+    one.add_argument("--step", help="name or identifier of one step (default: all of them)")
+    one.add_argument("-f", "--follow", action="store_true", help="go on while it grows")
+
+
+async def _list_runs(client: Client, arguments: argparse.Namespace) -> int:
+    page = await client.workflows.list(limit=arguments.limit)
+    show(list(page.items), _RUNS, as_json=arguments.json, empty="No runs. Start one from a notebook, or submit a file.")
+    return 0
+
+
+async def _submit(client: Client, arguments: argparse.Namespace) -> int:
+    manifest = load_yaml(read_text(arguments.file), arguments.file)
+    if not isinstance(manifest, dict) or manifest.get("kind") != "Workflow":
+        raise BadInput(f"{arguments.file} is not an Argo Workflow.", field="kind", hint="Its kind must be Workflow.")
+    metadata = manifest.get("metadata") or {}
+    name = str(metadata.get("name") or metadata.get("generateName") or Path(arguments.file).stem).strip("-")
+    spec = RunSpec(name=name, manifest=manifest, arguments=pairs(arguments.parameter, "--parameter"), source="argo")
+    run = await client.workflows.submit(spec)
+    if arguments.wait:
+        run = await _ended(client, run)
+    return _run(run, arguments.json)
+
+
+def _run(run: Run, as_json: bool) -> int:
+    fields = {
+        "run": run.id,
+        "name": run.name,
+        "state": state(run.status),
+        "next": run.status.why.next if run.status.why else "",
+        "age": age(run.created),
+    }
+    show_one(run, fields, as_json=as_json)
+    if run.steps and not as_json:
+        echo("")
+        show(run.steps, _STEPS, as_json=False, empty="")
+    return 1 if run.status.state is State.FAILED else 0
+
+
+async def _run_named(client: Client, name: str) -> Run:
+    if name != "last":
+        return await client.workflows.get(name)
+    page = await client.workflows.list(limit=1)
+    if not page.items:
+        raise NotFound("There is no run yet.", field="run")
+    return await client.workflows.get(page.items[0].id)
+
+
+async def _get_run(client: Client, arguments: argparse.Namespace) -> int:
+    return _run(await _run_named(client, arguments.run), arguments.json)
+
+
+async def _cancel(client: Client, arguments: argparse.Namespace) -> int:
+    run = await client.workflows.cancel((await _run_named(client, arguments.run)).id)
+    return say(run, f"{run.id} is {run.status.state}.", as_json=arguments.json)
+
+
+async def _retry(client: Client, arguments: argparse.Namespace) -> int:
+    run = await client.workflows.retry((await _run_named(client, arguments.run)).id)
+    return say(run, f"{run.id} is {run.status.state}.", as_json=arguments.json)
+
+
+async def _run_logs(client: Client, arguments: argparse.Namespace) -> int:
+    run = await _run_named(client, arguments.run)
+    steps = [one for one in run.steps if arguments.step in (None, one.id, one.name)]
+    if not steps:
+        raise NotFound("There is no such step in this run.", field="step")
+    for step in steps:
+        async for line in client.workflows.logs(run.id, step.id, follow=arguments.follow):
+            show_line(line, as_json=arguments.json, prefix="" if len(steps) == 1 else _label(step))
+    return 0
+
+
+def _label(step: Step) -> str:
+    return f"[{clean(step.name)}] "
+
+
+async def _ended(client: Client, run: Run) -> Run:
+    """Look again until the run has ended."""
+    while not run.status.state.terminal:
+        await asyncio.sleep(0.3)
+        run = await client.workflows.get(run.id)
+    return run

@@ -1,0 +1,57 @@
+"""Runs of workflows over REST."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from ropewalk_core.client.nouns import Resource
+from ropewalk_core.flows import Run, RunSpec, StepInputs
+from ropewalk_core.model import LogLine, Page
+
+
+class WorkflowsClient(Resource):
+    """The person's runs."""
+
+    noun = "workflows"
+
+    async def list(self, *, after: str = "", limit: int | None = None, owner: str = "") -> Page[Run]:
+        """Return one page, newest first, without steps."""
+        return await self._page(Run, await self._path(owner), after=after, limit=limit)
+
+    async def all(self, *, owner: str = "") -> AsyncIterator[Run]:
+        """Yield every run, newest first."""
+        async for one in self._all(Run, await self._path(owner)):
+            yield one
+
+    async def get(self, run: str, *, owner: str = "") -> Run:
+        """Return one run with its steps."""
+        return await self._get(Run, await self._path(owner, run))
+
+    async def submit(self, spec: RunSpec, *, key: str = "", owner: str = "") -> Run:
+        """Start a run; the same key returns the same run."""
+        return await self._send(Run, "POST", await self._path(owner), spec.model_dump(mode="json"), key=key)
+
+    async def cancel(self, run: str, *, owner: str = "") -> Run:
+        """Stop the run."""
+        return await self._send(Run, "POST", await self._path(owner, run, "cancel"))
+
+    async def retry(self, run: str, *, owner: str = "") -> Run:
+        """Run failed steps again."""
+        return await self._send(Run, "POST", await self._path(owner, run, "retry"))
+
+    async def logs(
+        self, run: str, step: str, *, after: int = 0, follow: bool = False, owner: str = ""
+    ) -> AsyncIterator[LogLine]:
+        """Yield a step's log lines; ``step`` is its identifier."""
+        path = await self._path(owner, run, "steps", step, "logs")
+        async for line in self._wire.log_lines(path, after=after, follow=follow):
+            yield line
+
+    async def artifact(self, run: str, digest: str, *, owner: str = "") -> AsyncIterator[bytes]:
+        """Yield the content of one of the run's artifacts, or of a value that came with it."""
+        async for chunk in self._wire.content(await self._path(owner, run, "artifacts", digest), fixed=True):
+            yield chunk
+
+    async def inputs(self, run: str, step: str, *, owner: str = "") -> StepInputs:
+        """Return what a step was called with; ``step`` is its identifier."""
+        return await self._get(StepInputs, await self._path(owner, run, "steps", step, "inputs"))

@@ -1,0 +1,98 @@
+"""The nouns of workflows: what is submitted, the run that comes of it, its steps, and what they leave.
+
+They are nouns as those of ``model``, which knows none of them. Not here: what a manifest may say
+(``ropewalk_workflows.manifest``) and what the engine knows of a step (``engine.state``).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ropewalk_core.model import Bundle, Noun, Status
+from ropewalk_core.placement import Placement
+
+
+class RunSpec(Noun):
+    """A workflow to run: a compiled Argo manifest, the bundles it names, and its arguments."""
+
+    name: str
+    manifest: dict[str, Any]
+    bundles: dict[str, Bundle] = Field(default_factory=dict, description="By digest")
+    values: dict[str, str] = Field(default_factory=dict, description="Values too rich for JSON: digest -> base64")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="For people; the manifest holds what runs")
+    fresh: bool = Field(default=False, description="Run again, also when an equal run is there already")
+    folder: str = Field(default="", description="Working directory, relative to the account's files")
+    source: str = Field(default="workflow", description="workflow, hera or argo")
+
+
+class Preview(Noun):
+    """What a file looks like, in a few KiB. A step said so: its words are a person's, and are shown as text only."""
+
+    text: str = Field(default="", description="The value in a few words")
+    facts: dict[str, str] = Field(default_factory=dict, description="Such as shape, type and rows")
+    columns: tuple[str, ...] = Field(default=(), description="The head of the table; nothing for one without")
+    rows: tuple[tuple[str, ...], ...] = Field(default=(), description="The corner of a table, or a text's first lines")
+    image: str = Field(default="", description="A small PNG, as base64")
+
+
+class Artifact(Noun):
+    """A file by reference in the content-addressed store."""
+
+    name: str
+    digest: str
+    size: int
+    media_type: str = "application/octet-stream"
+    type: str = Field(default="", description="The Python type of the value in it")
+    preview: Preview | None = None
+
+
+class Step(Noun):
+    """One node of a run."""
+
+    id: str
+    name: str = Field(description="The person's name for it, such as train(2)")
+    kind: Literal["step", "group"] = Field(default="step", description="A group is a fan-out or a workflow inside")
+    template: str = ""
+    status: Status
+    needs: tuple[str, ...] = Field(default=(), description="Identifiers of the steps it waits for")
+    attempt: int = 0
+    started: float | None = None
+    ended: float | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    outputs: dict[str, Any] = Field(default_factory=dict)
+    artifacts: tuple[Artifact, ...] = ()
+    error: str = ""
+    traceback: str = ""
+    placement: Placement = Placement()
+
+
+class Run(Noun):
+    """One execution of a workflow."""
+
+    id: str
+    owner: str
+    name: str
+    status: Status
+    steps: tuple[Step, ...] = ()
+    outputs: dict[str, Any] = Field(default_factory=dict, description="`result`: where the workflow's result lies")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    digest: str = Field(default="", description="SHA-256 of manifest, bundles and arguments")
+    source: str = "workflow"
+    folder: str = ""
+    created: float = Field(default_factory=time.time)
+    ended: float | None = None
+    unchanged: bool = False
+
+
+class StepInputs(Noun):
+    """What a step of a run was called with: its code, and each argument by reference.
+
+    A reference is ``{"json": text}``, ``{"digest": SHA-256}`` of one of the run's artifacts or of a value that came
+    with the run, or ``{"list": [reference, ...]}``.
+    """
+
+    bundle: Bundle
+    arguments: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,62 @@
+"""The guard of workflows: as those of ``guard``, and in a module of its own because workflows have many verbs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from ropewalk_core.flows import Run, RunSpec, StepInputs
+from ropewalk_core.guard import check, seen, seen_page, watched
+from ropewalk_core.model import Actor, LogLine, Page
+from ropewalk_core.ports import Workflows
+
+
+class GuardedWorkflows:
+    """`Workflows` behind policy."""
+
+    def __init__(self, inner: Workflows) -> None:
+        self._inner = inner
+
+    async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
+        """See `Workflows.submit`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.submit(actor, owner, spec, key=key)
+
+    async def get(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.get`."""
+        return seen(check(actor, "get", "run", owner), await self._inner.get(actor, owner, run))
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Run]:
+        """See `Workflows.list`."""
+        allowed = check(actor, "list", "run", owner)
+        return seen_page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
+
+    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.cancel`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.cancel(actor, owner, run)
+
+    async def retry(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.retry`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.retry(actor, owner, run)
+
+    def logs(
+        self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """See `Workflows.logs`."""
+        check(actor, "logs", "run", owner)
+        return self._inner.logs(actor, owner, run, step, after=after, follow=follow)
+
+    def watch(self, actor: Actor, owner: str, *, run: str = "", after: int = 0) -> AsyncIterator[tuple[Run, int]]:
+        """See `Workflows.watch`."""
+        return watched(check(actor, "watch", "run", owner), self._inner.watch(actor, owner, run=run, after=after))
+
+    async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
+        """See `Workflows.artifact`."""
+        check(actor, "logs", "run", owner)  # content, of which policy gives outlines to nobody
+        return await self._inner.artifact(actor, owner, run, digest)
+
+    async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
+        """See `Workflows.inputs`."""
+        check(actor, "logs", "run", owner)  # code and values, as above
+        return await self._inner.inputs(actor, owner, run, step)

@@ -1,0 +1,197 @@
+"""What happens to a leaf: it is offered, an attempt begins, ends or is lost, another follows; and how any node ends.
+
+Pure, and the lower half of ``core``: an ended node goes into a queue, so nothing here looks at what waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ropewalk_workflows.engine import scope
+from ropewalk_workflows.engine.state import (
+    Action,
+    Fact,
+    Launch,
+    Node,
+    Outcome,
+    Phase,
+    Ready,
+    Recover,
+    RunState,
+    Wake,
+)
+from ropewalk_workflows.manifest import text
+
+MOST_LOST = 3
+_FOREVER = 100
+_LONGEST_WAIT = 30 * 86400.0
+
+
+class Leaves:
+    """The leaves of a run while one event is taken in."""
+
+    def __init__(self, state: RunState, now: float) -> None:
+        self.state, self.now = state, now
+        self.actions: list[Action] = []
+        self.ended: deque[Node] = deque()
+
+    def leaf(self, node: Node) -> None:
+        """Take up a leaf that has its inputs: as its fact says, or anew."""
+        node.fact = self.state.facts.setdefault(node.id, Fact())
+        fact = node.fact
+        if fact.phase:
+            node.outputs, node.out_files = dict(fact.parameters), dict(fact.artifacts)
+            self.finish(node, fact.phase)
+        elif fact.running:
+            self.state.running += 1
+            self.actions.append(Recover(node.id, fact.attempt))
+        elif fact.again is not None:
+            self.actions.append(Wake(fact.again))
+        elif self.state.stopping:
+            self.finish(node, "Omitted", note="stopped")
+        else:
+            self.offer(node)
+
+    def pause(self, node: Node) -> None:
+        """Take up a pause, which goes on where it was."""
+        node.fact = self.state.facts.setdefault(node.id, Fact())
+        if node.fact.phase:
+            self.finish(node, node.fact.phase)
+            return
+        assert node.template is not None and node.template.suspend is not None
+        if node.fact.again is None:
+            node.fact.again = self.now + text.duration(node.template.suspend.duration or "0")
+            node.fact.started = self.now
+        self.actions.append(Wake(node.fact.again))
+
+    def offer(self, node: Node) -> None:
+        """Say that a leaf may run, or hold it while the workflow's own parallelism is used up."""
+        limit = self.state.manifest.spec.parallelism
+        if limit is not None and self.state.running >= limit:
+            self.state.held.append(node.id)
+            return
+        if not node.ready:
+            node.ready = True
+            self.state.running += 1
+            self.state.changed.add(node.id)
+            self.actions.append(Ready(node.id))
+
+    def _release(self, node: Node) -> None:
+        node.ready = False
+        self.state.running -= 1
+        while self.state.held and (self.state.manifest.spec.parallelism or 0) > self.state.running:
+            held = self.state.nodes[self.state.held.pop(0)]
+            if not held.ended:
+                self.offer(held)
+
+    def grant(self, node: Node) -> None:
+        """Begin an attempt."""
+        fact = node.fact
+        if fact.running or not node.ready:
+            return
+        fact.attempt += 1
+        fact.running, fact.started, fact.ended = True, self.now, None
+        fact.first = fact.first or self.now
+        node.since = self.now
+        self.state.changed.add(node.id)
+        self.actions.append(Launch(node.id, fact.attempt))
+
+    def exited(self, node: Node, outcome: Outcome) -> None:
+        """Take in how an attempt ended."""
+        fact = node.fact
+        fact.running, fact.ended, fact.lost = False, self.now, 0
+        fact.error, fact.problem, fact.traceback = outcome.error, outcome.problem, outcome.traceback
+        fact.hint, fact.peak, fact.code = outcome.hint, outcome.peak, outcome.code
+        self._release(node)
+        if outcome.ok:
+            fact.parameters, fact.artifacts = dict(outcome.parameters), dict(outcome.artifacts)
+            node.outputs, node.out_files = dict(outcome.parameters), dict(outcome.artifacts)
+            self.finish(node, "Succeeded")
+            return
+        phase: Phase = "Error" if outcome.is_error else "Failed"
+        if self.state.stopping:
+            self.finish(node, "Omitted", note="stopped")
+        elif (wait := self._another(node, phase)) is not None:
+            fact.tries += 1
+            fact.again = self.now + wait
+            node.since = self.now
+            self.state.changed.add(node.id)
+            self.actions.append(Wake(fact.again))
+        else:
+            self.finish(node, phase)
+
+    def _another(self, node: Node, phase: Phase) -> float | None:
+        """Return how long to wait before another attempt, or None when there is none."""
+        retry = node.template.retry_strategy if node.template else None
+        if retry is None or (retry.retry_policy == "OnFailure" and phase == "Error"):
+            return None
+        if retry.retry_policy in ("OnError", "OnTransientError") and phase != "Error":
+            return None
+        if node.fact.tries >= (int(retry.limit) if retry.limit is not None else _FOREVER):
+            return None
+        backoff = retry.backoff
+        if backoff is None or backoff.duration is None:
+            return 0.0
+        wait = min(text.duration(backoff.duration) * float(backoff.factor or 1) ** node.fact.tries, _LONGEST_WAIT)
+        if backoff.cap is not None:
+            wait = min(wait, text.duration(backoff.cap))
+        first = node.fact.first if node.fact.first is not None else self.now
+        if backoff.max_duration is not None and self.now + wait - first > text.duration(backoff.max_duration):
+            return None
+        return wait
+
+    def lost(self, node: Node) -> None:
+        """Begin again, without counting it as a try, unless the platform lost it too often."""
+        fact = node.fact
+        fact.running, fact.ended = False, self.now
+        fact.lost += 1
+        self._release(node)
+        if self.state.stopping:
+            self.finish(node, "Omitted", note="stopped")
+        elif fact.lost > MOST_LOST:
+            fact.problem = "RW-UNAVAILABLE"
+            self.fail(node, f"The platform lost this step {fact.lost} times in a row.")
+        else:
+            node.since = self.now
+            self.state.changed.add(node.id)
+            self.offer(node)
+
+    def fail(self, node: Node, error: str) -> None:
+        """End a node, of any kind, with an error of its own."""
+        node.fact.error = node.fact.error or error
+        self.finish(node, "Error")
+
+    def finish(self, node: Node, phase: Phase, *, note: str = "") -> None:
+        """End a node of any kind; its parent is told later."""
+        if node.ended:
+            return
+        node.phase, node.note, node.since = phase, note or node.note, self.now
+        if node.ready and not node.fact.running:
+            self._release(node)
+        if node.kind in ("pod", "suspend") or phase in ("Error", "Skipped", "Omitted"):
+            if phase != "Omitted":  # what was left out is decided anew after a retry
+                self.state.facts[node.id] = node.fact
+                node.fact.phase = phase
+                node.fact.again = None
+                node.fact.ended = node.fact.ended or self.now
+            for child in node.children.values():
+                self.finish(child, "Omitted", note=note)
+        if (
+            phase in ("Failed", "Error")
+            and not self.state.failed_step
+            and node.kind in ("pod", "none", "suspend", "loop")
+        ):
+            self.state.failed_step = node.id
+        self.state.changed.add(node.id)
+        if node.kind == "pod" and phase == "Succeeded":
+            self._keep(node)
+        self.ended.append(node)
+
+    def _keep(self, node: Node) -> None:
+        """Note under which keys a step's artifacts lie, for those who read them by key."""
+        assert node.template is not None
+        own = scope.Scope(self.state, node)
+        for one in node.template.outputs.artifacts:
+            if one.s3 is not None and one.name in node.out_files:
+                folder, _, last = own.fill(one.s3.key).rpartition("/")
+                self.state.keys.setdefault(folder, {})[last] = node.out_files[one.name]
