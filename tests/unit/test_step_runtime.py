@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import random
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,16 @@ def test_every_plain_value_comes_back_with_its_types_and_without_a_pickle(value:
     back = values.decode(content)
     assert repr(back) == repr(value)
     assert values.is_exact(value) or values.inexact(value, "result").startswith("result")
+
+
+def test_equal_values_make_equal_files() -> None:
+    value = "({'to', 'be', 'or', b'x', b'y'}, frozenset('abc'))"
+    code = f"from ropewalk_runtime import values; print(values.encode({value})[0])"
+    made = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        made.add(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout)
+    assert len(made) == 1 and b"or" in made.pop()
 
 
 @pytest.mark.parametrize("old", [(1, 2), {1: {2}}, [b"x", Path("a")], 3, "text", [1.5, None]])

@@ -52,7 +52,8 @@ def take(value: Any, place: str, leaf: Leaf, depth: int = 0) -> Any:
         return [take(one, f"{place}[{at}]", leaf, depth + 1) for at, one in enumerate(value)]
     name = name_of(kind)
     if name in _MEMBERS:
-        members = [take(one, f"{place}[{at}]", leaf, depth + 1) for at, one in enumerate(value)]
+        inside = sorted(value, key=repr) if name in _UNORDERED else value  # equal values make equal files
+        members = [take(one, f"{place}[{at}]", leaf, depth + 1) for at, one in enumerate(inside)]
         return {"$": name, "of": [*_MEMBERS[name](value), members]}
     if name in _PAIRS:
         pairs = [
@@ -125,6 +126,7 @@ _MEMBERS: dict[str, Callable[[Any], list[Any]]] = {
     "frozenset": lambda _: [],
     "collections.deque": lambda value: [value.maxlen],
 }
+_UNORDERED = frozenset({"set", "frozenset"})
 _PAIRS = frozenset({"dict", "collections.OrderedDict"})
 _WRITTEN: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
     "int": (hex, lambda make, written: make(written, 16)),
