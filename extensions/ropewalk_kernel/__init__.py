@@ -12,19 +12,21 @@ MAGICS = {"function": "cell", "functions": "line", "runs": "line", "services": "
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Announce the magics, complete names, and show our errors with the person's own frames first."""
-    from ropewalk_kernel import complain, complete
+    """Announce the magics, complete names, set Hera up, and show our errors with the person's own frames first."""
+    from ropewalk_kernel import complain, complete, hera
 
     for name, kind in MAGICS.items():
         shell.magics_manager.register_lazy(name, "ropewalk_kernel.magics", kind)
     complain.install(shell)
     complete.install(shell)
+    hera.install()
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Leave the cards as they are, and give the shell its own error display back."""
-    from ropewalk_kernel import complain, complete, live
+    from ropewalk_kernel import complain, complete, hera, live
 
     live.freeze()
+    hera.uninstall()
     complete.uninstall(shell)
     complain.uninstall(shell)

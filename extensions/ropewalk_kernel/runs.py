@@ -157,6 +157,10 @@ class RunHandle:
         self._run = sync.wait(sync.client().workflows.retry(self.id))
         return self.show(f"run {self.id}: again from the failed steps")
 
+    def remove(self) -> None:
+        """Forget the run, once it has ended, with its logs and working files."""
+        sync.wait(sync.client().workflows.remove(self.id))
+
     def logs(self) -> str:
         """Return the logs of all steps, each line with its step."""
         return "\n".join(f"{step.name} | {line}" for step in self.steps for line in step.logs().splitlines())

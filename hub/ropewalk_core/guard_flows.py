@@ -16,6 +16,11 @@ class GuardedWorkflows:
     def __init__(self, inner: Workflows) -> None:
         self._inner = inner
 
+    async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
+        """See `Workflows.check`."""
+        check(actor, "write", "run", owner)
+        await self._inner.check(actor, owner, spec)
+
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         """See `Workflows.submit`."""
         check(actor, "write", "run", owner)
@@ -39,6 +44,11 @@ class GuardedWorkflows:
         """See `Workflows.retry`."""
         check(actor, "write", "run", owner)
         return await self._inner.retry(actor, owner, run)
+
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.remove`."""
+        check(actor, "remove", "run", owner)
+        return await self._inner.remove(actor, owner, run)
 
     def logs(
         self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False

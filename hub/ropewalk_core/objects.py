@@ -84,6 +84,11 @@ class Objects:
         answer = await self._ask(keys, "HEAD", bucket, key)
         return int(answer.headers.get("content-length") or 0)
 
+    async def remove(self, keys: Keys, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        with contextlib.suppress(NotFound):
+            await self._ask(keys, "DELETE", bucket, key)
+
     @contextlib.asynccontextmanager
     async def open(
         self, keys: Keys, bucket: str, key: str, *, start: int = 0, most: int = 0

@@ -282,6 +282,9 @@ class Secrets(Protocol):
 class Workflows(Protocol):
     """Runs of workflows."""
 
+    async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
+        """Say nothing if `submit` would accept this, else raise what it would; nothing is kept."""
+
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         """Accept a run; the same key returns the same run."""
 
@@ -296,6 +299,15 @@ class Workflows(Protocol):
 
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """Run the failed steps again, and what follows them; finished steps stay."""
+
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
+        """Forget a run that has ended, with its steps, their logs and working files, and return what it was.
+
+        Raises
+        ------
+        Conflict
+            If it has not ended.
+        """
 
     def logs(
         self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False

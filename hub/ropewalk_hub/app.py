@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.settings import Settings
-from ropewalk_hub import addresses, api, door, internal, metrics
+from ropewalk_hub import addresses, api, argo_api, door, internal, metrics
 from ropewalk_hub.answers import LARGEST_FORM, FormLimit, add_handlers
 from ropewalk_hub.issuer import endpoints
 from ropewalk_hub.issuer import pages as identity_pages
@@ -44,6 +44,7 @@ def create_app(platform: Platform) -> FastAPI:
     for router in (endpoints.router, identity_pages.router, door.router, metrics.router, routes.router):
         app.include_router(router, max_body_size=LARGEST_FORM)
     app.include_router(api.router)  # has limits of its own; files are large
+    app.include_router(argo_api.router)
     add_handlers(app)
     app.add_middleware(FormLimit)
     app.add_middleware(Guard, door=platform.settings.door, siblings=addresses.names(platform.settings))

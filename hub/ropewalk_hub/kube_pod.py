@@ -33,6 +33,7 @@ def variables(settings: Settings, account: str, placement: Placement) -> dict[st
     found = {
         "ROPEWALK_API": f"http://proxy.{space}:{door.port}",
         "ROPEWALK_HOST": f"{door.host}:{door.port}",
+        "ROPEWALK_ARGO": f"http://platform.{space}:{door.port}",  # whose clients can name no other host
         "ROPEWALK_ACCOUNT": account,
         "ROPEWALK_PEOPLE": f"{door.scheme}://%s.{door.people}:{door.people_port}",
         "JUPYTER_RUNTIME_DIR": "/tmp/jupyter",  # noqa: S108 - sockets of kernels, in the container's own /tmp

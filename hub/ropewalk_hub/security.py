@@ -30,6 +30,8 @@ from ropewalk_hub.issuer import Issuer
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MACHINE_PATHS = frozenset({"/oidc/token", "/oidc/revoke", "/oidc/userinfo", "/oidc/jwks", "/metrics"})
 """Programs ask for these by an internal address, with a client's secret or a token and never with a cookie."""
+BEARER_PATHS = "/argo/"
+"""Below it programs inside a cluster ask by an internal address too: Argo's clients cannot name another host."""
 _LEADING = {"/": "/notebooks", "/dashboard": "/"}
 """Paths of a person's host that lead to ours, so that JupyterLab's link need not know our address."""
 _DEEPEST = 8
@@ -152,6 +154,10 @@ def allowed_origin(method: str, headers: Headers, path: str, origin: str) -> boo
     return headers.get("sec-fetch-site") in ("same-origin", "none")
 
 
+def _bearer_alone(headers: Headers) -> bool:
+    return "cookie" not in headers and headers.get("authorization", "").lower().startswith("bearer ")
+
+
 class Guard:
     """The middleware in front of everything: host, origin, and the headers of every answer."""
 
@@ -181,7 +187,8 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers, path: str, query: str) -> Response | None:
         host = headers.get("host", "").lower()
-        sibling = host.rpartition(":")[0] in self._siblings and path in MACHINE_PATHS
+        inside = path in MACHINE_PATHS or (path.startswith(BEARER_PATHS) and _bearer_alone(headers))
+        sibling = host.rpartition(":")[0] in self._siblings and inside
         if host not in self._hosts and not sibling:
             return self._elsewhere(method, headers, path, query)
         pairs = ";".join(headers.getlist("cookie")).split(";")

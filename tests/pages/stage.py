@@ -278,6 +278,10 @@ class _Workflows:
         await self._things.say("run", run, "stopping")
         return self._things.runs[run]
 
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
+        await self._things.say("run", run, "removed")
+        return self._things.runs[run]
+
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         await self._things.say("run", run, "asked")
         return self._things.runs[run]

@@ -229,6 +229,7 @@ async def test_acts_go_through_the_ports_and_come_back(stage: Stage, browser: ht
         ("/functions/hello/remove", "/functions"),
         ("/workflows/run-5k2m9qv0w3/retry", "/workflows/run-5k2m9qv0w3"),
         ("/workflows/run-000000wide/cancel", "/workflows/run-000000wide"),
+        ("/workflows/run-5k2m9qv0w3/remove", "/workflows"),
     ]
     for path, where in acts:
         answer = await browser.post(path)

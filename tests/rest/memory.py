@@ -205,6 +205,9 @@ class MemoryWorkflows(Memory):
     artifacts: tuple[Artifact, ...] = ()
     store: ArtifactStore
 
+    async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
+        return
+
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         name = f"run-{key[:20].lower()}" if key.isalnum() else new_id("run")
         step = Step(id="s1", name="train", status=DONE, artifacts=self.artifacts)

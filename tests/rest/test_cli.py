@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk_core import cli
-from ropewalk_core.cli import program
+from ropewalk_core.cli import argo, program
 from ropewalk_core.cli.output import age, clean, table
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
@@ -176,11 +176,34 @@ def test_workflows(shell: Shell, tmp_path: Path) -> None:
     assert "line 2" in shell("workflows", "logs", run["id"])
     shell("workflows", "logs", "last", "--step", "nothing", code=4)
     shell("workflows", "cancel", run["id"])
+    assert f"{run['id']} is removed." in shell("workflows", "remove", "last")
+    shell("workflows", "get", run["id"], code=4)
     path.write_text("a: [")
     shell("workflows", "submit", str(path), code=2)
     path.write_text("kind: Pod")
     shell("workflows", "submit", str(path), code=2)
     shell("workflows", "submit", str(tmp_path / "missing.yaml"), code=2)
+
+
+def test_argo_env(shell: Shell, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROPEWALK_HOST", "localhost:8000")
+    monkeypatch.setenv("ROPEWALK_PEOPLE", "http://%s.localhost:8001")
+    found = shell.json("argo-env")
+    token = found.pop("ARGO_TOKEN")
+    assert platform.issuer.tokens.actor(token.removeprefix("Bearer "), "api").account == "ada"
+    assert found == {
+        "ARGO_SERVER": "localhost:8000",
+        "ARGO_BASE_HREF": "/argo",
+        "ARGO_HTTP1": "true",
+        "ARGO_SECURE": "false",
+        "ARGO_NAMESPACE": "ada",
+        "KUBECONFIG": "/dev/null",
+    }
+    said = shell("argo-env")
+    assert "export ARGO_SERVER=localhost:8000\n" in said and "export ARGO_TOKEN='Bearer ey" in said
+    assert argo.variables("https://x.test", "ada", "t")["ARGO_SERVER"] == "x.test:443"
+    monkeypatch.setenv("ROPEWALK_ARGO", "http://platform.ropewalk:8000")
+    assert shell.json("argo-env")["ARGO_SERVER"] == "platform.ropewalk:8000"
 
 
 def test_files(shell: Shell, tmp_path: Path) -> None:

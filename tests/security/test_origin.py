@@ -163,6 +163,21 @@ async def test_siblings_ask_on_the_loopback_address_for_machine_endpoints_only(s
         assert (await machine.get(path, headers=there)).status_code == 421
 
 
+async def test_argo_clients_inside_a_cluster_ask_by_an_internal_name_with_a_token_alone(stage: Stage) -> None:
+    alice = stage.issuer.accounts.get("alice")
+    token = {"authorization": f"Bearer {stage.issuer.tokens.make(alice, 'server:alice', 'api')[0]}"}
+    machine, there = stage.machine(), {"host": "127.0.0.1:41234"}
+    assert (await machine.get("/argo/api/v1/userinfo", headers=there | token)).json()["name"] == "alice"
+    for path, headers in (
+        ("/argo/api/v1/userinfo", {}),
+        ("/argo/api/v1/userinfo", token | {"cookie": "a=b"}),
+        ("/argo/api/v1/userinfo", token | {"host": "elsewhere:8000"}),
+        ("/api/v1/me", token),
+        ("/argonaut", token),
+    ):
+        assert (await machine.get(path, headers=there | headers)).status_code == 421, (path, headers)
+
+
 async def test_a_second_session_cookie_is_taken_away_and_not_believed(stage: Stage) -> None:
     stage.add("carol")
     own, planted = [(await stage.signed_in(one)).cookies["ropewalk-session"] for one in ("alice", "carol")]

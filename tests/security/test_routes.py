@@ -12,11 +12,12 @@ import pytest
 from starlette.routing import Mount, WebSocketRoute
 
 from ropewalk_hub.api.accounts import exchanging
+from ropewalk_hub.argo_api.common import bearer
 from ropewalk_hub.metrics import scraping
 from ropewalk_hub.security import Public, administrator, signed
 from tests.identity.stage import Stage, make
 
-ASKS = {signed, administrator, exchanging, scraping}
+ASKS = {signed, administrator, exchanging, scraping, bearer}
 
 
 @pytest.fixture
@@ -68,6 +69,21 @@ def test_every_route_is_marked(stage: Stage) -> None:
     assert not unmarked
     assert {"/sign-in", "/oidc/token", "/door/open", "/people", "/api/v1/me", "/events"} <= {one.path for one in routes}
     assert len(routes) > 60
+
+
+def test_argo_clients_are_asked_for_a_token_alone(stage: Stage) -> None:
+    """No cookie says who asks there, and a token nowhere else only: each route has the one marker."""
+    for one in walk(stage):
+        markers = {call for call in dependencies(one.dependant) if call in ASKS}
+        assert (markers == {bearer}) is (one.path == "/argo" or one.path.startswith("/argo/")), one.path
+
+
+async def test_a_cookie_is_nobody_to_argo_clients(stage: Stage) -> None:
+    alice = await stage.signed_in("alice")
+    for path in ("api/v1/workflows/alice", "api/v1/userinfo", "artifacts/alice/a/b/c", "elsewhere"):
+        answer = await alice.get(f"/argo/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (401, 16), path
+    assert (await alice.post("/argo/api/v1/workflows/alice", json={})).status_code == 401
 
 
 def test_public_routes_say_why(stage: Stage) -> None:

@@ -28,9 +28,10 @@ from ropewalk_core.settings import Settings
 from ropewalk_hub.platform import SystemClock
 from ropewalk_workflows.argo import ArgoWorkflows
 from ropewalk_workflows.argo.observer import REMOVED
-from ropewalk_workflows.argo.render import AnyImage, Where, workflow
+from ropewalk_workflows.argo.render import Where, workflow
 from ropewalk_workflows.argo.seen import ELSEWHERE
 from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.images import AnyImage
 from tests.unit.test_argo_seen import recorded, spec_of
 
 ADA = Actor(account="ada")
@@ -87,6 +88,10 @@ class Cluster:
         while True:
             yield await queue.get()
 
+    async def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:
+        self.remove(name)
+        return True
+
     def set(self, name: str, body: Object) -> None:
         """Create or change a workflow."""
         self.version += 1
@@ -123,6 +128,9 @@ class Store(Buckets):
 
     async def put(self, keys: Keys, bucket: str, key: str, content: bytes) -> None:
         self.contents[key] = content
+
+    async def remove(self, keys: Keys, bucket: str, key: str) -> None:
+        self.contents.pop(key, None)
 
     async def size(self, keys: Keys, bucket: str, key: str) -> int:
         return len(self.contents[key])
@@ -285,6 +293,28 @@ async def test_a_workflow_of_a_runs_name_that_somebody_else_made_is_not_taken_fo
     assert found.status.state is State.FAILED and found.status.why is not None
     assert "there already" in found.status.why.cause
     assert found.steps == ()  # nothing of what is there was taken for the run's
+
+
+async def test_a_run_that_ended_is_removed_with_its_workflow_its_logs_and_its_files(platform: Platform) -> None:
+    run = await platform.submit()
+    await platform.made(run.id)
+    with pytest.raises(Conflict):
+        await platform.runs.remove(ADA, "ada", run.id)
+    platform.cluster.end(run.id, "fan_out")
+    await platform.ended(run.id)
+    left = set(platform.store.contents)
+    records = [one.body for one in platform.journal.page("run-step", "ada", limit=100)]
+    keys = {key for one in records for key in (one["log"], *one["keys"].values())}
+    assert keys and run.id in platform.cluster.workflows
+    for key in keys:
+        platform.store.contents[key] = b"x"
+    await platform.runs.remove(ADA, "ada", run.id)
+    assert set(platform.store.contents) == left - keys  # code and values stay: other runs may have the same
+    assert run.id not in platform.cluster.workflows
+    assert not platform.journal.page("run-step", "ada", limit=100)
+    for act in (platform.runs.get, platform.runs.remove):
+        with pytest.raises(NotFound):
+            await act(ADA, "ada", run.id)
 
 
 async def test_a_refusal_comes_after_a_look_that_is_under_way(

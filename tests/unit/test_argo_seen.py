@@ -20,11 +20,11 @@ from ropewalk_core.flows import RunSpec, Step
 from ropewalk_core.model import State
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.argo.nodes import hydrated, known
-from ropewalk_workflows.argo.render import AnyImage
 from ropewalk_workflows.argo.retrying import retried
 from ropewalk_workflows.argo.seen import ELSEWHERE, Asked, Seen, artifacts, seen
 from ropewalk_workflows.compile import from_object
 from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.images import AnyImage
 
 HERE = Path(__file__).parent / "argo"
 EXAMPLES = Path(__file__).parents[2] / "workflows" / "examples"

@@ -27,8 +27,9 @@ from ropewalk_hub.backends import find, kube
 from ropewalk_hub.kube_pod import finished, resources, variables
 from ropewalk_hub.notebooks import Seen, observed
 from ropewalk_hub.secrets_store import Secret, SecretsStore
-from ropewalk_workflows.argo.render import AnyImage, Where, workflow
+from ropewalk_workflows.argo.render import Where, workflow
 from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.images import AnyImage
 from tests.ports import free_port
 
 GIB = 2**30

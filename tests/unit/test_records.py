@@ -167,7 +167,8 @@ async def test_a_batch_that_is_refused_holds_up_no_other() -> None:
     assert [one.id for report in platform.reports for one in report.calls] == ["call-2"]
 
 
-async def test_calls_one_after_another_do_not_cost_a_report_each() -> None:
+async def test_calls_one_after_another_do_not_cost_a_report_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_PAUSE", 60.0)
     platform, kept = made()
     coming = iter(range(2, 100))
 

@@ -12,19 +12,20 @@ import binascii
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from ropewalk_core.errors import BadWorkflow, Conflict, TooLarge
 from ropewalk_core.flows import Run, RunSpec, Step
-from ropewalk_core.journal import Append, Journal, Operation, Put
+from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import Actor, Page, State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.inputs import values_of
 from ropewalk_workflows.manifest import check_supplied, placement_of, read
 from ropewalk_workflows.manifest.model import Manifest
-from ropewalk_workflows.records import OPEN, RUN, SPEC, Records, dump
+from ropewalk_workflows.named import allotted
+from ropewalk_workflows.records import NAME, OPEN, RUN, SPEC, STEP, Records, dump
 
 _KEY, DIGEST = "run-key", "run-digest"
 _KEY_LIFE = 86400.0
@@ -140,7 +141,8 @@ class Accepted:
             latest = {one.name: one.cursor for one in events}
             for name, place in sorted(latest.items(), key=lambda item: item[1]):
                 cursor = place
-                yield await self.get(actor, owner, name), place
+                if self._journal.get(RUN, owner, name) is not None:  # else it was removed meanwhile
+                    yield await self.get(actor, owner, name), place
             if not events:
                 await self._journal.wait(seen, timeout=_POLL)
 
@@ -159,7 +161,8 @@ class Accepted:
         Conflict
             If the key was used for another run.
         """
-        if key and (used := self._journal.get(_KEY, owner, key)) is not None:
+        used = self._journal.get(_KEY, owner, key) if key else None
+        if used is not None and self._journal.get(RUN, owner, str(used.body["run"])) is not None:
             if used.body["digest"] != digest:
                 raise Conflict("This key was used for another run.", field="Idempotency-Key")
             return await self.get(actor, owner, str(used.body["run"]))
@@ -193,18 +196,21 @@ class Accepted:
         )
 
     def kept(self, run: Run, spec: RunSpec, key: str) -> Operations:
-        """Return the operations that keep a new run."""
+        """Return the operations that keep a new run; ask it under the owner's lock."""
         kept = spec.model_copy(update={"values": {}, "fresh": False})
+        name = allotted(self._journal, run.owner, spec, run.id)
+        body = {"run": dump(run), "generation": 1, "cancel": False, "workflow": name}
         operations: Operations = [
-            Put(RUN, run.owner, run.id, {"run": dump(run), "generation": 1, "cancel": False}, expect=0),
+            Put(RUN, run.owner, run.id, body, expect=0),
+            Put(NAME, run.owner, name, {"run": run.id}, expect=0),
             Put(SPEC, run.owner, run.id, kept.model_dump(mode="json")),
             Put(OPEN, run.owner, run.id, {}),
             Put(DIGEST, run.owner, run.digest, {"run": run.id}),
             Append(RUN, run.owner, run.id, "asked", dump(run)),
         ]
         if key:
-            body = {"run": run.id, "digest": run.digest}
-            operations.append(Put(_KEY, run.owner, key, body, expires=self._wall() + _KEY_LIFE))
+            asked = {"run": run.id, "digest": run.digest}
+            operations.append(Put(_KEY, run.owner, key, asked, expires=self._wall() + _KEY_LIFE))
         return operations
 
     # Asking for an end, or for more
@@ -254,6 +260,39 @@ class Accepted:
                 *also(),
             )
             return True
+
+    # Forgetting
+
+    async def _removed(self, owner: str, run: str, files: Callable[[Sequence[Record]], Awaitable[None]]) -> Run:
+        """Forget a run that has ended; first what lies elsewhere, so that a kill in between leaves it to be removed.
+
+        Parameters
+        ----------
+        files
+            Removes what the backend keeps, given the records of the run's steps.
+
+        Raises
+        ------
+        Conflict
+            If the run has not ended.
+        """
+        async with self._records.lock(f"{owner}/{run}"):
+            record = self._records.run(owner, run)
+            found = Run.model_validate(record.body["run"])
+            if not found.status.state.terminal:
+                raise Conflict("The run has not ended.", field="run", hint="Cancel it first, then remove it.")
+            steps = await asyncio.to_thread(self._records.steps, owner, run)
+            await files(steps)
+            same = self._journal.get(DIGEST, owner, found.digest)
+            alike = [Remove(DIGEST, owner, found.digest)] if same is not None and same.body["run"] == run else []
+            await self._journal.write(
+                *(Remove(STEP, owner, one.name) for one in steps),
+                *(Remove(kind, owner, run) for kind in (RUN, SPEC, OPEN)),
+                Remove(NAME, owner, str(record.body.get("workflow") or run)),
+                *alike,
+                Append(RUN, owner, run, "removed", dump(found)),
+            )
+            return found
 
 
 def _is_digest(text: str) -> bool:

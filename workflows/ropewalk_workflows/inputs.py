@@ -36,15 +36,27 @@ def step_inputs(records: Records, images: Mapping[str, str], owner: str, run: st
         raise NotFound.named("workflows", f"There is no run '{run}'.", field="run")
     spec = RunSpec.model_validate(record.body)
     facts = {str(one.body["step"]["id"]): Fact(**one.body["fact"]) for one in records.steps(owner, run)}
-    state = RunState(run=run, owner=owner, spec=spec, manifest=read(spec.manifest, images), facts=facts)
-    state.begun = {name for name, one in facts.items() if one.attempt}
-    take(state, Begin(0.0))
+    state = grown(spec, images, owner, run, facts)
     node = state.nodes.get(step)
     code = node.files.get("ropewalk-bundle", {}).get("key", "") if node is not None else ""
     bundle = spec.bundles.get(code.removeprefix(names.BUNDLES))
     if node is None or bundle is None:
         raise NotFound(f"The inputs of the step '{step}' are not there.", field="step", hint=_HINT)
     return StepInputs(bundle=bundle, arguments=_arguments(node))
+
+
+def grown(spec: RunSpec, images: Mapping[str, str], owner: str, run: str, facts: dict[str, Fact]) -> RunState:
+    """Return the tree of a run as its facts have it; what they do not say is as if the run were taken up just now.
+
+    Raises
+    ------
+    BadWorkflow
+        If its manifest cannot be read any more.
+    """
+    state = RunState(run=run, owner=owner, spec=spec, manifest=read(spec.manifest, images), facts=facts)
+    state.begun = {name for name, one in facts.items() if one.attempt}
+    take(state, Begin(0.0))
+    return state
 
 
 def values_of(spec: RunSpec) -> set[str]:

@@ -9,17 +9,18 @@ would write the whole run again).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from ropewalk_core import beneath
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import Conflict, NotFound
 from ropewalk_core.flows import Run, RunSpec, Step, StepInputs
-from ropewalk_core.journal import Journal
+from ropewalk_core.journal import Journal, Record
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Actor, LogLine
 from ropewalk_core.placement import Inventory, fit
@@ -70,8 +71,7 @@ class LocalWorkflows(Accepted):
 
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         """See `Workflows.submit`."""
-        images = self._settings.environments.images
-        await asyncio.to_thread(check, spec, self._settings, images, lambda one: fit(one, self._inventory))
+        await self.check(actor, owner, spec)
         paths = await asyncio.to_thread(self._prepare, self._settings, owner)
         digest = await asyncio.to_thread(lambda: digest_of(spec, self._fingerprint(paths)))
         async with self._records.lock(f"submit {owner}"):
@@ -91,6 +91,21 @@ class LocalWorkflows(Accepted):
         """See `Workflows.retry`."""
         await self._again(owner, run)
         return await self.get(actor, owner, run)
+
+    async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
+        """See `Workflows.check`."""
+        images = self._settings.environments.images
+        await asyncio.to_thread(check, spec, self._settings, images, lambda one: fit(one, self._inventory))
+
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.remove`."""
+        paths = AccountPaths(self._settings.home, owner)
+
+        async def files(steps: Sequence[Record]) -> None:
+            with contextlib.suppress(NotFound):  # a run that never began has no folder
+                await asyncio.to_thread(beneath.remove, paths.root, ("runs", run))
+
+        return await self._removed(owner, run, files)
 
     async def logs(
         self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False

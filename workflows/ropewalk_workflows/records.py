@@ -13,7 +13,7 @@ from ropewalk_core.journal import Journal, Operation, Put, Record
 from ropewalk_core.model import State, Status
 from ropewalk_workflows.engine.state import Fact
 
-RUN, SPEC, STEP, OPEN = "run", "run-spec", "run-step", "run-open"
+RUN, SPEC, STEP, OPEN, NAME = "run", "run-spec", "run-step", "run-open", "run-name"
 
 
 class Records:

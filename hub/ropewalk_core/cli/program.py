@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from ropewalk_core.cli import platform, work
+from ropewalk_core.cli import argo, platform, work
 from ropewalk_core.cli.output import fail
 from ropewalk_core.cli.parsing import Parser
 from ropewalk_core.client import connect, platform_origin
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         register(subparsers)
     work.register(subparsers)
     platform.register(subparsers)
+    argo.register(subparsers)
     return parser
 
 

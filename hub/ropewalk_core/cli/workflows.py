@@ -1,4 +1,4 @@
-"""The commands of workflows: submit one, list runs, look at one, read its logs, cancel it, run failed steps again."""
+"""The commands of workflows: submit one, list runs, look at one, read its logs, cancel, retry and remove it."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def register(subparsers: Subparsers) -> None:
         ("get", "show one run with its steps", _get_run),
         ("cancel", "stop a run", _cancel),
         ("retry", "run failed steps again", _retry),
+        ("remove", "forget a run that has ended, with its logs and working files", _remove),
     ):
         one = verb(verbs, name, help_text, run=run, example=f"ropewalk workflows {name} run-5k2m9qv0w3")
         one.add_argument("run", help="identifier, or `last`")
@@ -112,6 +113,11 @@ async def _cancel(client: Client, arguments: argparse.Namespace) -> int:
 async def _retry(client: Client, arguments: argparse.Namespace) -> int:
     run = await client.workflows.retry((await _run_named(client, arguments.run)).id)
     return say(run, f"{run.id} is {run.status.state}.", as_json=arguments.json)
+
+
+async def _remove(client: Client, arguments: argparse.Namespace) -> int:
+    run = await client.workflows.remove((await _run_named(client, arguments.run)).id)
+    return say(run, f"{run.id} is removed.", as_json=arguments.json)
 
 
 async def _run_logs(client: Client, arguments: argparse.Namespace) -> int:

@@ -52,6 +52,7 @@ __all__ = [
     "Tokens",
     "TriggersClient",
     "WorkflowsClient",
+    "argo_server",
     "connect",
     "platform_origin",
 ]
@@ -127,6 +128,15 @@ def platform_origin(home: Path | None = None) -> str:
         return address if held(chosen.home / "lock") else ""  # what a killed one left leads nowhere
     except (RopewalkError, OSError, ValueError, TypeError, KeyError):
         return ""
+
+
+def argo_server(home: Path | None = None) -> str:
+    """Return where Argo's clients find the platform around us, before ``/argo``; empty for none.
+
+    Inside a cluster that is an address of its own: those clients cannot say which host they mean.
+    """
+    inside = settings.read_environment("ROPEWALK_ARGO").rstrip("/")
+    return inside if inside and home is None else platform_origin(home)
 
 
 def connect(

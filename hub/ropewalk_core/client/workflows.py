@@ -39,6 +39,10 @@ class WorkflowsClient(Resource):
         """Run failed steps again."""
         return await self._send(Run, "POST", await self._path(owner, run, "retry"))
 
+    async def remove(self, run: str, *, owner: str = "") -> Run:
+        """Forget a run that has ended, with its steps, logs and working files."""
+        return await self._send(Run, "DELETE", await self._path(owner, run))
+
     async def logs(
         self, run: str, step: str, *, after: int = 0, follow: bool = False, owner: str = ""
     ) -> AsyncIterator[LogLine]:

@@ -42,7 +42,7 @@ TENANT_RULES: dict[str, list[Rule]] = {
         _rule("apps", ["deployments"], _READ + _WRITE),
         _rule("serving.knative.dev", ["services"], _READ + _WRITE),
         _rule("serving.knative.dev", ["revisions"], [*_READ, "delete"]),
-        _rule("argoproj.io", ["workflows"], [*_READ, "create", "patch"]),
+        _rule("argoproj.io", ["workflows"], [*_READ, *_WRITE]),
     ],
     # What reports a step's outputs to Argo.
     "reports": [_rule("argoproj.io", ["workflowtaskresults"], ["create", "patch"])],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ropewalk_core.errors import NotFound
+from ropewalk_core.errors import BadWorkflow, Conflict, NotFound
 from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_core.model import State
@@ -81,6 +81,34 @@ class WorkflowsContract:
         ended = await self.ended(workflows, run)
         assert ended.status.state is State.STOPPED
         assert (await workflows.cancel(ADA, "ada", run.id)).status.state is State.STOPPED
+
+    async def test_what_is_checked_is_not_kept(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
+        """A wish can be looked at before it is made."""
+        await workflows.check(ADA, "ada", quick)
+        broken = {**quick.manifest, "spec": {**quick.manifest["spec"], "entrypoint": "nowhere"}}
+        with pytest.raises(BadWorkflow, match="nowhere"):
+            await workflows.check(ADA, "ada", quick.model_copy(update={"manifest": broken}))
+        assert (await workflows.list(ADA, "ada")).items == ()
+
+    async def test_what_has_ended_can_be_removed(
+        self, workflows: GuardedWorkflows, quick: RunSpec, slow: RunSpec
+    ) -> None:
+        """A run is forgotten with all its steps, once it has ended; the same wish is a new run then."""
+        going = await workflows.submit(ADA, "ada", slow)
+        with pytest.raises(Conflict):
+            await workflows.remove(ADA, "ada", going.id)
+        run = await self.ended(workflows, await workflows.submit(ADA, "ada", quick, key="again"))
+        with pytest.raises(NotFound):
+            await workflows.remove(BOB, "ada", run.id)
+        assert (await workflows.remove(ADA, "ada", run.id)).id == run.id
+        assert [one.id for one in (await workflows.list(ADA, "ada")).items] == [going.id]
+        for act in (workflows.get, workflows.retry, workflows.remove):
+            with pytest.raises(NotFound):
+                await act(ADA, "ada", run.id)
+        with pytest.raises(NotFound):
+            [one async for one in workflows.logs(ADA, "ada", run.id, run.steps[0].id)]
+        assert (await workflows.submit(ADA, "ada", quick, key="again")).id != run.id
+        await workflows.cancel(ADA, "ada", going.id)
 
     async def test_somebody_elses_is_not_found(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
         """A stranger learns nothing and stops nothing."""

@@ -84,11 +84,15 @@ class ApiRoute(APIRoute):
             except ClientDisconnect:
                 raise
             except Exception as error:  # noqa: BLE001  # the boundary: what is not ours becomes RW-INTERNAL, and a log line
-                response = answer(as_error(error), platform.settings.door.origin)
+                response = self.failed(as_error(error), platform)
             response.headers[CURSOR] = str(cursor)
             return response
 
         return handle
+
+    def failed(self, error: RopewalkError, platform: Platform) -> Response:
+        """Return the answer for a failure."""
+        return answer(error, platform.settings.door.origin)
 
 
 class UploadRoute(ApiRoute):

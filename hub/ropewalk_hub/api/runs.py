@@ -48,6 +48,12 @@ async def retry_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
     return await its.workflows.retry(actor, owner, run)
 
 
+@router.delete("/workflows/{owner}/{run}", operation_id="remove_run", responses=problems(404, 409))
+async def remove_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
+    """Forget a run that has ended, with its steps, logs and working files; files of the same content stay stored."""
+    return await its.workflows.remove(actor, owner, run)
+
+
 @router.get(
     "/workflows/{owner}/{run}/steps/{step}/logs",
     operation_id="get_step_logs",

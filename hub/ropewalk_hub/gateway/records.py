@@ -48,7 +48,8 @@ _LOST = 300.0
 """Seconds beyond its own time after which a call that nobody ended is forgotten."""
 _BATCH = 200
 _UNTOLD = -1
-_PAUSE, _BEAT, _AWAY = 0.05, 5.0, 0.5
+_PAUSE, _BEAT, _AWAY = 0.01, 5.0, 0.5
+"""Seconds after a report: people look for a call as soon as it has answered, so the first of them is short."""
 _CORES = float(os.cpu_count() or 1)
 _MOST_CORES = 1024.0
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

@@ -91,6 +91,13 @@ async def retry(actor: Signed, its: Its, run: str) -> Response:
     return see(f"/workflows/{run}")
 
 
+@router.post("/workflows/{run}/remove")
+async def remove(actor: Signed, its: Its, run: str) -> Response:
+    """Forget a run that has ended."""
+    await its.workflows.remove(actor, actor.account, run)
+    return see("/workflows")
+
+
 @router.post("/workflows/{run}/again")
 async def again(actor: Signed, its: Its, run: str) -> Response:
     """Run the whole workflow afresh, with the code and the values that this run had."""

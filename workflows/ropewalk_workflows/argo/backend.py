@@ -8,11 +8,13 @@ the Workflow's text (``render``), bringing it there (``carrying``), seeing it th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from ropewalk_core.errors import Conflict, NotFound
 from ropewalk_core.flows import Run, RunSpec, Step, StepInputs
+from ropewalk_core.journal import Record
 from ropewalk_core.kube.buckets import Buckets
 from ropewalk_core.kube.ground import KubeGround
 from ropewalk_core.kube.kinds import WORKFLOW
@@ -22,11 +24,12 @@ from ropewalk_core.model import Actor, LogLine, State, Why
 from ropewalk_workflows import names
 from ropewalk_workflows.accepted import Accepted, check, digest_of
 from ropewalk_workflows.argo import stores
-from ropewalk_workflows.argo.carrying import CREATE, RETRY, STOP, Carrier
+from ropewalk_workflows.argo.carrying import CREATE, RETRY, STOP, Carrier, ours
 from ropewalk_workflows.argo.observer import Observer
-from ropewalk_workflows.argo.render import AnyImage, Where, workflow
+from ropewalk_workflows.argo.render import Where, workflow
 from ropewalk_workflows.argo.step_logs import Place, StepLogs
 from ropewalk_workflows.inputs import step_inputs
+from ropewalk_workflows.manifest.images import AnyImage
 from ropewalk_workflows.records import OPEN, STEP
 
 
@@ -101,6 +104,23 @@ class ArgoWorkflows(Accepted):
             self._observer.attend(owner)
         return await self.get(actor, owner, run)
 
+    async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
+        """See `Workflows.check`."""
+        fits = partial(place, site=await self._site())
+        await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
+
+    async def remove(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.remove`."""
+
+        async def files(steps: Sequence[Record]) -> None:
+            space = await self._space(owner)
+            with contextlib.suppress(NotFound):
+                if ours(await self._api.get(WORKFLOW, run, space), run):
+                    await self._api.delete(WORKFLOW, run, space)
+            await stores.removed(self._buckets, self._buckets.of(space), _files_of(steps))
+
+        return await self._removed(owner, run, files)
+
     async def logs(
         self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False
     ) -> AsyncIterator[LogLine]:
@@ -153,3 +173,10 @@ class ArgoWorkflows(Accepted):
             raise Conflict(
                 "The cluster does not have this run any more.", hint="Submit the workflow again from your notebook."
             ) from error
+
+
+def _files_of(steps: Sequence[Record]) -> list[str]:
+    """Return where in the bucket the logs and files of a run's steps lie."""
+    found = [str(one.body.get("log") or "") for one in steps]
+    found += [str(key) for one in steps for key in (one.body.get("keys") or {}).values()]
+    return [one for one in dict.fromkeys(found) if one]

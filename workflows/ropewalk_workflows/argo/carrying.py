@@ -26,9 +26,10 @@ from ropewalk_core.settings import Settings
 from ropewalk_workflows.accepted import Operations
 from ropewalk_workflows.argo.nodes import generation
 from ropewalk_workflows.argo.render import RUN as OF_RUN
-from ropewalk_workflows.argo.render import AnyImage, Where, workflow
+from ropewalk_workflows.argo.render import Where, workflow
 from ropewalk_workflows.argo.retrying import retried
 from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.images import AnyImage
 from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
 
 WHAT = "run"

@@ -30,10 +30,10 @@ from ropewalk_workflows.accepted import Operations
 from ropewalk_workflows.argo import stores
 from ropewalk_workflows.argo.carrying import Carrier, ours, over
 from ropewalk_workflows.argo.nodes import Known, Leaf, generation, known
-from ropewalk_workflows.argo.render import AnyImage
 from ropewalk_workflows.argo.seen import Asked, Seen, artifacts, seen
 from ropewalk_workflows.engine.state import Fact, Reference
 from ropewalk_workflows.manifest import read
+from ropewalk_workflows.manifest.images import AnyImage
 from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
 
 REMOVED = Why(

@@ -27,6 +27,7 @@ from ropewalk_runtime.step import FACTS as FACTS_FILE
 from ropewalk_workflows import names
 from ropewalk_workflows.manifest import meaning, placement_of
 from ropewalk_workflows.manifest.calls import calls_of
+from ropewalk_workflows.manifest.images import AnyImage
 from ropewalk_workflows.manifest.model import Manifest, Template
 from ropewalk_workflows.manifest.text import duration
 
@@ -41,16 +42,6 @@ _MOST = {"memory": "256Mi", "ephemeral-storage": "2Gi"}
 _OF_A_TEMPLATE = ("dag", "steps", "suspend", "inputs", "activeDeadlineSeconds", "timeout")
 _OF_A_PROGRAM = ("command", "args", "env", "source", "workingDir", "resources")
 _OF_A_SPEC = ("entrypoint", "arguments", "parallelism", "activeDeadlineSeconds", "onExit")
-
-
-class AnyImage(dict[str, str]):
-    """What images mean on a cluster: each is itself. For checks that were written for machines without images."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __getitem__(self, key: str) -> str:
-        return "shell"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from ropewalk_core.artifacts import streamed
 from ropewalk_core.errors import Conflict
@@ -47,6 +47,17 @@ async def put_inputs(buckets: Buckets, bucket: Bucket, spec: RunSpec, most: int)
             await buckets.objects.put(bucket.keys, bucket.name, key, content)
 
     await asyncio.gather(*(put(key, content) for key, content in contents.items()))
+
+
+async def removed(buckets: Buckets, bucket: Bucket, keys: Sequence[str]) -> None:
+    """Remove files of an account; what is not there is removed already."""
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def remove(key: str) -> None:
+        async with free:
+            await buckets.objects.remove(bucket.keys, bucket.name, key)
+
+    await asyncio.gather(*(remove(key) for key in keys))
 
 
 def packed(bundle: Bundle) -> bytes:

@@ -1,0 +1,64 @@
+"""Argo Server's REST interface under ``/argo/``, for the real `argo` command and for Hera: thin routes over the ports.
+
+What is translated lies in ``ropewalk_workflows.argo_server``; here is HTTP alone. The same on every backend. Not here:
+gRPC, which no client needs that is set up as `ropewalk argo-env` says.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from ropewalk_core.errors import NotFound
+from ropewalk_hub.argo_api import artifacts, logs, server, watching, workflows
+from ropewalk_hub.argo_api.common import PREFIX, ArgoRoute, Asking, Here, refused
+
+router = APIRouter(prefix=PREFIX, include_in_schema=False)
+for _one in (server, workflows, watching, logs, artifacts):
+    router.include_router(_one.router)
+
+_rest = APIRouter(prefix=PREFIX, route_class=ArgoRoute, include_in_schema=False)
+_ALL = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+_LATER = {
+    "workflow-templates": "Workflow templates",
+    "cluster-workflow-templates": "Cluster workflow templates",
+    "cron-workflows": "Cron workflows",
+    "archived-workflows": "The archive",
+    "stream": "The stream of events",
+    "events": "Sending events",
+    "event-sources": "Event sources",
+    "sensors": "Sensors",
+    "sync": "Limits of synchronization",
+    "workflow-event-bindings": "Event bindings",
+}
+_INSTEAD = {
+    "archived-workflows": "Ended workflows stay in `argo list` until they are deleted.",
+    "cron-workflows": "Have functions called on a schedule with `ropewalk triggers`.",
+}
+
+
+@_rest.api_route("/api/v1/workflows/{namespace}/submit", methods=["POST"])
+async def submit(here: Here) -> JSONResponse:
+    """Refuse to start a template."""
+    return refused("`argo submit --from`", "Submit the workflow's own manifest.")
+
+
+@_rest.api_route("/api/v1/workflows/{namespace}/{name}/{verb}", methods=["PUT"])
+async def act(here: Here, name: str, verb: str) -> JSONResponse:
+    """Refuse what our engine cannot do yet, if there is such a workflow."""
+    await here.get(name)
+    instead = "`argo terminate` ends a workflow." if verb == "stop" else "Nothing was changed."
+    return refused(f"`{verb[:40]}`", instead)
+
+
+@_rest.api_route("", methods=_ALL)
+@_rest.api_route("/{path:path}", methods=_ALL)
+async def unknown(actor: Asking, path: str = "") -> JSONResponse:
+    """Answer for what no other route took: what Argo has and we have not, and what neither has."""
+    family = path.removeprefix("api/v1/").partition("/")[0]
+    if family in _LATER:
+        return refused(_LATER[family], _INSTEAD.get(family, "Submit workflows themselves."))
+    raise NotFound(f"There is nothing at {PREFIX}/{path[:100]}.", hint="See docs/argo.md for what is answered.")
+
+
+router.routes.extend(_rest.routes)  # last: whatever no other route took

@@ -1,0 +1,206 @@
+"""Workflows as Argo's clients create, read, list and end them: each a verb of the port, in Argo's objects."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import Any
+from weakref import WeakValueDictionary
+
+from fastapi import APIRouter, Request
+
+from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound
+from ropewalk_core.flows import Run, RunSpec
+from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, body_of, option, refuse_set
+from ropewalk_workflows.again import spec_again
+from ropewalk_workflows.argo_server import objects, selectors, wishes
+from ropewalk_workflows.argo_server.told import Told, told
+
+router = APIRouter(prefix="/api/v1", route_class=ArgoRoute)
+_PAGE, _MOST = 100, 500
+_creating: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+_RETRY = {
+    "restartSuccessful": "Steps that are done stay done here. Resubmit the workflow to run them again.",
+    "nodeFieldSelector": "All failed steps are tried again here, not chosen ones.",
+    "parameters": "A retry has the same parameters. Resubmit the workflow with others.",
+}
+_RESUBMIT = {"memoized": "Results of an earlier run are not taken over here. `argo retry` keeps them."}
+
+
+@router.post("/workflows/{namespace}")
+async def create(request: Request, here: Here) -> dict[str, Any]:
+    """Start a workflow under its name, or one that begins as its manifest says."""
+    body = await body_of(request)
+    spec = wishes.spec_of(body.get("workflow"), here.owner, here.namespace)
+    options = body.get("createOptions")
+    if body.get("serverDryRun") or (isinstance(options, dict) and options.get("dryRun")):
+        await here.its.workflows.check(here.actor, here.owner, spec)
+        return _unkept(spec, here)
+    name = str(spec.manifest["metadata"].get("name") or "")
+    lock = _creating.setdefault((id(here.its.journal), here.owner), asyncio.Lock())
+    async with lock:  # two of one name at once
+        if name and _taken(here, name):
+            hint = "Delete that one first, or let the server choose: metadata.generateName."
+            raise NameTaken(f"There is a workflow '{name}' already.", field="metadata.name", hint=hint)
+        run = await here.its.workflows.submit(here.actor, here.owner, spec)
+    return await _object(here, run)
+
+
+@router.post("/workflows/{namespace}/lint")
+async def lint(request: Request, here: Here) -> dict[str, Any]:
+    """Refuse a workflow that could not run; nothing is kept."""
+    spec = wishes.spec_of((await body_of(request)).get("workflow"), here.owner, here.namespace)
+    await here.its.workflows.check(here.actor, here.owner, spec)
+    return _unkept(spec, here)
+
+
+@router.get("/workflows/{namespace}")
+@router.get("/workflows/")
+async def list_workflows(request: Request, here: Here) -> dict[str, Any]:
+    """Return workflows, newest first, without their nodes."""
+    wants = _Wants(request, here)
+    version = here.its.journal.cursor
+    if wants.name and not wants.loosely:
+        found = [one for one in await _named(here, wants.name) if wants.met(one)]
+        return objects.listing((objects.workflow(one, tree=False) for one in found), version, "")
+    kept: list[Told] = []
+    after, limit = option(request, "listOptions.continue"), wants.limit
+    while True:
+        page = await here.its.workflows.list(here.actor, here.owner, after=after, limit=_PAGE)
+        for run, one in zip(page.items, await asyncio.to_thread(_all_told, here, page.items), strict=True):
+            after = run.id
+            if one is not None and wants.met(one):
+                kept.append(one)
+            if len(kept) == limit:
+                break
+        full = len(kept) >= limit
+        more = bool(page.next) or (bool(page.items) and after != page.items[-1].id)
+        if full or not page.next:
+            break
+    return objects.listing((objects.workflow(one, tree=False) for one in kept), version, after if full and more else "")
+
+
+@router.get("/workflows/{namespace}/{name}")
+async def get(here: Here, name: str) -> dict[str, Any]:
+    """Return one workflow with its nodes."""
+    return await _object(here, await here.get(name))
+
+
+@router.delete("/workflows/{namespace}/{name}")
+async def delete(here: Here, name: str) -> dict[str, Any]:
+    """Forget a workflow that has ended."""
+    run = await here.get(name)
+    if not run.status.state.terminal:
+        raise Conflict(f"The workflow '{name[:100]}' still runs.", hint=f"End it first: argo terminate {name[:100]}")
+    await here.its.workflows.remove(here.actor, here.owner, run.id)
+    return {}
+
+
+@router.put("/workflows/{namespace}/{name}/terminate")
+async def terminate(here: Here, name: str) -> dict[str, Any]:
+    """End a workflow, without its exit handler."""
+    run = await here.get(name)
+    if run.status.state.terminal:
+        raise Conflict("The workflow has ended already.", hint="Nothing was changed.")
+    return await _object(here, await here.its.workflows.cancel(here.actor, here.owner, run.id))
+
+
+@router.put("/workflows/{namespace}/{name}/retry")
+async def retry(request: Request, here: Here, name: str) -> dict[str, Any]:
+    """Run what failed again, and what follows it."""
+    refuse_set(await body_of(request), _RETRY)
+    run = await here.get(name)
+    if not run.status.state.terminal:
+        raise Conflict("The workflow has not ended.", hint="It can be retried once it has failed.")
+    return await _object(here, await here.its.workflows.retry(here.actor, here.owner, run.id))
+
+
+@router.put("/workflows/{namespace}/{name}/resubmit")
+async def resubmit(request: Request, here: Here, name: str) -> dict[str, Any]:
+    """Start a workflow anew, as another one."""
+    body = await body_of(request)
+    refuse_set(body, _RESUBMIT)
+    parameters = body.get("parameters") or []
+    if not isinstance(parameters, list):
+        raise BadInput("Parameters are a list of 'name=value'.", field="parameters")
+    before = await here.told(await here.get(name), steps=False)
+    spec = await spec_again(here.its.workflows, here.its.journal, here.actor, here.owner, before.run.id)
+    spec = wishes.again(spec, before.name, parameters)
+    return await _object(here, await here.its.workflows.submit(here.actor, here.owner, spec))
+
+
+async def _object(here: Asked, run: Run) -> dict[str, Any]:
+    known = await here.told(run)
+    return await asyncio.to_thread(objects.workflow, known)
+
+
+def _unkept(spec: RunSpec, here: Asked) -> dict[str, Any]:
+    """Return a workflow that was looked at and not kept."""
+    manifest = spec.manifest
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": here.namespace}, "status": {}}
+
+
+def _taken(here: Asked, name: str) -> bool:
+    try:
+        return bool(here.run_id(name))
+    except NotFound:
+        return False
+
+
+async def _named(here: Asked, name: str) -> list[Told]:
+    try:
+        return [await here.told(await here.get(name), steps=False)]
+    except NotFound:
+        return []
+
+
+def _all_told(here: Asked, runs: tuple[Run, ...]) -> list[Told | None]:
+    """Return each run with its wish, or nothing for one that was removed meanwhile. Blocks."""
+    found: list[Told | None] = []
+    for run in runs:
+        try:
+            found.append(told(here.records, run, here.namespace, steps=False))
+        except NotFound:
+            found.append(None)
+    return found
+
+
+class _Wants:
+    """Which workflows of a list are asked for."""
+
+    def __init__(self, request: Request, here: Asked) -> None:
+        self.here = here
+        self.labels = selectors.labels(option(request, "listOptions.labelSelector"))
+        self.fields = selectors.fields(option(request, "listOptions.fieldSelector"))
+        self.name = selectors.only(self.fields, "metadata.name")
+        self.loosely = option(request, "nameFilter") if self.name else ""
+        if self.loosely not in ("", "Exact", "Prefix", "Contains"):
+            raise BadInput("A filter of names is Exact, Prefix or Contains.", field="nameFilter")
+        self.loosely = self.loosely.removeprefix("Exact")
+        self.created, self.finished = _time(request, "createdAfter"), _time(request, "finishedBefore")
+        limit = option(request, "listOptions.limit") or "0"
+        if not limit.isdigit():
+            raise BadInput("A limit is a number.", field="listOptions.limit")
+        self.limit = min(int(limit) or _MOST, _MOST)
+
+    def met(self, told: Told) -> bool:
+        """Say whether this one is asked for."""
+        name = {"Prefix": told.name[: len(self.name)], "Contains": self.name if self.name in told.name else ""}
+        known = {"metadata.name": name.get(self.loosely, told.name), "metadata.namespace": told.namespace}
+        run = told.run
+        return (
+            selectors.met(self.fields, known)
+            and selectors.met(self.labels, objects.labels(told))
+            and (self.created is None or run.created > self.created)
+            and (self.finished is None or (run.ended is not None and run.ended < self.finished))
+        )
+
+
+def _time(request: Request, name: str) -> float | None:
+    text = option(request, name)
+    if not text:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise BadInput(f"{text[:60]!r} is no time as in 2026-11-23T10:00:00Z.", field=name) from error

@@ -1,0 +1,46 @@
+"""Small workflows that the clients submit, as a person would write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def say(text: str, **metadata: Any) -> dict[str, Any]:
+    """Two tasks, the second of which says what it was given."""
+    sh = {"image": "alpine", "command": ["sh", "-c"]}
+    first = {"name": "first", "container": {**sh, "args": ["echo one; echo two"]}}
+    second = {
+        "name": "second",
+        "inputs": {"parameters": [{"name": "text"}]},
+        "outputs": {"artifacts": [{"name": "note", "path": "/tmp/note.txt"}]},
+        "container": {**sh, "args": ["echo '{{inputs.parameters.text}}' | tee /tmp/note.txt"]},
+    }
+    given = {"parameters": [{"name": "text", "value": "{{workflow.parameters.text}}"}]}
+    tasks = [
+        {"name": "a", "template": "first"},
+        {"name": "b", "template": "second", "depends": "a", "arguments": given},
+    ]
+    return _workflow(metadata, [{"name": "main", "dag": {"tasks": tasks}}, first, second], text=text)
+
+
+def fails(**metadata: Any) -> dict[str, Any]:
+    """One step that fails while a file is not there."""
+    script = "test -e there || { echo sorry; exit 3; }"
+    step = {"name": "main", "container": {"image": "alpine", "command": ["sh", "-c"], "args": [script]}}
+    return _workflow(metadata, [step])
+
+
+def sleeps(**metadata: Any) -> dict[str, Any]:
+    """One step that takes a minute if nobody ends it."""
+    step = {"name": "main", "container": {"image": "alpine", "command": ["sh", "-c"], "args": ["echo up; sleep 60"]}}
+    return _workflow(metadata, [step])
+
+
+def _workflow(metadata: dict[str, Any], templates: list[dict[str, Any]], **parameters: str) -> dict[str, Any]:
+    arguments = {"parameters": [{"name": name, "value": value} for name, value in parameters.items()]}
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": metadata,
+        "spec": {"entrypoint": "main", "arguments": arguments, "templates": templates},
+    }

@@ -1,0 +1,144 @@
+"""A session with the real `argo` command against a real embedded platform: what a person types, and what it prints.
+
+Needs the command, which the test cluster's programs hold, and no cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ropewalk_core.local import sandbox
+from ropewalk_core.processes import run
+from tests.argo_clients import manifests
+from tests.cluster.builder import Builder
+from tests.cluster.layout import layout
+from tests.platform_rig import House, ended
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not sandbox.probe().works, reason=f"no working bubblewrap: {sandbox.probe().why}"),
+]
+
+
+class Shell:
+    """A person's shell after `eval "$(ropewalk argo-env)"`."""
+
+    def __init__(self, house: House, program: Path) -> None:
+        self._program, self._folder = program, house.folder
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(house.folder), **house.ropewalk("argo-env")}
+
+    def try_(self, *words: str) -> tuple[int, str]:
+        done = run([str(self._program), *words], env=self.env, timeout=90, cwd=self._folder)
+        return done.code, re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", done.out + done.err)
+
+    def __call__(self, *words: str) -> str:
+        code, said = self.try_(*words)
+        assert code == 0, (words, said)
+        return said
+
+    def file(self, manifest: dict[str, Any]) -> str:
+        path = self._folder / "workflow.yaml"
+        path.write_text(yaml.safe_dump(manifest))
+        return str(path)
+
+
+@pytest.fixture(scope="module")
+def argo() -> Iterator[Shell]:
+    program = Builder(layout()).binary("argo")
+    assert program.exists(), "argo is not built: make cluster PROFILE=argo builds it"
+    with ended(House()) as house:
+        facts = house.up()
+        house.sign_up(facts["first"])
+        yield Shell(house, program)
+
+
+def test_submit_and_look(argo: Shell) -> None:
+    said = argo("submit", "--wait", argo.file(manifests.say("hello", name="hello")), "-p", "text=hello world")
+    assert "Succeeded" in said
+    said = argo("get", "hello")
+    assert re.search(r"Status:\s+Succeeded", said) and re.search(r"text:\s+hello world", said)
+    assert re.search(r"hello\s+main", said) and re.search(r"├─.*a\s+first\s+hello-first-\d+", said)
+    assert re.search(r"Progress:\s+2/2", said)
+    told = argo("logs", "hello", "--no-color")
+    assert told == argo("logs", "@latest", "--no-color") and told.count("\n") == 3
+    pod = re.search(r"hello-second-\d+", said)
+    assert pod is not None and argo("logs", "hello", pod[0], "--no-color").endswith(": hello world\n")
+
+
+def test_watch_and_follow(argo: Shell) -> None:
+    said = argo("submit", "--watch", argo.file(manifests.say("again", generateName="seen-")))
+    assert re.search(r"Status:\s+Succeeded", said)
+    said = argo("submit", "--log", argo.file(manifests.say("followed", generateName="told-")))
+    assert "followed" in said
+
+
+def test_lists(argo: Shell) -> None:
+    assert "hello" in argo("list").split()
+    assert argo("list", "-o", "name", "--status", "Succeeded", "--prefix", "hel").split() == ["hello"]
+    assert "No workflows found" in argo("list", "--running")
+    assert re.search(r"hello\s+Succeeded", argo("list", "--completed", "--chunk-size", "1"))
+    assert yaml.safe_load(argo("get", "hello", "-o", "yaml"))["status"]["phase"] == "Succeeded"
+    assert yaml.safe_load(argo("list", "-o", "yaml"))
+
+
+def test_a_failure_is_retried_and_resubmitted(argo: Shell) -> None:
+    code, said = argo.try_("submit", "--wait", argo.file(manifests.fails(name="picky")))
+    assert code == 1 and "Failed" in said
+    said = argo("get", "picky")
+    assert "exit code 3" in said
+    argo("retry", "picky")
+    code, _ = argo.try_("wait", "picky")
+    assert code == 1
+    said = argo("resubmit", "picky", "-o", "name")
+    assert said.startswith("picky-")
+    assert argo("list", "--resubmitted", "-o", "name").split() == said.split()
+    code, said = argo.try_("resubmit", "--memoized", "picky")
+    assert code == 1 and "not taken over here" in said
+
+
+def test_what_runs_is_terminated(argo: Shell) -> None:
+    argo("submit", argo.file(manifests.sleeps(name="long")))
+    code, said = argo.try_("delete", "long")
+    assert code == 1 and "argo terminate long" in said
+    assert "terminated" in argo("terminate", "long")
+    argo.try_("wait", "long")
+    assert "Stopped with strategy 'Terminate'" in argo("get", "long")
+    assert "deleted" in argo("delete", "long")
+    assert "not found" in argo("delete", "long")
+
+
+def test_lint(argo: Shell) -> None:
+    assert "no linting errors" in argo("lint", argo.file(manifests.say("x", name="fine")))
+    wrong = manifests.say("x", name="wrong")
+    wrong["spec"]["entrypoint"] = "nowhere"
+    code, said = argo.try_("lint", argo.file(wrong))
+    assert code == 1 and "There is no template 'nowhere'" in said
+    assert argo.try_("get", "fine")[0] == 1
+
+
+def test_artifacts_are_copied(argo: Shell, tmp_path: Path) -> None:
+    argo("cp", "hello", str(tmp_path))
+    [note] = [one for one in tmp_path.rglob("*") if one.is_file()]
+    assert note.read_text() == "hello world\n"
+
+
+def test_what_is_not_answered(argo: Shell) -> None:
+    for words in (("stop", "hello"), ("suspend", "hello"), ("template", "list"), ("cron", "list"), ("archive", "list")):
+        code, said = argo.try_(*words)
+        assert code == 1 and "not answered by Ropewalk" in said, words
+    code, said = argo.try_("list", "-n", "somebody")
+    assert code == 1 and "Permission denied" in said
+    assert "argo-server" in argo("version")
+
+
+def test_all_is_deleted(argo: Shell) -> None:
+    argo("delete", "--all")
+    assert "No workflows found" in argo("list")

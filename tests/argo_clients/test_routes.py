@@ -1,0 +1,233 @@
+"""Argo Server's interface as its documentation has it, over HTTP: objects, errors, streams, whose namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from ropewalk_core.local.layout import AccountPaths
+from tests.argo_clients import manifests
+from tests.argo_clients.stage import Door
+
+OURS = "api/v1/workflows/ada"
+
+
+@pytest.fixture
+async def argo(door: Door) -> AsyncIterator[httpx.AsyncClient]:
+    async with door.client() as client:
+        yield client
+
+
+async def create(client: httpx.AsyncClient, workflow: dict[str, Any], **more: Any) -> httpx.Response:
+    return await client.post(OURS, json={"workflow": workflow, "namespace": "ada", **more})
+
+
+async def test_a_workflow_from_its_creation_to_its_removal(door: Door, argo: httpx.AsyncClient) -> None:
+    made = await create(argo, manifests.say("hello", generateName="say-"))
+    assert made.status_code == 200, made.text
+    name = made.json()["metadata"]["name"]
+    assert name.startswith("say-") and made.json()["status"]["phase"] == "Running"
+    found = await door.ended(argo, name)
+    assert (found["status"]["phase"], found["status"]["progress"]) == ("Succeeded", "2/2")
+    nodes = {one["displayName"]: one for one in found["status"]["nodes"].values()}
+    assert set(nodes) == {name, "a", "b"}
+    assert nodes["a"]["children"] == [nodes["b"]["id"]] and nodes["b"]["boundaryID"] == name
+    assert nodes["b"]["inputs"]["parameters"] == [{"name": "text", "value": "hello"}]
+    note = await argo.get(f"artifacts/ada/{name}/{nodes['b']['id']}/note")
+    assert note.content == b"hello\n" and note.headers["content-disposition"].startswith("attachment")
+    file = await argo.get(f"artifact-files/ada/workflows/{name}/{nodes['b']['id']}/outputs/note")
+    by_uid = await argo.get(f"artifacts-by-uid/{found['metadata']['uid']}/{nodes['b']['id']}/note")
+    assert file.content == by_uid.content == note.content
+    run = found["metadata"]["uid"]
+    folder = AccountPaths(door.platform.settings.home, "ada").root / "runs" / run
+    assert folder.is_dir()
+    assert (await argo.delete(f"{OURS}/{name}")).json() == {}
+    assert not folder.exists() and (await argo.get(OURS)).json()["items"] == []
+    for gone in (name, run):
+        answer = await argo.get(f"{OURS}/{gone}")
+        assert (answer.status_code, answer.json()["code"]) == (404, 5)
+
+
+async def test_names_are_taken_once(door: Door, argo: httpx.AsyncClient) -> None:
+    both = await asyncio.gather(*(create(argo, manifests.say("x", name="mine")) for _ in range(2)))
+    assert sorted(one.status_code for one in both) == [200, 409]
+    refused = next(one.json() for one in both if one.status_code == 409)
+    assert refused["code"] == 6 and "There is a workflow 'mine' already." in refused["message"]
+    await door.ended(argo, "mine")
+    await argo.delete(f"{OURS}/mine")
+    assert (await create(argo, manifests.say("x", name="mine"))).json()["metadata"]["name"] == "mine"
+    await door.ended(argo, "mine")
+
+
+async def test_what_failed_is_retried_and_resubmitted(door: Door, argo: httpx.AsyncClient) -> None:
+    await create(argo, manifests.fails(name="picky"))
+    found = await door.ended(argo, "picky")
+    assert found["status"]["phase"] == "Failed" and "exit code 3" in found["status"]["message"]
+    assert found["status"]["nodes"]["picky"]["type"] == "Pod"
+    (AccountPaths(door.platform.settings.home, "ada").files / "there").touch()
+    again = await argo.put(f"{OURS}/picky/retry", json={"name": "picky", "namespace": "ada"})
+    assert again.status_code == 200 and again.json()["status"]["phase"] == "Running", again.text
+    assert (await door.ended(argo, "picky"))["status"]["phase"] == "Succeeded"
+    done = await argo.put(f"{OURS}/picky/retry", json={})
+    assert (done.status_code, done.json()["code"]) == (400, 9)
+    other = await argo.put(f"{OURS}/picky/resubmit", json={"name": "picky"})
+    name = other.json()["metadata"]["name"]
+    assert name.startswith("picky-")
+    assert other.json()["metadata"]["labels"]["workflows.argoproj.io/resubmitted-from-workflow"] == "picky"
+    await door.ended(argo, name)
+    for body in ({"memoized": True}, {"parameters": ["no=1"]}, {"parameters": "no"}):
+        assert (await argo.put(f"{OURS}/picky/resubmit", json=body)).json()["code"] == 3
+
+
+async def test_what_runs_is_terminated_and_not_deleted(door: Door, argo: httpx.AsyncClient) -> None:
+    await create(argo, manifests.sleeps(name="long"))
+    refused = await argo.delete(f"{OURS}/long")
+    assert (refused.status_code, refused.json()["code"]) == (400, 9) and "argo terminate long" in refused.json()[
+        "message"
+    ]
+    stopped = await argo.put(f"{OURS}/long/terminate", json={})
+    assert stopped.json()["spec"]["shutdown"] == "Terminate"
+    found = await door.ended(argo, "long")
+    assert (found["status"]["phase"], found["status"]["message"]) == ("Failed", "Stopped with strategy 'Terminate'")
+    assert (await argo.put(f"{OURS}/long/terminate", json={})).json()["code"] == 9
+    assert (await argo.delete(f"{OURS}/long")).status_code == 200
+
+
+async def test_lists_are_chosen_from(door: Door, argo: httpx.AsyncClient) -> None:
+    for name in ("one", "two"):
+        await create(argo, manifests.say(name, name=name, labels={"mine": name}))
+        await door.ended(argo, name)
+    await create(argo, manifests.fails(generateName="three-"))
+    [last] = (await argo.get(OURS, params={"listOptions.limit": "1"})).json()["items"]
+    await door.ended(argo, last["metadata"]["name"])
+
+    async def names(**params: str) -> list[str]:
+        answer = await argo.get(OURS, params={f"listOptions.{key}": one for key, one in params.items()})
+        assert answer.status_code == 200, answer.text
+        return [one["metadata"]["name"] for one in answer.json()["items"]]
+
+    assert await names() == [last["metadata"]["name"], "two", "one"]
+    assert await names(labelSelector="mine in (two,three)") == ["two"]
+    assert await names(labelSelector="workflows.argoproj.io/phase=Failed") == [last["metadata"]["name"]]
+    assert await names(fieldSelector="metadata.name=one") == ["one"]
+    assert await names(fieldSelector="metadata.name=nobody") == []
+    found, after = [], ""
+    for _ in range(5):
+        page = (await argo.get(OURS, params={"listOptions.limit": "2", "listOptions.continue": after})).json()
+        found += [one["metadata"]["name"] for one in page["items"]]
+        if not (after := page["metadata"].get("continue", "")):
+            break
+    assert found == await names()
+    prefixed = await argo.get(OURS, params={"listOptions.fieldSelector": "metadata.name=t", "nameFilter": "Prefix"})
+    assert len(prefixed.json()["items"]) == 2
+    assert (await argo.get(OURS, params={"listOptions.labelSelector": "=="})).json()["code"] == 3
+    latest = (await argo.get(f"{OURS}/@latest")).json()["metadata"]["name"]
+    assert latest == last["metadata"]["name"]
+    assert (await argo.get("api/v1/workflows/")).json()["items"][0]["metadata"]["namespace"] == "ada"
+
+
+async def test_a_watch_says_what_is_there_and_then_each_change(door: Door, argo: httpx.AsyncClient) -> None:
+    await create(argo, manifests.say("x", name="seen"))
+    params = {"listOptions.fieldSelector": "metadata.name=seen", "listOptions.resourceVersion": "0"}
+    events = []
+    async with argo.stream(
+        "GET", "api/v1/workflow-events/ada", params=params, headers={"Accept": "text/event-stream"}
+    ) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        async for line in answer.aiter_lines():
+            if len(line) > 5:  # what `argo` takes for data
+                assert line.startswith("data: ")
+                events.append(json.loads(line.removeprefix("data: "))["result"])
+                if events[-1]["object"]["status"]["finishedAt"]:
+                    break
+    assert events[0]["type"] == "ADDED" and all(one["type"] == "MODIFIED" for one in events[1:])
+    assert events[-1]["object"]["status"]["phase"] == "Succeeded"
+    missing = await argo.get("api/v1/workflow-events/ada", params={"listOptions.fieldSelector": "metadata.name=no"})
+    assert missing.status_code == 404
+
+
+@pytest.mark.parametrize("follow", ["", "true"])
+async def test_logs_of_all_pods_and_of_one(door: Door, argo: httpx.AsyncClient, follow: str) -> None:
+    await create(argo, manifests.say("hello", name="told"))
+    if not follow:
+        await door.ended(argo, "told")
+
+    async def lines(**params: str) -> list[tuple[str, str]]:
+        params = {"logOptions.container": "main", **({"logOptions.follow": follow} if follow else {}), **params}
+        answer = await argo.get(f"{OURS}/told/log", params=params)
+        assert answer.status_code == 200, answer.text
+        found = [json.loads(line)["result"] for line in answer.text.splitlines()]
+        return [(one["podName"].rpartition("-")[0], one["content"]) for one in found]
+
+    told = [("told-first", "one"), ("told-first", "two"), ("told-second", "hello")]
+    assert await lines() == told
+    nodes = (await argo.get(f"{OURS}/told")).json()["status"]["nodes"].values()
+    second = next(one["id"] for one in nodes if one["displayName"] == "b")
+    assert await lines(podName=second) == told[2:]
+    assert await lines(grep="o") == [told[0], told[1], told[2]] and await lines(grep="tw") == [told[1]]
+    if not follow:
+        assert await lines(**{"logOptions.tailLines": "1"}) == told[1:]
+        assert (await argo.get(f"{OURS}/told/log", params={"logOptions.sinceSeconds": "5"})).json()["code"] == 3
+        assert (await argo.get(f"{OURS}/told/log", params={"logOptions.container": "wait"})).text == ""
+
+
+async def test_a_dry_run_and_lint_keep_nothing(argo: httpx.AsyncClient) -> None:
+    good = manifests.say("x", name="dry")
+    for answer in (
+        await create(argo, good, serverDryRun=True),
+        await create(argo, good, createOptions={"dryRun": ["All"]}),
+        await argo.post(f"{OURS}/lint", json={"workflow": good, "namespace": "ada"}),
+    ):
+        assert answer.status_code == 200 and answer.json()["metadata"]["name"] == "dry", answer.text
+    bad = {**good, "spec": {**good["spec"], "entrypoint": "nowhere"}}
+    for answer in (await create(argo, bad), await argo.post(f"{OURS}/lint", json={"workflow": bad})):
+        assert (answer.status_code, answer.json()["code"]) == (400, 3)
+        assert "There is no template 'nowhere'." in answer.json()["message"]
+    for content in (b"{", b"[]", b'{"workflow": 3}'):
+        assert (await argo.post(OURS, content=content)).json()["code"] == 3
+    assert (await argo.get(OURS)).json()["items"] == []
+
+
+async def test_what_is_not_answered_says_so(door: Door, argo: httpx.AsyncClient) -> None:
+    await create(argo, manifests.say("x", name="there"))
+    for verb in ("stop", "suspend", "resume", "set"):
+        answer = await argo.put(f"{OURS}/there/{verb}", json={})
+        assert (answer.status_code, answer.json()["code"]) == (501, 12), verb
+        assert (await argo.put(f"{OURS}/nobody/{verb}", json={})).status_code == 404
+    for path in ("workflow-templates/ada", "cron-workflows/ada/x", "archived-workflows", "cluster-workflow-templates"):
+        answer = await argo.get(f"api/v1/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (501, 12), path
+        assert "is not answered by Ropewalk" in answer.json()["message"]
+    assert (await argo.post(f"{OURS}/submit", json={})).status_code == 501
+    assert (await argo.get("api/v1/nothing")).json()["code"] == 5
+    await door.ended(argo, "there")
+
+
+async def test_each_has_one_namespace(door: Door, argo: httpx.AsyncClient) -> None:
+    await create(argo, manifests.say("x", name="mine"))
+    async with door.client("bob") as bob:
+        for path in ("workflows/ada", "workflows/ada/mine", "workflows/ada/mine/log", "workflow-events/ada"):
+            answer = await bob.get(f"api/v1/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (403, 7), path
+            assert "Permission denied" in answer.json()["message"]
+        assert (await bob.get("artifacts/ada/mine/x/y")).status_code == 403
+        assert (await bob.delete(f"{OURS}/mine")).status_code == 403
+        assert (await bob.get("api/v1/workflows/bob/mine")).status_code == 404
+        assert (await bob.get("api/v1/workflows/bob")).json()["items"] == []
+    assert (await argo.get("api/v1/userinfo")).json()["name"] == "ada"
+    assert (await argo.get("api/v1/info")).json()["managedNamespace"] == "ada"
+    await door.ended(argo, "mine")
+
+
+async def test_only_a_token_of_the_right_kind_counts(door: Door) -> None:
+    ada = door.platform.issuer.accounts.get("ada")
+    wrong = door.platform.issuer.tokens.make(ada, "server:ada", "functions")[0]
+    async with httpx.AsyncClient(base_url=f"{door.origin}/argo/", trust_env=False) as nobody:
+        for header in ({}, {"Authorization": f"Bearer {wrong}"}, {"Authorization": f"Basic {door.token()}"}):
+            answer = await nobody.get("api/v1/userinfo", headers=header)
+            assert (answer.status_code, answer.json()["code"]) == (401, 16), header
