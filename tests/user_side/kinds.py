@@ -211,6 +211,17 @@ def check_estimators_with_code_of_the_notebook() -> None:
         sys.modules["__main__"] = kept
 
 
+def check_data_sets_and_sparse_matrices() -> None:
+    from scipy.sparse import csr_array, csr_matrix
+    from sklearn.datasets import load_iris
+    from sklearn.model_selection import KFold
+
+    for one in (load_iris(), csr_array([[0, 1.0]]), csr_matrix([[0, 1.0]]), KFold(3)):
+        back, media_type = there_and_back(one)
+        assert media_type == kinds.VALUE and type(back) is type(one)
+    assert (there_and_back(csr_array([[0, 1.0]]))[0].toarray() == [[0, 1]]).all()
+
+
 def check_other_objects_of_libraries_ask() -> None:
     error = raises(Unsavable, lambda: values.encode([1, numpy.random.default_rng()], "fit.rng"))
     assert str(error).startswith("fit.rng[1] is of the type numpy.random._generator.Generator and cannot be saved")

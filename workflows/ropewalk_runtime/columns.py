@@ -39,8 +39,12 @@ def give(name: str, inside: Any) -> Any:
     Raises
     ------
     Unformed
-        If the library lacks.
+        If the library lacks, or a later version wrote it.
     """
+    if name not in _MAKERS:
+        raise Unformed(
+            f"A value of the kind {name[:100]!r} cannot be read.", hint="A later Ropewalk wrote it: renew this one."
+        )
     return _MAKERS[name](inside)
 
 

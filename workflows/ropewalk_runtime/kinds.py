@@ -232,9 +232,13 @@ def _tensor(value: Any) -> tuple[str, Writer] | None:
     return ("torch", _pieces(tensors.pieces(value))) if tensors.fits(value) else None
 
 
+def _of_scikit_learn(kind: type) -> bool:
+    """Say whether a class is one that scikit-learn's own files hold: estimators, its data sets, sparse matrices."""
+    return kind.__module__.startswith(("sklearn.", "scipy.sparse."))
+
+
 def _estimator(value: Any) -> tuple[str, Writer] | None:
-    bases = {(one.__module__, one.__name__) for one in type(value).__mro__}
-    if ("sklearn.base", "BaseEstimator") not in bases or type(value).__module__ == "__main__":
+    if type(value).__module__ == "__main__" or not any(map(_of_scikit_learn, type(value).__mro__)):
         return None
 
     def write(file: Out) -> None:

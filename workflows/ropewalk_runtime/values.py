@@ -198,7 +198,14 @@ def is_own(value: Any) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     if not isinstance(file, str) or any(one in file.split(os.sep) for one in _LIBRARIES):
         return False
-    return bundle.holds(file) or (len(here := os.getcwd()) > 1 and file.startswith(here + os.sep))
+    return bundle.holds(file) or (len(here := _here()) > 1 and file.startswith(here + os.sep))
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
 
 
 def _write(value: Any, place: str, pickles: bool, file: Out) -> tuple[str, str]:
