@@ -73,6 +73,9 @@ test: setup ## check, then the fast tests
 test-slow: setup ## faults and attacks against a running platform
 	@$(call repeatable,slow and not bench and not browser and not cluster,$(SIDE_BY_SIDE))
 
+expr-cases: setup ## ask Argo itself what the expressions of tests/expr give, and keep it (needs Go)
+	@$(BIN)/python -m tests.expr.ask
+
 test-bench: setup ## each part of `make bench BENCH=functions`, with figures that mean nothing: does it run?
 	@$(BIN)/pytest -m bench -q $(SLOWEST)
 
@@ -124,4 +127,4 @@ tour: setup ## run docs/tour.ipynb in a real browser against a scratch platform 
 clean: ## remove what the other targets made
 	@rm -rf .venv .venv-user .cache build
 
-.PHONY: help setup installed up lock check test test-slow test-bench test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-prepare kube-down root bench tour clean
+.PHONY: help setup installed up lock check test test-slow test-bench test-browser test-unprivileged cluster cluster-down test-cluster test-cluster-slow images kube kube-prepare kube-down root expr-cases bench tour clean

@@ -216,9 +216,13 @@ def collect(state: RunState, node: Node) -> None:
     scope = Scope(state, node)
     for parameter in node.template.outputs.parameters:
         assert parameter.value_from is not None
-        source = parameter.value_from.parameter or ""
+        source = parameter.value_from
         try:
-            node.outputs[parameter.name] = scope.fill(source)
+            node.outputs[parameter.name] = (
+                text.evaluated(source.expression, scope.names(), shown=True)
+                if source.expression is not None
+                else scope.fill(source.parameter or "")
+            )
         except text.BadText:
             if parameter.value_from.default is None:
                 raise

@@ -111,23 +111,37 @@ class Leaves:
         phase: Phase = "Error" if outcome.is_error else "Failed"
         if self.state.stopping:
             self.finish(node, "Omitted", note="stopped")
-        elif (wait := self._another(node, phase)) is not None:
-            fact.tries += 1
-            fact.again = self.now + wait
-            node.since = self.now
-            self.state.changed.add(node.id)
-            self.actions.append(Wake(fact.again))
         else:
+            self._again(node, phase)
+
+    def _again(self, node: Node, phase: Phase) -> None:
+        """Plan another attempt, or end the leaf."""
+        fact = node.fact
+        try:
+            wait = self._another(node, phase)
+        except text.BadText as error:
+            fact.error = f"Whether to try again cannot be decided: {error}."
+            self.finish(node, "Error")
+            return
+        if wait is None:
             self.finish(node, phase)
+            return
+        fact.tries += 1
+        fact.again = self.now + wait
+        node.since = self.now
+        self.state.changed.add(node.id)
+        self.actions.append(Wake(fact.again))
 
     def _another(self, node: Node, phase: Phase) -> float | None:
         """Return how long to wait before another attempt, or None when there is none."""
         retry = node.template.retry_strategy if node.template else None
-        if retry is None or (retry.retry_policy == "OnFailure" and phase == "Error"):
+        if retry is None or (retry.policy == "OnFailure" and phase == "Error"):
             return None
-        if retry.retry_policy in ("OnError", "OnTransientError") and phase != "Error":
+        if retry.policy in ("OnError", "OnTransientError") and phase != "Error":
             return None
         if node.fact.tries >= (int(retry.limit) if retry.limit is not None else _FOREVER):
+            return None
+        if retry.expression is not None and not text.holds(retry.expression, scope.last_retry(node.fact, phase)):
             return None
         backoff = retry.backoff
         if backoff is None or backoff.duration is None:

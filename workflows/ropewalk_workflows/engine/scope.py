@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ropewalk_workflows.engine.state import Node, Reference, RunState
-from ropewalk_workflows.manifest.text import BadText, fill, tags
+from ropewalk_workflows.engine.state import Fact, Node, Reference, RunState
+from ropewalk_workflows.manifest.text import BadText, evaluated, fill, nested, tags
 
+_OF_A_RUN = ("name", "uid", "namespace", "status", "creationTimestamp")
+_OF_A_CALL = ("status", "id", "name", "exitCode")
 STATUS = {"Succeeded": "Succeeded", "Failed": "Failed", "Error": "Error", "": "Running"}
 
 
@@ -37,6 +39,24 @@ class Scope(Mapping[str, str]):
     def fill(self, text: str) -> str:
         """Return the text with its tags' values."""
         return fill(text, self)
+
+    def expression(self, text: str) -> str:
+        """Return what stands in place of an expression; the names in it are the tags known here, as a tree."""
+        return evaluated(text, self.names())
+
+    def names(self) -> dict[str, Any]:
+        """Return the tags known here as a tree."""
+        node = self._node
+        parameters = [f"parameters.{one.name}" for one in self._state.manifest.spec.arguments.parameters]
+        run = {f"workflow.{what}": self._workflow(what) for what in (*_OF_A_RUN, *parameters)}
+        found = {"workflow": {"parameters": {}}} | nested(run)
+        if node is not None:
+            inputs = {f"inputs.parameters.{name}": value for name, value in node.inputs.items()}
+            files = node.template.inputs.artifacts if node.template else ()
+            inputs |= {f"inputs.artifacts.{one.name}.path": one.path or "" for one in files}
+            found |= {"inputs": {"parameters": {}}} | nested(inputs)
+            found |= dict.fromkeys(("tasks", "steps"), _Results(node.children))
+        return found | nested(self._extra)
 
     def _find(self, tag: str) -> str | None:
         if tag in self._extra:
@@ -95,6 +115,28 @@ class Scope(Mapping[str, str]):
         return reference
 
 
+class _Results(Mapping[str, Any]):
+    """What the calls of a composite gave, by name; each is looked at when it is asked for."""
+
+    def __init__(self, children: Mapping[str, Node]) -> None:
+        self._children = children
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        child = self._children[name]
+        found: dict[str, Any] = {what: _result(child, what) for what in _OF_A_CALL}
+        outputs: dict[str, Any] = nested({f"parameters.{key}": value for key, value in child.outputs.items()})
+        outputs.setdefault("parameters", {})
+        if "result" in child.outputs:
+            outputs["result"] = child.outputs["result"]
+        return {what: value for what, value in found.items() if value is not None} | {"outputs": outputs}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._children)
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+
 def _inputs(node: Node, what: str) -> str | None:
     if what == "parameters":
         return json.dumps([{"name": name, "value": value} for name, value in node.inputs.items()])
@@ -128,6 +170,18 @@ def _exit_code(child: Node) -> str | None:
     if child.fact.code:
         return str(child.fact.code)
     return {"Succeeded": "0", "Failed": "1"}.get(child.phase)  # an old journal does not say with which code it failed
+
+
+def last_retry(fact: Fact, phase: str) -> dict[str, str]:
+    """Return what a ``retryStrategy.expression`` knows, once an attempt has failed; as on Argo all of it is text."""
+    seconds = max((fact.ended or 0.0) - (fact.started or 0.0), 0.0)
+    return {
+        "retries": str(fact.tries),
+        "lastRetry.exitCode": str(fact.code) if fact.code else "-1",
+        "lastRetry.status": phase,
+        "lastRetry.duration": f"{seconds:.9g}",
+        "lastRetry.message": fact.error,
+    }
 
 
 def together(values: list[str]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,9 +11,10 @@ from pydantic import ValidationError
 from ropewalk_core.errors import BadWorkflow
 from ropewalk_core.wrong import words
 from ropewalk_workflows.manifest import images as image_names
-from ropewalk_workflows.manifest import text
+from ropewalk_workflows.manifest import names, text
 from ropewalk_workflows.manifest.calls import ancestors, calls_of, earlier
 from ropewalk_workflows.manifest.model import KINDS, Artifact, Call, Manifest, Parameter, Template
+from ropewalk_workflows.manifest.names import Tags
 
 _MOST_TEMPLATES, _MOST_CALLS, _DEEPEST = 1_000, 20_000, 12
 _WORKFLOW_TAGS = (
@@ -153,7 +153,10 @@ class _Check:
         for artifact in template.outputs.artifacts:
             self._path(artifact.path, kind, f"{where}.outputs.artifacts[{artifact.name}].path")
             if artifact.s3 is not None:
-                self._tags(artifact.s3.key, known, f"{where}.outputs.artifacts[{artifact.name}].s3.key")
+                spot = f"{where}.outputs.artifacts[{artifact.name}].s3.key"
+                if any(text.expressions(artifact.s3.key)):  # it would be calculated when the work is done, and may fail
+                    raise BadWorkflow("The key of an output cannot hold an expression here.", field=spot)
+                self._tags(artifact.s3.key, known, spot)
 
     def _path(self, path: str | None, kind: str, where: str) -> None:
         if path is None:
@@ -173,6 +176,8 @@ class _Check:
             )
         if retry.limit is not None and not (retry.limit.isdigit() and int(retry.limit) <= 100):
             raise BadWorkflow("A retry limit is a number from 0 to 100.", field=f"{where}.retryStrategy.limit")
+        if retry.expression is not None:
+            names.check(retry.expression, names.OF_A_RETRY, f"{where}.retryStrategy.expression", alone=True)
         if retry.backoff is not None:
             for field in ("duration", "max_duration", "cap"):
                 self._seconds(getattr(retry.backoff, field), f"{where}.retryStrategy.backoff.{field}")
@@ -208,21 +213,23 @@ class _Check:
                 raise BadWorkflow("Steps of a group have no dependencies.", field=place)
             if call.template not in self.templates:
                 raise BadWorkflow(f"There is no template '{call.template}'.", field=f"{place}.template")
-            self._call(call, _Tags(known, partial(self._is_result, prefix, by_name, before[call.name])), place)
-        after = _Tags(known, partial(self._is_result, prefix, by_name, by_name))
+            self._call(call, Tags(known, partial(self._is_result, prefix, by_name, before[call.name])), place)
+        after = Tags(known, partial(self._is_result, prefix, by_name, by_name))
         for parameter in template.outputs.parameters:
-            source = parameter.value_from.parameter if parameter.value_from else None
+            source = parameter.value_from
             spot = f"{where}.outputs.parameters[{parameter.name}]"
-            if source is None:
-                raise BadWorkflow("It comes from a task: valueFrom.parameter.", field=spot)
-            self._tags(source, after, spot)
+            if source is None or (source.parameter is None) == (source.expression is None):
+                raise BadWorkflow("It comes from a task: valueFrom.parameter or valueFrom.expression.", field=spot)
+            if source.expression is not None:
+                names.check(source.expression, after, f"{spot}.valueFrom.expression", alone=True)
+            self._tags(source.parameter or "", after, spot)
         for artifact in template.outputs.artifacts:
             spot = f"{where}.outputs.artifacts[{artifact.name}]"
             if artifact.from_ is None:
                 raise BadWorkflow("It comes from a task: from.", field=spot)
-            self._tags(artifact.from_, after, spot)
+            self._from(artifact.from_, after, spot)
 
-    def _call(self, call: Call, known: _Tags, place: str) -> None:
+    def _call(self, call: Call, known: Tags, place: str) -> None:
         loops = [one for one in (call.with_items, call.with_param, call.with_sequence) if one is not None]
         if len(loops) > 1:
             raise BadWorkflow("A call has at most one of withItems, withParam and withSequence.", field=place)
@@ -234,7 +241,7 @@ class _Check:
                 self._tags(one, known, f"{place}.withSequence")
             if call.with_sequence.format and not text.FORMAT.fullmatch(call.with_sequence.format):
                 raise BadWorkflow("It is not a format such as %02d.", field=f"{place}.withSequence.format")
-        inner = _Tags(known.plain, known.results, looping=bool(loops))
+        inner = Tags(known.plain, known.results, looping=bool(loops))
         if call.when is not None:
             self._tags(call.when, inner, f"{place}.when")
             self._dry(call.when, f"{place}.when")
@@ -267,7 +274,9 @@ class _Check:
             spot = f"{place}.artifacts[{artifact.name}]"
             if sum(one is not None for one in (artifact.from_, artifact.s3, artifact.raw)) != 1:
                 raise BadWorkflow("An artifact is given by one of from, s3 and raw.", field=spot)
-            for one in (artifact.from_, artifact.s3 and artifact.s3.key, artifact.raw and artifact.raw.data):
+            if artifact.from_:
+                self._from(artifact.from_, known, spot)
+            for one in (artifact.s3 and artifact.s3.key, artifact.raw and artifact.raw.data):
                 if one:
                     self._tags(one, known, spot)
         for file in template.inputs.artifacts:
@@ -278,13 +287,16 @@ class _Check:
                 )
 
     def _tags(self, value: str, known: Container[str], where: str, *, strict: bool = True) -> None:
+        for expression in text.expressions(value):
+            names.check(expression, known, where)
         for tag in text.tags(value):
-            if tag.startswith("="):
-                raise BadWorkflow(
-                    f"The expression '{{{{{tag}}}}}' is not supported here.", field=where, hint="Use a plain {{tag}}."
-                )
             if tag not in known and (strict or tag.partition(".")[0] in ("inputs", "workflow")):
                 raise BadWorkflow(f"Nothing is known as '{{{{{tag}}}}}' here.", field=where)
+
+    def _from(self, value: str, known: Container[str], where: str) -> None:
+        if any(text.expressions(value)):
+            raise BadWorkflow("An artifact cannot come from an expression here.", field=where)
+        self._tags(value, known, where)
 
     def _is_result(self, prefix: str, calls: Mapping[str, Call], before: Container[str], tag: str) -> bool:
         """Say whether a tag is a result of a call that has ended by then."""
@@ -323,22 +335,12 @@ class _Check:
         return self.heights[name]
 
 
-@dataclass(frozen=True)
-class _Tags(Container[str]):
-    """The tags that mean something at a place: fixed ones, results of earlier calls, a loop's item."""
-
-    plain: Set[str]
-    results: Callable[[str], bool]
-    looping: bool = False
-
-    def __contains__(self, tag: object) -> bool:
-        if not isinstance(tag, str):
-            return False
-        return tag in self.plain or (self.looping and (tag == "item" or tag.startswith("item."))) or self.results(tag)
-
-
 class _Anything(dict[str, str]):
-    """Every tag has a value."""
+    """Every tag has a value, and every expression."""
+
+    def expression(self, text: str) -> str:
+        """Return some value."""
+        return "1"
 
     def __contains__(self, key: object) -> bool:
         return True

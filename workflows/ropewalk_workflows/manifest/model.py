@@ -44,6 +44,7 @@ class ValueFrom(Closed):
 
     path: str | None = None
     parameter: str | None = None
+    expression: str | None = None
     default: Text | None = None
 
 
@@ -195,9 +196,15 @@ class Retry(Closed):
     """How many attempts, and after which failures."""
 
     limit: Text | None = None
-    retry_policy: Literal["Always", "OnFailure", "OnError", "OnTransientError"] = "OnFailure"
+    retry_policy: Literal["Always", "OnFailure", "OnError", "OnTransientError"] | None = None
+    expression: str | None = None
     backoff: Backoff | None = None
     affinity: IgnoredField = None
+
+    @property
+    def policy(self) -> str:
+        """After which failures: where an expression says, after all that it wants."""
+        return self.retry_policy or ("OnFailure" if self.expression is None else "Always")
 
 
 class Metadata(Closed):

@@ -1,7 +1,7 @@
 """The little languages inside a manifest: ``{{tags}}``, ``when``, ``depends``, durations. Pure.
 
-Values are put in place of tags after the text around them was read, so a value can never become an operator. Argo's
-expression tags ``{{=...}}`` are refused by name.
+Values are put in place of tags after the text around them was read, so a value can never become an operator. What
+stands in an expression tag ``{{=...}}`` is read by ``expr``, which gets values by their names and never their text.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-_TAG = re.compile(r"\{\{\s*(=?)\s*(.*?)\s*\}\}", re.DOTALL)
+from ropewalk_workflows.expr import BadExpression, Expression, read
+
+_TAG = re.compile(r"\{\{(=|)\s*(.*?)\s*\}\}", re.DOTALL)
 _TOKEN = re.compile(
     r"""\s*(?:(\|\||&&|==|!=|>=|<=|=~|!~|[()!<>])|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([^\s()!<>=&|"']+))"""
 )
@@ -31,16 +33,33 @@ class BadText(ValueError):
     """A text in the manifest cannot be read."""
 
 
+@runtime_checkable
+class Evaluates(Protocol):
+    """Values of tags that know what an expression makes of them."""
+
+    def expression(self, text: str) -> str:
+        """Return what stands in place of ``{{=text}}``, or raise `BadText`."""
+
+
 def tags(text: str) -> Iterator[str]:
-    """Yield the tags in a text, without braces; an expression keeps its ``=``."""
+    """Yield the tags in a text, without braces; not those that are expressions."""
     for match in _TAG.finditer(text):
-        yield match[1] + match[2]
+        if not match[1]:
+            yield match[2]
+
+
+def expressions(text: str) -> Iterator[str]:
+    """Yield the expressions in a text, without braces and ``=``."""
+    for match in _TAG.finditer(text):
+        if match[1]:
+            yield match[2]
 
 
 def fill(text: str, values: Mapping[str, str], *, lenient: bool = False) -> str:
     """Return the text with each known tag's value in its place; values are not read again.
 
-    ``lenient`` leaves unknown tags as they are: a script's source may have braces of its own.
+    ``lenient`` leaves unknown tags as they are: a script's source may have braces of its own. An expression always
+    needs a value.
 
     Raises
     ------
@@ -52,17 +71,92 @@ def fill(text: str, values: Mapping[str, str], *, lenient: bool = False) -> str:
 
     def one(match: re.Match[str]) -> str:
         nonlocal length
-        if match[1] or match[2] not in values:
-            if lenient:
-                return match[0]
+        if match[1]:
+            found = (
+                values.expression(match[2]) if isinstance(values, Evaluates) else evaluated(match[2], nested(values))
+            )
+        elif match[2] in values:
+            found = values[match[2]]
+        elif lenient:
+            return match[0]
+        else:
             raise BadText(f"nothing is known as {match[0]}")
-        found = values[match[2]]
         length += len(found)
         if length > _MOST_FILLED:
             raise BadText(f"its values are longer than {_MOST_FILLED} characters")
         return found
 
     return _TAG.sub(one, text)
+
+
+def expression(text: str) -> Expression:
+    """Return the expression that a text is, checked as far as it can be without values.
+
+    Raises
+    ------
+    BadText
+        If it is none.
+    """
+    try:
+        return read(text)
+    except BadExpression as error:
+        raise BadText(str(error)) from error
+
+
+def _plainly(values: Mapping[str, str]) -> Callable[[str], str]:
+    return lambda text: evaluated(text, nested(values))
+
+
+def evaluated(text: str, names: Mapping[str, Any], *, shown: bool = False) -> str:
+    """Return what stands in place of an expression.
+
+    Parameters
+    ----------
+    text
+        The expression.
+    names
+        The values around it, as a tree: ``names["inputs"]["parameters"]["n"]``.
+    shown
+        Whether it is written as Argo writes ``valueFrom.expression`` (Go's ``%v``) and not a tag (JSON).
+
+    Raises
+    ------
+    BadText
+        If it has no value.
+    """
+    try:
+        found = expression(text)
+        return found.shown(names) if shown else found.text(names)
+    except BadExpression as error:
+        raise BadText(f"the expression {text[:60]!r} has no value: {error}") from error
+
+
+def holds(condition: str, values: Mapping[str, str]) -> bool:
+    """Say whether an expression that stands by itself is true.
+
+    Raises
+    ------
+    BadText
+        If it is neither true nor false.
+    """
+    try:
+        return expression(condition).holds(nested(values))
+    except BadExpression as error:
+        raise BadText(f"the expression {condition[:60]!r} has no value: {error}") from error
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tags as the tree that expressions see: of ``a`` and ``a.b`` only the second is left, as on Argo."""
+    found: dict[str, Any] = {}
+    for tag in sorted(values):
+        *above, last = tag.split(".")
+        here = found
+        for one in above:
+            if not isinstance(here.get(one), dict):
+                here[one] = {}
+            here = here[one]
+        here[last] = values[tag]
+    return found
 
 
 def is_true(expression: str, values: Mapping[str, str]) -> bool:
