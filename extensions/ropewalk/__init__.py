@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ropewalk_kernel.submit import submit
     from ropewalk_kernel.workflows import step, workflow
     from ropewalk_runtime.context import current_call
+    from ropewalk_runtime.own import serialiser
 
 __all__ = [
     "Placement",
@@ -31,6 +32,7 @@ __all__ = [
     "functions",
     "runs",
     "secrets",
+    "serialiser",
     "services",
     "step",
     "submit",
@@ -46,6 +48,7 @@ _HOMES = {
     "functions": "ropewalk_kernel.functions",
     "runs": "ropewalk_kernel.runs",
     "secrets": "ropewalk_kernel.stored",
+    "serialiser": "ropewalk_runtime.own",
     "services": "ropewalk_kernel.services",
     "step": "ropewalk_kernel.workflows",
     "submit": "ropewalk_kernel.submit",

@@ -13,7 +13,7 @@ from ropewalk_core import access, workers
 from ropewalk_core.flows import Run, Step
 from ropewalk_core.model import Function, Service
 from ropewalk_core.traffic import said
-from ropewalk_kernel import graph, look
+from ropewalk_kernel import graph, look, pictures
 
 _LOG_LINES = 12
 
@@ -54,17 +54,20 @@ def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
     boxes = graph.arrange(run.steps)
     line = line or f"run {run.id} of {run.name}"
     failed = [step for step in steps if step.error]
+    ends = pictures.last(steps)
     html = [
         f'<div class="rw-head"><span class="rw-name">{look.text(run.name)}</span>{look.chip(run.status)}'
         f'<span class="rw-dim">{look.text(run.id)}, {look.text(facts)}</span></div>',
         look.why_html(run.status),
         graph.svg(boxes) or _many(boxes),
         *(_failure(step) for step in failed[:3]),
+        *(pictures.made(step) for step in ends),
         f"<pre>{look.text(chr(10).join(logs[-_LOG_LINES:]))}</pre>" if logs else "",
     ]
     text = [line, f"  {look.word(run.status)}, {facts}", *_indented(look.why_text(run.status))]
     text += [f"  {box.label:<24} {box.summary}" for box in boxes]
     text += [f"  {step.name}: {step.error}" for step in failed[:3]]
+    text += [f"  {pictures.line(step)}" for step in ends]
     text += [f"  | {one}" for one in logs[-_LOG_LINES:]]
     return Picture(_card(line, "".join(html)), "\n".join(text))
 

@@ -49,6 +49,8 @@ background:var(--jp-layout-color2,#8881)!important}
 .rw svg text{font:12px system-ui,sans-serif;fill:var(--jp-ui-font-color1,currentColor)}
 .rw svg .rw-name{font-weight:600}
 .rw-why{margin:6px 0 0}
+.rw details{margin:4px 0 0}.rw details table,.rw details pre{max-height:320px;overflow:auto}
+.rw img{display:block;max-width:100%;margin:6px 0;image-rendering:auto}
 .rw .plot{width:100%;margin:2px 0 8px}
 .plot-base{stroke:var(--rw-soft);stroke-width:1;opacity:.4}
 .plot-calls{fill:var(--rw-calm)}.plot-errors{fill:var(--rw-bad)}

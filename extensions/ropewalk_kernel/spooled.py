@@ -29,7 +29,7 @@ async def received(stream: Stream, kind: str) -> Received:
         If there is no room for it.
     """
     try:
-        with tempfile.SpooledTemporaryFile(_SMALL, dir=str(_folder())) as file:
+        with tempfile.SpooledTemporaryFile(_SMALL, dir=str(folder())) as file:
             while (data := await stream.next()) is not None:
                 file.write(data)
             size = file.tell()
@@ -42,12 +42,13 @@ async def received(stream: Stream, kind: str) -> Received:
         hint = "Call again if it may run twice; a call that takes long needs a longer --timeout."
         raise Unavailable("The function's answer broke off.", hint=hint, details={"wait": False}) from error
     except OSError as error:
-        raise StorageFull(f"There is no room for the answer in {_folder()}: {error.strerror}.") from error
+        raise StorageFull(f"There is no room for the answer in {folder()}: {error.strerror}.") from error
     finally:
         stream.close()
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Return a folder on a disk for files of a moment; it is made if it is not there."""
     folder = Path(settings.read_environment("XDG_CACHE_HOME") or Path.home() / ".cache") / "ropewalk"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

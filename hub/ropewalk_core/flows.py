@@ -28,6 +28,16 @@ class RunSpec(Noun):
     source: str = Field(default="workflow", description="workflow, hera or argo")
 
 
+class Preview(Noun):
+    """What a file looks like, in a few KiB. A step said so: its words are a person's, and are shown as text only."""
+
+    text: str = Field(default="", description="The value in a few words")
+    facts: dict[str, str] = Field(default_factory=dict, description="Such as shape, type and rows")
+    columns: tuple[str, ...] = Field(default=(), description="The head of the table; nothing for one without")
+    rows: tuple[tuple[str, ...], ...] = Field(default=(), description="The corner of a table, or a text's first lines")
+    image: str = Field(default="", description="A small PNG, as base64")
+
+
 class Artifact(Noun):
     """A file by reference in the content-addressed store."""
 
@@ -35,6 +45,8 @@ class Artifact(Noun):
     digest: str
     size: int
     media_type: str = "application/octet-stream"
+    type: str = Field(default="", description="The Python type of the value in it")
+    preview: Preview | None = None
 
 
 class Step(Noun):

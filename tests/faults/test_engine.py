@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -63,6 +64,26 @@ def who() -> dict[str, Any]:
     return {"uid": os.getuid(), "here": os.getcwd(), "root": seen, "name": ropewalk.__name__, "pid": os.getpid()}
 
 
+@step(placement=Placement(memory="512Mi"))
+def arrays(count: int) -> Any:
+    import numpy
+    import pandas
+
+    return numpy.arange(count, dtype=float), pandas.DataFrame({"n": [1, 2], "text": ["a", None]})
+
+
+@step(placement=Placement(memory="512Mi"))
+def used(found: Any) -> dict[str, Any]:
+    array, frame = found
+    array += 1
+    return {"sum": float(array.sum()), "mapped": not array.flags.owndata, "texts": frame["text"].isna().tolist()}
+
+
+@workflow
+def of_arrays() -> object:
+    return [used(found := arrays(10**6)), used(found)]
+
+
 @workflow
 def chain(length: int = 4) -> object:
     last = None
@@ -80,7 +101,9 @@ async def rig() -> AsyncIterator[EngineRig]:
         await found.close()
 
 
-@pytest.mark.parametrize("name", ["diamond", "fan_out", "dynamic", "retry", "argo_steps.yaml", "hera_program"])
+@pytest.mark.parametrize(
+    "name", ["diamond", "fan_out", "dynamic", "passing", "retry", "argo_steps.yaml", "hera_program"]
+)
 async def test_examples_run_in_the_sandbox(rig: EngineRig, name: str) -> None:
     expected = None
     if name.endswith(".yaml"):
@@ -92,6 +115,17 @@ async def test_examples_run_in_the_sandbox(rig: EngineRig, name: str) -> None:
     run = await rig.wait((await rig.submit(spec)).id)
     assert run.status.state == State.DONE, [(one.name, one.error, one.traceback) for one in run.steps]
     assert expected is None or rig.result(run) == expected
+
+
+async def test_arrays_pass_between_sandboxes_as_files_that_nobody_changes(rig: EngineRig) -> None:
+    await rig.start()
+    run = await rig.wait((await rig.submit(of_arrays.spec())).id)
+    assert run.status.state == State.DONE, [(one.name, one.error, one.traceback) for one in run.steps]
+    expected = {"sum": 500000500000.0, "mapped": True, "texts": [False, True]}
+    given = [json.loads(one["json"]) for one in run.outputs["result"]]
+    assert given == [expected, expected], "what one step changed the other did not see"
+    seen = run.steps[0].artifacts[0].preview
+    assert run.steps[0].artifacts[0].type == "tuple" and seen is not None and seen.text.startswith("(array(")
 
 
 async def test_a_step_sees_the_account_and_nothing_else(rig: EngineRig) -> None:

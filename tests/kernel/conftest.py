@@ -18,6 +18,7 @@ from ropewalk_core import sync
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
 from ropewalk_kernel import calls, live
+from ropewalk_runtime import own
 from tests.kernel.fake import FakePlatform
 
 
@@ -78,6 +79,7 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setattr(own, "_registered", {})  # serialisers travel with all code that is captured afterwards
     InteractiveShell.clear_instance()
     yield Notebook()
     InteractiveShell.instance().history_manager.end_session()

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk_core import sync
+from ropewalk_core import flows, sync
 from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
 from ropewalk_core.flows import Run, StepInputs
 from ropewalk_core.model import Bundle, State, Status
 from ropewalk_kernel.runs import RunHandle, runs
-from ropewalk_kernel.steps import StepGroup, StepHandle, Tail
-from ropewalk_runtime import bundle
+from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, _sound_file
+from ropewalk_runtime import bundle, values
 from tests.kernel.conftest import Notebook
 from tests.kernel.fake import FakePlatform, step
 
@@ -111,6 +111,26 @@ def test_results_come_back_as_python_values(platform: FakePlatform) -> None:
 
 async def _awaited(run: RunHandle) -> object:
     return await run
+
+
+def test_a_result_on_this_machine_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = tmp_path / "home" / "accounts" / "ada"
+    monkeypatch.setenv("HOME", str(account / "files"))
+    saved = values.save((1, "two"), account / "artifacts")
+    one = Artifact("run-0", flows.Artifact(name="result", digest=saved.digest, size=saved.size))
+    assert one.value() == (1, "two"), "no platform was asked: there is none"
+    path = account / "artifacts" / saved.digest[:2] / saved.digest
+    path.write_bytes(path.read_bytes() + b" ")
+    assert _sound_file(saved.digest) is None, "somebody changed it"
+    assert _sound_file("../../x") is None
+
+
+def test_a_large_result_is_kept_in_a_file_and_mapped(platform: FakePlatform) -> None:
+    large = bytes(3 * 2**20)
+    platform.runs["run-0"] = run_of(
+        State.DONE, step("best", State.DONE, artifacts=(platform.keep("result", (1, large)),))
+    )
+    assert runs.get("run-0").artifact("best.result").value() == (1, large)
 
 
 def test_an_artifact_is_saved_whole(platform: FakePlatform, tmp_path: Path) -> None:

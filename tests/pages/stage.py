@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from ropewalk_core import guard, sharing
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
-from ropewalk_core.flows import Artifact, Run, Step
+from ropewalk_core.flows import Artifact, Preview, Run, Step
 from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_core.journal import Append, Journal
 from ropewalk_core.model import (
@@ -425,6 +425,16 @@ def furnish(things: Things, text: str = "") -> None:
     _runs(things, now, text, why)
 
 
+def _artifact(text: str) -> Artifact:
+    seen = Preview(
+        text=text or "a table of scores",
+        facts={text or "rows": text or "2"},
+        columns=(text or "depth", "score"),
+        rows=((text or "3", "0.91"), ("5", text or "0.93")),
+    )
+    return Artifact(name=text or "model", digest="ab" * 32, size=123456, preview=seen)
+
+
 def _frames(text: str) -> str:
     raised = text or "depth must be odd"
     where = '  File "cell 7", line 9, in train\n    raise ValueError'
@@ -460,7 +470,7 @@ def _runs(things: Things, now: float, text: str, why: Why) -> None:
             outputs={} if i == 3 else {"score": 0.9 + i / 100},
             error=f"ValueError: {text or 'depth must be odd'}" if i == 3 else "",
             traceback=_frames(text) if i == 3 else "",
-            artifacts=() if i == 3 else (Artifact(name=text or "model", digest="ab" * 32, size=123456),),
+            artifacts=() if i == 3 else (_artifact(text),),
         )
         for i in range(5)
     ]

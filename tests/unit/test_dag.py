@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,3 +131,25 @@ def test_a_time_limit_is_a_number_of_seconds(bad: Any) -> None:
     for make in (lambda: step(timeout=bad), lambda: workflow(timeout=bad), lambda: step(retries=1, backoff=bad or -1)):
         with pytest.raises(BadWorkflow, match="number of seconds"):
             make()
+
+
+def test_an_argument_that_needs_a_pickle_is_named_with_its_type_and_what_to_do() -> None:
+    def keep(table: object) -> None: ...
+
+    def spec(pickle: bool) -> Any:
+        kept = step(pickle=pickle)(keep)
+
+        @workflow
+        def flow() -> None:
+            kept({"rng": random.Random(1)})
+
+        return flow.spec()
+
+    with pytest.raises(
+        BadWorkflow, match=r"The argument keep\.table\['rng'\] is of the type random\.Random and"
+    ) as found:
+        spec(pickle=False)
+    assert found.value.field == "keep.table" and "@step(pickle=True)" in found.value.hint
+    [made] = [one for one in spec(pickle=True).manifest["spec"]["templates"] if one["name"] == "keep"]
+    [call] = [one for one in made["inputs"]["artifacts"] if one["name"] == "ropewalk-call"]
+    assert json.loads(call["raw"]["data"]) == {"wants": [], "lists": [], "pickle": True}

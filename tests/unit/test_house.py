@@ -74,6 +74,40 @@ def test_the_runtime_is_standard_library_only() -> None:
             assert tops <= set(sys.stdlib_module_names) | {"ropewalk_runtime", "cloudpickle"}, (named(path), tops)
 
 
+_UNPICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "torch", "marshal"}
+_OF_ACCOUNTS = {"load", "decode", "load_attempt"}
+"""What reads an account's values or code in the runtime; only sandboxes and kernels may call it."""
+
+
+def unpickling(source: str) -> list[str]:
+    """Return what in a module could run what lies in an account's values."""
+    found: list[str] = []
+    runtime = {"values", "kinds", "bundle", "step"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [one.name for one in node.names if one.name.partition(".")[0] in _UNPICKLES]
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module] if node.module.partition(".")[0] in _UNPICKLES else []
+            from_runtime = node.module.startswith("ropewalk_runtime.")
+            found += [one.name for one in node.names if from_runtime and one.name in _OF_ACCOUNTS]
+        if isinstance(node, ast.Attribute) and node.attr in _OF_ACCOUNTS and isinstance(node.value, ast.Name):
+            found += [f"{node.value.id}.{node.attr}"] if node.value.id in runtime else []
+    return found
+
+
+def test_the_platform_never_unpickles() -> None:
+    for bad in (
+        "import pickle",
+        "from joblib import load",
+        "from ropewalk_runtime.values import decode",
+        "values.load(x)",
+    ):
+        assert unpickling(bad), bad
+    platform = [*(ROOT / "hub").rglob("*.py"), *(ROOT / "workflows" / "ropewalk_workflows").rglob("*.py")]
+    assert len(platform) > 100
+    assert {named(one): found for one in platform if (found := unpickling(one.read_text()))} == {}
+
+
 def test_broad_excepts_are_rare_and_explained() -> None:
     found = []
     for path in SOURCES:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import datetime
 import hashlib
 import json
 import math
 import os
 import pickle
+import random
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ropewalk_core.artifacts import ArtifactStore
-from ropewalk_runtime import bundle, values
+from ropewalk_runtime import bundle, kinds, values
 from ropewalk_runtime import step as runtime
 from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT
+from ropewalk_runtime.formats import Unformed
 
 
 def attempt(folder: Path, source: str, entry: str = "f", **inputs: Any) -> tuple[int, dict[str, Any]]:
@@ -216,21 +221,120 @@ def test_a_member_of_a_loop_comes_back_whether_it_was_escaped_or_not(value: Any)
     assert json.loads(runtime._member(json.dumps(text)[1:-1])) == value
 
 
+_ZONES = st.none() | st.timezones() | st.just(datetime.UTC) | st.just(datetime.timezone(datetime.timedelta(hours=-3)))
+_ALONE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**9000), 2**9000),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(),
+    st.text(st.characters(codec=None)),
+    st.binary(),
+    st.binary().map(bytearray),
+    st.datetimes(timezones=_ZONES),
+    st.times(),
+    st.dates(),
+    st.timedeltas(),
+    st.decimals(),
+    st.fractions(),
+    st.uuids(),
+    st.just(range(1, 9, 2)),
+    st.text(st.sampled_from("ab/.")).map(Path),
+    st.frozensets(st.integers(), max_size=1),
+    st.sets(st.text(), max_size=1),
+)
 _VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just((1,)),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3),
+    _ALONE,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.lists(inner, max_size=3).map(lambda one: collections.deque(one, 5)),
+        st.dictionaries(st.text() | st.integers() | st.tuples(st.dates()), inner, max_size=3),
+        st.dictionaries(st.text(), inner, max_size=3).map(collections.OrderedDict),
+    ),
     max_leaves=6,
 )
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(_VALUES)
-def test_every_value_comes_back_with_its_types(value: Any) -> None:
+def test_every_plain_value_comes_back_with_its_types_and_without_a_pickle(value: Any) -> None:
     content, kind = values.encode(value)
+    assert kind == (values.JSON if values.is_exact(value) else kinds.VALUE)
     back = values.decode(content)
     assert repr(back) == repr(value)
-    assert (kind == values.JSON) == values.is_exact(value)
     assert values.is_exact(value) or values.inexact(value, "result").startswith("result")
+
+
+def test_equal_values_make_equal_files() -> None:
+    value = "({'to', 'be', 'or', b'x', b'y'}, frozenset('abc'))"
+    code = f"from ropewalk_runtime import values; print(values.encode({value})[0])"
+    made = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        made.add(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout)
+    assert len(made) == 1 and b"or" in made.pop()
+
+
+@pytest.mark.parametrize("old", [(1, 2), {1: {2}}, [b"x", Path("a")], 3, "text", [1.5, None]])
+def test_files_of_earlier_versions_are_read(tmp_path: Path, old: Any) -> None:
+    plain = [json.dumps(old).encode()] if values.is_exact(old) else []
+    for content in (pickle.dumps(old), pickle.dumps(old, protocol=2), *plain):
+        (tmp_path / "old").write_bytes(content)
+        assert values.load(tmp_path / "old") == values.decode(content) == old
+
+
+def test_a_broken_file_is_no_value(tmp_path: Path) -> None:
+    content, _ = values.encode((1, b"some bytes"))
+    with pytest.raises(Unformed, match="no whole value"):
+        values.decode(content[:-1])
+
+
+FOREIGN = "import random\n\n\ndef f():\n    return {'seed': [random.Random(1)]}\n"
+
+
+def test_what_needs_a_pickle_asks_for_it_and_says_how(tmp_path: Path) -> None:
+    code, said = attempt(tmp_path, FOREIGN)
+    assert (code, said["problem"]) == (1, "RW-USER-CODE")
+    assert said["error"].startswith("Unsavable: result['seed'][0] is of the type random.Random and cannot be saved")
+    assert said["error"].endswith("allow pickles: @step(pickle=True).")
+    code, said = attempt(tmp_path, FOREIGN, pickle=True)
+    assert (code, said["artifacts"]["result"]["media_type"]) == (0, values.PICKLE)
+    store = tmp_path / "store"
+    digest = said["artifacts"]["result"]["digest"]
+    assert values.load(store / digest[:2] / digest)["seed"][0].random() == random.Random(1).random()
+
+
+def test_the_same_step_in_an_image_may_pickle_too(tmp_path: Path) -> None:
+    bundle.write(tmp_path / "bundle", {"files": {"cell.py": FOREIGN}, "entry": "cell:f", "digest": "d"})
+    for pickles in (False, True):
+        (tmp_path / "call.json").write_text(json.dumps({"wants": [], "lists": [], "pickle": pickles}))
+        child = os.fork()
+        if not child:
+            os._exit(runtime.in_image(tmp_path))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == int(not pickles)
+
+
+def test_a_class_of_a_module_beside_the_notebook_is_the_persons_own(tmp_path: Path) -> None:
+    files = {"cell.py": "import beside\n\ndef f():\n    return beside.A()\n", "beside.py": "class A:\n    pass\n"}
+    code = tmp_path / "code"
+    bundle.write(code, {"files": files, "entry": "cell:f", "digest": "d"})
+    content = {"attempt": "r.s.1", "bundle": str(code), "arguments": {}, "store": str(tmp_path / "store")}
+    (tmp_path / "inputs.json").write_text(json.dumps(content))
+    code_, said = run(tmp_path)
+    assert code_ == 0, said
+    assert said["artifacts"]["result"]["media_type"] == values.PICKLE
+
+
+def test_what_holds_itself_is_refused_unless_pickled() -> None:
+    circle: list[Any] = [(1,)]
+    circle.append(circle)
+    with pytest.raises(values.Unsavable, match="holds itself"):
+        values.encode(circle)
+    back = values.decode(values.encode(circle, pickles=True)[0])
+    assert back[1] is back
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ropewalk_core.settings import Environments
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Environments().base / "bin" / "python"
-MODULES = ("formats",)
+MODULES = ("formats", "kinds")
 
 
 def checks() -> list[tuple[str, str]]:

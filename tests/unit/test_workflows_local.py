@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,45 @@ async def test_objects_travel_between_steps_and_results_come_back(rig: Rig) -> N
     assert rig.result(run) == 6
     assert step_named(run, "make(1)").artifacts[0].media_type == "application/x-python-pickle"
     assert step_named(run, "add").needs == ("double-0", "double-1", "double-2")
+
+
+@step
+def scores(count: int) -> list[dict[str, int]]:
+    return [{"depth": one, "score": one * one} for one in range(count)]
+
+
+@workflow
+def scored() -> object:
+    return scores(30)
+
+
+async def test_a_step_shows_what_it_returned(rig: Rig) -> None:
+    run = await rig.wait((await rig.submit(scored.spec())).id)
+    seen = run.steps[0].artifacts[0].preview
+    assert seen is not None and seen.facts == {"rows": "30", "columns": "2"}
+    assert seen.columns == ("depth", "score") and seen.rows[3] == ("3", "9") and len(seen.rows) == 20
+    assert run.steps[0].artifacts[0].type == "list"
+    assert "look" not in run.outputs["result"] and "look" not in run.steps[0].outputs["result"]
+
+
+@step
+def shuffled(seed: int) -> Any:
+    import random
+
+    return random.Random(seed)
+
+
+@workflow
+def picky(allowed: bool) -> object:
+    return (step(pickle=True)(shuffled) if allowed else shuffled)(1)
+
+
+async def test_a_step_pickles_objects_of_libraries_only_if_it_says_so(rig: Rig) -> None:
+    run = await rig.wait((await rig.submit(picky.spec(allowed=False))).id)
+    assert run.status.state == State.FAILED
+    assert "result is of the type random.Random" in run.steps[0].error and "@step(pickle=True)" in run.steps[0].error
+    run = await rig.wait((await rig.submit(picky.spec(allowed=True))).id)
+    assert rig.result(run).random() == random.Random(1).random()
 
 
 async def test_an_argument_that_is_not_json_travels_as_a_file(rig: Rig) -> None:

@@ -125,6 +125,22 @@ def load(
     return module.__dict__[name]  # type: ignore[no-any-return]
 
 
+def holds(file: str) -> bool:
+    """Say whether a file belongs to a bundle that this process loaded."""
+    return any(file.startswith(one) for one in _loaded)
+
+
+def found(name: str) -> str | None:
+    """Return where a file of a bundle lies that this process loaded."""
+    paths = (one + name for one in _loaded)
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def is_loaded() -> bool:
+    """Say whether this process loaded a bundle at all."""
+    return bool(_loaded)
+
+
 def user_traceback(error: BaseException) -> str:
     """Return the traceback without our own frames: what the person wrote, and what that called.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import io
 import math
 import sys
@@ -127,6 +128,14 @@ def needed(name: str, what: str) -> Any:
         raise Unformed(
             f"{what[:1].upper()}{what[1:]} travels with the package {name}.", lacks=Package(name, name)
         ) from None
+
+
+def installed(name: str) -> bool:
+    """Say whether a package could be imported, without doing so."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False
 
 
 # Arrays

@@ -14,7 +14,6 @@ import inspect
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ropewalk_runtime import bundle, values
+from ropewalk_runtime import bundle, previews, storing, values
 from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT, enter
 
 MOUNT = Path("/ropewalk")
@@ -113,7 +112,7 @@ def _unplaced(trouble: str) -> dict[str, Any]:
 def _run_python(inputs: dict[str, Any]) -> dict[str, Any]:
     function = bundle.load(inputs["bundle"])
     result = _call(function, _arguments(inputs))
-    saved = values.save(result, Path(inputs["store"]))
+    saved = values.save(result, Path(inputs["store"]), pickles=bool(inputs.get("pickle")))
     parameters = {}
     if "result" in inputs.get("wants", ()):
         parameters["result"] = _as_text(result, "is read by a condition or a fan-out")
@@ -172,7 +171,7 @@ def _run_command(root: Path, inputs: dict[str, Any]) -> dict[str, Any]:
         if "text" in one:
             path.write_text(one["text"], encoding="utf-8")
         else:
-            shutil.copyfile(one["file"], path)
+            storing.copy(one["file"], path)
     command = list(inputs["command"])
     if "source" in inputs:
         script = root / "script"
@@ -230,7 +229,8 @@ def _keep(name: str, place: dict[str, Any], store: Path) -> dict[str, Any] | Non
             return None
         raise FileNotFoundError(f"The output artifact '{name}' was not written: there is no file {path}")
     digest, size = values.keep_file(path, store)
-    return {"digest": digest, "size": size, "media_type": "application/octet-stream", "type": "file", "preview": ""}
+    facts = {"media_type": "application/octet-stream", "type": "file", "preview": ""}
+    return {"digest": digest, "size": size, **facts, "look": previews.of_file(path, size)}
 
 
 # Failures
@@ -269,7 +269,7 @@ def _mounted(mount: Path) -> dict[str, Any]:
             arguments[path.name] = {"file": str(path)}
     inputs = {"bundle": str(mount / "bundle"), "arguments": arguments, "store": str(mount / "store")}
     more = {"folder": called.get("folder", ""), "timeout": float(called.get("timeout") or 0.0)}
-    return {**inputs, **more, "wants": called["wants"]}
+    return {**inputs, **more, "wants": called["wants"], "pickle": bool(called.get("pickle"))}
 
 
 def _member(text: str) -> str:
@@ -299,13 +299,22 @@ def in_image(mount: Path = MOUNT) -> int:
     target = mount / "outputs"
     target.mkdir(exist_ok=True)
     for name, facts in outputs.get("artifacts", {}).items():
-        shutil.copyfile(mount / "store" / facts["digest"][:2] / facts["digest"], target / name)
+        _given(mount / "store" / facts["digest"][:2] / facts["digest"], target / name)
     for name, text in outputs.get("parameters", {}).items():
         (target / f"{name}.json").write_text(text, encoding="utf-8")
     _tell(mount, outputs)
     if not outputs["ok"]:
         print(outputs.get("traceback") or outputs["error"], file=sys.stderr)  # noqa: T201 - the container's log
     return code
+
+
+def _given(kept: Path, target: Path) -> None:
+    """Put a file where Argo looks for it; the pod's own store ends with the pod, so the two may be one."""
+    try:
+        target.unlink(missing_ok=True)
+        target.hardlink_to(kept)
+    except OSError:  # they lie on two disks
+        storing.copy(kept, target)
 
 
 def _too_late(mount: Path, limit: float) -> None:
@@ -327,6 +336,8 @@ def _facts(outputs: dict[str, Any]) -> dict[str, Any]:
         name: {key: one for key, one in facts.items() if key != "json" or len(one) <= _LONGEST_FACT}
         for name, facts in outputs.get("artifacts", {}).items()
     }
+    for one in artifacts.values():
+        one["look"] = previews.fitting(one.get("look") or {}, _LONGEST_FACT)
     told: dict[str, Any] = {key: outputs[key] for key in ("ok", "problem", "peak_memory") if key in outputs}
     told |= {"error": outputs["error"][:_LONGEST_FACT]} if outputs.get("error") else {}
     told |= {"traceback": outputs["traceback"][-4 * _LONGEST_FACT :]} if outputs.get("traceback") else {}

@@ -1,40 +1,54 @@
-"""Values between steps: JSON when it comes back exactly, else a pickle within the account. Standard library only.
+"""Values between steps: JSON when it comes back exactly, else as their kind is written; a pickle only where allowed.
 
-A value is one file of the account's content-addressed store (the same layout as the platform's: ``<2>/<SHA-256>``).
-The first byte tells the kind: a pickle of protocol 2 or later starts with 0x80, which no JSON text does. Only the
-account's own code ever unpickles; the platform never does. cloudpickle is used when it is there, because classes of a
-notebook live in ``__main__``. Such a class travels with the value, and gives way to the class of the same name where
-the code around has one: ``Mode.FAST is Mode.FAST`` and ``isinstance`` hold from step to step.
+A value is one file of the account's content-addressed store. Its first bytes tell what it is, because a step in an
+image is handed nothing but the file: a pickle of protocol 2 or later starts with 0x80, which no JSON text does, and
+each kind has a beginning of its own (``kinds``). Pickles are for classes of the person's own code, which travels
+anyway, and for steps that say ``pickle=True``. Only the account's own code ever unpickles; the platform never does.
+cloudpickle is used when it is there, because classes of a notebook live in ``__main__``. Such a class travels with the
+value, and gives way to the class of the same name where the code around has one: ``Mode.FAST is Mode.FAST`` and
+``isinstance`` hold from step to step. Standard library only.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import io
 import json
 import math
+import mmap
 import os
 import pickle
-import secrets
 import sys
-from dataclasses import asdict, dataclass
+import types
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from ropewalk_runtime import bundle, kinds, previews, tree
+from ropewalk_runtime.kinds import Entangled, Plan
+from ropewalk_runtime.storing import Out, Partial
 
 JSON, PICKLE = "application/json", "application/x-python-pickle"
 INLINE = 64 * 1024
-_CHUNK = 1 << 20
+_PICKLED = b"\x80"
+_LIBRARIES = ("site-packages", "dist-packages")
+_ADVICE = (
+    "Use plain values, arrays, data frames or tensors, say how it is written: ropewalk.serialiser(type, write, read), "
+    "or allow pickles: @step(pickle=True)."
+)
 
 
 class Unsavable(TypeError):
-    """The value can be written neither as JSON nor as a pickle."""
+    """The value cannot be written, or must not be; ``said`` is what is wrong and ``hint`` what to do."""
+
+    def __init__(self, said: str, hint: str = "") -> None:
+        super().__init__(f"{said} {hint}".strip())
+        self.said, self.hint = said, hint
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A value in the store. ``json`` is its text when it is JSON and small."""
+    """A value in the store. ``json`` is its text when it is JSON and small, ``look`` what `previews.look` returned."""
 
     digest: str
     size: int
@@ -42,6 +56,7 @@ class Saved:
     type: str
     preview: str
     json: str = ""
+    look: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as JSON."""
@@ -85,115 +100,159 @@ def text_of(value: Any) -> str:
     return json.dumps(value).replace("{{", "{\\u007b")
 
 
-def encode(value: Any) -> tuple[bytes, str]:
+def encode(value: Any, place: str = "value", *, pickles: bool = False) -> tuple[bytes, str]:
     """Return the bytes of a value and their media type, for a value that is sent along.
 
+    Parameters
+    ----------
+    value
+        Any value.
+    place
+        What to call it where it cannot be written.
+    pickles
+        Whether it may be pickled, whatever it is.
+
     Raises
     ------
     Unsavable
-        If it cannot be pickled.
+        If it has no form, or only that of a pickle, which is not allowed.
     """
-    if is_exact(value):
-        return json.dumps(value).encode(), JSON
-    content = io.BytesIO()
-    _dump(value, content)
-    return content.getvalue(), PICKLE
+    try:
+        content = io.BytesIO()
+        media_type, _ = _write(value, place, pickles, content)
+    except Entangled:
+        content = io.BytesIO()
+        media_type = _pickled(value, place, content)
+    return content.getvalue(), media_type
 
 
-def save(value: Any, store: Path) -> Saved:
-    """Write a value into the store, whole or not at all.
+def save(value: Any, store: Path, place: str = "result", *, pickles: bool = False) -> Saved:
+    """Write a value into the store, whole or not at all; see `encode` for the rest.
 
     Raises
     ------
     Unsavable
-        If it cannot be pickled.
+        As `encode`.
     OSError
         If the disk is full.
     """
-    with _Partial(store) as (file, partial):
-        text = json.dumps(value) if is_exact(value) else None
-        if text is not None:
-            file.write(text.encode())
-        else:
-            _dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-        digest, size = _settle(partial, store)
-    inline = text if text is not None and len(text) <= INLINE else ""
-    return Saved(digest, size, JSON if text is not None else PICKLE, _type(value), _preview(value), inline)
+    try:
+        with Partial(store) as file:
+            media_type, text = _write(value, place, pickles, file)
+            digest, size = file.settle()
+    except Entangled:
+        with Partial(store) as file:
+            media_type, text = _pickled(value, place, file), ""
+            digest, size = file.settle()
+    inline = text if len(text) <= INLINE else ""
+    return Saved(digest, size, media_type, _type(value), previews.words(value), inline, previews.look(value))
 
 
 def keep_file(path: Path, store: Path) -> tuple[str, int]:
-    """Copy a regular file into the store and return its digest and size."""
-    with path.open("rb") as source, _Partial(store) as (file, partial):
-        while chunk := source.read(_CHUNK):
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-        return _settle(partial, store)
+    """Copy a regular file into the store and return its digest and size.
+
+    It is never linked: what the program left running could still write into it.
+    """
+    with path.open("rb") as source, Partial(store) as file:
+        file.fill(source)
+        return file.settle()
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Return the value in a file of the store. Only for files of the own account: a pickle runs code."""
+    """Return the value in a file of the store. Only for files of the own account: a pickle runs code.
+
+    Arrays use the file as it lies and take memory only where they are changed, which nobody else sees. Where the limit
+    of memory leaves no room for that they are read-only.
+    """
     with Path(path).open("rb") as file:
-        first = file.read(1)
+        first = file.read(kinds.BEGIN)
         file.seek(0)
-        if first == b"\x80":
+        if first.startswith(_PICKLED):
             return pickle.load(file)  # noqa: S301 - the account's own value, inside its own sandbox
-        return json.load(file)
+        if not kinds.is_begin(first):
+            return json.load(file)
+        size = os.fstat(file.fileno()).st_size
+        try:
+            held = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+        except OSError:  # private pages count as memory, whether they are ever written or not
+            held = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    return kinds.read(memoryview(held))
 
 
 def decode(content: bytes) -> Any:
     """Return the value of bytes that a run of the own account made."""
-    if content[:1] == b"\x80":
+    if content.startswith(_PICKLED):
         return pickle.loads(content)  # noqa: S301 - the account's own value, in its own kernel
-    return json.loads(content)
+    return kinds.read(memoryview(bytearray(content))) if kinds.is_begin(content) else json.loads(content)
 
 
-class _Partial:
-    """A file beside the store's content; gone when it was not settled."""
+def is_own(value: Any) -> bool:
+    """Say whether a value is code of the person's own, or of a class in it: a cell's, or a module's beside them.
 
-    def __init__(self, store: Path) -> None:
-        self.path = store / f".partial-{secrets.token_hex(8)}"
-
-    def __enter__(self) -> tuple[BinaryIO, Path]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("xb")
-        return self._file, self.path
-
-    def __exit__(self, *_: object) -> None:
-        # A full disk may speak up again when the rest of the buffer is written; the first error is the one to show.
-        with contextlib.suppress(OSError):
-            self._file.close()
-        self.path.unlink(missing_ok=True)
+    Libraries are none, wherever they are installed.
+    """
+    code = isinstance(value, type | types.FunctionType)
+    module = str(getattr(value if code else type(value), "__module__", ""))
+    if module == "__main__":
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not isinstance(file, str) or any(one in file.split(os.sep) for one in _LIBRARIES):
+        return False
+    return bundle.holds(file) or (len(here := _here()) > 1 and file.startswith(here + os.sep))
 
 
-def _settle(partial: Path, store: Path) -> tuple[str, int]:
-    seen, size = hashlib.sha256(), 0
-    with partial.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            seen.update(chunk)
-            size += len(chunk)
-    digest = seen.hexdigest()
-    final = store / digest[:2] / digest
-    final.parent.mkdir(exist_ok=True)
-    partial.replace(final)
-    for folder in (final.parent, store):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return digest, size
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
 
 
-def _dump(value: Any, file: BinaryIO) -> None:
+def _write(value: Any, place: str, pickles: bool, file: Out) -> tuple[str, str]:
+    """Write a value as what it is, and return its media type and, if it is that, its JSON."""
+    if is_exact(value):
+        text = json.dumps(value)
+        file.write(text.encode())
+        return JSON, text
+    plan = _planned(value, place, pickles)
+    if plan is None:
+        return _pickled(value, place, file), ""
+    plan.write(file)
+    return plan.media_type, ""
+
+
+def _planned(value: Any, place: str, pickles: bool) -> Plan | None:
+    """Return how a value is written; None where it is pickled whole, because something in it must be and may be.
+
+    Raises
+    ------
+    Unsavable
+        If something in it must be pickled and may not be.
+    """
+    try:
+        plan = kinds.plan(value, place)
+    except tree.TooDeep as error:
+        if pickles:
+            return None
+        said = f"{error} holds itself, or lies too deep in itself, and cannot be saved."
+        raise Unsavable(said, "Allow pickles: @step(pickle=True).") from None
+    if not plan.foreign:
+        return plan
+    for where, one, why in plan.foreign:
+        if not pickles and not is_own(one):
+            said = f"{where[:200]} is of the type {_type(one)} and cannot be saved as it is."
+            raise Unsavable(f"{said} {why or ''}".strip(), f"{why.hint if why is not None else ''} {_ADVICE}".strip())
+    return None
+
+
+def _pickled(value: Any, place: str, file: Out) -> str:
     try:
         _pickler()(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        raise Unsavable(f"{_type(value)} cannot be saved: {error}") from error
+        raise Unsavable(f"{place} is of the type {_type(value)} and cannot be saved: {error}") from error
+    return PICKLE
 
 
 @functools.cache
@@ -232,11 +291,3 @@ def _encodable(text: str) -> bool:
 
 def _type(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.").removeprefix("__main__.")
-
-
-def _preview(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a person's __repr__ may raise anything; the value is fine
-        text = f"<{_type(value)}: {type(error).__name__} in repr>"
-    return text if len(text) <= 400 else text[:399] + "…"

@@ -57,6 +57,7 @@ class Options:
     retries: int = 0
     backoff: float = 1.0
     timeout: float | None = None
+    pickle: bool = False
 
 
 class Step:
@@ -220,6 +221,7 @@ def step(
     retries: int = 0,
     backoff: float = 1.0,
     timeout: float | None = None,
+    pickle: bool = False,
 ) -> Callable[[Callable[..., Any]], Step]: ...
 
 
@@ -232,6 +234,7 @@ def step(
     retries: int = 0,
     backoff: float = 1.0,
     timeout: float | None = None,
+    pickle: bool = False,
 ) -> Any:
     """Make a function a step.
 
@@ -247,12 +250,15 @@ def step(
         Seconds before the second attempt; each further wait is twice as long.
     timeout
         Seconds an attempt may take.
+    pickle
+        Whether what goes in and comes out may be pickled where it has no form of its own. Plain values, arrays, data
+        frames, tensors and estimators have one; objects of your own classes are pickled without asking.
     """
     if not isinstance(retries, int) or not 0 <= retries <= 100:
         raise BadWorkflow("retries is a number from 0 to 100.", field="retries")
     _check_seconds("backoff", backoff or 1)
     _check_seconds("timeout", timeout)
-    options = Options(parse_placement(placement), retries, float(backoff), timeout)
+    options = Options(parse_placement(placement), retries, float(backoff), timeout, bool(pickle))
 
     def make(one: Callable[..., Any]) -> Step:
         return Step(_function(one, "step"), name=name, options=options)

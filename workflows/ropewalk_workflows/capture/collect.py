@@ -43,15 +43,23 @@ def capture(function: Any, *, shell: Any = None, modules_root: Path | None = Non
     BadCode
         If something it uses cannot travel; ``field`` is the cell and line.
     """
-    function = plain(function)
-    if not _is_definition(function):
-        raise BadCode(
-            f"{type(function).__name__} is not a function.", field="function", hint="Write a def that calls it."
-        )
-    home = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules[function.__module__])
-    collector = _Collector(Cells(home, shell or _shell()), function.__module__, (modules_root or here()).resolve())
-    collector.entry(function)
-    return collector.bundle(function.__name__)
+    return capture_several((function,), shell=shell, modules_root=modules_root)
+
+
+def capture_several(functions: tuple[Any, ...], *, shell: Any = None, modules_root: Path | None = None) -> Bundle:
+    """Return the bundle of functions of one module, of which the first is the entry; see `capture`."""
+    functions = tuple(plain(one) for one in functions)
+    for one in functions:
+        if not _is_definition(one):
+            raise BadCode(
+                f"{type(one).__name__} is not a function.", field="function", hint="Write a def that calls it."
+            )
+    first = functions[0]
+    home = getattr(inspect.unwrap(first), "__globals__", None) or vars(sys.modules[first.__module__])
+    collector = _Collector(Cells(home, shell or _shell()), first.__module__, (modules_root or here()).resolve())
+    for one in functions:
+        collector.entry(one)
+    return collector.bundle(first.__name__)
 
 
 def capture_cell(text: str, name: str, *, file: str, shell: Any = None, modules_root: Path | None = None) -> Bundle:
@@ -117,7 +125,8 @@ class _Collector:
         self.queue: list[tuple[str, Any]] = []
 
     def entry(self, function: Any) -> None:
-        self._take(function.__name__, function)
+        if function.__name__ not in self.pieces:
+            self._take(function.__name__, function)
         while self.queue:
             self._follow(*self.queue.pop(0))
 

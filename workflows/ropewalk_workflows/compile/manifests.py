@@ -19,6 +19,7 @@ from ropewalk_core.model import Bundle
 from ropewalk_runtime import values
 from ropewalk_workflows import names
 from ropewalk_workflows.capture import capture
+from ropewalk_workflows.capture.serialisers import with_serialisers
 from ropewalk_workflows.compile import placements
 from ropewalk_workflows.dag import Step
 from ropewalk_workflows.graph import Output, Task, names_of, outputs_in, task_name
@@ -195,14 +196,16 @@ class _Compiler:
                     artifacts.append(self._from_output(None, inner, one))
                 else:
                     artifacts.append(
-                        m.Artifact(name=inner, s3=m.S3Artifact(key=self._value(one, f"{shape.step.name}.{name}")))
+                        m.Artifact(
+                            name=inner, s3=m.S3Artifact(key=self._value(one, f"{shape.step.name}.{name}", shape.step))
+                        )
                     )
             return [], artifacts
         if values.is_exact(value) and len(text := values.text_of(value)) <= _INLINE:
             shape.parameters.append(name)
             return [m.Parameter(name=name, value=text)], []
         shape.artifacts.append((name, f"{names.MOUNT}/inputs/{name}"))
-        key = self._value(value, f"{shape.step.name}.{name}")
+        key = self._value(value, f"{shape.step.name}.{name}", shape.step)
         return [], [m.Artifact(name=name, s3=m.S3Artifact(key=key))]
 
     def _from_output(self, shape: _Shape | None, name: str, output: Output) -> Any:
@@ -248,12 +251,12 @@ class _Compiler:
         loop = [{"index": str(index), "value": values.text_of(one)} for index, one in enumerate(items)]
         return {"with_items": loop}, [], parameters
 
-    def _value(self, value: Any, where: str) -> str:
+    def _value(self, value: Any, where: str, step: Step) -> str:
         """Keep a value that travels as a file, and return its key."""
         try:
-            content, _ = values.encode(value)
+            content, _ = values.encode(value, where, pickles=step.options.pickle)
         except values.Unsavable as error:
-            raise BadWorkflow(f"The argument {where} cannot travel: {error}.", field=where) from error
+            raise BadWorkflow(f"The argument {error.said}", field=where, hint=error.hint) from error
         digest = hashlib.sha256(content).hexdigest()
         self.values[digest] = base64.b64encode(content).decode()
         return f"{names.VALUES}{digest}"
@@ -278,7 +281,8 @@ class _Compiler:
                 name="ropewalk-bundle", path=f"{names.MOUNT}/bundle", s3=m.S3Artifact(key=self._bundle(shape.step))
             )
         ]
-        call = {"wants": list(shape.wants), "lists": sorted(set(shape.lists))}
+        call: dict[str, Any] = {"wants": list(shape.wants), "lists": sorted(set(shape.lists))}
+        call |= {"pickle": True} if options.pickle else {}
         inputs.append(
             m.Artifact(name="ropewalk-call", path=f"{names.MOUNT}/call.json", raw=m.RawArtifact(data=json.dumps(call)))
         )
@@ -318,7 +322,7 @@ class _Compiler:
 
     def _bundle(self, step: Step) -> str:
         if id(step) not in self.captured:
-            bundle = capture(step.function)
+            bundle = with_serialisers(capture(step.function))
             self.bundles[bundle.digest] = bundle
             self.captured[id(step)] = bundle.digest
         return f"{names.BUNDLES}{self.captured[id(step)]}"

@@ -20,7 +20,7 @@ from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import more_memory
 from ropewalk_runtime.exec import SIGNALED_EXIT
-from ropewalk_workflows import names
+from ropewalk_workflows import names, previews
 from ropewalk_workflows.engine.scope import Scope
 from ropewalk_workflows.engine.state import Node, Outcome, Reference, RunState
 from ropewalk_workflows.manifest import meaning, placement_of
@@ -183,7 +183,8 @@ def _step_inputs(paths: AccountPaths, state: RunState, node: Node) -> dict[str, 
     for name, found in members.items():
         arguments[name] = {"list": [found[index] for index in sorted(found)]}
     bundle = _file(paths, state, node.files["ropewalk-bundle"])["file"]
-    return {"bundle": bundle, "arguments": arguments, "wants": call.get("wants", [])}
+    more = {"pickle": True} if call.get("pickle") else {}
+    return {"bundle": bundle, "arguments": arguments, "wants": call.get("wants", []), **more}
 
 
 def _program_inputs(
@@ -295,5 +296,7 @@ def artifacts_told(said: Mapping[str, Any]) -> dict[str, Reference]:
         for key in ("media_type", "type", "preview", "json"):
             if isinstance(one.get(key), str):
                 reference[key] = _sound(one[key][:_LARGEST_TEXT])
+        if look := previews.told(one.get("look")):
+            reference["look"] = look
         kept[_sound(name)] = {"media_type": "application/octet-stream", **reference}
     return kept

@@ -8,7 +8,7 @@ from typing import Any
 from ropewalk_core.flows import Artifact, Step
 from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import Placement
-from ropewalk_workflows import names
+from ropewalk_workflows import names, previews
 from ropewalk_workflows.engine.state import Node, RunState
 from ropewalk_workflows.manifest import placement_of
 
@@ -46,9 +46,16 @@ def step(state: RunState, node: Node) -> Step:
         started=fact.started,
         ended=fact.ended,
         inputs=given,
-        outputs={**{key: _value(value) for key, value in node.outputs.items()}, **files},
+        outputs={**{key: _value(value) for key, value in node.outputs.items()}, **previews.without(files)},
         artifacts=tuple(
-            Artifact(name=name, digest=one["digest"], size=one["size"], media_type=one["media_type"])
+            Artifact(
+                name=name,
+                digest=one["digest"],
+                size=one["size"],
+                media_type=one["media_type"],
+                type=str(one.get("type") or ""),
+                preview=previews.shown(one),
+            )
             for name, one in sorted(files.items())
             if "digest" in one
         ),
@@ -134,7 +141,8 @@ def outputs(state: RunState) -> dict[str, Any]:
     root = state.root
     if root is None or state.phase != "Succeeded":
         return {}
-    found: dict[str, Any] = {**{key: _value(value) for key, value in root.outputs.items()}, **root.out_files}
+    files = previews.without(root.out_files)
+    found: dict[str, Any] = {**{key: _value(value) for key, value in root.outputs.items()}, **files}
     shape = state.manifest.metadata.annotations.get(names.RETURNS)
     if shape == "list":
         members = sorted((int(key.removeprefix("result-")), one) for key, one in found.items())
