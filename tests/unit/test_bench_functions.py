@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from bench import profile_warm
-from bench.functions import MEASURES, parser, sizes_of
+from bench.command import sizes_of
+from bench.functions import MEASURES, parser
 from bench.parts import Bench, Caller, figures_of, start_load
 from bench.platforms import look
 from bench.promised import ALL, PARTS, SMOKE, Sizes
@@ -91,8 +92,8 @@ def test_the_page_of_figures_has_every_row_and_target() -> None:
 def test_a_run_can_be_made_smaller() -> None:
     options = parser().parse_args(["--only", "cold", "--only", "map", "--rounds", "3", "--smoke"])
     assert options.only == ["cold", "map"]
-    assert sizes_of(options) == Sizes(**{**vars(SMOKE), "rounds": 3})
-    assert sizes_of(parser().parse_args([])) == Sizes()
+    assert sizes_of(options, Sizes(), SMOKE) == Sizes(**{**vars(SMOKE), "rounds": 3})
+    assert sizes_of(parser().parse_args([]), Sizes(), SMOKE) == Sizes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])

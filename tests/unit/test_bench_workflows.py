@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from bench import flows
+from bench.command import sizes_of
 from bench.flows import ALL, MEASURES, PARTS, SMOKE, Sizes, floor_of
 from bench.scratch import CHECKOUT
-from bench.workflows import parser, sizes_of
+from bench.workflows import parser
 
 PROMISED = [
     ("100-step chain, full sandbox, per step", "<= 2.5"),
@@ -46,8 +47,10 @@ def test_the_page_of_figures_has_every_row_and_target() -> None:
 
 
 def test_a_run_can_be_made_smaller() -> None:
-    assert sizes_of(parser().parse_args(["--smoke", "--steps", "7"])) == Sizes(**{**vars(SMOKE), "steps": 7})
-    assert sizes_of(parser().parse_args([])) == Sizes()
+    assert sizes_of(parser().parse_args(["--smoke", "--steps", "7"]), Sizes(), SMOKE) == Sizes(
+        **{**vars(SMOKE), "steps": 7}
+    )
+    assert sizes_of(parser().parse_args([]), Sizes(), SMOKE) == Sizes()
 
 
 @pytest.mark.parametrize("wide", [True, False])
