@@ -230,6 +230,46 @@ def test_the_hub_token_never_travels(notebook: Notebook, tmp_path: Path, monkeyp
         notebook.capture("f", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PASSWORD", "hunter2"),
+        ("db_password", "x y"),
+        ("API_TOKEN", "ab12" * 6),
+        ("service_api_key", "0a" * 10),
+        ("note", "ghp_" + "a1" * 18),
+        ("note", ".".join(["eyJ" + "a" * 12] * 2 + ["b" * 20])),
+        ("note", "-----BEGIN RSA " + "PRIVATE KEY-----"),
+    ],
+)
+def test_what_looks_like_a_secret_does_not_travel(notebook: Notebook, tmp_path: Path, name: str, value: str) -> None:
+    notebook.names[name] = value
+    notebook.run(f"def f():\n    return {name}\n")
+    with pytest.raises(BadCode) as caught:
+        notebook.capture("f", tmp_path)
+    assert "secrets.set(" in caught.value.hint and value not in f"{caught.value} {caught.value.hint}"
+    notebook.run(f"def g():\n    return {value!r}\n")
+    if name == "note":  # whatever its name
+        with pytest.raises(BadCode, match="contains a"):
+            notebook.capture("g", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pad_token", "[PAD]"),
+        ("TOKEN", "a-word-without-digits"),
+        ("tokens", 512),
+        ("secrets_file", "a.txt"),
+        ("password", ""),
+    ],
+)
+def test_what_only_sounds_like_one_travels(notebook: Notebook, tmp_path: Path, name: str, value: object) -> None:
+    notebook.names[name] = value
+    notebook.run(f"def f():\n    return {name}\n")
+    assert repr(value) in "".join(notebook.capture("f", tmp_path).files.values())
+
+
 def test_a_local_module_that_does_not_compile_is_named(notebook: Notebook, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "beside_bad.py").write_text("x = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -16,7 +16,7 @@ from typing import Any
 
 from ropewalk_core.errors import BadCode
 from ropewalk_core.model import Bundle
-from ropewalk_workflows.capture import local_modules, values
+from ropewalk_workflows.capture import confidential, local_modules, values
 from ropewalk_workflows.capture.sources import Cells, Piece
 from ropewalk_workflows.here import here
 
@@ -230,6 +230,10 @@ class _Collector:
             self.modules.add(name)
 
     def _constant(self, name: str, value: Any, piece: Piece) -> str:
+        if confidential.is_secret(name, value):
+            raise _refuse(
+                piece, name, "looks like a secret, which does not travel with code", confidential.advice(name)
+            )
         text, why, extra = values.literal(value)
         if extra:
             self.imports.add(extra)
@@ -282,7 +286,7 @@ def sealed(files: dict[str, str], entry: str, origin: dict[str, str], imports: t
     Raises
     ------
     BadCode
-        If the hub token is in one of them.
+        If the hub token, or what looks like another secret, is in one of them.
     """
     _no_secret(files)
     digest = hashlib.sha256(json.dumps([files, entry], sort_keys=True).encode()).hexdigest()
@@ -298,6 +302,8 @@ def _no_secret(files: dict[str, str]) -> None:
                 field=name,
                 hint="Remove it; no token is needed, ropewalk signs in by itself.",
             )
+        if kind := confidential.in_text(text):
+            raise BadCode(f"The code contains {kind}.", field=name, hint=confidential.advice())
 
 
 def _uses(text: str) -> _Uses:
