@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+
+NOTE = Path(f"/tmp/ropewalk-note-{os.getpid()}.txt")
+"""A file that a step writes; of this process alone, because where there is no sandbox /tmp is everybody's."""
 
 
 def say(text: str, **metadata: Any) -> dict[str, Any]:
@@ -12,8 +17,8 @@ def say(text: str, **metadata: Any) -> dict[str, Any]:
     second = {
         "name": "second",
         "inputs": {"parameters": [{"name": "text"}]},
-        "outputs": {"artifacts": [{"name": "note", "path": "/tmp/note.txt"}]},
-        "container": {**sh, "args": ["echo '{{inputs.parameters.text}}' | tee /tmp/note.txt"]},
+        "outputs": {"artifacts": [{"name": "note", "path": str(NOTE)}]},
+        "container": {**sh, "args": [f"echo '{{{{inputs.parameters.text}}}}' | tee {NOTE}"]},
     }
     given = {"parameters": [{"name": "text", "value": "{{workflow.parameters.text}}"}]}
     tasks = [

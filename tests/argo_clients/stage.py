@@ -19,6 +19,7 @@ from ropewalk_hub.issuer.passwords import Passwords
 from ropewalk_hub.platform import Platform, build
 from ropewalk_workflows.engine.shell import Engine
 from ropewalk_workflows.local import LocalWorkflows
+from tests.argo_clients.manifests import NOTE
 from tests.identity.stage import PASSWORD, settings_of
 from tests.ports import free_port
 from tests.workflow_rig import DirectFeed, PlainHost
@@ -77,6 +78,7 @@ async def opened(home: Path) -> AsyncIterator[Door]:
         engine.cancel()
         await asyncio.gather(serving, engine, return_exceptions=True)
         await platform.close()
+        NOTE.unlink(missing_ok=True)
 
 
 class _Server(uvicorn.Server):
