@@ -111,6 +111,9 @@ class Stream:
         """Note that no more will come."""
         if not self._ended:
             self._ended, self._failure = True, failure
+            if self._held:  # nobody takes from what has ended, and the connection serves the next request
+                self._held = False
+                self._hold(False)
             self._wake()
             self._over()
 

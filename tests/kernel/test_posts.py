@@ -181,6 +181,18 @@ async def test_an_answer_in_parts_is_there_at_once_and_its_connection_serves_on(
         assert (await post(server, ours)).body == b"42" and server.connections == 1
 
 
+async def test_an_answer_that_ended_while_it_was_held_back_leaves_its_connection_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(posts, "_AHEAD", 10)
+    async with serving(PARTS + chunk(b'{"value":"more than ten"}\n') + b"0\r\n\r\n") as (server, ours):
+        answer = await post(server, ours)
+        assert answer.stream is not None
+        while await answer.stream.next() is not None:
+            pass
+        assert (await post(server, ours, timeout=5)).body == b"42" and server.connections == 1
+
+
 async def test_an_answer_that_breaks_off_says_so_after_what_came() -> None:
     async with serving(PARTS + chunk(b"close")) as (server, ours):
         answer = await post(server, ours)
