@@ -26,12 +26,27 @@ from playwright.sync_api import BrowserContext, Error, Page
 from tests.cluster.layout import ClusterError
 from tests.tour import stage, visits
 from tests.tour.lab import Lab, ask
-from tests.tour.promises import Ledger
+from tests.tour.promises import ON_A_CLUSTER, PROMISES, Ledger
 from tests.tour.stage import BUILD, ROOT, Missing, Platform
 
 NOTEBOOK = ROOT / "docs" / "tour.ipynb"
 LONG = {"pip": 180.0, "result": 120.0, "service": 120.0}
 TYPED = {"debug": ("by", "values", "q")}
+ROPES = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: ropes-}
+spec:
+  entrypoint: lay
+  arguments: {parameters: [{name: strands, value: two}]}
+  templates:
+    - name: lay
+      container: {image: "python:3.11", command: [sh, -c], args: ["echo '{{workflow.parameters.strands}} strands'"]}
+"""
+ARGO = """
+cd && eval "$(ropewalk argo-env)" && ./argo submit --wait ropes.yaml -p strands=three && ./argo list --completed \\
+    && ./argo logs @latest --no-color && ./argo delete @latest && ./argo version
+"""
 WRONG = (AssertionError, Error, OSError, ValueError, LookupError, ClusterError, subprocess.SubprocessError)
 """What a part of the tour raises when it went wrong; an answer that is no JSON is among it."""
 TRIES = 4
@@ -252,6 +267,13 @@ class Tour:
         page = visits.run_page(self.desk, self.platform, found[-1] if found else "none")
         self.ledger.see("dashboard-run", "train" in page or "near" in page, page[:300])
 
+    def argo(self) -> None:
+        assert self.platform.argo is not None
+        (self.platform.folder / "ropes.yaml").write_text(ROPES)
+        said = self.platform.argo(ARGO)
+        seen = all(one in said for one in ("Succeeded", "three strands", "deleted", "argo-server"))
+        self.ledger.see("argo", seen, said[-1500:])
+
     def form(self) -> None:
         said, left = visits.launch_by_form(self.desk, self.platform, self.platform.folder, again=self.tried)
         self.ledger.see("service-form", "Launched by a form" in said and left == 0, f"{said[:200]}, {left} links left")
@@ -290,6 +312,8 @@ class Tour:
         self.step("dashboard pages", self.dashboard)
         self.step("dashboard function", self.dashboard_function)
         self.step("terminal and run page", self.terminal)
+        if self.platform.argo:
+            self.step("Argo's command", self.argo)
         self.step("service by form", self.form)
         self.step("people", self.people)
         if self.kills:
@@ -342,7 +366,8 @@ def main() -> int:
     asked = _asked()
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
-    ledger, problems, told = Ledger(say=say), [], []
+    promises = PROMISES + (ON_A_CLUSTER if asked.backend == "kube" else ())
+    ledger, problems, told = Ledger(say=say, promises=promises), [], []
     try:
         stage.chromium()
         with ledger.part("platform"), _stage(asked) as platform, stage.browser() as browser:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
+from tests.cluster.builder import Builder
 from tests.cluster.inside import Inside, alive
 from tests.cluster.installed import SPACE, Installed
 from tests.cluster.kube import Kube
@@ -24,6 +25,7 @@ from tests.cluster.layout import CONTROL, ClusterError, Layout, layout, nodes
 from tests.ports import free_port
 from tests.tour.kills import Installation, Kills
 from tests.tour.stage import BUILD, Missing, Platform
+from tests.tour.visits import ACCOUNT
 
 _INDEX, _INDEX_PORT = "203.0.113.7", 8060  # of the range that documentation has, so nobody's
 _PACKAGES = ("humanize",)
@@ -60,6 +62,7 @@ def platform(*files: Path, seed: int | None = None) -> Iterator[Platform]:
             lambda page: _settle(page, one, files, link),
             patience=4 if seed is None else 6,
             kills=None if seed is None else Kills(Installation(one), seed, _say),
+            argo=lambda lines: _beside_argo(one, link, lines),
         )
     except ClusterError as error:
         raise Missing(str(error)) from error
@@ -105,6 +108,14 @@ def _settle(page: Page, one: Installed, files: tuple[Path, ...], link: Path) -> 
     claim = json.loads(one.kubectl(*words))
     if not link.is_symlink():  # when this is done again
         link.symlink_to(one.at.volumes / claim["spec"]["volumeName"])
+
+
+def _beside_argo(one: Installed, files: Path, lines: str) -> str:
+    """Run lines of a shell in the notebook's pod, with Argo's own command in the folder, and return what they print."""
+    command = files / "argo"
+    if not command.exists():
+        shutil.copy(Builder(one.at).binary("argo"), command)
+    return one.kubectl("--namespace", f"{PREFIX}--{ACCOUNT}", "exec", "notebook", "--", "sh", "-c", lines)
 
 
 def _offer_packages(at: Layout) -> None:

@@ -70,6 +70,8 @@ class Platform:
         By how much longer than on one machine each cell may take.
     kills
         What kills the platform's parts meanwhile, if it is to be.
+    argo
+        Runs lines of a shell where the notebook runs, with Argo's command in the folder; None where it is not built.
     """
 
     origin: str
@@ -81,6 +83,7 @@ class Platform:
     settle: Callable[[Page], None] = lambda page: None
     patience: float = 1
     kills: Kills | None = None
+    argo: Callable[[str], str] | None = None
 
 
 def ropewalk(*arguments: str, home: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
