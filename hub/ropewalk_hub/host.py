@@ -479,6 +479,7 @@ class Host:
             if job.group is not None and job.kind is not None and keeper.lease is None:  # that one has no next
                 asyncio.get_running_loop().call_later(_PREPARE, self._prepare, keeper, job.kind, int(message["zygote"]))
         elif operation == "said":
+            job.started = True  # it may come before the word that it was
             _say(job.client.channel, {"op": "said", "id": job.id, "said": message["said"]})
         elif operation == "failed":
             del keeper.jobs[str(message["id"])]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,24 @@ def test_a_preview_fits_or_is_cut(tmp_path: Path) -> None:
 def test_words_are_few_and_soon_found(value: Any, words: str) -> None:
     assert made.words(value).startswith(words)
     assert len(made.words(value)) <= made.LONGEST
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: [one], lambda one: {"a": [(1, one)]}])
+@pytest.mark.parametrize("large", [b"\0" * 2**24, bytearray(2**24), "x" * 2**24, list(range(2**20))])
+def test_nothing_large_is_written_down_for_a_few_words(wrap: Callable[[Any], Any], large: Any) -> None:
+    value = wrap(large)
+    tracemalloc.start()
+    try:
+        assert 20 < len(made.words(value)) <= made.LONGEST
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_picture_that_would_unpack_to_all_memory_is_none() -> None:
+    assert previews.told({"image": base64.b64encode(png(2)).decode()})["image"]
+    vast = png(2).replace(b"\0\0\0\2", b"\x0f\xff\xff\xff")
+    assert "image" not in previews.told({"image": base64.b64encode(vast).decode()})
 
 
 def test_records_are_a_table() -> None:

@@ -398,6 +398,25 @@ def test_a_short_outcome_is_said_too_and_a_long_one_only_written(tmp_path: Path)
     os.close(write)
 
 
+def test_a_child_that_the_code_forked_says_nothing_of_the_outcome(tmp_path: Path) -> None:
+    read, write = os.pipe2(os.O_NONBLOCK)
+    source = "import os\ndef f():\n    if not (pid := os.fork()):\n        return 'child'\n    os.waitpid(pid, 0)\n"
+    code, written = with_order(tmp_path, write, source + "    return 'parent'\n")
+    assert (code, written["artifacts"]["result"]["json"]) == (0, '"parent"')
+    assert json.loads(os.read(read, 2**16)) == written
+    for one in (read, write):
+        os.close(one)
+
+
+def test_an_outcome_is_not_written_into_a_file_that_the_code_opened(tmp_path: Path) -> None:
+    read, write = os.pipe2(os.O_NONBLOCK)
+    source = f"import os\ndef f():\n    os.dup2(os.open({str(tmp_path / 'own')!r}, os.O_CREAT | os.O_RDWR), {write})\n"
+    assert with_order(tmp_path, write, source)[0] == 0
+    assert (tmp_path / "own").read_bytes() == b""
+    for one in (read, write):
+        os.close(one)
+
+
 def test_what_finds_no_room_for_its_outputs_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -315,6 +315,21 @@ def test_the_next_step_is_there_before_it_is_ordered(zygote: Zygote) -> None:
     assert worker.call(1)["x"] == 1
 
 
+def test_a_step_is_never_in_the_group_that_was_made_ready_for_a_worker(zygote: Zygote, tmp_path: Path) -> None:
+    early, later = tmp_path / "early", tmp_path / "later"
+    early.touch(), later.touch()
+    zygote.worker("first")
+    with early.open("wb") as door:
+        send_packet(zygote.control, {"op": "ahead", "group": "next"}, [door.fileno()])
+    spare = zygote.spare()
+    until(lambda: early.read_text() == "0")
+    assert step(zygote, "step")[0] != spare
+    with later.open("wb") as door:
+        send_packet(zygote.control, {"op": "ahead", "group": "after"}, [door.fileno()])
+    spare = zygote.spare()
+    assert step(zygote, "second")[0] == spare and later.read_text() == ""
+
+
 def test_where_a_child_cannot_begin_apart_it_leaves_later() -> None:
     refused = "from ropewalk_runtime import clone\ndef refuse(**_):\n    raise OSError(38, 'clone3')\n"
     with running(f"{refused}clone.fork_apart = refuse\n", "library") as zygote:

@@ -15,6 +15,8 @@ import os
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _PARENT, _CHILD_CLEAR, _CHILD_SET = 0x8000, 0x200000, 0x1000000
 _CLONE3, _GET_TID_ADDRESS = 435, 40
+_ROBUST = {"x86_64": (274, 273), "aarch64": (100, 99), "riscv64": (100, 99)}
+"""The numbers of get_robust_list and set_robust_list, which the C library does not offer, by machine."""
 _libc = ctypes.PyDLL(None, use_errno=True)
 """Keeps Python's lock during a call, as `os.fork` does."""
 
@@ -46,10 +48,12 @@ def fork_apart(*, network: bool = True) -> int:
     if _libc.prctl(_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) or not address.value:
         raise OSError(ctypes.get_errno(), "the C library's note of the process id")
     space = _NEWUSER | _NEWPID | _NEWIPC | _NEWNS | (0 if network else _NEWNET)
+    locks = _robust_list()
     asked = _Arguments(flags=space | _PARENT | _CHILD_CLEAR | _CHILD_SET, child_tid=address.value)
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = int(_libc.syscall(ctypes.c_long(_CLONE3), ctypes.byref(asked), ctypes.c_size_t(ctypes.sizeof(asked))))
     if pid == 0:
+        _libc.syscall(*locks)
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
     number = ctypes.get_errno()
@@ -57,3 +61,15 @@ def fork_apart(*, network: bool = True) -> int:
     if pid < 0:
         raise OSError(number, f"clone3: {os.strerror(number)}")
     return pid
+
+
+def _robust_list() -> tuple[ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t]:
+    """Return the kernel's call that notes where our list of held locks is, which a child lacks that it did not fork.
+
+    By it the kernel tells others of a lock whose holder died. Raises `OSError` if there is no telling.
+    """
+    read, note = _ROBUST.get(os.uname().machine, (0, 0))
+    head, size = ctypes.c_void_p(), ctypes.c_size_t()
+    if not read or _libc.syscall(ctypes.c_long(read), 0, ctypes.byref(head), ctypes.byref(size)):
+        raise OSError(ctypes.get_errno(), "the C library's list of held locks")
+    return ctypes.c_long(note), head, size

@@ -401,7 +401,7 @@ class Keeper:
         self._watch(child.said, lambda: self._hear(child))
 
     def _hear(self, child: Child) -> None:
-        """Pass on what a child says of its outcome, once and before it has ended: a moment later it must have.
+        """Pass on what a child says of its outcome, once and before it has ended, and end it: it has no more to do.
 
         Only what JSON needs is passed on: whatever else user code writes there could be longer in our packet.
         """
@@ -418,7 +418,7 @@ class Keeper:
             return
         self._copy_whole_log(child)
         self._tell({"op": "said", "id": child.id, "said": text})
-        heapq.heappush(self._deadlines, (time.monotonic() + 1.0, child.id))
+        self._end(child.id, "said")
 
     def _fail(self, child: Child, why: str, *, python: bool = False) -> None:
         _close(child.descriptors)

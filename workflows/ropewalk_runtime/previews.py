@@ -26,9 +26,21 @@ ROWS = COLUMNS = 20
 _CELL = 60
 _EDGES = (160, 96, 64)
 """Pixels along the longer side of a picture that is made of an array, the first that makes it small enough."""
-_MANY = 1000
+_MANY, _LETTERS = 1000, 100
+"""From how many members on only some are shown; so many letters count as one."""
 _PNG = b"\x89PNG\r\n\x1a\n"
-_SHORT = reprlib.Repr()
+
+
+class _Bounded(reprlib.Repr):
+    """Shows no more than the beginning of bytes, as of text."""
+
+    def repr_bytes(self, value: bytes, _level: int) -> str:
+        return repr(value[:LONGEST])
+
+    repr_bytearray = repr_bytes
+
+
+_SHORT = _Bounded()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfrozenset = _SHORT.maxdeque = 20
 _SHORT.maxstring = _SHORT.maxother = LONGEST
 
@@ -40,13 +52,31 @@ def words(value: Any) -> str:
         rows, columns = _shape(value)
         return f"data frame, {rows} x {columns}"
     try:
-        many = isinstance(value, list | tuple | dict | set | frozenset | str | bytes) and len(value) > _MANY
-        text = _SHORT.repr(value) if many else repr(value)
+        text = _repr(value)
     except Exception as error:  # noqa: BLE001 - a person's __repr__ may raise anything; the value is fine
         kind = type(value)
         name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.").removeprefix("__main__.")
         text = f"<{name}: {type(error).__name__} in repr>"
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _repr(value: Any) -> str:
+    """Return a value's repr, of a large one its beginning: a copy of it in letters may find no room."""
+    return repr(value) if _is_small(value) else _SHORT.repr(value)
+
+
+def _is_small(value: Any) -> bool:
+    """Say whether Python's own containers, text and bytes have few members and letters, at all depths together."""
+    left, more = _MANY, [value]
+    while more and left >= 0:
+        one = more.pop()
+        if isinstance(one, str | bytes | bytearray):
+            left -= len(one) // _LETTERS
+        elif isinstance(one, dict | list | tuple | set | frozenset):
+            left -= len(one)
+            if left >= 0:
+                more += [*one.keys(), *one.values()] if isinstance(one, dict) else one
+    return left >= 0
 
 
 def look(value: Any) -> dict[str, Any]:
@@ -105,15 +135,15 @@ def _looked(value: Any) -> dict[str, Any]:
     if top == "matplotlib" and hasattr(value, "savefig"):
         drawn = io.BytesIO()
         value.savefig(drawn, format="png", dpi=50)
-        return {"image": _text(drawn.getvalue())}
+        return _image(drawn.getvalue())
     if kind is bytes:
-        return {"facts": _facts_of_png(value), "image": _text(value)} if value.startswith(_PNG) else {}
+        return {"facts": _facts_of_png(value), **_image(value)} if value.startswith(_PNG) else {}
     if kind is list and value and all(type(one) is dict for one in value[:ROWS]):
         return _records(value)
     own = getattr(kind, "_repr_png_", None)
     if own is not None and top not in ("builtins", "__main__"):
         drawn_ = own(value)
-        return {"image": _text(drawn_)} if isinstance(drawn_, bytes) and drawn_.startswith(_PNG) else {}
+        return _image(drawn_) if isinstance(drawn_, bytes) and drawn_.startswith(_PNG) else {}
     return {}
 
 
@@ -172,6 +202,11 @@ def _by(shape: Any) -> str:
 def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else f"{value:.6g}" if type(value) is float else _SHORT.repr(value)
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+
+
+def _image(data: bytes) -> dict[str, str]:
+    """Return a picture that is small enough to be kept; of a larger one nothing is copied."""
+    return {"image": _text(data)} if len(data) <= MOST else {}
 
 
 def _text(data: bytes) -> str:

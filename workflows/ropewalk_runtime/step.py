@@ -66,7 +66,7 @@ def main(
     pipe
         Where the outputs are said too, if they are short.
     """
-    root = Path(folder)
+    root, us, opened = Path(folder), os.getpid(), _identity(pipe)
     given = inputs if inputs is not None else json.loads((root / "inputs.json").read_text(encoding="utf-8"))
     try:
         if inputs is not None:
@@ -76,6 +76,8 @@ def main(
         outputs = _failure(error)
     sys.stdout.flush()
     sys.stderr.flush()
+    if os.getpid() != us:  # the person's code forked, and this is its child: the attempt is its parent's
+        os._exit(_exit_code(outputs))
     outputs["attempt"] = given.get("attempt", "")
     outputs["code"] = _exit_code(outputs)
     outputs["peak_memory"] = (
@@ -89,10 +91,19 @@ def main(
         print(f"The outputs cannot be written: {error.strerror}.", file=sys.stderr)  # noqa: T201 - this is the log
         outputs = {**outputs, **_failure(error), "artifacts": {}, "parameters": {}, "code": 1}
         text = json.dumps(outputs)
-    if pipe is not None and len(text) <= MAX_SAID:
-        with contextlib.suppress(OSError):  # the person's code has closed it, or filled it
+    if pipe is not None and opened == _identity(pipe) and len(text) <= MAX_SAID:
+        with contextlib.suppress(OSError):  # the person's code has filled it
             os.write(pipe, text.encode())
     return int(outputs["code"])
+
+
+def _identity(descriptor: int | None) -> tuple[int, int] | None:
+    """Return what a descriptor leads to: the person's code may close it, and open something else of its number."""
+    try:
+        found = os.fstat(-1 if descriptor is None else descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _exit_code(outputs: dict[str, Any]) -> int:

@@ -164,7 +164,7 @@ def save_short(value: Any, store: Path) -> Saved | None:
     final = store / digest[:2] / digest
     if not final.parent.is_dir():  # it must last as soon as it is there: others sync only what they put into it
         return None
-    if not (final.is_file() and final.stat().st_size == len(content)):  # else it may be synced already
+    if not (final.is_file() and final.read_bytes() == content):  # a power cut may have left another; else it lasts
         with Partial(store) as file:
             file.write(content)
             file.settle(synced=False)

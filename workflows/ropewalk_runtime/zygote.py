@@ -52,11 +52,12 @@ class Like:
 
 @dataclass
 class Spare:
-    """A child that waits for an order; ``scratch`` is how large its /tmp is."""
+    """A child that waits for an order; ``scratch`` is how large its /tmp is, ``group`` its control group, if any."""
 
     pid: int
     control: socket.socket
     scratch: int
+    group: str
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ def _serve(keeper: socket.socket, way: Way) -> None:
     like: Like | None = None
     while True:
         if like and spare is None and not select.select([keeper], [], [], _SPARE_AFTER[like.kind])[0]:
-            spare, like = _forked_spare(like, ahead, keeper, way), None
-            ahead.forget()
+            joined = ahead if like.kind == "worker" else Ahead()  # what is made ready for a worker is no step's
+            spare, like = _forked_spare(like, joined, keeper, way), None
+            joined.forget()
         packet = receive_packet(keeper)
         if packet is None:
             return
@@ -146,7 +148,7 @@ def _forked_spare(like: Like, ahead: Ahead, keeper: socket.socket, way: Way) -> 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         pid = _start(functools.partial(_wait, ours, theirs, like, ahead), {}, way, keeper)
-        return Spare(pid, ours, like.scratch)
+        return Spare(pid, ours, like.scratch, ahead.group)
     except OSError:
         ours.close()
         return None
@@ -159,8 +161,8 @@ def _given(spare: Spare | None, order: dict[str, Any], descriptors: list[int]) -
     if spare is None:
         return 0
     with spare.control as control:  # closed, it ends one that does not fit
-        if spare.scratch != _scratch_of(order):
-            return 0
+        if spare.scratch != _scratch_of(order) or (spare.group and not order.get("group")):
+            return 0  # in a worker's group a step would share its limits, and end with it
         try:
             send_packet(control, order, descriptors)
         except OSError:

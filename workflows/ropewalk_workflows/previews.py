@@ -15,6 +15,7 @@ from ropewalk_core.flows import Preview
 from ropewalk_runtime.previews import LONGEST, MOST
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_MOST_PIXELS = 4_000_000
 _FACTS, _ROWS, _COLUMNS, _CELL = 12, 20, 21, 120
 
 
@@ -71,4 +72,11 @@ def _image(value: Any) -> str:
         content = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return ""
-    return base64.b64encode(content).decode() if content.startswith(_PNG) else ""
+    if not content.startswith(_PNG) or not 0 < _pixels(content) <= _MOST_PIXELS:
+        return ""
+    return base64.b64encode(content).decode()
+
+
+def _pixels(png: bytes) -> int:
+    """Return how many pixels a PNG says that it has: a few bytes can unpack to all of a browser's memory."""
+    return int.from_bytes(png[16:20]) * int.from_bytes(png[20:24])
