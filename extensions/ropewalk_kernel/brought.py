@@ -6,6 +6,7 @@ Not here: deploying (``functions``), how each runs (``ropewalk_runtime``: ``asgi
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from ropewalk_workflows.here import here as working_folder
 
 FILE = "program"
 _LONGEST_PATH = 1000
+_FILE_NAME = re.compile(r"(?:\.{0,2}/)?[\w./-]+\.[A-Za-z]\w{0,4}")
+"""One word that ends as a file's name does."""
 
 
 class Brought(Protocol):
@@ -77,11 +80,14 @@ class Program:
         Raises
         ------
         BadInput
-            If there is nothing in it.
+            If there is nothing in it, or it is the name of a file that is not there.
         """
         named = source.strip() and "\n" not in source and len(source) < _LONGEST_PATH
         if named and (path := working_folder() / source).is_file():
             return cls(_text(path), name)
+        if named and _FILE_NAME.fullmatch(source.strip()):
+            hint = "Name a file of this folder, or write the program itself; a command's name goes below a `#!` line."
+            raise BadInput(f"There is no file '{source.strip()}' in {working_folder()}.", field="source", hint=hint)
         return cls(source, name)
 
     def bundle(self) -> Bundle:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ropewalk_core import samples, sync, variables
 from ropewalk_core.client.durable import Shelf
-from ropewalk_core.errors import BadInput, NotFound
+from ropewalk_core.errors import BadInput, NotFound, RopewalkError
 from ropewalk_core.model import Call, Function, FunctionSpec, Revision, Window
 from ropewalk_core.names import check_name
 from ropewalk_core.placement import Placement, parse_placement
@@ -510,15 +510,19 @@ class Functions:
         spec = specification(function, name, placement, options)
         needs.prepare(spec)
         deployed = sync.wait(sync.client().functions.deploy(spec, prepared=True))
-        if wish is not None:
-            unchanged = deployed.unchanged
-            deployed = sharing.apply(deployed, *wish).model_copy(update={"unchanged": unchanged})
+        line = f"function {spec.name}: {'unchanged' if deployed.unchanged else 'deployed'}"
+        line += f", revision {deployed.revision.number}"
+        try:
+            if wish is not None:
+                unchanged = deployed.unchanged
+                deployed = sharing.apply(deployed, *wish).model_copy(update={"unchanged": unchanged})
+            if called is not None:
+                line += f"; called {triggers.choose(spec.name, called) or 'by nothing by itself'}"
+        except RopewalkError as error:
+            error.message = f"The {line}, but not all that you asked for was done. {error.message}"
+            raise
         handle = FunctionHandle(spec.name, here(function))
         handle._seen, handle._cell = deployed, live.cell()
-        word = "unchanged" if deployed.unchanged else "deployed"
-        line = f"function {spec.name}: {word}, revision {deployed.revision.number}"
-        if called is not None:
-            line += f"; called {triggers.choose(spec.name, called) or 'by nothing by itself'}"
         live.show(cards.function_card(deployed, line=line, curl=f"{spec.name}(...)   or   {handle.curl()}"))
         return handle
 

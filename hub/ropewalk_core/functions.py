@@ -60,6 +60,8 @@ from ropewalk_runtime.trace import Trace
 
 KIND = "function"
 LOAD_PATIENCE = 60.0
+_SAID = 300
+"""Bytes that are shown of an app's own words."""
 """Seconds that code may take to load."""
 _GATEWAY_PATIENCE = 2.0
 _GATEWAY_ALIVE = 8.0
@@ -114,8 +116,9 @@ class FunctionBook:
                 body = await self._body(answer)
         except httpx.HTTPError as error:
             raise Unavailable("The gateway is being restarted.") from error
-        refused = _problem(body) if answer.is_error else None
-        identifier = str(refused.details.get("call", "")) if refused else answer.headers.get("X-Ropewalk-Call", "")
+        identifier = answer.headers.get("X-Ropewalk-Call", "")
+        refused = _problem(answer.status_code, body, identifier) if answer.is_error else None
+        identifier = str(refused.details.get("call", "")) if refused else identifier
         await self._recorded(owner, name, identifier)
         if refused:
             raise refused
@@ -471,9 +474,17 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _problem(body: bytes) -> RopewalkError:
+def _problem(status: int, body: bytes, call: str) -> RopewalkError:
+    """Return why a call failed: as the platform says it, or what an app of the person's own answered."""
     try:
         facts = json.loads(body)
     except ValueError:
-        facts = {}
-    return from_problem(facts if isinstance(facts, dict) else {})
+        facts = None
+    if isinstance(facts, dict) and str(facts.get("code", "")).startswith("RW-"):
+        return from_problem(facts)
+    said = body[:_SAID].decode("utf-8", "replace").strip()
+    return UserCodeFailed(
+        f"The function's own answer has status {status}" + (f": {said}" if said else "."),
+        hint="Calls from here go to the path / by POST; ask its address for any other.",
+        details={"status": status, "call": call},
+    )

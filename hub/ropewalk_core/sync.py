@@ -57,25 +57,28 @@ class Portal:
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
         """Yield what the async iterator yields; leaving the loop early closes it."""
+        turn = asyncio.Lock()  # what was interrupted must have let go of the items before they can be closed
         try:
-            while (item := self.wait(_next(items))) is not _END:
+            while (item := self.wait(_next(items, turn))) is not _END:
                 yield item
         finally:
             with contextlib.suppress(TimeoutError):  # at the end of the process nothing runs the loop any more
-                self.wait(_close(items), timeout=2.0)
+                self.wait(_close(items, turn), timeout=2.0)
 
 
 async def _all(items: AsyncIterator[T]) -> list[T]:
     return [one async for one in items]
 
 
-async def _next(items: AsyncIterator[T]) -> Any:
-    return await anext(items, _END)
+async def _next(items: AsyncIterator[T], turn: asyncio.Lock) -> Any:
+    async with turn:
+        return await anext(items, _END)
 
 
-async def _close(items: AsyncIterator[Any]) -> None:
+async def _close(items: AsyncIterator[Any], turn: asyncio.Lock) -> None:
     if close := getattr(items, "aclose", None):
-        await close()
+        async with turn:
+            await close()
 
 
 _portal: Portal | None = None

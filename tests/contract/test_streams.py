@@ -293,3 +293,6 @@ async def test_an_app_gets_requests_and_no_credentials(rig: Rig) -> None:
     assert answer.status_code == 418 and answer.text == "PUT /a/b ada [] 5"
     assert answer.headers["content-type"] == "text/html" and answer.headers["x-mine"] == "1"
     assert not {"x-bad", "b", "set-cookie"} & set(answer.headers) and answer.headers["content-length"] == "17"
+    with pytest.raises(UserCodeFailed, match="own answer has status 418: POST / ada") as caught:
+        await rig.functions.call(ADA, "ada", "double", b"1")
+    assert caught.value.details["call"] == (await rig.functions.calls(ADA, "ada", "double")).items[0].id

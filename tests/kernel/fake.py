@@ -196,6 +196,8 @@ class FakePlatform:
     async def share(self, request: Request) -> Response:
         name = request.path_params["name"]
         access = checked(Access.model_validate(await request.json()), "ada")
+        if "nosuch" in access.accounts:
+            raise BadInput("There is no account 'nosuch'.", field="accounts")
         self.functions[name] = self.functions[name].model_copy(update={"access": access})
         return model(self.functions[name])
 

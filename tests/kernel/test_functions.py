@@ -203,6 +203,9 @@ def test_who_may_call_is_an_option_of_a_deploy(platform: FakePlatform, notebook:
     assert platform.functions["open"].access.who == "public"
     notebook.run("@ropewalk.function(access=['Not A Name'])\ndef other(x):\n    return x\n")
     assert "no account's name" in notebook.errors[0] and "other" not in platform.functions
+    notebook.run(DOUBLE.replace("FACTOR = 2", "FACTOR = 3").replace("--timeout 5", "--access nosuch"))
+    assert "not all that you asked for was done. There is no account 'nosuch'." in notebook.errors[-1]
+    assert "The function double: deployed, revision" in notebook.errors[-1]
 
 
 def test_a_key_is_not_left_in_the_notebook(platform: FakePlatform, notebook: Notebook) -> None:
@@ -386,6 +389,8 @@ def test_a_program_is_brought_by_a_cell_or_a_file(platform: FakePlatform, notebo
     Path("count.sh").write_text("wc -l\n")
     functions.program("count.sh", "count")
     assert platform.functions["count"].revision.spec.bundle.files == {"program": "wc -l\n"}
+    with pytest.raises(BadInput, match=r"no file 'cuont\.sh' in"):
+        functions.program("cuont.sh", "count")
     functions.program("wc -c", "chars")
     assert platform.functions["chars"].revision.spec.bundle.files == {"program": "wc -c\n"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -48,6 +49,28 @@ def test_a_stream_that_is_left_early_is_closed() -> None:
             break
     assert closed.wait(2)
     assert list(sync.iterate(numbers())) == list(range(100))
+
+
+def test_a_stream_whose_next_item_is_awaited_is_closed_by_the_stop_button() -> None:
+    closed, begun = threading.Event(), threading.Event()
+
+    async def silence() -> AsyncIterator[int]:
+        try:
+            begun.set()
+            await asyncio.sleep(60)
+            yield 1
+        finally:
+            await asyncio.sleep(0.1)  # as who leaves a connection does
+            closed.set()
+
+    def stop() -> None:
+        begun.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(sync.iterate(silence()))
+    assert closed.wait(2)
 
 
 def test_a_call_that_takes_too_long_is_cancelled() -> None:
