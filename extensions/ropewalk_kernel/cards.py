@@ -90,6 +90,11 @@ def function_card(function: Function, *, line: str = "", curl: str = "") -> Pict
     return Picture(_card(line, html), "\n".join(text))
 
 
+def note(text: str) -> Picture:
+    """Return a line that says something before a card comes."""
+    return Picture(_card(text, ""), text)
+
+
 def _opened(function: Function) -> str:
     """Return who may call a function, where that is more than its owner."""
     return access.said(function.access) if function.access.who != "private" else ""

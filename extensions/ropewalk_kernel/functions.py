@@ -36,6 +36,7 @@ from ropewalk_kernel import (
     printed,
     shares,
     sharing,
+    taken,
     triggers,
     values,
 )
@@ -508,6 +509,8 @@ class Functions:
         """
         wish, called = sharing.wished(options), triggers.wished(options)
         spec = specification(function, name, placement, options)
+        if along := taken.said(spec.bundle):
+            live.show(cards.note(along))
         needs.prepare(spec)
         deployed = sync.wait(sync.client().functions.deploy(spec, prepared=True))
         line = f"function {spec.name}: {'unchanged' if deployed.unchanged else 'deployed'}"

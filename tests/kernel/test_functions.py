@@ -34,6 +34,21 @@ def test_a_cell_becomes_a_function(platform: FakePlatform, notebook: Notebook) -
     assert handle.url == "http://double--fn--ada.localhost:8001/"
 
 
+def test_what_travels_is_shown_before_it_is_sent(
+    platform: FakePlatform, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("sums.py").write_text("def one():\n    return 1\n")
+    monkeypatch.syspath_prepend(".")
+    notebook.run(f"import json\nNAMES = {['x' * 30] * 3}\nfrom sums import one\ndef scale(x):\n    return one() * x\n")
+    said = notebook.run("%%function\nFACTOR = 2\ndef double(x):\n    return json.dumps([scale(x), FACTOR, NAMES])\n")
+    line = "captured: double; helpers scale (cell [1]); values FACTOR = 2, NAMES = ['"
+    assert line in said, (said, notebook.errors)
+    assert "... (102 characters); files sums.py; imports json" in said
+    assert said.index("captured:") < said.index("function double: deployed")
+    assert "captured" not in notebook.run("%%function\ndef alone(x):\n    return x\n")
+    assert "captured" not in notebook.run("%%function shout\n#!/bin/sh\ntrue\n")
+
+
 def test_the_same_cell_again_is_unchanged(platform: FakePlatform, notebook: Notebook) -> None:
     notebook.run(DOUBLE)
     assert "double: unchanged, revision 1" in notebook.run(DOUBLE)
