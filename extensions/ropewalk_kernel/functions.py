@@ -571,6 +571,9 @@ class Listed(cards.Pictured):
     def __len__(self) -> int:
         return len(self.items)
 
+    def __getitem__(self, place: int) -> FunctionHandle:
+        return FunctionHandle(self.items[place].name)
+
     def _picture(self) -> cards.Picture:
         rows = [(one.name, look.word(one.status), f"revision {one.revision.number}", one.address) for one in self.items]
         empty = "No functions yet. Put %%function on the first line of a cell with a def."
@@ -588,6 +591,9 @@ class Versions(cards.Pictured):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __getitem__(self, place: int) -> Revision:
+        return self.items[place]
 
     def _picture(self) -> cards.Picture:
         rows = [

@@ -78,6 +78,9 @@ class Triggers(cards.Pictured):
     def __len__(self) -> int:
         return len(self.items)
 
+    def __getitem__(self, place: int) -> Trigger:
+        return self.items[place]
+
     def _picture(self) -> cards.Picture:
         rows = [
             (

@@ -63,6 +63,7 @@ def test_a_handle_adds_pauses_fires_and_removes(platform: FakePlatform, notebook
     one = notebook.value("one")
     assert f"is called every @daily, UTC; trigger {one.id}" in said
     assert one.id in notebook.run("double.triggers()") and [each.id for each in double.triggers()] == [one.id]
+    assert double.triggers()[0].id == one.id
     notebook.run("double.pause_trigger(one.id)")
     assert "paused" in repr(double.triggers())
     notebook.run("double.resume_trigger(one.id)")

@@ -22,6 +22,7 @@ from ropewalk_hub import pages
 from ropewalk_hub.pages import live
 from ropewalk_hub.security import cookie_name
 from tests.pages.stage import FAILURE, OWNER, Stage, furnish
+from tests.unit.test_previews import png
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}</textarea></pre>"
 PAGES = ["/", "/notebooks", "/services", "/services/new/voila", "/functions", "/workflows", "/people", "/secrets"]
@@ -366,6 +367,18 @@ async def test_try_it_shows_the_answer_and_keeps_the_payload(stage: Stage, brows
     assert failed.status_code == FAILURE.status
     assert "ValueError: <b>x</b>" in Document(failed.text).words
     assert "<b>" not in failed.text
+
+
+async def test_try_it_shows_a_picture_and_says_what_is_no_text(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    for answer, shown in (
+        (png(2), '<img alt="The answer, a picture" src="data:image/png;base64,iVBOR'),
+        (png(2).replace(b"\0\0\0\2", b"\x0f\xff\xff\xff"), "bytes, which are no text"),
+        (b"\xff\xfe", "2 bytes, which are no text"),
+        (b"<svg onload=alert(1)>", "&lt;svg onload=alert(1)&gt;"),
+    ):
+        stage.things.answer = answer
+        assert shown in (await browser.post("/functions/digits/call", data={"payload": "1"})).text
 
 
 async def test_try_it_says_where_what_was_typed_is_not_json(stage: Stage, browser: httpx.AsyncClient) -> None:

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from ropewalk_core.figures import Cell, Series
 from ropewalk_core.flows import Step
-from ropewalk_core.model import Call, State, Status
+from ropewalk_core.model import Call, Function, State, Status
 from ropewalk_hub.pages import forms, graph, words
-from ropewalk_hub.pages.functions import figures
+from ropewalk_hub.pages.functions import row
 from tests.effort import lines
 
 SCHEMA: dict[str, Any] = {
@@ -173,11 +174,16 @@ def test_figures_of_calls() -> None:
         ended = None if took is None else started + took
         return Call(id="c", function="f", owner="a", revision="r", started=started, ended=ended, state=state)
 
-    made = figures([call(999, 0.5), call(990, 0.1, State.FAILED), call(100, None), call(930, 0.2)], 1000)
-    assert (made.calls, made.errors, made.last, made.most) == (4, 1, 999, 2)
-    assert made.p95 == pytest.approx(0.5)
-    assert made.bars[-1] == 2 and made.bars[-2] == 1 and sum(made.bars) == 4
-    assert figures([], 0).p95 is None
+    series, now = Series(), 10_000.0
+    for at, failed in ((now - 1, 0), (now - 2, 1), (now - 61, 0), (now - 3000, 0)):
+        series.add(at, Cell(1, failed), now)
+    one = Function.model_construct(name="f")
+    made = row(one, series.figures("hour", now, owner="a", function="f"), [call(now - 1, 0.5)])
+    assert (made.hour.calls, made.hour.errors, made.last, made.most) == (4, 1, now - 1, 2)
+    assert made.bars[-2:] == (1, 2) and sum(made.bars) == 3 and len(made.bars) == 30
+    again = row(one, series.figures("hour", now, owner="a", function="f"), [])  # records do not outlive the platform
+    assert (again.hour.calls, again.bars) == (4, made.bars) and now - 120 < (again.last or 0) <= now
+    assert row(one, None, []).last is None
 
 
 def test_pretty_cuts_what_is_too_long() -> None:

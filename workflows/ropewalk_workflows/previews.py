@@ -72,7 +72,12 @@ def _image(value: Any) -> str:
         content = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return ""
-    if not content.startswith(_PNG) or not 0 < _pixels(content) <= _MOST_PIXELS:
+    return png(content, MOST)
+
+
+def png(content: bytes, most: int) -> str:
+    """Return a picture in base64, or nothing if it is no PNG, of more bytes than ``most``, or of too many pixels."""
+    if len(content) > most or not content.startswith(_PNG) or not 0 < _pixels(content) <= _MOST_PIXELS:
         return ""
     return base64.b64encode(content).decode()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import keyword
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from ropewalk_core import samples, traffic
 from ropewalk_core.access import said
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, TooLarge
 from ropewalk_core.functions import roll_back as roll_back_to
-from ropewalk_core.model import Actor, Call, Function, NewKey, State, Window
+from ropewalk_core.model import Actor, Call, Figure, Figures, Function, NewKey, State, Window
 from ropewalk_core.revisions import stories
 from ropewalk_core.signatures import Signature, read
 from ropewalk_core.triggers import words
@@ -31,30 +30,36 @@ from ropewalk_hub.pages.forms import Complaint
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
+from ropewalk_workflows import previews
 
 router = APIRouter(include_in_schema=False)
 _STATES = (State.RUNNING, State.IDLE, State.FAILED)
 _BARS = 30
 _SHOWN = 100_000
+_PICTURE = 1_000_000
+"""Bytes of a picture that is shown."""
 _LATEST, _FIRST = 5, 10
 """Durable calls that the function's own page shows, and other calls that it shows before one asks for more."""
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What the latest calls say.
+class Row:
+    """A function in the list, with what its page counts of the last hour.
 
     Parameters
     ----------
+    hour
+        All calls of the hour.
     bars
         Calls in each of the last 30 minutes, oldest first.
+    last
+        When the last call came that is known of.
     """
 
-    calls: int = 0
-    errors: int = 0
-    p95: float | None = None
-    last: float | None = None
+    function: Function
+    hour: Figure
     bars: tuple[int, ...] = ()
+    last: float | None = None
 
     @property
     def most(self) -> int:
@@ -62,21 +67,13 @@ class Figures:
         return max((*self.bars, 1))
 
 
-def figures(calls: Sequence[Call], now: float) -> Figures:
-    """Return the figures of the latest calls."""
-    times = sorted(one.took for one in calls if one.took is not None)
-    bars = [0] * _BARS
-    for one in calls:
-        minute = int((now - (one.queued or one.started)) // 60)
-        if 0 <= minute < _BARS:
-            bars[_BARS - 1 - minute] += 1
-    return Figures(
-        calls=len(calls),
-        errors=sum(one.state is State.FAILED for one in calls),
-        p95=times[math.ceil(0.95 * len(times)) - 1] if times else None,
-        last=max((one.queued or one.started for one in calls), default=None),
-        bars=tuple(bars),
-    )
+def row(one: Function, told: Figures | None, latest: Sequence[Call]) -> Row:
+    """Return a function's row; ``told`` are the figures of its hour, None where nobody knows them."""
+    known = [call.queued or call.started for call in latest]
+    if told is None:
+        return Row(one, Figure(at=0.0), last=max(known, default=None))
+    known += [bar.at for bar in told.bars if bar.calls]
+    return Row(one, told.total, tuple(bar.calls for bar in told.bars[-_BARS:]), max(known, default=None))
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,8 @@ class Try:
         What the form held; None shows samples.
     answer
         The answer as text.
+    picture
+        The answer if it is a PNG of a bounded size, in base64.
     problem
         The failure, unless it stands beside a field.
     errors
@@ -101,6 +100,7 @@ class Try:
 
     typed: Mapping[str, str] | None = None
     answer: str | None = None
+    picture: str = ""
     problem: dict[str, object] | None = None
     traceback: str = ""
     errors: Mapping[str, Complaint] = field(default_factory=dict)
@@ -157,9 +157,10 @@ async def functions(request: Request, actor: Signed, its: Its, view: Viewed) -> 
     return render(request, "functions.html", listing=listing, rows=rows, view=view, states=_STATES)
 
 
-async def _row(its: Platform, actor: Actor, one: Function) -> tuple[Function, Figures]:
-    page, _ = await or_none(its.functions.calls(actor, actor.account, one.name, limit=200))
-    return one, figures(page.items if page else (), its.clock.wall())
+async def _row(its: Platform, actor: Actor, one: Function) -> Row:
+    told, _ = await or_none(its.functions.figures(actor, actor.account, one.name))
+    page, _ = await or_none(its.functions.calls(actor, actor.account, one.name, limit=1))
+    return row(one, told, page.items if page else ())
 
 
 @router.get("/functions/{name}")
@@ -205,7 +206,17 @@ async def _try(
             call=str(error.details.get("call", "")),
         )
         return failed, error.status
-    return replace(tried, answer=answer[:_SHOWN].decode("utf-8", "replace"), ended=its.clock.wall()), 200
+    return replace(tried, ended=its.clock.wall(), **_shown(answer)), 200
+
+
+def _shown(answer: bytes) -> dict[str, str]:
+    """Return what the page shows of an answer: a small picture, text, or how many bytes there are of neither."""
+    if picture := previews.png(answer, _PICTURE):
+        return {"answer": "", "picture": picture}
+    try:
+        return {"answer": answer.decode("utf-8")[:_SHOWN]}
+    except UnicodeDecodeError:
+        return {"answer": f"{len(answer):,} bytes, which are no text. Save them with curl, below: add --output FILE."}
 
 
 def _check(payload: str) -> None:
@@ -296,7 +307,6 @@ async def show(
         function=one,
         calls=calls[:50],
         shown=_FIRST,
-        figures=figures(calls, its.clock.wall()),
         window=window,
         told=told,
         uncounted=uncounted.problem() if uncounted else None,
