@@ -10,6 +10,7 @@ import ast
 
 from ropewalk_core.model import Bundle
 
+_DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _LONGEST = 40
 """Letters of a value that are shown."""
 
@@ -27,7 +28,7 @@ def said(bundle: Bundle) -> str:
         if place.startswith(f"{main}:")
     }
     parts = {
-        "helpers": [_helper(one, cells) for one in body if _defines(one) and one.name != entry],
+        "helpers": [_helper(one, cells) for one in body if isinstance(one, _DEFINES) and one.name != entry],
         "values": [_value(one) for one in body if isinstance(one, ast.Assign) and one.lineno < min(cells, default=0)],
         "files": sorted(path for path in bundle.files if path != main),
         "imports": sorted({one.partition(".")[0] for one in bundle.imports} - {_top(one) for one in bundle.files}),
@@ -36,14 +37,9 @@ def said(bundle: Bundle) -> str:
     return "; ".join([f"captured: {entry}", *listed]) if listed else ""
 
 
-def _defines(one: ast.stmt) -> bool:
-    return isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-
-
-def _helper(one: ast.stmt, cells: dict[int, str]) -> str:
-    name = str(getattr(one, "name", ""))
+def _helper(one: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, cells: dict[int, str]) -> str:
     start = max((line for line in cells if line <= one.lineno), default=0)
-    return f"{name} ({cells[start]})" if start else name
+    return f"{one.name} ({cells[start]})" if start else one.name
 
 
 def _value(one: ast.Assign) -> str:

@@ -325,8 +325,14 @@ while True:
 
 
 @pytest.mark.parametrize(
-    ("source", "said"), [("exit 4", "ended with exit code 4 before it listened"), ("#!/no\n", "/no, which is not here")]
+    ("source", "said", "shown"),
+    [
+        ("echo no port is free >&2; exit 4", "ended with exit code 4 before it listened", "no port is free\n"),
+        ("#!/no\n", "/no, which is not here", "NotRunnable: Its first line names /no"),
+    ],
 )
-def test_a_program_that_does_not_listen_says_why(source: str, said: str, tmp_path: Path) -> None:
+def test_a_program_that_does_not_listen_says_why(source: str, said: str, shown: str, tmp_path: Path) -> None:
     with working(tmp_path, source, form="server") as work:
         assert work.hello["op"] == "failed" and said in work.hello["error"]["message"], work.hello
+        assert shown in work.hello["error"]["details"]["traceback"]
+        assert "asyncio" not in work.hello["error"]["details"]["traceback"]

@@ -24,7 +24,7 @@ from ropewalk_runtime.failing import bad_code, memory
 from ropewalk_runtime.frames import MAX_BODY, pack
 from ropewalk_runtime.handler import Handler, problem
 from ropewalk_runtime.listening import Forwarded, Listening
-from ropewalk_runtime.printed import Output
+from ropewalk_runtime.printed import MAX_CALL_LOG, Output
 from ropewalk_runtime.programs import Program
 from ropewalk_runtime.serving import Coroutines, OneByOne, Serving, Threads
 
@@ -62,8 +62,10 @@ def main(sock: socket.socket, order: dict[str, Any], content: int | None = None)
         _send(sock, {"op": "failed", "error": memory(), "logs": output.take()})
         return MEMORY_EXIT
     except _NotStarted as error:
-        said = bad_code(error.cause, doing="does not start")
-        _send(sock, {"op": "failed", "error": said, "logs": output.take()})
+        logs, said = output.take(), bad_code(error.cause, doing="does not start")
+        if isinstance(error.cause, programs.NotRunnable):  # what matters are the program's own words, not our frames
+            said["details"] = {"traceback": logs[-MAX_CALL_LOG:]}
+        _send(sock, {"op": "failed", "error": said, "logs": logs})
         return 1
     except BaseException as error:  # noqa: BLE001 - whatever the person's module raises, they must see it
         _send(sock, {"op": "failed", "error": bad_code(error), "logs": output.take()})

@@ -206,17 +206,18 @@ async def _try(
             call=str(error.details.get("call", "")),
         )
         return failed, error.status
-    return replace(tried, ended=its.clock.wall(), **_shown(answer)), 200
+    return _answered(replace(tried, ended=its.clock.wall()), answer), 200
 
 
-def _shown(answer: bytes) -> dict[str, str]:
+def _answered(tried: Try, answer: bytes) -> Try:
     """Return what the page shows of an answer: a small picture, text, or how many bytes there are of neither."""
     if picture := previews.png(answer, _PICTURE):
-        return {"answer": "", "picture": picture}
+        return replace(tried, answer="", picture=picture)
     try:
-        return {"answer": answer.decode("utf-8")[:_SHOWN]}
+        return replace(tried, answer=answer.decode("utf-8")[:_SHOWN])
     except UnicodeDecodeError:
-        return {"answer": f"{len(answer):,} bytes, which are no text. Save them with curl, below: add --output FILE."}
+        said = f"{len(answer):,} bytes, which are no text. Save them with curl, below: add --output FILE."
+        return replace(tried, answer=said)
 
 
 def _check(payload: str) -> None:
