@@ -152,6 +152,16 @@ class RunHandle:
         self._run = sync.wait(sync.client().workflows.cancel(self.id))
         return self
 
+    def suspend(self) -> RunHandle:
+        """Have no further step start until the run is resumed; those that run go on."""
+        self._run = sync.wait(sync.client().workflows.suspend(self.id))
+        return self
+
+    def resume(self) -> RunHandle:
+        """Have the run go on after `suspend`, and end the pauses at which it stands."""
+        self._run = sync.wait(sync.client().workflows.resume(self.id))
+        return self
+
     def retry(self) -> RunHandle:
         """Run the failed steps and what follows them again; finished steps are kept."""
         self._run = sync.wait(sync.client().workflows.retry(self.id))

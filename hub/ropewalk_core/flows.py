@@ -85,6 +85,7 @@ class Run(Noun):
     created: float = Field(default_factory=time.time)
     ended: float | None = None
     unchanged: bool = False
+    suspended: bool = Field(default=False, description="No further step starts until it is resumed")
 
 
 class StepInputs(Noun):

@@ -40,6 +40,16 @@ class GuardedWorkflows:
         check(actor, "write", "run", owner)
         return await self._inner.cancel(actor, owner, run)
 
+    async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.suspend`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.suspend(actor, owner, run)
+
+    async def resume(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.resume`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.resume(actor, owner, run)
+
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.retry`."""
         check(actor, "write", "run", owner)

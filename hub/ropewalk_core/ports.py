@@ -297,6 +297,18 @@ class Workflows(Protocol):
     async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
         """Stop the run; a finished run stays as it is."""
 
+    async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
+        """Have no further step start until the run is resumed; those that run go on.
+
+        Raises
+        ------
+        Conflict
+            If it has ended.
+        """
+
+    async def resume(self, actor: Actor, owner: str, run: str) -> Run:
+        """Have a suspended run go on, and end the pauses at which it stands. Raises as `suspend`."""
+
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """Run the failed steps again, and what follows them; finished steps stay."""
 

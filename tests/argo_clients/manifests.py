@@ -41,6 +41,13 @@ def sleeps(**metadata: Any) -> dict[str, Any]:
     return _workflow(metadata, [step])
 
 
+def asks(**metadata: Any) -> dict[str, Any]:
+    """A pause that somebody must end, and a step after it."""
+    tasks = [{"name": "approve", "template": "pause"}, {"name": "go", "template": "go", "depends": "approve"}]
+    go = {"name": "go", "container": {"image": "alpine", "command": ["true"]}}
+    return _workflow(metadata, [{"name": "main", "dag": {"tasks": tasks}}, {"name": "pause", "suspend": {}}, go])
+
+
 def _workflow(metadata: dict[str, Any], templates: list[dict[str, Any]], **parameters: str) -> dict[str, Any]:
     arguments = {"parameters": [{"name": name, "value": value} for name, value in parameters.items()]}
     return {

@@ -195,7 +195,7 @@ async def test_a_dry_run_and_lint_keep_nothing(argo: httpx.AsyncClient) -> None:
 
 async def test_what_is_not_answered_says_so(door: Door, argo: httpx.AsyncClient) -> None:
     await create(argo, manifests.say("x", name="there"))
-    for verb in ("stop", "suspend", "resume", "set"):
+    for verb in ("stop", "set"):
         answer = await argo.put(f"{OURS}/there/{verb}", json={})
         assert (answer.status_code, answer.json()["code"]) == (501, 12), verb
         assert (await argo.put(f"{OURS}/nobody/{verb}", json={})).status_code == 404
@@ -206,6 +206,19 @@ async def test_what_is_not_answered_says_so(door: Door, argo: httpx.AsyncClient)
     assert (await argo.post(f"{OURS}/submit", json={})).status_code == 501
     assert (await argo.get("api/v1/nothing")).json()["code"] == 5
     await door.ended(argo, "there")
+
+
+async def test_a_workflow_is_suspended_and_resumed(door: Door, argo: httpx.AsyncClient) -> None:
+    await create(argo, manifests.sleeps(name="long"))
+    assert (await argo.put(f"{OURS}/long/suspend", json={})).json()["spec"]["suspend"] is True
+    assert (await argo.get(f"{OURS}/long")).json()["spec"]["suspend"] is True
+    assert "suspend" not in (await argo.put(f"{OURS}/long/resume", json={"name": "long"})).json()["spec"]
+    chosen = await argo.put(f"{OURS}/long/resume", json={"nodeFieldSelector": "displayName=a"})
+    assert chosen.status_code == 400 and "not chosen ones" in chosen.json()["message"]
+    assert (await argo.put(f"{OURS}/nobody/suspend", json={})).status_code == 404
+    await argo.put(f"{OURS}/long/terminate", json={})
+    await door.ended(argo, "long")
+    assert (await argo.put(f"{OURS}/long/suspend", json={})).json()["code"] == 9
 
 
 async def test_each_has_one_namespace(door: Door, argo: httpx.AsyncClient) -> None:

@@ -278,6 +278,17 @@ class _Workflows:
         await self._things.say("run", run, "stopping")
         return self._things.runs[run]
 
+    async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
+        return await self._hold(run, suspended=True)
+
+    async def resume(self, actor: Actor, owner: str, run: str) -> Run:
+        return await self._hold(run, suspended=False)
+
+    async def _hold(self, run: str, *, suspended: bool) -> Run:
+        self._things.runs[run] = self._things.runs[run].model_copy(update={"suspended": suspended})
+        await self._things.say("run", run, "held")
+        return self._things.runs[run]
+
     async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         await self._things.say("run", run, "removed")
         return self._things.runs[run]

@@ -240,6 +240,17 @@ async def test_acts_go_through_the_ports_and_come_back(stage: Stage, browser: ht
     assert ("removed", "notes") in stage.things.acts and ("stopping", "run-000000wide") in stage.things.acts
 
 
+async def test_a_run_is_suspended_and_resumed(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    here = "/workflows/run-000000wide"
+    for act, other in (("suspend", "resume"), ("resume", "suspend")):
+        page = (await browser.get(here)).text
+        assert f'action="{here}/{act}"' in page and f'action="{here}/{other}"' not in page
+        assert (await browser.post(f"{here}/{act}")).headers["location"] == here
+    assert 'class="note">suspended<' not in (await browser.get(here)).text
+    assert "/suspend" not in (await browser.get("/workflows/run-5k2m9qv0w3")).text
+
+
 async def test_acts_from_another_origin_are_refused(stage: Stage, browser: httpx.AsyncClient) -> None:
     furnish(stage.things)
     hostile = {"origin": "http://board--ada.localhost:8001"}

@@ -219,6 +219,14 @@ class MemoryWorkflows(Memory):
 
     retry = cancel
 
+    async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
+        found: Run = await self.get(actor, owner, run)
+        return await self.keep(owner, run, found.model_copy(update={"suspended": True}))
+
+    async def resume(self, actor: Actor, owner: str, run: str) -> Run:
+        found: Run = await self.get(actor, owner, run)
+        return await self.keep(owner, run, found.model_copy(update={"suspended": False}))
+
     async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
         if all(one.digest != digest for one in self.artifacts):
             raise NotFound("There is no such artifact in this run.", field="digest")

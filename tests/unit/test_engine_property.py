@@ -43,7 +43,9 @@ def graphs(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.integers(0, 6)) == 0:
             task["continueOn"] = {"failed": True}
         template: dict[str, Any] = {"name": f"p{index}", "container": {"image": "python", "command": ["x"]}}
-        if limit := draw(st.integers(0, 2)):
+        if draw(st.integers(0, 6)) == 0:
+            template = {"name": f"p{index}", "suspend": draw(st.sampled_from([{}, {"duration": "5s"}]))}
+        elif limit := draw(st.integers(0, 2)):
             template["retryStrategy"] = {"limit": limit}
         tasks.append(task)
         templates.append(template)
@@ -75,6 +77,7 @@ class World:
         self.launched: dict[str, int] = {}
         self.succeeded: set[str] = set()
         self.stop = False
+        self.suspended, self.resumed = False, 0.0
         self.take(nouns.Begin(self.now))
 
     def take(self, event: nouns.Event) -> None:
@@ -83,6 +86,7 @@ class World:
             if isinstance(one, nouns.Ready):
                 self.ready.append(one.id)
             elif isinstance(one, nouns.Launch):
+                assert not self.suspended, "nothing starts while the run is suspended"
                 assert one.id not in self.running, "one attempt at a time"
                 assert one.id not in self.succeeded, "what is done is not run again"
                 self.running[one.id] = one.attempt
@@ -103,7 +107,7 @@ class World:
     def act(self, draw: st.DrawFn) -> None:
         """Let one thing happen that could happen next."""
         self.now += 1
-        choices = ["tick"]
+        choices = ["tick", "suspend" if not self.suspended and draw(st.integers(0, 9)) == 0 else "resume"]
         choices += ["grant"] if self.ready else []
         choices += ["exit"] * 3 if self.running else []
         choices += ["lose"] if self.running else []
@@ -128,18 +132,30 @@ class World:
         elif what == "recover":
             leaf, attempt = self.recovering.popitem()
             self.take(nouns.Lost(self.now, leaf, attempt))
+        elif what == "suspend":
+            self.hold(suspended=True)
+        elif what == "resume":
+            self.hold(suspended=False)
         elif what == "cancel":
             self.stop = True
             self.take(nouns.Cancel(self.now))
         elif what == "crash":
             facts = {key: fact.as_dict() for key, fact in self.state.facts.items() if fact.as_dict()}
             self.state = fresh(self.state.spec.manifest, facts)
+            self.state.suspended, self.state.resumed = self.suspended, self.resumed
             self.ready, self.running, self.recovering = [], {}, {}
             self.take(nouns.Begin(self.now))
             if self.stop:
                 self.take(nouns.Cancel(self.now))
         else:
             self.take(nouns.Tick(self.now + 1000))
+
+    def hold(self, *, suspended: bool) -> None:
+        self.suspended = suspended
+        self.resumed = self.resumed if suspended else self.now
+        self.take(nouns.Hold(self.now, suspended, self.resumed))
+        paused = [one for one in self.state.nodes.values() if one.kind == "suspend" and not one.ended]
+        assert suspended or not [one for one in paused if one.fact.started is not None and one.since < self.now]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -154,6 +170,7 @@ def test_any_interleaving_ends_well(manifest: dict[str, Any], data: st.DataObjec
         # Nothing surprising any more: let everything succeed, and it must end.
         for _ in range(400):
             world.now += 1
+            world.hold(suspended=False)
             world.take(nouns.Tick(world.now + 1000))
             while world.recovering:
                 leaf, attempt = world.recovering.popitem()

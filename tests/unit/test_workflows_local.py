@@ -299,6 +299,53 @@ async def test_cancel_ends_what_runs_and_starts_nothing(rig: Rig, tmp_path: Path
     assert (await rig.workflows.cancel(ALICE, "alice", run.id)).status.state == State.STOPPED
 
 
+async def test_a_suspended_run_starts_nothing_until_it_is_resumed(tmp_path: Path) -> None:
+    @workflow
+    def flow(path: str) -> object:
+        return mark(path, "after", wait(path))
+
+    rig = Rig(tmp_path / "home")
+    rig.start()
+    try:
+        path = tmp_path / "log"
+        run = await rig.submit(flow.spec(path=str(path)))
+        await rig.until(run.id, lambda one: path.exists())
+        assert (await rig.workflows.suspend(ALICE, "alice", run.id)).suspended
+        Path(f"{path}.go").touch()
+        await rig.until(run.id, lambda one: any(each.status.state == State.DONE for each in one.steps))
+        await rig.stop()  # it stays suspended, whoever is killed
+        rig.start()
+        await asyncio.sleep(0.5)
+        assert "after" not in path.read_text() and (await rig.get(run.id)).status.state == State.RUNNING
+        assert not (await rig.workflows.resume(ALICE, "alice", run.id)).suspended
+        assert rig.result(await rig.wait(run.id)) == "after"
+        for act in (rig.workflows.suspend, rig.workflows.resume):
+            with pytest.raises(Conflict):
+                await act(ALICE, "alice", run.id)
+    finally:
+        await rig.close()
+
+
+async def test_a_pause_without_a_duration_ends_when_the_run_is_resumed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "home")
+    rig.start()
+    try:
+        tasks = [{"name": "approve", "template": "pause"}, {"name": "then", "template": "go", "depends": "approve"}]
+        go = {"name": "go", "container": {"image": "alpine", "command": ["true"]}}
+        spec = {"entrypoint": "main", "templates": [{"name": "main", "dag": {"tasks": tasks}}, go]}
+        spec["templates"].append({"name": "pause", "suspend": {}})  # type: ignore[attr-defined]
+        run = await rig.submit(RunSpec(name="x", manifest={"kind": "Workflow", "spec": spec}, source="argo"))
+        found = await rig.until(run.id, lambda one: any(each.status.why for each in one.steps))
+        [paused] = [one for one in found.steps if one.name == "approve"]
+        assert paused.status.why is not None and "Resume the run" in paused.status.why.next
+        await rig.stop()
+        await rig.workflows.resume(ALICE, "alice", run.id)  # while no engine runs
+        rig.start()
+        assert (await rig.wait(run.id)).status.state == State.DONE
+    finally:
+        await rig.close()
+
+
 async def test_all_runs_of_an_account_are_stopped(rig: Rig, tmp_path: Path) -> None:
     @workflow
     def waits(path: str) -> object:

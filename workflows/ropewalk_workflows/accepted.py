@@ -65,6 +65,9 @@ def check(
     if ".." in spec.folder.split("/"):
         raise BadWorkflow("The folder leaves your files.", field="folder")
     for template in manifest.spec.templates:
+        if template.suspend is not None and template.suspend.duration is None and settings.backend == "kube":
+            field = f"spec.templates[{template.name}].suspend.duration"
+            raise BadWorkflow("On a cluster a pause needs a duration: nobody could end it otherwise.", field=field)
         if template.program is not None:
             fits(placement_of(template, manifest, f"spec.templates[{template.name}]"))
     return manifest
@@ -249,7 +252,7 @@ class Accepted:
             if not found.status.state.terminal:
                 return False
             status = Status(state=State.ASKED, since=self._wall())
-            found = found.model_copy(update={"status": status, "ended": None, "outputs": {}})
+            found = found.model_copy(update={"status": status, "ended": None, "outputs": {}, "suspended": False})
             body = {**record.body, "run": dump(found), "generation": record.body["generation"] + 1, "cancel": False}
             await self._journal.write(
                 Put(RUN, owner, run, body),
@@ -260,6 +263,20 @@ class Accepted:
                 *also(),
             )
             return True
+
+    async def _held(self, owner: str, run: str, *, suspended: bool) -> None:
+        """Note that no further step is to start, or that all goes on and pauses end; of an ended run `Conflict`."""
+        async with self._records.lock(f"{owner}/{run}"):
+            record = self._records.run(owner, run)
+            found = Run.model_validate(record.body["run"])
+            if found.status.state.terminal or record.body["cancel"]:
+                raise Conflict("The run has ended, or is about to.", field="run", hint="Submit it again.")
+            found = found.model_copy(update={"suspended": suspended})
+            more = {} if suspended else {"resumed": self._wall()}
+            await self._journal.write(
+                Put(RUN, owner, run, {**record.body, "run": dump(found), **more}),
+                Append(RUN, owner, run, "held", dump(found)),
+            )
 
     # Forgetting
 

@@ -56,7 +56,7 @@ class Desk:
             self._check_engine(engine)
             seen = self._journal.cursor  # before the look: what comes during it ends the wait at once
             events = self._journal.events(after=cursor, kind=RUN)
-            names = {(one.owner, one.name): None for one in events if one.type in ("asked", "stopping")}
+            names = {(one.owner, one.name): None for one in events if one.type in ("asked", "stopping", "held")}
             cursor = events[-1].cursor if events else cursor
             left = until - asyncio.get_running_loop().time()
             if names or left <= 0:
@@ -132,6 +132,8 @@ class Desk:
                     run=name,
                     generation=record.body["generation"],
                     cancel=record.body["cancel"],
+                    suspended=record.body["run"].get("suspended", False),
+                    resumed=record.body.get("resumed", 0.0),
                     spec=RunSpec.model_validate(spec.body),
                     started=float(record.body["run"]["status"]["since"]),
                     facts=facts,

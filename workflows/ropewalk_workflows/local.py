@@ -87,6 +87,16 @@ class LocalWorkflows(Accepted):
         await self._stopping(owner, run, cause)
         return await self.get(actor, owner, run)
 
+    async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.suspend`."""
+        await self._held(owner, run, suspended=True)
+        return await self.get(actor, owner, run)
+
+    async def resume(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.resume`."""
+        await self._held(owner, run, suspended=False)
+        return await self.get(actor, owner, run)
+
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.retry`."""
         await self._again(owner, run)

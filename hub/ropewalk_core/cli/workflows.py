@@ -1,4 +1,5 @@
-"""The commands of workflows: submit one, list runs, look at one, read its logs, cancel, retry and remove it."""
+"""The commands of workflows: submit one, list runs, look at one, read its logs, cancel, suspend,
+resume, retry and remove it."""
 
 from __future__ import annotations
 
@@ -45,6 +46,8 @@ def register(subparsers: Subparsers) -> None:
     for name, help_text, run in (
         ("get", "show one run with its steps", _get_run),
         ("cancel", "stop a run", _cancel),
+        ("suspend", "have no further step of a run start; those that run go on", _suspend),
+        ("resume", "have a suspended run go on, and end its pauses", _resume),
         ("retry", "run failed steps again", _retry),
         ("remove", "forget a run that has ended, with its logs and working files", _remove),
     ):
@@ -108,6 +111,16 @@ async def _get_run(client: Client, arguments: argparse.Namespace) -> int:
 async def _cancel(client: Client, arguments: argparse.Namespace) -> int:
     run = await client.workflows.cancel((await _run_named(client, arguments.run)).id)
     return say(run, f"{run.id} is {run.status.state}.", as_json=arguments.json)
+
+
+async def _suspend(client: Client, arguments: argparse.Namespace) -> int:
+    run = await client.workflows.suspend((await _run_named(client, arguments.run)).id)
+    return say(run, f"{run.id} is suspended: no further step starts.", as_json=arguments.json)
+
+
+async def _resume(client: Client, arguments: argparse.Namespace) -> int:
+    run = await client.workflows.resume((await _run_named(client, arguments.run)).id)
+    return say(run, f"{run.id} goes on.", as_json=arguments.json)
 
 
 async def _retry(client: Client, arguments: argparse.Namespace) -> int:

@@ -35,6 +35,14 @@ class WorkflowsClient(Resource):
         """Stop the run."""
         return await self._send(Run, "POST", await self._path(owner, run, "cancel"))
 
+    async def suspend(self, run: str, *, owner: str = "") -> Run:
+        """Have no further step start until the run is resumed."""
+        return await self._send(Run, "POST", await self._path(owner, run, "suspend"))
+
+    async def resume(self, run: str, *, owner: str = "") -> Run:
+        """Have a suspended run go on, and end the pauses at which it stands."""
+        return await self._send(Run, "POST", await self._path(owner, run, "resume"))
+
     async def retry(self, run: str, *, owner: str = "") -> Run:
         """Run failed steps again."""
         return await self._send(Run, "POST", await self._path(owner, run, "retry"))

@@ -42,6 +42,22 @@ async def cancel_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
     return await its.workflows.cancel(actor, owner, run)
 
 
+@router.post(
+    "/workflows/{owner}/{run}/suspend", status_code=202, operation_id="suspend_run", responses=problems(404, 409, 422)
+)
+async def suspend_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
+    """Have no further step of a run start until it is resumed; those that run go on."""
+    return await its.workflows.suspend(actor, owner, run)
+
+
+@router.post(
+    "/workflows/{owner}/{run}/resume", status_code=202, operation_id="resume_run", responses=problems(404, 409, 422)
+)
+async def resume_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
+    """Have a suspended run go on, and end the pauses at which it stands."""
+    return await its.workflows.resume(actor, owner, run)
+
+
 @router.post("/workflows/{owner}/{run}/retry", status_code=202, operation_id="retry_run", responses=problems(404, 409))
 async def retry_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
     """Run failed steps again, and what follows them."""

@@ -24,6 +24,7 @@ _RETRY = {
     "nodeFieldSelector": "All failed steps are tried again here, not chosen ones.",
     "parameters": "A retry has the same parameters. Resubmit the workflow with others.",
 }
+_RESUME = {"nodeFieldSelector": "All pauses of a workflow are ended together here, not chosen ones."}
 _RESUBMIT = {"memoized": "Results of an earlier run are not taken over here. `argo retry` keeps them."}
 
 
@@ -103,6 +104,21 @@ async def terminate(here: Here, name: str) -> dict[str, Any]:
     if run.status.state.terminal:
         raise Conflict("The workflow has ended already.", hint="Nothing was changed.")
     return await _object(here, await here.its.workflows.cancel(here.actor, here.owner, run.id))
+
+
+@router.put("/workflows/{namespace}/{name}/suspend")
+async def suspend(here: Here, name: str) -> dict[str, Any]:
+    """Have no further step of a workflow start."""
+    run = await here.get(name)
+    return await _object(here, await here.its.workflows.suspend(here.actor, here.owner, run.id))
+
+
+@router.put("/workflows/{namespace}/{name}/resume")
+async def resume(request: Request, here: Here, name: str) -> dict[str, Any]:
+    """Have a suspended workflow go on, and end its pauses."""
+    refuse_set(await body_of(request), _RESUME)
+    run = await here.get(name)
+    return await _object(here, await here.its.workflows.resume(here.actor, here.owner, run.id))
 
 
 @router.put("/workflows/{namespace}/{name}/retry")

@@ -21,6 +21,7 @@ from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
 from ropewalk_workflows.again import spec_again
+from ropewalk_workflows.engine import view
 from ropewalk_workflows.records import SPEC
 
 router = APIRouter(include_in_schema=False)
@@ -74,6 +75,8 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
         python=f'import ropewalk\n\nrun = ropewalk.runs.get("{one.id}")',
         command=f"ropewalk workflows get {one.id}",
         manifest=_manifest(its, actor, one),
+        holds=its.settings.backend != "kube" and not one.status.state.terminal,
+        pauses=one.suspended or any(each.status.why and each.status.why.cause == view.PAUSE for each in one.steps),
     )
 
 
@@ -81,6 +84,20 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
 async def cancel(actor: Signed, its: Its, run: str) -> Response:
     """Stop a run."""
     await its.workflows.cancel(actor, actor.account, run)
+    return see(f"/workflows/{run}")
+
+
+@router.post("/workflows/{run}/suspend")
+async def suspend(actor: Signed, its: Its, run: str) -> Response:
+    """Have no further step of a run start."""
+    await its.workflows.suspend(actor, actor.account, run)
+    return see(f"/workflows/{run}")
+
+
+@router.post("/workflows/{run}/resume")
+async def resume(actor: Signed, its: Its, run: str) -> Response:
+    """Have a suspended run go on."""
+    await its.workflows.resume(actor, actor.account, run)
     return see(f"/workflows/{run}")
 
 

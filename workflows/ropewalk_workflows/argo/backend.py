@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from ropewalk_core.errors import Conflict, NotFound
+from ropewalk_core.errors import BadInput, Conflict, NotFound
 from ropewalk_core.flows import Run, RunSpec, Step, StepInputs
 from ropewalk_core.journal import Record
 from ropewalk_core.kube.buckets import Buckets
@@ -90,6 +90,16 @@ class ArgoWorkflows(Accepted):
             self._carrier.hurry(owner, run)
             self._observer.attend(owner)
         return await self.get(actor, owner, run)
+
+    async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.suspend`. Raises `BadInput`: it is not done on a cluster yet."""
+        raise BadInput(
+            "On a cluster a run cannot be suspended yet.", field="run", hint="Cancel it, and retry it later."
+        )
+
+    async def resume(self, actor: Actor, owner: str, run: str) -> Run:
+        """See `Workflows.resume`. Raises `BadInput`, as nothing is suspended."""
+        raise BadInput("On a cluster a run cannot be suspended yet, so none is to be resumed.", field="run")
 
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.retry`."""

@@ -88,7 +88,7 @@ def _metadata(told: Told) -> dict[str, Any]:
 
 
 def _spec(told: Told) -> dict[str, Any]:
-    spec = dict(told.spec.manifest.get("spec") or {})
+    spec = dict(told.spec.manifest.get("spec") or {}) | ({"suspend": True} if told.run.suspended else {})
     return spec | ({"shutdown": "Terminate"} if told.run.status.state in (State.STOPPING, State.STOPPED) else {})
 
 

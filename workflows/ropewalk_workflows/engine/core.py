@@ -17,7 +17,9 @@ from ropewalk_workflows.engine.state import (
     Event,
     Exited,
     Grant,
+    Hold,
     Node,
+    Ready,
     RunState,
     Tick,
     Wake,
@@ -46,6 +48,8 @@ class _Step(Leaves):
             self._stop("cancel")
         elif isinstance(event, Tick):
             self._tick()
+        elif isinstance(event, Hold):
+            self._hold(event)
         elif (node := self.state.nodes.get(event.id)) is not None and not node.ended:
             if isinstance(event, Grant):
                 self.grant(node)
@@ -87,6 +91,18 @@ class _Step(Leaves):
                 self.finish(node, "Succeeded")
             else:
                 self.offer(node)
+
+    def _hold(self, event: Hold) -> None:
+        """Start no more leaves, or those that waited for that; to resume ends every pause too."""
+        state = self.state
+        state.suspended, again = event.suspended, event.resumed > state.resumed
+        state.resumed = max(state.resumed, event.resumed)
+        if not state.suspended:
+            self.actions += [Ready(one) for one in state.suspends if not state.nodes[one].ended]
+            state.suspends.clear()
+        for node in list(state.nodes.values()) if again else ():
+            if node.kind == "suspend" and not node.ended and node.fact.started is not None:
+                self.finish(node, "Succeeded")
 
     def _stop(self, why: str) -> None:
         state = self.state

@@ -59,10 +59,14 @@ class Leaves:
             self.finish(node, node.fact.phase)
             return
         assert node.template is not None and node.template.suspend is not None
-        if node.fact.again is None:
-            node.fact.again = self.now + text.duration(node.template.suspend.duration or "0")
+        if node.fact.started is None:
             node.fact.started = self.now
-        self.actions.append(Wake(node.fact.again))
+            if node.template.suspend.duration is not None:
+                node.fact.again = self.now + text.duration(node.template.suspend.duration)
+        if node.fact.started <= self.state.resumed:  # the engine was killed before it could say so
+            self.finish(node, "Succeeded")
+        elif node.fact.again is not None:
+            self.actions.append(Wake(node.fact.again))
 
     def offer(self, node: Node) -> None:
         """Say that a leaf may run, or hold it while the workflow's own parallelism is used up."""
@@ -88,6 +92,9 @@ class Leaves:
         """Begin an attempt."""
         fact = node.fact
         if fact.running or not node.ready:
+            return
+        if self.state.suspended:
+            self.state.suspends.append(node.id)
             return
         fact.attempt += 1
         fact.running, fact.started, fact.ended = True, self.now, None

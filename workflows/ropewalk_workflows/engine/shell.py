@@ -34,6 +34,7 @@ from ropewalk_workflows.engine.state import (
     Exited,
     Fact,
     Grant,
+    Hold,
     Launch,
     Lost,
     Outcome,
@@ -199,6 +200,8 @@ class Engine:
                 return
             known = self._runs[wanted.run] = _Run(state, wanted.generation)
             self._apply(known, Begin(now), actions)
+        if (wanted.suspended, wanted.resumed) != (known.state.suspended, known.state.resumed):
+            self._apply(known, Hold(now, wanted.suspended, wanted.resumed), actions)
         if wanted.cancel:
             self._apply(known, Cancel(now), actions)
 
@@ -207,6 +210,7 @@ class Engine:
         state = RunState(run=wanted.run, owner=wanted.owner, spec=wanted.spec, manifest=manifest)
         state.facts = {key: Fact(**value) for key, value in wanted.facts.items()}
         state.started = wanted.started
+        state.suspended, state.resumed = wanted.suspended, wanted.resumed
         return state
 
     def _apply(self, run: _Run, event: Event, actions: list[tuple[RunState, Action]]) -> None:

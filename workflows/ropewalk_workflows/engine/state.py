@@ -126,7 +126,16 @@ class Cancel:
     now: float
 
 
-Event: TypeAlias = Begin | Grant | Exited | Lost | Tick | Cancel
+@dataclass(frozen=True)
+class Hold:
+    """The person suspends the run, or resumes it: the latter ends pauses too that came before ``resumed``."""
+
+    now: float
+    suspended: bool
+    resumed: float = 0.0
+
+
+Event: TypeAlias = Begin | Grant | Exited | Lost | Tick | Cancel | Hold
 
 
 # Actions
@@ -248,6 +257,11 @@ class RunState:
     """What another engine began, by identifier: that is not left out here, however soon something else failed."""
     held: list[str] = field(default_factory=list)
     """Leaves that wait because the workflow's own parallelism is used up."""
+    suspended: bool = False
+    resumed: float = 0.0
+    """When it was resumed last."""
+    suspends: list[str] = field(default_factory=list)
+    """Leaves that had room and wait until the run is resumed."""
 
     @cached_property
     def wants_results(self) -> bool:

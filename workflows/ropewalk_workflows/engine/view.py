@@ -19,6 +19,8 @@ _HINTS = {
     "RW-NOT-FOUND": "Put the folder back, or submit the workflow again from the folder where your notebook is now.",
     "RW-UNAVAILABLE": "Retry the run; if it happens again, tell your administrator.",
 }
+PAUSE = "It is a pause."
+_RESUME = "Resume the run to go on: `ropewalk workflows resume`, run.resume() or the button on its page."
 _DEEPEST = 100
 """Levels of nesting that are shown; serializers give up at some 200."""
 _USER_HINT = "Look at the traceback and the log, correct the step, then run the workflow again."
@@ -99,6 +101,8 @@ def status(state: RunState, node: Node) -> Status:
         return Status(state=State.WAITING, since=node.since, why=Why(cause=cause, next="It is tried again shortly."))
     if fact.again is not None or node.children:
         return Status(state=State.RUNNING, since=node.since)
+    if node.kind == "suspend" and fact.started is not None:
+        return Status(state=State.WAITING, since=node.since, why=Why(cause=PAUSE, next=_RESUME))
     return Status(state=State.WAITING, since=node.since, why=_waits(state, node))
 
 

@@ -47,6 +47,8 @@ class Wanted(BaseModel):
     run: str
     generation: int
     cancel: bool = False
+    suspended: bool = False
+    resumed: float = 0.0
     spec: RunSpec
     started: float = 0.0
     facts: dict[str, dict[str, Any]] = Field(default_factory=dict)

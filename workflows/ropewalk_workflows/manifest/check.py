@@ -110,10 +110,6 @@ class _Check:
         if template.program is not None:
             self._program(template, own | {"retries", "pod.name", "node.name"}, where)
         elif template.suspend is not None:
-            if template.suspend.duration is None:
-                raise BadWorkflow(
-                    "A pause needs a duration here; nobody could end it otherwise.", field=f"{where}.suspend.duration"
-                )
             self._seconds(template.suspend.duration, f"{where}.suspend.duration")
         else:
             self._composite(template, own, where)
