@@ -24,11 +24,12 @@ from tests.cluster.inside import started_at
 from tests.cluster.installed import Installed
 from tests.cluster.layout import ROOT, TOOLS, ClusterError, Layout
 from tests.cluster.policy_enforcer import Pod
+from tests.ports import free_port
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_done(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    port = free_port() + 1
+    with socket.create_server(("127.0.0.1", port)):
         for first in (port, port - 1):
             one = Installed(Layout(tmp_path / "run", tmp_path / "cache"), first)
             for act in (one.prepare, one.sync):
@@ -243,16 +244,22 @@ def test_a_part_is_tried_again_only_where_there_is_time(
 
 
 def test_the_last_part_is_left_out_where_it_would_not_end_in_time(tmp_path: Path) -> None:
-    fits, late = (_ci_part(tmp_path, 'fitting 600 "a tour" work', used, 500, "true") for used in (4400, 4600))
+    call = 'if fits 600 "a tour"; then part "a tour" work; fi'
+    fits, late = (_ci_part(tmp_path, call, used, 500, "true") for used in (4400, 4600))
     assert fits == ["== a tour", "== a tour: passed in 500 s", "status 0"]
     assert late[0].startswith("== a tour: LEFT OUT after 4600 s") and late[1:] == ["status 0"]
+
+
+def test_a_part_that_hangs_is_ended(tmp_path: Path) -> None:
+    said = _ci_part(tmp_path, 'patience=1 part "hangs" sleep 50', 4900, 0, "true")
+    assert "ended after 1 s" in said[1] and said[2].startswith("== hangs: FAILED") and said[-1] == "status 1"
 
 
 def _ci_part(folder: Path, call: str, used: int, takes: int, results: str) -> list[str]:
     """Return what `.ci/run` says of a part that gives these results, each after so many seconds."""
     ci = (ROOT / ".ci" / "run").read_text()
-    functions = re.findall(r"^(?:part|fitting|logged|tell)\(\) \{.*?^\}$", ci, re.DOTALL | re.MULTILINE)
-    settings = re.findall(r"^(?:failed|longest|repeats?|told)=.*$", ci, re.MULTILINE)
+    functions = re.findall(r"^(?:part|fits|logged|tell)\(\) \{.*?^\}$", ci, re.DOTALL | re.MULTILINE)
+    settings = re.findall(r"^(?:failed|longest|patience|repeats?|told)=.*$", ci, re.MULTILINE)
     script = f"""
     results=({results})
     work() {{ local now=${{results[0]}}; results=("${{results[@]:1}}"); SECONDS=$((SECONDS + {takes})); $now; }}

@@ -65,6 +65,7 @@ def test_a_stream_whose_next_item_is_awaited_is_closed_by_the_stop_button() -> N
 
     def stop() -> None:
         begun.wait(5)
+        time.sleep(0.2)  # until who asked waits for it
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=stop).start()
