@@ -60,9 +60,9 @@ from ropewalk_runtime.trace import Trace
 
 KIND = "function"
 LOAD_PATIENCE = 60.0
+"""Seconds that code may take to load."""
 _SAID = 300
 """Bytes that are shown of an app's own words."""
-"""Seconds that code may take to load."""
 _GATEWAY_PATIENCE = 2.0
 _GATEWAY_ALIVE = 8.0
 

@@ -1,5 +1,4 @@
-"""The commands of workflows: submit one, list runs, look at one, read its logs, cancel, suspend,
-resume, retry and remove it."""
+"""The commands of workflows: submit, list, get, logs, cancel, suspend, resume, retry and remove."""
 
 from __future__ import annotations
 
@@ -84,7 +83,7 @@ def _run(run: Run, as_json: bool) -> int:
     fields = {
         "run": run.id,
         "name": run.name,
-        "state": state(run.status),
+        "state": f"{state(run.status)}, suspended" if run.suspended else state(run.status),
         "next": run.status.why.next if run.status.why else "",
         "age": age(run.created),
     }
