@@ -51,7 +51,6 @@ def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
     done = sum(step.status.state.terminal for step in steps)
     took = look.duration(run.created, run.ended)
     facts = f"{done} of {len(steps)} steps, {took}" if steps else took
-    facts += ", suspended" if run.suspended else ""
     boxes = graph.arrange(run.steps)
     line = line or f"run {run.id} of {run.name}"
     failed = [step for step in steps if step.error]

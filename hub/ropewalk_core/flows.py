@@ -69,6 +69,10 @@ class Step(Noun):
     placement: Placement = Placement()
 
 
+SUSPENDED = "suspended"
+"""The note of a run of which no further step starts."""
+
+
 class Run(Noun):
     """One execution of a workflow."""
 
@@ -85,7 +89,11 @@ class Run(Noun):
     created: float = Field(default_factory=time.time)
     ended: float | None = None
     unchanged: bool = False
-    suspended: bool = Field(default=False, description="No further step starts until it is resumed")
+
+    @property
+    def suspended(self) -> bool:
+        """Whether no further step starts until it is resumed. A note, because an older client knows no new fields."""
+        return self.status.note == SUSPENDED and not self.status.state.terminal
 
 
 class StepInputs(Noun):

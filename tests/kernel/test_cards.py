@@ -94,8 +94,8 @@ def test_a_group_is_what_is_inside_it() -> None:
     boxes = graph.arrange(steps)
     assert [(box.label, box.column) for box in boxes] == [("load", 0), ("train x 3", 1), ("best", 2)]
     assert "5 of 5 steps" in cards.run_card(run(*steps)).text
-    assert "5 of 5 steps, " in (said := cards.run_card(run(*steps).model_copy(update={"suspended": True})).text)
-    assert ", suspended" in said
+    held = run(*steps).model_copy(update={"status": Status(state=State.RUNNING, note="suspended")})
+    assert "running (suspended)" in cards.run_card(held).text and held.suspended
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=4), max_size=30))

@@ -285,7 +285,9 @@ class _Workflows:
         return await self._hold(run, suspended=False)
 
     async def _hold(self, run: str, *, suspended: bool) -> Run:
-        self._things.runs[run] = self._things.runs[run].model_copy(update={"suspended": suspended})
+        found = self._things.runs[run]
+        status = found.status.model_copy(update={"note": "suspended" if suspended else ""})
+        self._things.runs[run] = found.model_copy(update={"status": status})
         await self._things.say("run", run, "held")
         return self._things.runs[run]
 

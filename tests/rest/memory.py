@@ -42,6 +42,7 @@ from ropewalk_core.requirements import checked
 from ropewalk_runtime.trace import Trace
 
 RUNNING, DONE = Status(state=State.RUNNING, since=1.0), Status(state=State.DONE, since=1.0)
+HELD = Status(state=State.RUNNING, since=1.0, note="suspended")
 
 
 class Memory:
@@ -221,11 +222,11 @@ class MemoryWorkflows(Memory):
 
     async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
         found: Run = await self.get(actor, owner, run)
-        return await self.keep(owner, run, found.model_copy(update={"suspended": True}))
+        return await self.keep(owner, run, found.model_copy(update={"status": HELD}))
 
     async def resume(self, actor: Actor, owner: str, run: str) -> Run:
         found: Run = await self.get(actor, owner, run)
-        return await self.keep(owner, run, found.model_copy(update={"suspended": False}))
+        return await self.keep(owner, run, found.model_copy(update={"status": DONE}))
 
     async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
         if all(one.digest != digest for one in self.artifacts):

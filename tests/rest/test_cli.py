@@ -177,10 +177,10 @@ def test_workflows(shell: Shell, tmp_path: Path) -> None:
     shell("workflows", "logs", "last", "--step", "nothing", code=4)
     shell("workflows", "cancel", run["id"])
     assert "no further step starts" in shell("workflows", "suspend", "last")
-    assert shell.json("workflows", "get", "last")["suspended"] is True
-    assert ", suspended" in shell("workflows", "get", "last")
+    assert shell.json("workflows", "get", "last")["status"]["note"] == "suspended"
+    assert "suspended" in shell("workflows", "get", "last")
     assert shell("workflows", "resume", run["id"]) == f"{run['id']} goes on.\n"
-    assert shell.json("workflows", "get", "last")["suspended"] is False
+    assert shell.json("workflows", "get", "last")["status"]["note"] == ""
     assert f"{run['id']} is removed." in shell("workflows", "remove", "last")
     shell("workflows", "get", run["id"], code=4)
     path.write_text("a: [")

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import TypeAlias
 
 from ropewalk_core.errors import BadWorkflow, Conflict, TooLarge
-from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.flows import SUSPENDED, Run, RunSpec, Step
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import Actor, Page, State, Status, Why
 from ropewalk_core.placement import Placement
@@ -252,8 +252,9 @@ class Accepted:
             if not found.status.state.terminal:
                 return False
             status = Status(state=State.ASKED, since=self._wall())
-            found = found.model_copy(update={"status": status, "ended": None, "outputs": {}, "suspended": False})
-            body = {**record.body, "run": dump(found), "generation": record.body["generation"] + 1, "cancel": False}
+            found = found.model_copy(update={"status": status, "ended": None, "outputs": {}})
+            number = record.body["generation"] + 1
+            body = {**record.body, "run": dump(found), "generation": number, "cancel": False, "suspended": False}
             await self._journal.write(
                 Put(RUN, owner, run, body),
                 Put(OPEN, owner, run, {}),
@@ -271,10 +272,11 @@ class Accepted:
             found = Run.model_validate(record.body["run"])
             if found.status.state.terminal or record.body["cancel"]:
                 raise Conflict("The run has ended, or is about to.", field="run", hint="Submit it again.")
-            found = found.model_copy(update={"suspended": suspended})
-            more = {} if suspended else {"resumed": self._wall()}
+            status = found.status.model_copy(update={"note": SUSPENDED if suspended else ""})
+            found = found.model_copy(update={"status": status})
+            body = {**record.body, "run": dump(found), "suspended": suspended}
             await self._journal.write(
-                Put(RUN, owner, run, {**record.body, "run": dump(found), **more}),
+                Put(RUN, owner, run, body if suspended else {**body, "resumed": self._wall()}),
                 Append(RUN, owner, run, "held", dump(found)),
             )
 

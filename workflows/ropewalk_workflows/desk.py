@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from ropewalk_core.errors import BadInput, Conflict
-from ropewalk_core.flows import Run, RunSpec
+from ropewalk_core.flows import SUSPENDED, Run, RunSpec
 from ropewalk_core.journal import Append, Operation, Put, Remove
 from ropewalk_core.model import State
 from ropewalk_workflows.engine.wire import Batch, RunReport, Wanted, WantedPage
@@ -103,6 +103,8 @@ class Desk:
         if status.state == State.RUNNING and record.body["cancel"]:
             status = run.status
         if status.state != run.status.state:
+            if record.body.get("suspended") and not status.state.terminal:
+                status = status.model_copy(update={"note": SUSPENDED})
             kind = status.state.value
             ended = self._wall() if status.state.terminal else None
             run = run.model_copy(update={"status": status, "ended": ended, "outputs": report.outputs})
@@ -132,7 +134,7 @@ class Desk:
                     run=name,
                     generation=record.body["generation"],
                     cancel=record.body["cancel"],
-                    suspended=record.body["run"].get("suspended", False),
+                    suspended=record.body.get("suspended", False),
                     resumed=record.body.get("resumed", 0.0),
                     spec=RunSpec.model_validate(spec.body),
                     started=float(record.body["run"]["status"]["since"]),
