@@ -104,6 +104,8 @@ async def test_lists_are_chosen_from(door: Door, argo: httpx.AsyncClient) -> Non
         await door.ended(argo, name)
     await create(argo, manifests.fails(generateName="three-"))
     [last] = (await argo.get(OURS, params={"listOptions.limit": "1"})).json()["items"]
+    for wrong in ({"listOptions.limit": "²"}, {"createdAfter": "0001-01-01"}):
+        assert (await argo.get(OURS, params=wrong)).status_code == 400, wrong
     await door.ended(argo, last["metadata"]["name"])
 
     async def names(**params: str) -> list[str]:
@@ -172,6 +174,9 @@ async def test_logs_of_all_pods_and_of_one(door: Door, argo: httpx.AsyncClient, 
     assert await lines(grep="o") == [told[0], told[1], told[2]] and await lines(grep="tw") == [told[1]]
     if not follow:
         assert await lines(**{"logOptions.tailLines": "1"}) == told[1:]
+        for wrong in ("²", "-1", "9" * 5000):
+            answer = await argo.get(f"{OURS}/told/log", params={"logOptions.tailLines": wrong})
+            assert (answer.status_code, answer.json()["code"]) == (400, 3), wrong
         assert (await argo.get(f"{OURS}/told/log", params={"logOptions.sinceSeconds": "5"})).json()["code"] == 3
         assert (await argo.get(f"{OURS}/told/log", params={"logOptions.container": "wait"})).text == ""
 

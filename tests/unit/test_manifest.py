@@ -111,6 +111,7 @@ TASKS = "spec/templates/0/dag/tasks"
             "spec.templates[p].container",
         ),
         ("spec/templates/1/retryStrategy", {"limit": "many"}, "retry limit", "spec.templates[p].retryStrategy.limit"),
+        ("spec/templates/1/retryStrategy", {"limit": "²"}, "retry limit", "spec.templates[p].retryStrategy.limit"),
         ("spec/templates/1/activeDeadlineSeconds", "soon", "duration", "spec.templates[p].activeDeadlineSeconds"),
         ("spec/templates/1/suspend", {}, "must be one of", "spec.templates[p]"),
         (f"{TASKS}/0/dependencies", ["c"], "cycle", "spec.templates[main].dag.tasks"),

@@ -39,7 +39,7 @@ async def watch(
     """Return changes of a person's things as server-sent events, for as long as the sign-in lasts."""
     chosen = _kinds(kinds)
     outlined = [kind for kind in chosen if guard.check(actor, "watch", kind, owner).outline]
-    start = int(last_event_id) if last_event_id.isdigit() else its.journal.cursor if after is None else after
+    start = int(last_event_id) if last_event_id.isdecimal() else its.journal.cursor if after is None else after
     return StreamingResponse(
         _stream(its, request, owner, chosen, outlined, start),
         media_type="text/event-stream",

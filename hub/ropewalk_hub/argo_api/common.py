@@ -28,6 +28,7 @@ from ropewalk_workflows.argo_server.told import Told, told
 from ropewalk_workflows.records import Records
 
 PREFIX = "/argo"
+_DIGITS = 10
 
 
 async def bearer(connection: HTTPConnection) -> Actor:
@@ -113,6 +114,20 @@ def option(request: Request, name: str) -> str:
     """Return an option of a query, in the name that clients give it: ``listOptions.limit``, or ``limit`` alone."""
     query = request.query_params
     return query.get(name) or query.get(name.rpartition(".")[2]) or ""
+
+
+def number(request: Request, name: str) -> int | None:
+    """Return a whole number among a query's options, None where it is not there.
+
+    Raises
+    ------
+    BadInput
+        If it is something else, or has more digits than anything that is counted here.
+    """
+    text = option(request, name)
+    if text and not (text.isdecimal() and len(text) < _DIGITS):
+        raise BadInput("This is a whole number.", field=name)
+    return int(text) if text else None
 
 
 def refused(what: str, instead: str) -> JSONResponse:

@@ -18,13 +18,14 @@ from starlette.responses import StreamingResponse
 from ropewalk_core.errors import BadInput, RopewalkError
 from ropewalk_core.flows import Run
 from ropewalk_core.model import LogLine
-from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, option
+from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, number, option
 from ropewalk_hub.argo_api.streams import stream
 from ropewalk_workflows.argo_server import objects
 from ropewalk_workflows.argo_server.nodes import nodes, pod_name
 
 router = APIRouter(prefix="/api/v1", route_class=ArgoRoute)
-_POLL = 1.0
+_POLL, _PACE = 1.0, 0.2
+"""Seconds between two looks at which steps there are: at most, and at least, as a wide run changes with each step."""
 _ROOM = 1000
 _UNKNOWN = {
     "logOptions.sinceSeconds": "Lines have no times here; leave --since out.",
@@ -49,14 +50,11 @@ async def workflow_logs(request: Request, here: Here, name: str, pod: str = "") 
     for field, sentence in _UNKNOWN.items():
         if request.query_params.get(field):
             raise BadInput(sentence, field=field)
-    tail = option(request, "logOptions.tailLines")
-    if tail and not tail.isdigit():
-        raise BadInput("A number of lines is a whole number.", field="logOptions.tailLines")
     wish = _Wish(
         pod=pod or option(request, "podName"),
         follow=option(request, "logOptions.follow") == "true",
         grep=option(request, "grep"),
-        tail=int(tail) if tail else None,
+        tail=number(request, "logOptions.tailLines"),
     )
     run = await here.get(name)
     if (option(request, "logOptions.container") or "main") != "main":
@@ -102,6 +100,7 @@ async def _followed(here: Asked, run: Run, wish: _Wish) -> AsyncIterator[dict[st
                 if latest.status.state.terminal:
                     break
                 await here.its.journal.wait(cursor, timeout=_POLL)
+                await asyncio.sleep(_PACE)
         await queue.put(None)
 
     looking = asyncio.create_task(look())

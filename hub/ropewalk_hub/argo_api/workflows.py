@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 
 from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound
 from ropewalk_core.flows import Run, RunSpec
-from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, body_of, option, refuse_set
+from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, body_of, number, option, refuse_set
 from ropewalk_workflows.again import spec_again
 from ropewalk_workflows.argo_server import objects, selectors, wishes
 from ropewalk_workflows.argo_server.told import Told, told
@@ -194,10 +194,7 @@ class _Wants:
             raise BadInput("A filter of names is Exact, Prefix or Contains.", field="nameFilter")
         self.loosely = self.loosely.removeprefix("Exact")
         self.created, self.finished = _time(request, "createdAfter"), _time(request, "finishedBefore")
-        limit = option(request, "listOptions.limit") or "0"
-        if not limit.isdigit():
-            raise BadInput("A limit is a number.", field="listOptions.limit")
-        self.limit = min(int(limit) or _MOST, _MOST)
+        self.limit = min(number(request, "listOptions.limit") or _MOST, _MOST)
 
     def met(self, told: Told) -> bool:
         """Say whether this one is asked for."""
@@ -218,5 +215,5 @@ def _time(request: Request, name: str) -> float | None:
         return None
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise BadInput(f"{text[:60]!r} is no time as in 2026-11-23T10:00:00Z.", field=name) from error

@@ -30,7 +30,7 @@ async def events(request: Request, actor: Signed, its: Its, after: int | None = 
     """Stream changes of the person's things; administrators also see that accounts changed."""
     last = request.headers.get("last-event-id", "")
     newest = its.journal.cursor
-    start = int(last) if last.isdigit() else newest if after is None else after
+    start = int(last) if last.isdecimal() and len(last) < 20 else newest if after is None else after
     if not 0 <= newest - start <= _FAR:  # too long away, or another home: the page shows the present anyway
         start = newest
     return StreamingResponse(

@@ -171,7 +171,9 @@ class _Check:
             raise BadWorkflow(
                 "retryStrategy is supported on container and script templates here.", field=f"{where}.retryStrategy"
             )
-        if retry.limit is not None and not (retry.limit.isdigit() and int(retry.limit) <= 100):
+        if retry.limit is not None and not (
+            retry.limit.isdecimal() and len(retry.limit) < 4 and int(retry.limit) <= 100
+        ):
             raise BadWorkflow("A retry limit is a number from 0 to 100.", field=f"{where}.retryStrategy.limit")
         if retry.expression is not None:
             names.check(retry.expression, names.OF_A_RETRY, f"{where}.retryStrategy.expression", alone=True)
