@@ -153,3 +153,61 @@ def test_an_argument_that_needs_a_pickle_is_named_with_its_type_and_what_to_do()
     [made] = [one for one in spec(pickle=True).manifest["spec"]["templates"] if one["name"] == "keep"]
     [call] = [one for one in made["inputs"]["artifacts"] if one["name"] == "ropewalk-call"]
     assert json.loads(call["raw"]["data"]) == {"wants": [], "lists": [], "pickle": True}
+
+
+@step
+def measure(value: float = 1.0) -> Any:
+    return value
+
+
+@step
+def act(value: Any = None) -> Any:
+    return value
+
+
+def built(function: Callable[[], object]) -> dict[str, Any]:
+    return workflow(function).spec().manifest
+
+
+def test_a_condition_is_decided_by_the_step_whose_result_it_is() -> None:
+    def flow() -> object:
+        found = measure()
+        return act([act.when(found > 0.5)(1), act.when(found == "a' || 'b")(2), act.when(found > 0.5)(3)])
+
+    manifest = built(flow)
+    tasks = {one["name"]: one for one in manifest["spec"]["templates"][0]["dag"]["tasks"]}
+    whens = [one.get("when") for one in tasks.values()]
+    assert whens.count("{{tasks.measure.outputs.parameters.is-0}} == true") == 2
+    assert whens.count("{{tasks.measure.outputs.parameters.is-1}} == true") == 1
+    assert "a' || 'b" not in str(whens), "a value never becomes source"
+    conditional = [name for name, one in tasks.items() if "when" in one]
+    assert all(tasks[one]["dependencies"] == ["measure"] for one in conditional)
+    assert read(manifest, {"ropewalk/runner:0.1": "step"}).spec.templates
+
+
+@pytest.mark.parametrize(
+    ("flow", "said"),
+    [
+        (lambda: act(1) if measure() > 0.5 else None, "step.when(condition)"),
+        (lambda: act.when(measure())(1), "as it is"),
+        (lambda: act(act.when(act.when(measure() > 1)(2) > 3)(4)), "may be left out itself"),
+        (lambda: act(act.when(measure.map([1, 2]) > 3)(4)), "which has many"),
+        (lambda: act.when(measure() > 1)(2), "which may be left out"),
+        (lambda: act(act.map(act.when(measure() > 1)(2))), "which may be left out"),
+        (lambda: act.when(measure() > [1])(2), "cannot compare"),
+        (lambda: act(measure() in (1, 2)), "step.when(condition)"),
+    ],
+)
+def test_a_condition_that_nobody_could_decide_is_refused(flow: Callable[[], object], said: str) -> None:
+    with pytest.raises(BadWorkflow) as caught:
+        built(flow)
+    assert said in f"{caught.value}"
+
+
+def test_a_condition_that_is_known_is_no_condition() -> None:
+    def flow() -> object:
+        return act([act.when(True)(1), act.when(False)(2), measure()])
+
+    tasks = built(flow)["spec"]["templates"][0]["dag"]["tasks"]
+    assert len(tasks) == 3 and not any("when" in one for one in tasks)
+    assert act.when(False)(1) is None and act.when(3 > 2)(1) == 1

@@ -198,6 +198,26 @@ def test_the_same_step_in_an_image(tmp_path: Path) -> None:
     assert facts["ok"] and len(facts["artifacts"]["result"]["digest"]) == 64 and facts["peak_memory"] > 0
 
 
+def test_what_was_left_out_is_none_in_an_image_too(tmp_path: Path) -> None:
+    source = "def f(one, two, models, none):\n    return [one, two, models, none]\n"
+    bundle.write(tmp_path / "bundle", {"files": {"cell.py": source}, "entry": "cell:f", "digest": "d"})
+    maybe = ["one", "two", *(f"models/{place}" for place in (0, 1, 2, 10, 11)), "none/0", "none/1"]
+    tests = [{"operator": "!=", "value": 3}, {"operator": "==", "value": None}]
+    call = {"wants": [], "lists": ["models", "none"], "maybe": maybe, "tests": tests}
+    (tmp_path / "call.json").write_text(json.dumps(call))
+    for place in ("two", "models/1", *(f"models/{place}" for place in range(3, 10)), "models/11"):
+        path = tmp_path / "inputs" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(place))
+    child = os.fork()
+    if not child:
+        os._exit(runtime.in_image(tmp_path))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    models = [None, "models/1", None, *(f"models/{place}" for place in range(3, 10)), None, "models/11"]
+    assert values.load(tmp_path / "outputs" / "result") == [None, "two", models, [None, None]]
+    assert [(tmp_path / "outputs" / f"is-{one}.json").read_text() for one in (0, 1)] == ["true", "false"]
+
+
 def test_a_step_in_an_image_tells_how_it_failed_and_where_it_ran(tmp_path: Path) -> None:
     source = "import os\ndef f(text):\n    print(os.getcwd())\n    raise ValueError(text)\n"
     bundle.write(tmp_path / "bundle", {"files": {"cell.py": source}, "entry": "cell:f", "digest": "d"})

@@ -299,6 +299,52 @@ async def test_cancel_ends_what_runs_and_starts_nothing(rig: Rig, tmp_path: Path
     assert (await rig.workflows.cancel(ALICE, "alice", run.id)).status.state == State.STOPPED
 
 
+@step
+def score(value: float) -> float:
+    return value
+
+
+@step
+def grade(name: str, value: Any) -> str:
+    return f"{name}:{value}"
+
+
+@step
+def told(good: Any, bad: Any, all_of_them: Any) -> list[Any]:
+    return [good, bad, all_of_them]
+
+
+@workflow
+def judged(value: float, always: bool = False) -> object:
+    found = score(value)
+    good = grade.when(found > 0.5)("good", found)
+    bad = grade.when(found <= 0.5)("bad", found)
+    more = grade.when(always)("more", 1)
+    return told(good, bad, [bad, good, grade("x", more), good])
+
+
+@pytest.mark.parametrize("value", [0.9, 0.1, True])
+async def test_a_step_runs_where_its_condition_holds_and_else_is_none(rig: Rig, value: float) -> None:
+    run = await rig.wait((await rig.submit(judged.spec(value=value))).id)
+    assert rig.result(run) == judged(value=value)
+    states = {one.name: one.status.note for one in run.steps if one.name.startswith("grade")}
+    assert sorted(states.values()) == ["", "", "skipped"] or sorted(states.values()) == ["", "skipped"]
+    joined = next(one for one in run.steps if one.name == "told")
+    inputs = await rig.workflows.inputs(ALICE, "alice", run.id, joined.id)
+    nothing = "bad" if value > 0.5 else "good"
+    assert inputs.arguments[nothing] == {"json": "null"} and len(inputs.arguments["all_of_them"]["list"]) == 4
+
+
+async def test_a_condition_that_cannot_be_decided_fails_the_step_that_gave_the_result(rig: Rig) -> None:
+    @workflow
+    def flow() -> object:
+        return told(None, None, grade.when(grade("a", 1) > 3)("b", 2))
+
+    run = await rig.wait((await rig.submit(flow.spec())).id)
+    [failed] = [one for one in run.steps if one.status.state is State.FAILED]
+    assert "A condition asks whether the result is > 3, and it is a str" in failed.error
+
+
 async def test_a_suspended_run_starts_nothing_until_it_is_resumed(tmp_path: Path) -> None:
     @workflow
     def flow(path: str) -> object:
@@ -622,7 +668,19 @@ async def test_a_manifest_without_its_code_is_refused_before_anything_is_kept(ri
     assert not rig.journal.page("run", "alice")
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"lists": 3}', '{"lists": ["{{workflow.name}}"]}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[]",
+        '{"lists": 3}',
+        '{"maybe": "x"}',
+        '{"tests": [3]}',
+        '{"tests": [{"operator": ">"}]}',
+        '{"lists": ["{{workflow.name}}"]}',
+        "[" * 100_000,
+    ],
+)
 async def test_a_call_that_we_did_not_write_is_refused(rig: Rig, text: str) -> None:
     """The engine reads it for everybody, so nothing else may come that far."""
     spec = sums.spec(n=1)

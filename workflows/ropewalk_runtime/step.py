@@ -16,6 +16,7 @@ import contextlib
 import errno
 import inspect
 import json
+import operator
 import os
 import resource
 import subprocess
@@ -34,6 +35,15 @@ MOUNT = Path("/ropewalk")
 FACTS = "ropewalk-facts.json"
 _LONGEST_TEXT = 256 * 1024
 _LONGEST_FACT = 4096
+_NOTHING = {"json": "null"}
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 
 
 @dataclass(frozen=True)
@@ -150,6 +160,8 @@ def _run_python(inputs: dict[str, Any]) -> dict[str, Any]:
         parameters["result"] = _as_text(result, "is read by a condition or a fan-out")
     if "items" in inputs.get("wants", ()):
         parameters["items"] = items_text(result)
+    for place, one in enumerate(inputs.get("tests", ())):
+        parameters[f"is-{place}"] = json.dumps(_holds(result, one["operator"], one["value"]))
     return {"ok": True, "artifacts": {"result": saved.as_dict()}, "parameters": parameters}
 
 
@@ -182,6 +194,15 @@ def _as_text(result: Any, why: str) -> str:
     if len(text) > _LONGEST_TEXT:
         raise ValueError(f"The result {why}, so it may have {_LONGEST_TEXT} characters, not {len(text)}")
     return text
+
+
+def _holds(result: Any, sign: str, value: Any) -> bool:
+    """Decide a condition of the workflow, where the result is what it is."""
+    try:
+        return bool(_OPERATORS[sign](result, value))
+    except Exception as error:  # noqa: BLE001 - a comparison of the person's own may raise anything
+        what = f"whether the result is {sign} {value!r}, and it is a {type(result).__name__}"
+        raise TypeError(f"A condition asks {what}: {error}") from None
 
 
 def items_text(result: Any) -> str:
@@ -300,8 +321,25 @@ def _mounted(mount: Path) -> dict[str, Any]:
         else:
             arguments[path.name] = {"file": str(path)}
     inputs = {"bundle": str(mount / "bundle"), "arguments": arguments, "store": str(mount / "store")}
+    for name, index in sorted(map(_place, called.get("maybe", ()))):
+        _left_out(arguments, name, index, mount / "inputs" / name)
     more = {"folder": called.get("folder", ""), "timeout": float(called.get("timeout") or 0.0)}
-    return {**inputs, **more, "wants": called["wants"], "pickle": bool(called.get("pickle"))}
+    asked = {"wants": called["wants"], "tests": called.get("tests", []), "pickle": bool(called.get("pickle"))}
+    return {**inputs, **more, **asked}
+
+
+def _place(text: str) -> tuple[str, int]:
+    """Return an argument's name and the place in its list; -1 where it is the argument itself."""
+    name, _, index = text.partition("/")
+    return name, int(index) if index else -1
+
+
+def _left_out(arguments: dict[str, Any], name: str, index: int, folder: Path) -> None:
+    """Have an argument, or a member of a list, be None where the step that gives it was left out."""
+    if index < 0:
+        arguments.setdefault(name, _NOTHING)
+    elif not (folder / str(index)).exists():  # all before it are in the list by now
+        arguments.setdefault(name, {"list": []})["list"].insert(index, _NOTHING)
 
 
 def _member(text: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Protocol, overload
 from ropewalk_core.errors import BadWorkflow, RopewalkError
 from ropewalk_core.flows import RunSpec
 from ropewalk_core.placement import Placement, parse_placement
-from ropewalk_workflows.graph import Graph, Output
+from ropewalk_workflows.graph import Condition, Graph, Output
 
 _LONGEST = 365 * 86400
 _tracing: ContextVar[Graph | None] = ContextVar("tracing", default=None)
@@ -77,6 +77,18 @@ class Step:
             return self.function(*args, **kwargs)
         return graph.add(self, self._bind(args, kwargs))
 
+    def when(self, condition: Any) -> When:
+        """Return the step to be called where a condition holds: ``report.when(score > 0.9)(model)``.
+
+        Where it does not hold the call is left out and its result is None, also for the steps that take it.
+
+        Parameters
+        ----------
+        condition
+            A comparison of another step's result with a number, text, True, False or None; or plain True or False.
+        """
+        return When(self, condition)
+
     def map(self, items: Any, /, **common: Any) -> Any:
         """Run the step once for each item, given as its first argument; ``common`` goes to each.
 
@@ -120,6 +132,29 @@ class Step:
 
     def __repr__(self) -> str:
         return f"<step {self.name}{self.signature}>"
+
+
+class When:
+    """A step and the condition without which it is left out."""
+
+    def __init__(self, step: Step, condition: Any) -> None:
+        if isinstance(condition, Output):
+            raise BadWorkflow(
+                f"'{step.name}' is to depend on a result as it is.",
+                field=f"{step.name}.when",
+                hint="Compare it: step.when(result == True)(...).",
+            )
+        self._step, self._condition = step, condition
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function, or return None; inside of a workflow, note a task and return its `Output`."""
+        graph, condition = _tracing.get(), self._condition
+        if graph is not None and isinstance(condition, Condition):
+            return graph.add(self._step, self._step._bind(args, kwargs), when=condition)
+        return self._step(*args, **kwargs) if condition else None
+
+    def __repr__(self) -> str:
+        return f"<step {self._step.name}, on a condition>"
 
 
 class Workflow:

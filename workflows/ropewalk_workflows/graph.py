@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from ropewalk_workflows.dag import Step
 
 
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A comparison of a step's result with a plain value, which the run decides: ``step.when(score > 0.9)(...)``."""
+
+    task: Task
+    operator: str
+    value: Any
+
+    def __bool__(self) -> NoReturn:
+        raise BadWorkflow(
+            f"Whether the result of '{self.task.step.name}' is {self.operator} {self.value!r} is known only when the "
+            "run runs; the workflow cannot test it.",
+            field=self.task.step.name,
+            hint="Write step.when(condition)(...) in place of `if condition:`; a step that is left out gives None.",
+        )
+
+
 class Output:
     """What a step will return. It can go into other steps; its value is known only when the run runs."""
 
@@ -72,10 +89,30 @@ class Output:
     __matmul__ = __rmatmul__ = __divmod__ = __rdivmod__ = __pos__ = __invert__ = __round__ = __complex__ = _operate
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operate
     __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operate
-    __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __index__ = _operate
+    __int__ = __float__ = __index__ = _operate
 
-    def __eq__(self, other: object) -> bool:
-        return self is other or self._unknown("compare")
+    def _compare(self, operator: str, other: object) -> Condition:
+        if not isinstance(other, bool | int | float | str | None):
+            self._unknown("compare")
+        return Condition(self._task, operator, other)
+
+    def __lt__(self, other: object) -> Condition:
+        return self._compare("<", other)
+
+    def __le__(self, other: object) -> Condition:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: object) -> Condition:
+        return self._compare(">", other)
+
+    def __ge__(self, other: object) -> Condition:
+        return self._compare(">=", other)
+
+    def __eq__(self, other: object) -> Any:
+        return self is other or self._compare("==", other)
+
+    def __ne__(self, other: object) -> Any:
+        return self is not other and self._compare("!=", other)
 
     __hash__ = object.__hash__
 
@@ -88,12 +125,16 @@ class Output:
 
 @dataclass(eq=False)
 class Task:
-    """One call of a step inside a workflow. ``over`` is the argument that is mapped, and its items."""
+    """One call of a step inside a workflow.
+
+    ``over`` is the argument that is mapped, and its items; ``when`` is the condition without which it is left out.
+    """
 
     step: Step
     arguments: dict[str, Any]
     over: tuple[str, Any] | None = None
     after: list[Task] = field(default_factory=list)
+    when: Condition | None = None
 
 
 @dataclass
@@ -104,8 +145,16 @@ class Graph:
     returns: Any = None
     _known: set[Task] = field(default_factory=set)
 
-    def add(self, step: Step, arguments: dict[str, Any], over: tuple[str, Any] | None = None) -> Output:
+    def add(
+        self,
+        step: Step,
+        arguments: dict[str, Any],
+        over: tuple[str, Any] | None = None,
+        when: Condition | None = None,
+    ) -> Output:
         """Note a task."""
+        if when is not None:
+            self._check(step, when)
         for name, value in [*arguments.items(), *([over] if over else [])]:
             for one in outputs_in(value, f"{step.name}.{name}"):
                 if one._task not in self._known:  # a task is equal to itself only
@@ -113,10 +162,29 @@ class Graph:
                         f"The argument '{name}' of '{step.name}' comes from another workflow.",
                         field=f"{step.name}.{name}",
                     )
-        task = Task(step, arguments, over)
+        task = Task(step, arguments, over, when=when)
         self.tasks.append(task)
         self._known.add(task)
         return Output(task)
+
+    def _check(self, step: Step, when: Condition) -> None:
+        """Refuse a condition that nobody could decide."""
+        of = when.task
+        wrong = (
+            f"of '{of.step.name}', which is of another workflow"
+            if of not in self._known
+            else f"of '{of.step.name}.map', which has many"
+            if of.over is not None
+            else f"of '{of.step.name}', which may be left out itself"
+            if of.when is not None
+            else ""
+        )
+        if wrong:
+            raise BadWorkflow(
+                f"'{step.name}' is to depend on the result {wrong}.",
+                field=f"{step.name}.when",
+                hint="Test the result of a step that always runs and returns one value; it may take None and say so.",
+            )
 
 
 def outputs_in(value: Any, where: str) -> list[Output]:

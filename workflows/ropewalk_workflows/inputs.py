@@ -78,6 +78,11 @@ def _arguments(node: Node) -> dict[str, Any]:
             members.setdefault(name, {})[int(index)] = _referred(node.files[artifact.name])
         else:
             found[name] = _referred(node.files[artifact.name])
+    for name, index in (one.partition("/")[::2] for one in call.get("maybe", [])):
+        if index.isdecimal():
+            members.setdefault(name, {}).setdefault(int(index), {"json": "null"})
+        else:
+            found.setdefault(name, {"json": "null"})
     return found | {name: {"list": [one[index] for index in sorted(one)]} for name, one in members.items()}
 
 

@@ -22,7 +22,7 @@ from ropewalk_workflows.capture import capture
 from ropewalk_workflows.capture.serialisers import with_serialisers
 from ropewalk_workflows.compile import placements
 from ropewalk_workflows.dag import Step
-from ropewalk_workflows.graph import Output, Task, names_of, outputs_in, task_name
+from ropewalk_workflows.graph import Condition, Output, Task, names_of, outputs_in, task_name
 
 if TYPE_CHECKING:
     from ropewalk_workflows.dag import Workflow
@@ -65,6 +65,10 @@ class _Shape:
     parameters: list[str] = field(default_factory=list)
     artifacts: list[tuple[str, str]] = field(default_factory=list)
     lists: list[str] = field(default_factory=list)
+    tests: tuple[tuple[str, Any], ...] = ()
+    """Operators and values with which its result is compared."""
+    maybe: list[str] = field(default_factory=list)
+    """Arguments, and members of lists as ``name/0``, that are None where what gives them was left out."""
 
     def key(self) -> str:
         return json.dumps(
@@ -75,6 +79,8 @@ class _Shape:
                 sorted(self.parameters),
                 sorted(self.artifacts),
                 sorted(self.lists),
+                self.tests,
+                sorted(self.maybe),
             ]
         )
 
@@ -92,6 +98,11 @@ class _Compiler:
         self.templates: dict[str, Any] = {}
         self.taken: set[str] = {"main"}
         self.fanned = {id(one.over[1]._task) for one in tasks if one.over and isinstance(one.over[1], Output)}
+        self.tests: dict[int, list[tuple[str, Any]]] = {}
+        for one in (task.when for task in tasks if task.when is not None):
+            known = self.tests.setdefault(id(one.task), [])
+            if repr((one.operator, one.value)) not in map(repr, known):  # 1 and True are equal, and differ
+                known.append((one.operator, one.value))
         self.dag: list[Any] = []
         for task in tasks:
             self.dag.append(self._task(task))
@@ -142,6 +153,12 @@ class _Compiler:
         task = output._task
         if id(task) not in self.names:
             raise BadWorkflow(f"The workflow '{where}' returns a result of another workflow.", field=where)
+        if task.when is not None:
+            raise BadWorkflow(
+                f"The workflow '{where}' returns the result of '{task.step.name}', which may be left out.",
+                field=where,
+                hint="Take it into a step that returns what is to come back, for None too.",
+            )
         if task.over is not None:
             raise BadWorkflow(
                 f"The workflow '{where}' returns the results of '{task.step.name}.map' as they are.",
@@ -156,6 +173,7 @@ class _Compiler:
     def _task(self, task: Task) -> Any:
         m = self.hera
         shape = _Shape(task.step, task.over is not None, ("items",) if id(task) in self.fanned else ())
+        shape.tests = tuple(self.tests.get(id(task), ()))
         parameters, artifacts, needs = [], [], list(task.after)
         for name, value in sorted(task.arguments.items()):
             needs += [one._task for one in outputs_in(value, f"{task.step.name}.{name}")]
@@ -167,6 +185,9 @@ class _Compiler:
             loop, needed, more_parameters = self._loop(task, shape)
             needs += needed
             parameters += more_parameters
+        if task.when is not None:
+            needs.append(task.when.task)
+            loop["when"] = self._when(task.when)
         dependencies = sorted({self.names[id(one)] for one in needs})
         arguments = m.Arguments(parameters=parameters or None, artifacts=artifacts or None)
         return m.DAGTask(
@@ -176,6 +197,12 @@ class _Compiler:
             dependencies=dependencies or None,
             **loop,
         )
+
+    def _when(self, condition: Condition) -> str:
+        """Return what a cluster decides: what the tested step said of its result, so that no result becomes source."""
+        known = [repr(one) for one in self.tests[id(condition.task)]]
+        place = known.index(repr((condition.operator, condition.value)))
+        return f"{{{{tasks.{self.names[id(condition.task)]}.outputs.parameters.{names.TEST}{place}}}}} == true"
 
     def _argument(self, shape: _Shape, name: str, value: Any) -> tuple[list[Any], list[Any]]:
         """Return the parameters and artifacts by which one argument reaches a task."""
@@ -193,6 +220,7 @@ class _Compiler:
                 inner = f"{name}-{index}"
                 shape.artifacts.append((inner, f"{names.MOUNT}/inputs/{name}/{index}"))
                 if isinstance(one, Output):
+                    shape.maybe += [f"{name}/{index}"] if one._task.when is not None else []
                     artifacts.append(self._from_output(None, inner, one))
                 else:
                     artifacts.append(
@@ -215,7 +243,9 @@ class _Compiler:
         if task.over is None:
             if shape is not None:
                 shape.artifacts.append((name, f"{names.MOUNT}/inputs/{name}"))
-            return m.Artifact(name=name, from_=f"{{{{tasks.{source}.outputs.artifacts.result}}}}")
+                shape.maybe += [name] if task.when is not None else []
+            whence = f"{{{{tasks.{source}.outputs.artifacts.result}}}}"
+            return m.Artifact(name=name, from_=whence, optional=task.when is not None or None)
         if shape is None:
             raise BadWorkflow(f"The results of '{task.step.name}.map' cannot be a member of another list.", field=name)
         shape.artifacts.append((name, f"{names.MOUNT}/inputs/{name}"))
@@ -238,6 +268,13 @@ class _Compiler:
                     f"'{task.step.name}.map' cannot fan out over the results of another fan-out.",
                     field=task.step.name,
                     hint="Put a step between them that returns one list.",
+                )
+            if items._task.when is not None:
+                raise BadWorkflow(
+                    f"'{task.step.name}.map' cannot fan out over the result of '{items._task.step.name}', which may be "
+                    "left out.",
+                    field=task.step.name,
+                    hint="Put a step between them that returns an empty list for None.",
                 )
             source = self.names[id(items._task)]
             return {"with_param": f"{{{{tasks.{source}.outputs.parameters.items}}}}"}, [items._task], parameters
@@ -283,6 +320,8 @@ class _Compiler:
         ]
         call: dict[str, Any] = {"wants": list(shape.wants), "lists": sorted(set(shape.lists))}
         call |= {"pickle": True} if options.pickle else {}
+        call |= {"maybe": sorted(shape.maybe)} if shape.maybe else {}
+        call |= {"tests": [{"operator": sign, "value": value} for sign, value in shape.tests]} if shape.tests else {}
         inputs.append(
             m.Artifact(name="ropewalk-call", path=f"{names.MOUNT}/call.json", raw=m.RawArtifact(data=json.dumps(call)))
         )
@@ -290,15 +329,15 @@ class _Compiler:
             raw = m.RawArtifact(data=f"{{{{inputs.parameters.{one}}}}}")
             inputs.append(m.Artifact(name=f"ropewalk-given-{one}", path=f"{names.MOUNT}/parameters/{one}", raw=raw))
         for one, path in sorted(shape.artifacts):
-            inputs.append(
-                m.Artifact(name=one, path=path, optional=True if path.split("/")[-1] in shape.lists else None)
-            )
+            given = path.removeprefix(f"{names.MOUNT}/inputs/")
+            optional = given in shape.maybe or given in shape.lists
+            inputs.append(m.Artifact(name=one, path=path, optional=optional or None))
         place = m.S3Artifact(key="{{inputs.parameters.ropewalk-place}}") if shape.mapped else None
         none = m.ArchiveStrategy(none=m.NoneStrategy())
         result = m.Artifact(name="result", path=f"{names.MOUNT}/outputs/result", archive=none, s3=place)
         wanted = [
             m.Parameter(name=one, value_from=m.ValueFrom(path=f"{names.MOUNT}/outputs/{one}.json"))
-            for one in shape.wants
+            for one in [*shape.wants, *(f"{names.TEST}{place}" for place in range(len(shape.tests)))]
         ]
         parameters = sorted(shape.parameters) + (["ropewalk-place"] if shape.mapped else [])
         rendered = placements.render(m, options.placement)

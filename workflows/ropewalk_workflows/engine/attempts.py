@@ -31,6 +31,8 @@ from ropewalk_workflows.manifest.model import Template
 from ropewalk_workflows.manifest.text import duration, fill
 
 _LARGEST = 4 * 2**20
+_NOTHING = {"json": "null"}
+"""None, for what was left out."""
 _LARGEST_TEXT = 64 * 1024
 _LARGEST_ORDER = 32 * 1024
 
@@ -200,10 +202,15 @@ def _step_inputs(paths: AccountPaths, state: RunState, node: Node) -> dict[str, 
             members.setdefault(name, {})[int(index)] = reference
         else:
             arguments[name] = reference
+    for name, index in (one.partition("/")[::2] for one in call.get("maybe", [])):
+        if index.isdecimal():
+            members.setdefault(name, {}).setdefault(int(index), _NOTHING)
+        else:
+            arguments.setdefault(name, _NOTHING)
     for name, found in members.items():
         arguments[name] = {"list": [found[index] for index in sorted(found)]}
     bundle = _file(paths, state, node.files["ropewalk-bundle"])["file"]
-    more = {"pickle": True} if call.get("pickle") else {}
+    more = {key: call[key] for key in ("pickle", "tests") if call.get(key)}
     return {"bundle": bundle, "arguments": arguments, "wants": call.get("wants", []), **more}
 
 

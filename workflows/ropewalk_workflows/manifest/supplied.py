@@ -67,8 +67,10 @@ def _check_step(template: Template) -> None:
         facts = None if "{{" in text else json.loads(text)
     except (ValueError, RecursionError):
         facts = None
-    lists = [facts.get(one, []) for one in ("wants", "lists")] if isinstance(facts, dict) else [None]
-    if not all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in lists):
+    lists = [facts.get(one, []) for one in ("wants", "lists", "maybe")] if isinstance(facts, dict) else [None]
+    tests = facts.get("tests", []) if isinstance(facts, dict) else None
+    fine = isinstance(tests, list) and all(isinstance(one, dict) and {*one} == {"operator", "value"} for one in tests)
+    if not fine or not all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in lists):
         raise BadWorkflow("It is not what Ropewalk writes there.", field=f"{where}[{_CALL}]", hint=_HINT)
 
 
