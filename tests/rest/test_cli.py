@@ -178,7 +178,7 @@ def test_workflows(shell: Shell, tmp_path: Path) -> None:
     shell("workflows", "cancel", run["id"])
     assert "no further step starts" in shell("workflows", "suspend", "last")
     assert shell.json("workflows", "get", "last")["status"]["note"] == "suspended"
-    assert "suspended" in shell("workflows", "get", "last")
+    assert "running, suspended" in shell("workflows", "get", "last") and "suspended" in shell("workflows", "list")
     assert shell("workflows", "resume", run["id"]) == f"{run['id']} goes on.\n"
     assert shell.json("workflows", "get", "last")["status"]["note"] == ""
     assert f"{run['id']} is removed." in shell("workflows", "remove", "last")

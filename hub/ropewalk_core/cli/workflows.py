@@ -16,7 +16,7 @@ from ropewalk_core.model import State
 _RUNS = {
     "RUN": lambda one: one.id,
     "NAME": lambda one: one.name,
-    "STATE": lambda one: state(one.status),
+    "STATE": lambda one: _standing(one),
     "AGE": lambda one: age(one.created),
 }
 _STEPS = {
@@ -79,11 +79,15 @@ async def _submit(client: Client, arguments: argparse.Namespace) -> int:
     return _run(run, arguments.json)
 
 
+def _standing(run: Run) -> str:
+    return f"{state(run.status)}, suspended" if run.suspended else state(run.status)
+
+
 def _run(run: Run, as_json: bool) -> int:
     fields = {
         "run": run.id,
         "name": run.name,
-        "state": f"{state(run.status)}, suspended" if run.suspended else state(run.status),
+        "state": _standing(run),
         "next": run.status.why.next if run.status.why else "",
         "age": age(run.created),
     }
