@@ -7,6 +7,8 @@ import json
 import struct
 import tracemalloc
 import zlib
+from array import array
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,8 +98,13 @@ def test_words_are_few_and_soon_found(value: Any, words: str) -> None:
     assert len(made.words(value)) <= made.LONGEST
 
 
+LONG_QUEUE, LONG_ARRAY = deque(range(2**20)), array("b", bytes(2**24))
+
+
 @pytest.mark.parametrize("wrap", [lambda one: one, lambda one: [one], lambda one: {"a": [(1, one)]}])
-@pytest.mark.parametrize("large", [b"\0" * 2**24, bytearray(2**24), "x" * 2**24, list(range(2**20))])
+@pytest.mark.parametrize(
+    "large", [b"\0" * 2**24, bytearray(2**24), "x" * 2**24, list(range(2**20)), LONG_QUEUE, LONG_ARRAY]
+)
 def test_nothing_large_is_written_down_for_a_few_words(wrap: Callable[[Any], Any], large: Any) -> None:
     value = wrap(large)
     tracemalloc.start()

@@ -15,6 +15,8 @@ import reprlib
 import struct
 import sys
 import zlib
+from array import array
+from collections import deque
 from typing import Any
 
 from ropewalk_runtime import formats
@@ -72,7 +74,7 @@ def _is_small(value: Any) -> bool:
         one = more.pop()
         if isinstance(one, str | bytes | bytearray):
             left -= len(one) // _LETTERS
-        elif isinstance(one, dict | list | tuple | set | frozenset):
+        elif isinstance(one, dict | list | tuple | set | frozenset | deque | array):
             left -= len(one)
             if left >= 0:
                 more += [*one.keys(), *one.values()] if isinstance(one, dict) else one
