@@ -60,6 +60,7 @@ def shape(run: Run) -> dict[str, Any]:
     """Return what must not depend on where a run was carried out.
 
     A pickle of a class from the cells holds a random mark, so that it has another digest each time, here as there.
+    The words for a value may hold an address, or a set in an order that each process has of its own.
     """
     pickled = {one.digest for step in run.steps for one in step.artifacts if one.media_type == PICKLE}
     return {
@@ -90,9 +91,9 @@ def _step(step: Step, pickled: set[str]) -> dict[str, Any]:
 
 def _bare(value: Any, pickled: set[str]) -> Any:
     if isinstance(value, dict) and value.get("digest") in pickled:
-        return {"type": value.get("type"), "preview": value.get("preview")}
+        return {"type": value.get("type")}
     if isinstance(value, dict):
-        return {key: _bare(one, pickled) for key, one in value.items() if key != "json"}
+        return {key: _bare(one, pickled) for key, one in value.items() if key not in ("json", "preview")}
     return [_bare(one, pickled) for one in value] if isinstance(value, list) else value
 
 
