@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,8 +121,9 @@ class Rig:
         self.feed = DirectFeed(self.workflows)
         self.running: asyncio.Task[None] | None = None
 
-    def start(self, crash: Callable[[str], None] = lambda point: None) -> None:
-        self.running = asyncio.create_task(Engine(self.settings, self.feed, self.host, crash=crash).run())
+    def start(self, crash: Callable[[str], None] = lambda point: None, wall: Callable[[], float] = time.time) -> None:
+        engine = Engine(self.settings, self.feed, self.host, crash=crash, wall=wall)
+        self.running = asyncio.create_task(engine.run())
 
     async def stop(self) -> None:
         if self.running is not None:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ropewalk_core import access, workers
-from ropewalk_core.flows import Run, Step
-from ropewalk_core.model import Function, Service
+from ropewalk_core.flows import KEPT, Run, Step
+from ropewalk_core.model import Function, Service, State
 from ropewalk_core.traffic import said
 from ropewalk_kernel import graph, look, pictures
 
 _LOG_LINES = 12
+_MOST_REASONS = 40
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
     steps = [step for step in run.steps if step.kind == "step"]
     done = sum(step.status.state.terminal for step in steps)
     took = look.duration(run.created, run.ended)
-    facts = f"{done} of {len(steps)} steps, {took}" if steps else took
+    kept = sum(step.status.note == KEPT for step in steps)
+    facts = f"{done} of {len(steps)} steps, {f'{kept} kept, ' if kept else ''}{took}" if steps else took
     boxes = graph.arrange(run.steps)
     line = line or f"run {run.id} of {run.name}"
     failed = [step for step in steps if step.error]
@@ -60,6 +62,7 @@ def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
         f'<span class="rw-dim">{look.text(run.id)}, {look.text(facts)}</span></div>',
         look.why_html(run.status),
         graph.svg(boxes) or _many(boxes),
+        _reasons(steps),
         *(_failure(step) for step in failed[:3]),
         *(pictures.made(step) for step in ends),
         f"<pre>{look.text(chr(10).join(logs[-_LOG_LINES:]))}</pre>" if logs else "",
@@ -70,6 +73,16 @@ def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
     text += [f"  {pictures.line(step)}" for step in ends]
     text += [f"  | {one}" for one in logs[-_LOG_LINES:]]
     return Picture(_card(line, "".join(html)), "\n".join(text))
+
+
+def _reasons(steps: Sequence[Step]) -> str:
+    """Return why each step ran, or what it was spared by, folded away; empty while nobody can say."""
+    rows = [(step.name, step.status.why.cause) for step in steps if step.status.state is State.DONE and step.status.why]
+    if not rows:
+        return ""
+    more = [(f"and {len(rows) - _MOST_REASONS} more", "")] if len(rows) > _MOST_REASONS else []
+    table = look.table(("Step", "Why"), rows[:_MOST_REASONS] + more)
+    return f"<details><summary>Why steps ran</summary>{table}</details>"
 
 
 def function_card(function: Function, *, line: str = "", curl: str = "") -> Picture:

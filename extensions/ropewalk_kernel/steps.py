@@ -107,6 +107,11 @@ class StepHandle:
         return self._step
 
     @property
+    def why(self) -> str:
+        """Why it ran although there are earlier runs, whose result it has instead, or what it waits for."""
+        return look.why_text(self.info().status)
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """What the step was called with, as the run shows it."""
         return dict(self.info().inputs)

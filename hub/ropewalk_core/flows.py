@@ -71,6 +71,8 @@ class Step(Noun):
 
 SUSPENDED = "suspended"
 """The note of a run of which no further step starts."""
+KEPT = "kept"
+"""The note of a step whose result is that of an earlier run."""
 
 
 class Run(Noun):

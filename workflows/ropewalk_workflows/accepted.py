@@ -24,6 +24,7 @@ from ropewalk_core.settings import Settings
 from ropewalk_workflows.inputs import values_of
 from ropewalk_workflows.manifest import check_supplied, placement_of, read
 from ropewalk_workflows.manifest.model import Manifest
+from ropewalk_workflows.memo import LAST, forgotten
 from ropewalk_workflows.named import allotted
 from ropewalk_workflows.records import NAME, OPEN, RUN, SPEC, STEP, Records, dump
 
@@ -202,13 +203,16 @@ class Accepted:
         """Return the operations that keep a new run; ask it under the owner's lock."""
         kept = spec.model_copy(update={"values": {}, "fresh": False})
         name = allotted(self._journal, run.owner, spec, run.id)
-        body = {"run": dump(run), "generation": 1, "cancel": False, "workflow": name}
+        last = self._journal.get(LAST, run.owner, spec.name)
+        body = {"run": dump(run), "generation": 1, "cancel": False, "workflow": name, "fresh": spec.fresh}
+        body |= {"before": last.body["run"]} if last is not None else {}
         operations: Operations = [
             Put(RUN, run.owner, run.id, body, expect=0),
             Put(NAME, run.owner, name, {"run": run.id}, expect=0),
             Put(SPEC, run.owner, run.id, kept.model_dump(mode="json")),
             Put(OPEN, run.owner, run.id, {}),
             Put(DIGEST, run.owner, run.digest, {"run": run.id}),
+            Put(LAST, run.owner, spec.name, {"run": run.id}),
             Append(RUN, run.owner, run.id, "asked", dump(run)),
         ]
         if key:
@@ -309,6 +313,7 @@ class Accepted:
                 *(Remove(kind, owner, run) for kind in (RUN, SPEC, OPEN)),
                 Remove(NAME, owner, str(record.body.get("workflow") or run)),
                 *alike,
+                *forgotten(self._journal, owner, run, steps),
                 Append(RUN, owner, run, "removed", dump(found)),
             )
             return found

@@ -58,6 +58,7 @@ class Options:
     backoff: float = 1.0
     timeout: float | None = None
     pickle: bool = False
+    cache: bool | float | None = None
 
 
 class Step:
@@ -257,6 +258,7 @@ def step(
     backoff: float = 1.0,
     timeout: float | None = None,
     pickle: bool = False,
+    cache: bool | float | None = None,
 ) -> Callable[[Callable[..., Any]], Step]: ...
 
 
@@ -270,6 +272,7 @@ def step(
     backoff: float = 1.0,
     timeout: float | None = None,
     pickle: bool = False,
+    cache: bool | float | None = None,
 ) -> Any:
     """Make a function a step.
 
@@ -288,12 +291,18 @@ def step(
     pickle
         Whether what goes in and comes out may be pickled where it has no form of its own. Plain values, arrays, data
         frames, tensors and estimators have one; objects of your own classes are pickled without asking.
+    cache
+        Whether a later run takes this one's result where code, inputs and packages are the same: so it does, except of
+        a step that returned nothing. True also then, False never, a number for so many seconds. What a step reads
+        from files or the network is not compared.
     """
     if not isinstance(retries, int) or not 0 <= retries <= 100:
         raise BadWorkflow("retries is a number from 0 to 100.", field="retries")
     _check_seconds("backoff", backoff or 1)
     _check_seconds("timeout", timeout)
-    options = Options(parse_placement(placement), retries, float(backoff), timeout, bool(pickle))
+    if not isinstance(cache, bool):
+        _check_seconds("cache", cache)
+    options = Options(parse_placement(placement), retries, float(backoff), timeout, bool(pickle), cache)
 
     def make(one: Callable[..., Any]) -> Step:
         return Step(_function(one, "step"), name=name, options=options)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from ropewalk_core.errors import BadInput, Conflict
 from ropewalk_core.flows import SUSPENDED, Run, RunSpec
 from ropewalk_core.journal import Append, Operation, Put, Remove
 from ropewalk_core.model import State
+from ropewalk_workflows import memo
 from ropewalk_workflows.engine.wire import Batch, RunReport, Wanted, WantedPage
 from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
 
 _POLL = 5.0
+Earlier: TypeAlias = Callable[[str, RunSpec, bool], tuple[str, dict[str, dict[str, Any]]]]
 
 
 class Desk:
@@ -28,10 +31,12 @@ class Desk:
         The runs.
     wall
         Unix time in seconds.
+    earlier
+        Returns what names an account's packages and, unless all is to run again, what earlier runs have (``memo``).
     """
 
-    def __init__(self, records: Records, wall: Callable[[], float]) -> None:
-        self._records, self._journal, self._wall = records, records.journal, wall
+    def __init__(self, records: Records, wall: Callable[[], float], earlier: Earlier) -> None:
+        self._records, self._journal, self._wall, self._earlier = records, records.journal, wall, earlier
         self._engine = ""
 
     async def runs(self, after: str) -> WantedPage:
@@ -49,7 +54,7 @@ class Desk:
             self._engine = engine
             place = self._journal.cursor
             everything = [(one.owner, one.name) for one in self._journal.page(OPEN, limit=100_000)]
-            return WantedPage(cursor=f"{engine}.{place}", runs=await asyncio.to_thread(self._wanted, everything))
+            return WantedPage(cursor=f"{engine}.{place}", runs=await asyncio.to_thread(self._wanted, everything, True))
         cursor = int(text)
         until = asyncio.get_running_loop().time() + _POLL
         while True:
@@ -96,8 +101,10 @@ class Desk:
         run = Run.model_validate(record.body["run"])
         if run.status.state.terminal:
             return []
+        explained = [memo.told(self._journal, report.owner, report.run, one, record.body) for one in report.steps]
+        steps = [one for one, _ in explained]
         operations: list[Operation] = [
-            Put(STEP, report.owner, f"{report.run}/{one.step.id}", one.model_dump(mode="json")) for one in report.steps
+            Put(STEP, report.owner, f"{report.run}/{one.step.id}", one.model_dump(mode="json")) for one in steps
         ]
         status, kind = report.status or run.status, "progress"
         if status.state == State.RUNNING and record.body["cancel"]:
@@ -111,18 +118,24 @@ class Desk:
             operations.append(Put(RUN, report.owner, report.run, {**record.body, "run": dump(run)}))
             if status.state.terminal:
                 operations.append(Remove(OPEN, report.owner, report.run))
-        steps = tuple(one.step for one in report.steps)
-        seen = run.model_copy(update={"steps": steps})
+        seen = run.model_copy(update={"steps": tuple(one.step for one in steps)})
         if kind == "stopping":  # the person's own word for it was there first; this is the engine's echo
             kind = "progress"
+        operations += [one for _, kept in explained for one in kept]
         return [*operations, Append(RUN, report.owner, report.run, kind, dump(seen))]
 
-    def _wanted(self, names: list[tuple[str, str]]) -> list[Wanted]:
+    def _wanted(self, names: list[tuple[str, str]], everything: bool = False) -> list[Wanted]:
         found = []
         for owner, name in names:
-            record, spec = self._journal.get(RUN, owner, name), self._journal.get(SPEC, owner, name)
-            if record is None or spec is None or Run.model_validate(record.body["run"]).status.state.terminal:
+            record, kept = self._journal.get(RUN, owner, name), self._journal.get(SPEC, owner, name)
+            if record is None or kept is None:
                 continue
+            state = Run.model_validate(record.body["run"]).status.state
+            if state.terminal:
+                continue
+            spec = RunSpec.model_validate(kept.body)
+            taken_up = everything or state == State.ASKED
+            environment, earlier = self._earlier(owner, spec, record.body.get("fresh", False)) if taken_up else ("", {})
             facts = {
                 str(one.body["step"]["id"]): one.body["fact"]
                 for one in self._records.steps(owner, name)
@@ -136,8 +149,10 @@ class Desk:
                     cancel=record.body["cancel"],
                     suspended=record.body.get("suspended", False),
                     resumed=record.body.get("resumed", 0.0),
-                    spec=RunSpec.model_validate(spec.body),
+                    spec=spec,
                     started=float(record.body["run"]["status"]["since"]),
+                    environment=environment,
+                    kept=earlier,
                     facts=facts,
                 )
             )

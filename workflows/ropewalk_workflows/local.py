@@ -15,6 +15,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from ropewalk_core import beneath
 from ropewalk_core.artifacts import ArtifactStore, streamed
@@ -26,6 +27,7 @@ from ropewalk_core.model import Actor, LogLine
 from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.settings import Settings
 from ropewalk_runtime import bundle as bundles
+from ropewalk_workflows import memo
 from ropewalk_workflows.accepted import Accepted, check, digest_of, given_values
 from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.wire import Batch, WantedPage
@@ -64,7 +66,7 @@ class LocalWorkflows(Accepted):
         super().__init__(journal, wall)
         self._settings, self._inventory = settings, inventory
         self._prepare, self._fingerprint = prepare, fingerprint
-        self.desk = Desk(self._records, wall)
+        self.desk = Desk(self._records, wall, self._earlier)
         """What the engine asks; its two methods are mounted on ``run/platform.sock``."""
 
     # The port
@@ -130,6 +132,7 @@ class LocalWorkflows(Accepted):
             return found.attempt, found.status.state.terminal
 
         self._records.run(owner, run)
+        run, step = memo.origin(self._journal, owner, run, step)
         paths = AccountPaths(self._settings.home, owner)
         async for line in follow_log(paths, run, step, attempt, after=after, follow=follow):
             yield line
@@ -166,6 +169,13 @@ class LocalWorkflows(Accepted):
     async def record_events(self, batch: Batch) -> int:
         """See `Desk.record`."""
         return await self.desk.record(batch)
+
+    def _earlier(self, owner: str, spec: RunSpec, fresh: bool) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Return what names the packages of an account, and what its earlier runs have of a run's steps. Blocks."""
+        paths = AccountPaths(self._settings.home, owner)
+        environment = self._fingerprint(paths)
+        has = ArtifactStore(paths.artifacts, anchor=paths.root).has
+        return environment, {} if fresh else memo.remembered(self._journal, owner, spec, environment, has)
 
     def _kept(self, owner: str, run: str, digest: str) -> bytes:
         """Return a short result as the journal has it, since a power cut may have taken its file; nothing for others.

@@ -5,6 +5,7 @@ RUNNER_COMMAND = ("python", "-m", "ropewalk_runtime.step")
 MOUNT = "/ropewalk"
 STEP = "ropewalk.dev/step"
 PLACEMENT = "ropewalk.dev/placement"
+CACHE = "ropewalk.dev/cache"
 RETURNS = "ropewalk.dev/returns"
 ACCELERATOR_LABEL = "ropewalk.dev/accelerator"
 ARCH_LABEL = "kubernetes.io/arch"

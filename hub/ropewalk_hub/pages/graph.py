@@ -164,11 +164,13 @@ def _node(box: _Box, notes: Mapping[str, str], x: int, y: int) -> Node:
     first = box.steps[0]
     if len(box.steps) == 1:
         state = first.status.state
-        note = f"{state.value} {notes.get(first.id, '')}".strip()
+        note = f"{state.value} {first.status.note or notes.get(first.id, '')}".strip()
         return Node(first.id, _short(first.name), f"{first.name}: {note}", state, note, x, y)
     counts = Counter(one.status.state for one in box.steps)
     state = worst(list(counts))
-    note = ", ".join(f"{counts[one]} {one.value}" for one in State if counts[one])
+    said = Counter(one.status.note for one in box.steps if one.status.note)
+    parts = [(one.value, counts[one]) for one in State if counts[one]] + sorted(said.items())
+    note = ", ".join(f"{count} {one}" for one, count in parts)
     name = f"{first.template or first.name.split('(')[0]} \u00d7 {len(box.steps)}"
     chosen = next(one for one in box.steps if one.status.state is state)
     return Node(chosen.id, _short(name), f"{name}: {note}", state, _short(note, 24), x, y, len(box.steps))

@@ -20,6 +20,7 @@ from ropewalk_hub.pages.common import Its, Viewed, hit, search, see, some
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
+from ropewalk_workflows import memo
 from ropewalk_workflows.again import spec_again
 from ropewalk_workflows.engine import view
 from ropewalk_workflows.records import SPEC
@@ -63,6 +64,7 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
         run=one,
         graph=graph.draw(one.steps, {each.id: words.duration(_took(each, now)) for each in one.steps}),
         chosen=chosen,
+        origin=_origin(its, actor, one, chosen),
         wide=graph.WIDE,
         high=graph.HIGH,
         lines=lines,
@@ -153,6 +155,14 @@ def _manifest(its: Platform, actor: Actor, one: Run) -> str:
     record = its.journal.get(SPEC, actor.account, one.id)
     manifest = record.body.get("manifest") if record else None
     return words.pretty(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)) if manifest else ""
+
+
+def _origin(its: Platform, actor: Actor, one: Run, chosen: Step | None) -> tuple[str, str] | None:
+    """Return the run and the step that the chosen step's result was taken from, where they are there."""
+    if chosen is None:
+        return None
+    found = memo.origin(its.journal, actor.account, one.id, chosen.id)
+    return found if found != (one.id, chosen.id) else None
 
 
 def _took(step: Step, now: float) -> float | None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from ropewalk_core.flows import Step
+from ropewalk_core.flows import KEPT, Step
 from ropewalk_core.model import State
 from ropewalk_workflows.argo_server.times import stamp
 from ropewalk_workflows.argo_server.told import Told
@@ -24,6 +24,7 @@ NodeObject: TypeAlias = dict[str, Any]
 ENDED = ("Succeeded", "Failed", "Error", "Skipped", "Omitted")
 _HASH, _PRIME, _WORD = 0x811C9DC5, 0x01000193, 0xFFFFFFFF
 _LONGEST_POD = 242
+_CACHE = "ropewalk"
 SHUTDOWN = "workflow shutdown with strategy:  Terminate"
 
 
@@ -140,7 +141,7 @@ class _Drawing:
         status, cause = step.status, step.status.why.cause if step.status.why else ""
         if status.state is State.DONE:
             word = {"skipped": "Skipped", "omitted": "Omitted"}.get(status.note, "Succeeded")
-            return word, cause if word != "Succeeded" else ""
+            return word, "" if word == "Succeeded" and status.note != KEPT else cause
         if status.state is State.FAILED:
             return "Error" if node.phase == "Error" else "Failed", step.error or cause
         if status.state is State.STOPPED:
@@ -155,6 +156,8 @@ class _Drawing:
         """Say what a program gave; with retries, draw an attempt for each time that it was started."""
         retry = node.template.retry_strategy if node.template else None
         ended = made["phase"] == "Succeeded"
+        if "from" in node.fact.memo:
+            made["memoizationStatus"] = {"hit": True, "key": node.fact.memo["key"], "cacheName": _CACHE}
         if ended:
             made["outputs"] = self.outputs(node, made)
         elif made["phase"] == "Failed" and node.fact.code:

@@ -341,13 +341,14 @@ class _Compiler:
         ]
         parameters = sorted(shape.parameters) + (["ropewalk-place"] if shape.mapped else [])
         rendered = placements.render(m, options.placement)
+        caching = {} if options.cache is None else {names.CACHE: json.dumps(options.cache)}
         retry = None
         if options.retries:
             backoff = m.Backoff(duration=f"{options.backoff:g}s", factor="2")
             retry = m.RetryStrategy(limit=str(options.retries), backoff=backoff, retry_policy="Always")
         return m.Template(
             name=name,
-            metadata=m.Metadata(annotations={names.STEP: shape.step.name, **rendered.annotations}),
+            metadata=m.Metadata(annotations={names.STEP: shape.step.name, **rendered.annotations, **caching}),
             inputs=m.Inputs(parameters=[m.Parameter(name=one) for one in parameters] or None, artifacts=inputs),
             outputs=m.Outputs(artifacts=[result], parameters=wanted or None),
             container=m.Container(

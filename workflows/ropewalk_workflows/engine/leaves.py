@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ropewalk_workflows.engine import scope
+from ropewalk_workflows.engine import memo, scope
 from ropewalk_workflows.engine.state import (
     Action,
     Fact,
@@ -39,9 +39,9 @@ class Leaves:
         """Take up a leaf that has its inputs: as its fact says, or anew."""
         node.fact = self.state.facts.setdefault(node.id, Fact())
         fact = node.fact
+        memo.begin(self.state, node)
         if fact.phase:
-            node.outputs, node.out_files = dict(fact.parameters), dict(fact.artifacts)
-            self.finish(node, fact.phase)
+            self._end_as(node, fact.phase)
         elif fact.running:
             self.state.running += 1
             self.actions.append(Recover(node.id, fact.attempt))
@@ -49,6 +49,10 @@ class Leaves:
             self.actions.append(Wake(fact.again))
         elif self.state.stopping:
             self.finish(node, "Omitted", note="stopped")
+        elif (earlier := memo.found(self.state, node, self.now)) is not None:
+            memo.take(fact, earlier)
+            fact.started = self.now
+            self._end_as(node, "Succeeded")
         else:
             self.offer(node)
 
@@ -112,14 +116,19 @@ class Leaves:
         self._release(node)
         if outcome.ok:
             fact.parameters, fact.artifacts = dict(outcome.parameters), dict(outcome.artifacts)
-            node.outputs, node.out_files = dict(outcome.parameters), dict(outcome.artifacts)
-            self.finish(node, "Succeeded")
+            memo.succeeded(node, self.now)
+            self._end_as(node, "Succeeded")
             return
         phase: Phase = "Error" if outcome.is_error else "Failed"
         if self.state.stopping:
             self.finish(node, "Omitted", note="stopped")
         else:
             self._again(node, phase)
+
+    def _end_as(self, node: Node, phase: Phase) -> None:
+        """End a leaf with what its fact says it gave."""
+        node.outputs, node.out_files = dict(node.fact.parameters), dict(node.fact.artifacts)
+        self.finish(node, phase)
 
     def _again(self, node: Node, phase: Phase) -> None:
         """Plan another attempt, or end the leaf."""

@@ -211,6 +211,7 @@ class Engine:
         state.facts = {key: Fact(**value) for key, value in wanted.facts.items()}
         state.started = wanted.started
         state.suspended, state.resumed = wanted.suspended, wanted.resumed
+        state.environment, state.kept = wanted.environment, wanted.kept
         return state
 
     def _apply(self, run: _Run, event: Event, actions: list[tuple[RunState, Action]]) -> None:

@@ -29,6 +29,7 @@ class Fact:
 
     ``attempt`` numbers the folders and only grows; ``tries`` counts against the retries; ``lost`` counts attempts that
     the platform itself lost; ``code`` is the exit code of the last attempt that ended, 0 where nobody knows it.
+    ``memo`` says what its result depends on, by digests, and ``from`` which run that was taken from (``engine.memo``).
     """
 
     phase: Phase = ""
@@ -48,6 +49,7 @@ class Fact:
     hint: str = ""
     peak: int = 0
     code: int = 0
+    memo: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON, without what is at its default."""
@@ -262,6 +264,12 @@ class RunState:
     """When it was resumed last."""
     suspends: list[str] = field(default_factory=list)
     """Leaves that had room and wait until the run is resumed."""
+    environment: str = ""
+    """What names the packages that steps see."""
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What earlier runs have of steps, by key: parameters, artifacts, which run and step, and when."""
+    turns: dict[str, int] = field(default_factory=dict)
+    """How many leaves had the same key so far."""
 
     @cached_property
     def wants_results(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ropewalk_core.flows import Artifact, Step
+from ropewalk_core.flows import KEPT, Artifact, Step
 from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_workflows import names, previews
@@ -82,7 +82,7 @@ def status(state: RunState, node: Node) -> Status:
     """Return where the node stands, and why."""
     fact = node.fact
     if node.phase == "Succeeded":
-        return Status(state=State.DONE, since=node.since)
+        return Status(state=State.DONE, since=node.since, note=KEPT if "from" in fact.memo else "")
     if node.phase in ("Skipped", "Omitted"):
         if node.note == "stopped":
             return Status(state=State.STOPPED, since=node.since, note="stopped")

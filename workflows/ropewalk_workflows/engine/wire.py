@@ -51,6 +51,8 @@ class Wanted(BaseModel):
     resumed: float = 0.0
     spec: RunSpec
     started: float = 0.0
+    environment: str = ""
+    kept: dict[str, dict[str, Any]] = Field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ from ropewalk_core.errors import BadWorkflow
 from ropewalk_core.wrong import words
 from ropewalk_workflows.manifest import images as image_names
 from ropewalk_workflows.manifest import names, text
+from ropewalk_workflows.manifest.caching import keeps
 from ropewalk_workflows.manifest.calls import ancestors, calls_of, earlier
 from ropewalk_workflows.manifest.model import KINDS, Artifact, Call, Manifest, Parameter, Template
 from ropewalk_workflows.manifest.names import Tags
@@ -130,6 +131,7 @@ class _Check:
         place = f"{where}.{template.kind}"
         kind = image_names.meaning(program, self.images, place)
         image_names.placement_of(template, self.manifest, where)
+        keeps(template, where)
         if template.kind == "container" and not program.command:
             raise BadWorkflow("Without images a container needs its command written out.", field=f"{place}.command")
         texts = [*program.command, *program.args, *(one.value for one in program.env)]

@@ -1,0 +1,92 @@
+"""What makes a step's result that of an earlier run: the same code, inputs, packages and way to run it. Pure.
+
+Only steps of ours are compared: of a program nobody can say what it reads. Of calls that are equal the first takes the
+result of the first, the second that of the second: two throws of a die stay two. Not here: where results of earlier
+runs are found, and why one was not (``ropewalk_workflows.memo``). Rejected: a step's place in its workflow as a part of
+the key (one more item at the front of a fan-out would run all of it again).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ropewalk_workflows import names
+from ropewalk_workflows.engine.state import Fact, Node, Reference, RunState
+from ropewalk_workflows.manifest import keeps, placement_of
+
+NOTHING, OFF = "nothing", "off"
+"""Why a result is not for later runs: there is none, or the person said so."""
+_SHORT = 16
+_EMPTY = "NoneType"
+
+
+def begin(state: RunState, node: Node) -> None:
+    """Note in a leaf's fact what is compared; nothing where a result is never kept."""
+    fact = node.fact
+    if known := str(fact.memo.get("key", "")):  # it was taken up before: its turn is not given away again
+        key, _, given = known.partition(".")
+        state.turns[key] = max(state.turns.get(key, 0), int(given or 0) + 1)
+    elif not fact.phase and (parts := _parts(state, node)):
+        key = _hash(parts)
+        turn = state.turns.get(key, 0)
+        state.turns[key] = turn + 1
+        fact.memo = {"key": f"{key}.{turn}" if turn else key, **parts}
+        if _keeps(node) is False:
+            fact.memo["not"] = OFF
+
+
+def found(state: RunState, node: Node, now: float) -> dict[str, Any] | None:
+    """Return what an earlier run has of this leaf, unless it is older than its step allows."""
+    memo, keeps_for = node.fact.memo, _keeps(node)
+    earlier = state.kept.get(str(memo.get("key", "")))
+    if earlier is None or memo.get("not"):
+        return None
+    old = isinstance(keeps_for, float) and now - float(earlier["at"]) > keeps_for
+    return None if old else earlier
+
+
+def take(fact: Fact, earlier: dict[str, Any]) -> None:
+    """Give a leaf what an earlier run has of it."""
+    fact.parameters, fact.artifacts = dict(earlier["parameters"]), dict(earlier["artifacts"])
+    fact.memo["from"], fact.memo["at"] = str(earlier["from"]), float(earlier["at"])
+
+
+def succeeded(node: Node, now: float) -> None:
+    """Note of a leaf that ran whether its result is for later runs: one without a result ran for what it did."""
+    memo = node.fact.memo
+    if memo and not memo.get("not"):
+        memo["at"] = now
+        if _keeps(node) is None and node.fact.artifacts.get("result", {}).get("type") == _EMPTY:
+            memo["not"] = NOTHING
+
+
+def _keeps(node: Node) -> bool | float | None:
+    return keeps(node.template, node.template.name) if node.template is not None else False
+
+
+def _parts(state: RunState, node: Node) -> dict[str, Any]:
+    """Return what is compared, each by a digest."""
+    code = str(node.files.get("ropewalk-bundle", {}).get("key", "")).removeprefix(names.BUNDLES)
+    if code not in state.spec.bundles or node.template is None:
+        return {}
+    inputs = {name: _hash(value)[:_SHORT] for name, value in node.inputs.items() if not name.startswith("ropewalk-")}
+    for name, reference in node.files.items():
+        if not name.startswith("ropewalk-"):
+            inputs[name] = _hash(_named(reference))[:_SHORT]
+    placement = placement_of(node.template, state.manifest, node.template.name)
+    called = node.files.get("ropewalk-call", {}).get("raw")
+    how = [called, placement.arch, placement.accelerator, state.spec.folder]
+    return {"code": code, "inputs": inputs, "environment": state.environment, "how": _hash(how)[:_SHORT]}
+
+
+def _named(reference: Reference) -> Any:
+    """Return what tells a file's content from another's."""
+    if "list" in reference:
+        return [_named(one) for one in reference["list"]]
+    return [reference[key] for key in ("digest", "raw", "key") if key in reference][:1]
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
