@@ -1,7 +1,8 @@
 """What `bench.workflows` runs as a person's program: submits a run, waits for it, and prints its figures as JSON.
 
-Usage: ``flowing.py WHAT [--count=100]``. The home comes from ``ROPEWALK_HOME``. A step's time is by the engine's own
-clock, from the moment a run was accepted to its end, divided by the steps; nothing is asked that a notebook would not.
+Usage: ``flowing.py WHAT [--count=100] [--kept]``. The home comes from ``ROPEWALK_HOME``. A step's time is by the
+engine's own clock, from the moment a run was accepted to its end, divided by the steps; nothing is asked that a
+notebook would not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas
 from sklearn.linear_model import LinearRegression
 
 from ropewalk_core import sync
-from ropewalk_core.flows import Run
+from ropewalk_core.flows import KEPT, Run
 from ropewalk_core.model import State
 from ropewalk_workflows.dag import Workflow, step, workflow
 
@@ -97,13 +98,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=FLOWS)
     parser.add_argument("--count", type=int, default=100, help="steps, or bytes that one step hands to the next")
+    parser.add_argument("--kept", action="store_true", help="another run of it, whose steps take earlier results")
     chosen = parser.parse_args()
-    spec = FLOWS[chosen.what].spec(chosen.count, fresh=True)
+    spec = FLOWS[chosen.what].spec(chosen.count, fresh=not chosen.kept)
+    if chosen.kept:
+        spec = spec.model_copy(update={"name": f"{spec.name}-{time.time_ns()}"})
     sync.wait(sync.client().workflows.list(limit=1))  # the person is signed in, and connected
     begin = time.time()
     run = done(sync.wait(sync.client().workflows.submit(spec)))
     steps = [one for one in run.steps if one.kind == "step"]
     facts = run.outputs.get("result")
+    if chosen.kept and any(one.status.note != KEPT for one in steps):
+        raise RuntimeError("a step ran")
     figures: dict[str, Any] = {"run": run.id, "whole": ((run.ended or 0) - run.created) * 1e3}
     figures["ms"] = figures["whole"] / max(1, len(steps))
     if chosen.what == "first" and isinstance(facts, dict):

@@ -49,11 +49,13 @@ class Sizes:
     """Runs that a list is of."""
     nodes: int = 5_000
     """Steps of the run that is opened."""
+    kept: int = 1_000
+    """Steps of a run that take the results of an earlier one."""
     heavy: bool = True
     """Whether peers that must be installed run too."""
 
 
-SMOKE = Sizes(rounds=1, steps=3, widest=6, big=10**6, runs=30, nodes=4, heavy=False)
+SMOKE = Sizes(rounds=1, steps=3, widest=6, big=10**6, runs=30, nodes=4, kept=5, heavy=False)
 """Enough to see that a part runs; its figures mean nothing."""
 
 CHAIN = Promise("chain", "{steps}-step chain, full sandbox, per step", "ms", "<= 2.5")
@@ -65,6 +67,7 @@ BIG = Promise("artifacts", "two steps, an array of {big:,} bytes between them", 
 SMALL = Promise("artifacts", "two steps, an array of 1,000,000 bytes, beyond a number", "ms", "<= 3")
 FIRST = Promise("submit", "submit to first step running", "ms", "<= 20")
 FIRST_EVER = Promise("submit", "submit to first step running, the first ever", "ms")
+KEPT = Promise("kept", "{kept:,} steps that take earlier results, per step", "ms", "<= 0.3")
 LIST = Promise("pages", "list of {runs:,} runs, one page", "ms", "<= 100")
 OPEN = Promise("pages", "a run of {nodes:,} steps, its answer", "ms", "<= 1000")
 
@@ -72,9 +75,9 @@ ALL = tuple(one for one in vars().copy().values() if isinstance(one, Promise))
 PARTS = tuple(dict.fromkeys(one.part for one in ALL))
 
 
-def flow(bench: Bench, running: Platform, what: str, count: int) -> dict[str, Any]:
+def flow(bench: Bench, running: Platform, what: str, count: int, *options: str) -> dict[str, Any]:
     """Submit one of `bench.flowing`'s workflows as a person's program; return its figures once it is done."""
-    return bench.person(running, "bench.flowing", what, f"--count={count}", seconds=3600.0)
+    return bench.person(running, "bench.flowing", what, f"--count={count}", *options, seconds=3600.0)
 
 
 def chain(bench: Bench) -> list[Row]:
@@ -156,6 +159,15 @@ def submit(bench: Bench) -> list[Row]:
     return [FIRST.alone(bench.sizes, samples), FIRST_EVER.alone(bench.sizes, [ever])]
 
 
+def kept(bench: Bench) -> list[Row]:
+    """Measure a run all of whose steps take the results of an earlier one."""
+    count = bench.sizes.kept
+    with bench.platform(cores=bench.all_cores) as running:
+        flow(bench, running, "wide", count)
+        samples = [flow(bench, running, "wide", count, "--kept")["ms"] for _ in range(bench.sizes.rounds)]
+    return [KEPT.alone(bench.sizes, samples)]
+
+
 def pages(bench: Bench) -> list[Row]:
     """Measure a page of a long list, and a run of many steps; the other runs are copies of one."""
     sizes = bench.sizes
@@ -178,6 +190,7 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "libraries": libraries,
     "artifacts": artifacts,
     "submit": submit,
+    "kept": kept,
     "pages": pages,
 }
 

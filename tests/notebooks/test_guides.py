@@ -1,4 +1,4 @@
-"""Every notebook under docs/functions runs from its first cell to its last, in a kernel of a real platform."""
+"""Every notebook under docs/functions and docs/workflows runs from first cell to last, on a real platform."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from tests.platform_rig import House
 
-GUIDES = sorted((Path(__file__).parents[2] / "docs" / "functions").glob("*.ipynb"))
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDES = [*sorted((DOCS / "functions").glob("*.ipynb")), *sorted((DOCS / "workflows").glob("*.ipynb"))]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 

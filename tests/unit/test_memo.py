@@ -150,6 +150,18 @@ async def test_a_step_may_say_that_it_always_runs_or_how_long_its_result_is_good
         await rig.close()
 
 
+async def test_a_run_with_a_step_that_always_runs_is_never_there_already(rig: Rig) -> None:
+    never = step(name="throw", cache=False)(throw.function)
+
+    @workflow
+    def dice() -> object:
+        return listed([never()], 1)
+
+    first = await done(rig, dice.spec())
+    second = await done(rig, dice.spec())
+    assert not second.unchanged and rig.result(first) != rig.result(second)
+
+
 async def test_a_step_that_returns_nothing_is_taken_only_where_it_says_so(rig: Rig) -> None:
     quiet = step(name="quiet", cache=True)(tell.function)
 

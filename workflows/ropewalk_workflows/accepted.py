@@ -21,6 +21,7 @@ from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remov
 from ropewalk_core.model import Actor, Page, State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
+from ropewalk_workflows import names
 from ropewalk_workflows.inputs import values_of
 from ropewalk_workflows.manifest import check_supplied, placement_of, read
 from ropewalk_workflows.manifest.model import Manifest
@@ -182,6 +183,8 @@ class Accepted:
         run = await self.get(actor, owner, str(known.body["run"]))
         if run.status.state in (State.FAILED, State.STOPPED, State.STOPPING):
             return None
+        if run.status.state is State.DONE and _has_its_own_rule(spec):
+            return None  # its steps say themselves what they take
         return run.model_copy(update={"unchanged": True})
 
     def new(self, owner: str, spec: RunSpec, digest: str) -> Run:
@@ -317,6 +320,12 @@ class Accepted:
                 Append(RUN, owner, run, "removed", dump(found)),
             )
             return found
+
+
+def _has_its_own_rule(spec: RunSpec) -> bool:
+    """Say whether a step must run each time, or after some time."""
+    annotations = ((one.get("metadata") or {}).get("annotations") or {} for one in spec.manifest["spec"]["templates"])
+    return any(one.get(names.CACHE, "true") != "true" for one in annotations)
 
 
 def _is_digest(text: str) -> bool:

@@ -101,11 +101,11 @@ class Desk:
         run = Run.model_validate(record.body["run"])
         if run.status.state.terminal:
             return []
-        explained = [memo.told(self._journal, report.owner, report.run, one, record.body) for one in report.steps]
-        steps = [one for one, _ in explained]
-        operations: list[Operation] = [
-            Put(STEP, report.owner, f"{report.run}/{one.step.id}", one.model_dump(mode="json")) for one in steps
-        ]
+        operations: list[Operation] = []
+        steps = [dump(one) for one in report.steps]
+        for one in steps:
+            operations += memo.told(self._journal, report.owner, report.run, one, record.body)
+            operations.append(Put(STEP, report.owner, f"{report.run}/{one['step']['id']}", one))
         status, kind = report.status or run.status, "progress"
         if status.state == State.RUNNING and record.body["cancel"]:
             status = run.status
@@ -118,11 +118,10 @@ class Desk:
             operations.append(Put(RUN, report.owner, report.run, {**record.body, "run": dump(run)}))
             if status.state.terminal:
                 operations.append(Remove(OPEN, report.owner, report.run))
-        seen = run.model_copy(update={"steps": tuple(one.step for one in steps)})
+        seen = {**dump(run), "steps": [one["step"] for one in steps]}
         if kind == "stopping":  # the person's own word for it was there first; this is the engine's echo
             kind = "progress"
-        operations += [one for _, kept in explained for one in kept]
-        return [*operations, Append(RUN, report.owner, report.run, kind, dump(seen))]
+        return [*operations, Append(RUN, report.owner, report.run, kind, seen)]
 
     def _wanted(self, names: list[tuple[str, str]], everything: bool = False) -> list[Wanted]:
         found = []

@@ -15,8 +15,7 @@ from ropewalk_core.journal import Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import State, Why
 from ropewalk_runtime.values import SHORT
 from ropewalk_workflows.engine.memo import NOTHING, OFF
-from ropewalk_workflows.engine.wire import StepReport
-from ropewalk_workflows.records import STEP
+from ropewalk_workflows.records import STEP, dump
 
 MEMO, LAST = "run-memo", "run-last"
 _MOST, _MOST_BYTES = 20_000, 16 * 2**20
@@ -58,30 +57,27 @@ def remembered(
     return found
 
 
-def told(
-    journal: Journal, owner: str, run: str, report: StepReport, body: Mapping[str, Any]
-) -> tuple[StepReport, list[Operation]]:
-    """Return a step's report with the reason why it ran or did not, and what keeps its result for later runs.
+def told(journal: Journal, owner: str, run: str, said: dict[str, Any], body: Mapping[str, Any]) -> list[Operation]:
+    """Add to what is kept of a step why it ran or did not, and return what keeps its result for later runs.
 
     Parameters
     ----------
+    said
+        A step and its fact, as JSON (`StepReport`).
     body
         The run's record: ``before`` is the run of the same name before it, ``fresh`` whether nothing was to be taken.
     """
-    memo, status = report.fact.get("memo"), report.step.status
-    if not memo or status.state != State.DONE or report.fact.get("phase") != "Succeeded":
-        return report, []
-    operations: list[Operation] = []
-    if not memo.get("not"):
-        place = {"run": run, "step": report.step.id, "environment": memo["environment"]}
-        operations.append(Put(MEMO, owner, _name(memo), place))
-    if status.note == KEPT:
-        run = memo["from"].partition("/")[0]
-        why = Why(cause=f"Its result is that of {run}: same code, inputs and packages.", next=_AGAIN)
+    step, memo = said["step"], said["fact"].get("memo")
+    if not memo or step["status"]["state"] != State.DONE or said["fact"].get("phase") != "Succeeded":
+        return []
+    if step["status"]["note"] == KEPT:
+        source = memo["from"].partition("/")[0]
+        why = Why(cause=f"Its result is that of {source}: same code, inputs and packages.", next=_AGAIN)
     else:
-        why = Why(cause=f"It ran: {_reason(journal, owner, report, body)}.")
-    step = report.step.model_copy(update={"status": status.model_copy(update={"why": why})})
-    return report.model_copy(update={"step": step}), operations
+        why = Why(cause=f"It ran: {_reason(journal, owner, step['id'], memo, body)}.")
+    step["status"]["why"] = dump(why)
+    place = {"run": run, "step": step["id"], "environment": memo["environment"]}
+    return [] if memo.get("not") else [Put(MEMO, owner, _name(memo), place)]
 
 
 def origin(journal: Journal, owner: str, run: str, step: str) -> tuple[str, str]:
@@ -125,15 +121,15 @@ def _is_whole(fact: Mapping[str, Any], has: Callable[[str], bool]) -> bool:
     )
 
 
-def _reason(journal: Journal, owner: str, report: StepReport, body: Mapping[str, Any]) -> str:
-    memo, before = report.fact["memo"], str(body.get("before", ""))
+def _reason(journal: Journal, owner: str, step: str, memo: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+    before = str(body.get("before", ""))
     if memo.get("not") == OFF:
         return "cache=False says that it always does"
     if memo.get("not") == NOTHING:
         return "it returns nothing, so it is run for what it does; cache=True keeps that too"
     if body.get("fresh"):
         return "everything was to run again"
-    record = journal.get(STEP, owner, f"{before}/{report.step.id}") if before else None
+    record = journal.get(STEP, owner, f"{before}/{step}") if before else None
     earlier = record.body["fact"].get("memo") if record is not None else None
     if record is None or not earlier:
         return "there is no earlier result of it"

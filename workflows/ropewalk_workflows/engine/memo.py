@@ -71,14 +71,24 @@ def _parts(state: RunState, node: Node) -> dict[str, Any]:
     code = str(node.files.get("ropewalk-bundle", {}).get("key", "")).removeprefix(names.BUNDLES)
     if code not in state.spec.bundles or node.template is None:
         return {}
-    inputs = {name: _hash(value)[:_SHORT] for name, value in node.inputs.items() if not name.startswith("ropewalk-")}
-    for name, reference in node.files.items():
-        if not name.startswith("ropewalk-"):
-            inputs[name] = _hash(_named(reference))[:_SHORT]
+    called = str(node.files.get("ropewalk-call", {}).get("raw") or "{}")
     placement = placement_of(node.template, state.manifest, node.template.name)
-    called = node.files.get("ropewalk-call", {}).get("raw")
     how = [called, placement.arch, placement.accelerator, state.spec.folder]
+    inputs = {name: _hash(value)[:_SHORT] for name, value in _given(node, called).items()}
     return {"code": code, "inputs": inputs, "environment": state.environment, "how": _hash(how)[:_SHORT]}
+
+
+def _given(node: Node, called: str) -> dict[str, Any]:
+    """Return what goes in by the names of the step's arguments: the members of a list are one."""
+    lists = json.loads(called).get("lists", [])
+    found: dict[str, Any] = {name: one for name, one in node.inputs.items() if not name.startswith("ropewalk-")}
+    for name, reference in node.files.items():
+        stem, _, place = name.rpartition("-")
+        if stem in lists and place.isdecimal():
+            found.setdefault(stem, {})[place] = _named(reference)
+        elif not name.startswith("ropewalk-"):
+            found[name] = _named(reference)
+    return found
 
 
 def _named(reference: Reference) -> Any:
