@@ -234,7 +234,8 @@ class Workflow:
         args, kwargs
             The workflow's own arguments.
         fresh
-            Run again, also when an equal run is under way or done; without it that run is returned, marked unchanged.
+            Run again, also when an equal run is under way or done, and every step of it; without it that run is
+            returned, marked unchanged.
         """
         if _wiring.submitter is None:
             raise RopewalkError(
