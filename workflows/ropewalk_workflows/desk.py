@@ -19,7 +19,7 @@ from ropewalk_workflows.engine.wire import Batch, RunReport, Wanted, WantedPage
 from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
 
 _POLL = 5.0
-Earlier: TypeAlias = Callable[[str, RunSpec, bool], tuple[str, dict[str, dict[str, Any]]]]
+Earlier: TypeAlias = Callable[[str, RunSpec, int], tuple[str, dict[str, dict[str, Any]]]]
 
 
 class Desk:
@@ -32,7 +32,7 @@ class Desk:
     wall
         Unix time in seconds.
     earlier
-        Returns what names an account's packages and, unless all is to run again, what earlier runs have (``memo``).
+        Returns what names an account's packages, and what earlier runs have of a run in so many characters (``memo``).
     """
 
     def __init__(self, records: Records, wall: Callable[[], float], earlier: Earlier) -> None:
@@ -54,7 +54,7 @@ class Desk:
             self._engine = engine
             place = self._journal.cursor
             everything = [(one.owner, one.name) for one in self._journal.page(OPEN, limit=100_000)]
-            return WantedPage(cursor=f"{engine}.{place}", runs=await asyncio.to_thread(self._wanted, everything, True))
+            return WantedPage(cursor=f"{engine}.{place}", runs=await asyncio.to_thread(self._wanted, everything))
         cursor = int(text)
         until = asyncio.get_running_loop().time() + _POLL
         while True:
@@ -123,8 +123,8 @@ class Desk:
             kind = "progress"
         return [*operations, Append(RUN, report.owner, report.run, kind, seen)]
 
-    def _wanted(self, names: list[tuple[str, str]], everything: bool = False) -> list[Wanted]:
-        found = []
+    def _wanted(self, names: list[tuple[str, str]]) -> list[Wanted]:
+        found, left = [], memo.MOST_BYTES
         for owner, name in names:
             record, kept = self._journal.get(RUN, owner, name), self._journal.get(SPEC, owner, name)
             if record is None or kept is None:
@@ -133,8 +133,9 @@ class Desk:
             if state.terminal:
                 continue
             spec = RunSpec.model_validate(kept.body)
-            taken_up = everything or state == State.ASKED
-            environment, earlier = self._earlier(owner, spec, record.body.get("fresh", False)) if taken_up else ("", {})
+            most = left if state == State.ASKED and not record.body.get("fresh") else 0
+            environment, earlier = self._earlier(owner, spec, most)
+            left -= sum(len(str(one)) for one in earlier.values())
             facts = {
                 str(one.body["step"]["id"]): one.body["fact"]
                 for one in self._records.steps(owner, name)

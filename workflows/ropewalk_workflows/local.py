@@ -170,12 +170,13 @@ class LocalWorkflows(Accepted):
         """See `Desk.record`."""
         return await self.desk.record(batch)
 
-    def _earlier(self, owner: str, spec: RunSpec, fresh: bool) -> tuple[str, dict[str, dict[str, Any]]]:
+    def _earlier(self, owner: str, spec: RunSpec, most: int) -> tuple[str, dict[str, dict[str, Any]]]:
         """Return what names the packages of an account, and what its earlier runs have of a run's steps. Blocks."""
         paths = AccountPaths(self._settings.home, owner)
         environment = self._fingerprint(paths)
         has = ArtifactStore(paths.artifacts, anchor=paths.root).has
-        return environment, {} if fresh else memo.remembered(self._journal, owner, spec, environment, has)
+        found = memo.remembered(self._journal, owner, spec, environment, has, most) if most > 0 else {}
+        return environment, found
 
     def _kept(self, owner: str, run: str, digest: str) -> bytes:
         """Return a short result as the journal has it, since a power cut may have taken its file; nothing for others.

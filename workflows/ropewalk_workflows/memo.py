@@ -8,6 +8,7 @@ tries again because something outside has changed), a table of the contents of o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from ropewalk_core.flows import KEPT, RunSpec
@@ -18,13 +19,15 @@ from ropewalk_workflows.engine.memo import NOTHING, OFF
 from ropewalk_workflows.records import STEP, dump
 
 MEMO, LAST = "run-memo", "run-last"
-_MOST, _MOST_BYTES = 20_000, 16 * 2**20
+MOST_BYTES = 16 * 2**20
+"""Of earlier results that are handed to an engine at once."""
+_MOST, _MOST_SEEN = 20_000, 100_000
 _MOST_NAMED = 3
 _AGAIN = "submit(fresh=True) runs everything again."
 
 
 def remembered(
-    journal: Journal, owner: str, spec: RunSpec, environment: str, has: Callable[[str], bool]
+    journal: Journal, owner: str, spec: RunSpec, environment: str, has: Callable[[str], bool], most: int = MOST_BYTES
 ) -> dict[str, dict[str, Any]]:
     """Return what earlier runs have of the steps of a run, the newest first where there is too much of it. Blocks.
 
@@ -34,18 +37,19 @@ def remembered(
         What names the packages that its steps would see.
     has
         Says whether the content of a digest is still there.
+    most
+        Characters that may be returned, about.
     """
     found: dict[str, dict[str, Any]] = {}
-    left = _MOST_BYTES
-    known = [one for code in spec.bundles for one in _results(journal, owner, code)]
+    known = list(islice((one for code in spec.bundles for one in _results(journal, owner, code)), _MOST_SEEN))
     for record in sorted(known, key=lambda one: str(one.body["run"]), reverse=True)[:_MOST]:
         if record.body["environment"] != environment:
             continue
         step = journal.get(STEP, owner, f"{record.body['run']}/{record.body['step']}")
         if step is None or not _is_whole(fact := step.body["fact"], has):
             continue
-        left -= len(str(fact))
-        if left < 0:
+        most -= len(str(fact))
+        if most < 0:
             break
         memo = fact["memo"]
         found[record.name.partition("/")[2]] = {
