@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -51,6 +52,9 @@ class PlainHost:
         if self.lose(order.id):
             raise Unavailable("lost")
         cwd = AccountPaths(self.home, order.account).files / order.cwd
+        if order.inputs is not None:
+            Path(order.folder).mkdir(parents=True)
+            (Path(order.folder) / "inputs.json").write_text(json.dumps(order.inputs))
         with (Path(order.folder) / "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -478,6 +478,8 @@ class Host:
             _say(job.client.channel, {"op": "started", "id": job.id, "pid": message["pid"], "accelerator": name})
             if job.group is not None and job.kind is not None and keeper.lease is None:  # that one has no next
                 asyncio.get_running_loop().call_later(_PREPARE, self._prepare, keeper, job.kind, int(message["zygote"]))
+        elif operation == "said":
+            _say(job.client.channel, {"op": "said", "id": job.id, "said": message["said"]})
         elif operation == "failed":
             del keeper.jobs[str(message["id"])]
             broken = message.get("python")  # it is there, or it would have been made again: a package spoils it

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ropewalk_runtime import keeper as keeping
-from ropewalk_runtime.frames import receive_packet, send_packet
+from ropewalk_runtime.frames import MAX_SAID, receive_packet, send_packet
 from ropewalk_runtime.keeper import Keeper, Zygote
 
 
@@ -135,3 +135,73 @@ def test_a_log_that_nobody_reads_holds_up_nobody(scene: tuple[Played, socket.soc
     os.mkfifo(tmp_path / "log")
     start(keeper, "one", log=str(tmp_path / "log"), log_limit=1000)
     assert told(host) == [("failed", "one")]
+
+
+def running(keeper: Played, identifier: str, **more: Any) -> int:
+    """Have a step run, and return what its own end of the pipe is on which it says its outcome."""
+    start(keeper, identifier, kind="python", **more)
+    keeper.ready(len(keeper.zygotes) - 1)
+    found = receive_packet(keeper.played[-1])
+    assert found is not None
+    _, pipe, *rest = found[1]
+    for one in [found[1][0], *rest]:
+        os.close(one)
+    keeper.say(len(keeper.zygotes) - 1, op="started", id=identifier, pid=2**22 + 1)
+    keeper._from_zygote(keeper.zygotes[-1])
+    return pipe
+
+
+def test_what_a_step_says_is_passed_on_before_it_has_ended_with_its_log(
+    scene: tuple[Played, socket.socket], tmp_path: Path
+) -> None:
+    keeper, host = scene
+    pipe = running(keeper, "one", log=str(tmp_path / "log"), log_limit=1000)
+    child = keeper._children["one"]
+    write = os.open(f"/proc/self/fd/{child.pipe}", os.O_WRONLY)  # as the step has it
+    os.write(write, b"its last word")
+    os.write(pipe, b'{"ok": true}')
+    keeper._hear(child)
+    assert (tmp_path / "log").read_bytes() == b"its last word"
+    assert told(host) == [("started", "one"), ("said", "one")]
+    os.write(write, b" and one more")
+    os.close(write)
+    child.exit = (0, 0)
+    keeper._finish(child)
+    assert told(host) == [("exit", "one")] and child.said == -1
+    os.close(pipe)
+
+
+@pytest.mark.parametrize("junk", [b"", b"\x00" * 9, '{"é": 1}'.encode(), b"{}\n", b" " * (MAX_SAID + 1)])
+def test_what_could_not_be_passed_on_whole_is_not(scene: tuple[Played, socket.socket], junk: bytes) -> None:
+    keeper, host = scene
+    pipe = running(keeper, "one")
+    os.write(pipe, junk)
+    os.close(pipe)
+    child = keeper._children["one"]
+    child.exit = (0, 0)
+    keeper._finish(child)
+    assert told(host) == [("started", "one"), ("exit", "one")]
+
+
+def test_the_longest_outcome_fits_into_a_packet(scene: tuple[Played, socket.socket]) -> None:
+    keeper, host = scene
+    pipe = running(keeper, "one")
+    os.write(pipe, b'"' * MAX_SAID)
+    keeper._hear(keeper._children["one"])
+    assert told(host) == [("started", "one"), ("said", "one")]
+    os.close(pipe)
+
+
+def test_who_says_an_outcome_and_does_not_end_is_ended(
+    scene: tuple[Played, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, _ = scene
+    ended: list[int] = []
+    monkeypatch.setattr(keeping, "_kill", ended.append)
+    pipe = running(keeper, "one")
+    os.write(pipe, b"{}")
+    keeper._hear(keeper._children["one"])
+    monkeypatch.setattr(keeping.time, "monotonic", lambda now=time.monotonic: now() + 10)
+    keeper._keep_time()
+    assert ended == [2**22 + 1]
+    os.close(pipe)

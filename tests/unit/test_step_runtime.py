@@ -24,6 +24,7 @@ from ropewalk_runtime import bundle, kinds, values
 from ropewalk_runtime import step as runtime
 from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT
 from ropewalk_runtime.formats import Unformed
+from ropewalk_runtime.frames import MAX_SAID
 
 
 def attempt(folder: Path, source: str, entry: str = "f", **inputs: Any) -> tuple[int, dict[str, Any]]:
@@ -369,3 +370,43 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="No space"):
         values.save([1], tmp_path / "store")
     assert list((tmp_path / "store").iterdir()) == []
+
+
+def with_order(folder: Path, pipe: int, source: str = "def f():\n    return 7\n") -> tuple[int, dict[str, Any]]:
+    """Run an attempt whose inputs come with its order; return its exit code and what lies in its folder."""
+    bundle.write(folder / "code", {"files": {"cell.py": source}, "entry": "cell:f", "digest": source})
+    inputs = {"attempt": "r.s.1", "bundle": str(folder / "code"), "arguments": {}, "store": str(folder / "store")}
+    child = os.fork()
+    if not child:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - pytest has put its own there
+        os._exit(runtime.main(folder, "", inputs, pipe))
+    _, status = os.waitpid(child, 0)
+    assert json.loads((folder / "inputs.json").read_text()) == inputs
+    return os.waitstatus_to_exitcode(status), json.loads((folder / "outputs.json").read_text())
+
+
+def test_a_short_outcome_is_said_too_and_a_long_one_only_written(tmp_path: Path) -> None:
+    read, write = os.pipe2(os.O_NONBLOCK)
+    code, written = with_order(tmp_path, write)
+    assert code == 0 and json.loads(os.read(read, 2**16)) == written
+    code, written = with_order(tmp_path, write, f"def f():\n    return {'x' * MAX_SAID!r}\n")
+    assert (code, written["ok"]) == (0, True)
+    with pytest.raises(BlockingIOError):
+        os.read(read, 1)
+    os.close(read)
+    assert with_order(tmp_path, write)[0] == 0  # nobody hears it: it is written
+    os.close(write)
+
+
+def test_what_finds_no_room_for_its_outputs_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    read, write = os.pipe2(os.O_NONBLOCK)
+    (tmp_path / "outputs.json").write_text("{}")
+    monkeypatch.setattr(runtime, "write_whole", full)
+    assert with_order(tmp_path, write)[0] == 1
+    said = json.loads(os.read(read, 2**16))
+    assert (said["ok"], said["problem"], said["attempt"]) == (False, "RW-STORAGE-FULL", "r.s.1")
+    for one in (read, write):
+        os.close(one)

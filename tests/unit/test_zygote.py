@@ -281,3 +281,44 @@ def test_before_any_worker_there_is_no_spare(zygote: Zygote) -> None:
     assert zygote.heard()["op"] == "started"
     time.sleep(0.5)
     assert zygote.spares() == []
+
+
+def step(zygote: Zygote, name: str, **changes: Any) -> tuple[int, dict[str, Any]]:
+    """Order a step; return its process id and what it said of its outcome."""
+    attempt = zygote.folder / name
+    attempt.mkdir()
+    inputs = {"attempt": name, "bundle": str(zygote.folder / "bundle"), "store": str(zygote.folder / "store")}
+    inputs |= {"arguments": {"x": {"json": "7"}}}
+    order = {"op": "start", "id": name, "kind": "python", "folder": str(attempt), "inputs": inputs}
+    order |= {"cwd": str(zygote.folder), "environment": {"WHO": name}, "memory": 2**30, "scratch": SCRATCH}
+    read, write = os.pipe()
+    with open(read, "rb") as said, open(attempt / "log", "w") as log:
+        send_packet(zygote.control, order | {"processes": 64, **changes}, [log.fileno(), write])
+        os.close(write)
+        answer = zygote.heard()
+        assert (answer["op"], answer["id"]) == ("started", name), answer
+        outcome = json.loads(said.read() or b"{}")
+    assert outcome.get("ok"), (outcome, (attempt / "log").read_text())
+    return int(answer["pid"]), json.loads(outcome["artifacts"]["result"]["json"])
+
+
+def test_the_next_step_is_there_before_it_is_ordered(zygote: Zygote) -> None:
+    first, one = step(zygote, "first")
+    spare = zygote.spare()
+    second, other = step(zygote, "second", memory=2**29)
+    assert second == spare != first
+    assert (other["x"], other["pid"], other["memory"]) == (7, 1, 2**29)
+    assert (one["environment"]["WHO"], other["environment"]["WHO"]) == ("first", "second")
+    for what in ("path", "open", "threads", "tmp", "capabilities"):  # what the spare rehearsed has left nothing
+        assert one[what] == other[what], what
+    worker = zygote.worker("worker")  # a spare is as good for either
+    assert worker.call(1)["x"] == 1
+
+
+def test_where_a_child_cannot_begin_apart_it_leaves_later() -> None:
+    refused = "from ropewalk_runtime import clone\ndef refuse(**_):\n    raise OSError(38, 'clone3')\n"
+    with running(f"{refused}clone.fork_apart = refuse\n", "library") as zygote:
+        worker = zygote.worker("worker")
+        assert (worker.call(1)["pid"], worker.call(1)["capabilities"]) == (1, ["0000000000000000"])
+        spare = zygote.spare()
+        assert step(zygote, "step")[0] == spare

@@ -18,6 +18,8 @@ from typing import Any
 
 MAX_PACKET = 120 * 1024
 """Bytes of a packet; below the kernel's default socket buffer, so a packet always fits whole."""
+MAX_SAID = 48 * 1024
+"""Characters of an outcome that a step says on a pipe; as text in a packet they take at most twice as many."""
 MAX_HEADER = 4 * 2**20
 """Bytes of a frame's header; it may hold a call's log and a traceback."""
 MAX_BODY = 256 * 2**20

@@ -69,6 +69,11 @@ def leave(*, network: bool = True) -> None:
     """
     uid, gid = os.getuid(), os.getgid()
     _check(_libc.unshare(_NEWUSER | _NEWPID | _NEWIPC | _NEWNS | (0 if network else _NEWNET)), "unshare")
+    identify(uid, gid, network=network)
+
+
+def identify(uid: int, gid: int, *, network: bool = True) -> None:
+    """Keep our user and group in the namespaces that we have come into, and raise the loopback of a new network."""
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{uid} {uid} 1")
     _write("/proc/self/gid_map", f"{gid} {gid} 1")

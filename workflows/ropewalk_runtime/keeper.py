@@ -21,7 +21,7 @@ from typing import Any
 
 from ropewalk_runtime import isolate
 from ropewalk_runtime.exec import MEMORY_EXIT, SINGLE_THREAD
-from ropewalk_runtime.frames import FrameError, receive_packet, send_packet
+from ropewalk_runtime.frames import MAX_SAID, FrameError, receive_packet, send_packet
 
 MOST_ZYGOTES = 3
 """How many zygotes one account keeps; the one not used for longest retires, and a new one loads what that had too."""
@@ -29,6 +29,8 @@ ZYGOTE_IDLE = 600.0
 """Seconds after which an unused zygote retires."""
 SLOWEST_START = 10.0
 """Seconds after which a zygote that is not ready counts as stuck once somebody gives up waiting for it."""
+_FULL_PIPE = 16
+"""How many reads empty a pipe, and some more."""
 CUT_MARK = b"\n[the log is longer than its limit; the rest was left out]\n"
 
 
@@ -41,6 +43,7 @@ class Child:
     pid: int = 0
     reason: str = ""
     pipe: int = -1
+    said: int = -1
     log: int = -1
     room: int = 0
     tries: int = 0
@@ -140,6 +143,8 @@ class Keeper:
         self._busy = time.monotonic()
         try:
             self._open_log(child)
+            if order.get("kind") == "python":
+                self._listen(child)
         except OSError as error:
             self._fail(child, f"its log {error.filename}: {error.strerror}")
             return
@@ -167,17 +172,24 @@ class Keeper:
         child.descriptors.insert(0, write)
         self._watch(child.pipe, lambda: self._copy_log(child))
 
-    def _copy_log(self, child: Child) -> None:
+    def _copy_whole_log(self, child: Child) -> None:
+        """Copy what a child has written to its log; whoever hears of its outcome may read that next."""
+        for _ in range(_FULL_PIPE):  # who writes on and on is not waited for
+            if child.pipe < 0 or not self._copy_log(child):
+                return
+
+    def _copy_log(self, child: Child) -> bool:
+        """Copy a part of a child's log and say whether there was any."""
         if child.pipe < 0:  # closed since the loop was told that there is something to read
-            return
+            return False
         try:
             data = os.read(child.pipe, 65536)
         except BlockingIOError:
-            return
+            return False
         if not data:
             self._close_log(child)
             self._finish(child)
-            return
+            return False
         if child.room > 0:
             try:
                 os.write(child.log, data[: child.room])
@@ -186,6 +198,7 @@ class Keeper:
                     os.write(child.log, CUT_MARK)
             except OSError:  # the disk is full: the step goes on without its log
                 child.room = 0
+        return True
 
     def _close_log(self, child: Child) -> None:
         if child.pipe >= 0:
@@ -373,6 +386,7 @@ class Keeper:
     def _finish(self, child: Child) -> None:
         if child.exit is None or self._children.pop(child.id, None) is None:
             return
+        self._hear(child)
         self._close_log(child)
         code, peak = child.exit
         reason = child.reason or ("memory" if code == MEMORY_EXIT else "")
@@ -381,9 +395,35 @@ class Keeper:
             {"op": "exit", "id": child.id, "code": code, "signal": max(0, -code), "reason": reason, "peak": peak}
         )
 
+    def _listen(self, child: Child) -> None:
+        child.said, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        child.descriptors.insert(1, write)
+        self._watch(child.said, lambda: self._hear(child))
+
+    def _hear(self, child: Child) -> None:
+        """Pass on what a child says of its outcome, once and before it has ended: a moment later it must have.
+
+        Only what JSON needs is passed on: whatever else user code writes there could be longer in our packet.
+        """
+        if child.said < 0:
+            return
+        self._selector.unregister(child.said)
+        try:
+            text = os.read(child.said, MAX_SAID + 1).decode("latin-1")
+        except BlockingIOError:  # it said nothing, and something that it left behind could
+            text = ""
+        os.close(child.said)
+        child.said = -1
+        if not text or len(text) > MAX_SAID or not text.isascii() or not text.isprintable():
+            return
+        self._copy_whole_log(child)
+        self._tell({"op": "said", "id": child.id, "said": text})
+        heapq.heappush(self._deadlines, (time.monotonic() + 1.0, child.id))
+
     def _fail(self, child: Child, why: str, *, python: bool = False) -> None:
         _close(child.descriptors)
         self._close_log(child)
+        self._hear(child)
         if self._children.pop(child.id, None) is not None:
             self._tell({"op": "failed", "id": child.id, "why": why, "python": python})
 

@@ -1,14 +1,18 @@
 """One attempt of a step: read its inputs, run the person's code, write its outputs whole.
 
-A folder holds one attempt: ``inputs.json`` (written before it starts), ``outputs.json`` (written once, by rename) and
-``log``. The engine trusts ``outputs.json`` only with the attempt's own identifier in it, not a late or foreign one.
-In an image the same step reads what Argo mounts: ``python -m ropewalk_runtime.step`` finds its parameters and
-artifacts as files below ``/ropewalk``. Values arrive as files and never become source. Standard library only.
+A folder holds one attempt: ``inputs.json``, ``outputs.json`` (written once, by rename) and ``log``. Short inputs come
+with the order, and short outputs are said on a pipe too; then the files are for a debugger, and for an engine that was
+killed before it heard. They are not synced: a power cut may leave an attempt half, which is made again, because its
+outcome counts only once the journal has it. The engine trusts outputs only with the attempt's own identifier in them,
+not late or foreign ones. In an image the same step reads what Argo mounts: ``python -m ropewalk_runtime.step`` finds
+its parameters and artifacts as files below ``/ropewalk``. Values arrive as files and never become source. Standard
+library only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import inspect
 import json
@@ -24,6 +28,7 @@ from typing import Any
 
 from ropewalk_runtime import bundle, previews, storing, values
 from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT, enter
+from ropewalk_runtime.frames import MAX_SAID
 
 MOUNT = Path("/ropewalk")
 FACTS = "ropewalk-facts.json"
@@ -45,30 +50,48 @@ class Attempt:
         return _call(self.function, self.arguments)
 
 
-def main(folder: str | os.PathLike[str], trouble: str = "") -> int:
+def main(
+    folder: str | os.PathLike[str], trouble: str = "", inputs: dict[str, Any] | None = None, pipe: int | None = None
+) -> int:
     """Run the attempt in the folder and return its exit code: 0 done, `MEMORY_EXIT` out of memory, a program's, else 1.
 
-    With ``trouble``, a sentence that says why its working folder cannot be used, nothing is run.
+    Parameters
+    ----------
+    folder
+        Of the attempt.
+    trouble
+        A sentence that says why its working folder cannot be used; then nothing is run.
+    inputs
+        What it is given; None where that is in the folder.
+    pipe
+        Where the outputs are said too, if they are short.
     """
     root = Path(folder)
-    inputs = json.loads((root / "inputs.json").read_text(encoding="utf-8"))
+    given = inputs if inputs is not None else json.loads((root / "inputs.json").read_text(encoding="utf-8"))
     try:
-        outputs = _unplaced(trouble) if trouble else _run(root, inputs)
+        if inputs is not None:
+            (root / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
+        outputs = _unplaced(trouble) if trouble else _run(root, given)
     except BaseException as error:  # noqa: BLE001 - the person's code may raise anything
         outputs = _failure(error)
     sys.stdout.flush()
     sys.stderr.flush()
-    outputs["attempt"] = inputs.get("attempt", "")
+    outputs["attempt"] = given.get("attempt", "")
     outputs["code"] = _exit_code(outputs)
     outputs["peak_memory"] = (
         max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
         * 1024
     )
+    text = json.dumps(outputs)
     try:
-        write_whole(root / "outputs.json", json.dumps(outputs))
+        write_whole(root / "outputs.json", text)
     except OSError as error:
         print(f"The outputs cannot be written: {error.strerror}.", file=sys.stderr)  # noqa: T201 - this is the log
-        return 1
+        outputs = {**outputs, **_failure(error), "artifacts": {}, "parameters": {}, "code": 1}
+        text = json.dumps(outputs)
+    if pipe is not None and len(text) <= MAX_SAID:
+        with contextlib.suppress(OSError):  # the person's code has closed it, or filled it
+            os.write(pipe, text.encode())
     return int(outputs["code"])
 
 
@@ -89,12 +112,9 @@ def load_attempt(folder: str | os.PathLike[str]) -> Attempt:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or none, also after a power cut."""
+    """Write a file so that a reader sees all of it or none."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
 
 
@@ -112,7 +132,8 @@ def _unplaced(trouble: str) -> dict[str, Any]:
 def _run_python(inputs: dict[str, Any]) -> dict[str, Any]:
     function = bundle.load(inputs["bundle"])
     result = _call(function, _arguments(inputs))
-    saved = values.save(result, Path(inputs["store"]), pickles=bool(inputs.get("pickle")))
+    store = Path(inputs["store"])
+    saved = values.save_short(result, store) or values.save(result, store, pickles=bool(inputs.get("pickle")))
     parameters = {}
     if "result" in inputs.get("wants", ()):
         parameters["result"] = _as_text(result, "is read by a condition or a fan-out")

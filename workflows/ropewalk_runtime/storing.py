@@ -91,8 +91,13 @@ class Partial:
                 self._seen.update(chunk)
                 self._size += len(chunk)
 
-    def settle(self) -> tuple[str, int]:
-        """Put the file under its digest, durable, and return that and its size.
+    def settle(self, *, synced: bool = True) -> tuple[str, int]:
+        """Put the file under its digest and return that and its size.
+
+        Parameters
+        ----------
+        synced
+            False leaves it to the kernel when it is on disk.
 
         Raises
         ------
@@ -100,15 +105,17 @@ class Partial:
             If the disk is full.
         """
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if synced:
+            os.fsync(self._file.fileno())
         self._caught_up()
         digest = self._seen.hexdigest()
         final = self._store / digest[:2] / digest
         fresh = not final.parent.is_dir()
         final.parent.mkdir(exist_ok=True)
         self._path.replace(final)
-        _sync(final.parent)
-        if fresh:  # the store gained a folder; else nothing in it changed that must last
+        if synced:
+            _sync(final.parent)
+        if synced and fresh:  # the store gained a folder; else nothing in it changed that must last
             _sync(self._store)
         return digest, self._size
 

@@ -12,6 +12,7 @@ value, and gives way to the class of the same name where the code around has one
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import math
@@ -30,6 +31,8 @@ from ropewalk_runtime.storing import Out, Partial
 
 JSON, PICKLE = "application/json", "application/x-python-pickle"
 INLINE = 64 * 1024
+SHORT = 8 * 1024
+"""Characters of JSON that is not synced: whoever accepts it keeps the text as well."""
 _PICKLED = b"\x80"
 _LIBRARIES = ("site-packages", "dist-packages")
 _ADVICE = (
@@ -146,6 +149,26 @@ def save(value: Any, store: Path, place: str = "result", *, pickles: bool = Fals
             digest, size = file.settle()
     inline = text if len(text) <= INLINE else ""
     return Saved(digest, size, media_type, _type(value), previews.words(value), inline, previews.look(value))
+
+
+def save_short(value: Any, store: Path) -> Saved | None:
+    """Write a value that is short JSON without waiting for the disk; return None where `save` must write it.
+
+    A power cut may take the file and not what is returned, which has the text.
+    """
+    text = json.dumps(value) if is_exact(value) else None
+    if text is None or len(text) > SHORT:
+        return None
+    content = text.encode()
+    digest = hashlib.sha256(content).hexdigest()
+    final = store / digest[:2] / digest
+    if not final.parent.is_dir():  # it must last as soon as it is there: others sync only what they put into it
+        return None
+    if not (final.is_file() and final.stat().st_size == len(content)):  # else it may be synced already
+        with Partial(store) as file:
+            file.write(content)
+            file.settle(synced=False)
+    return Saved(digest, len(content), JSON, _type(value), previews.words(value), text, previews.look(value))
 
 
 def keep_file(path: Path, store: Path) -> tuple[str, int]:

@@ -1,12 +1,14 @@
 """A process that has imported what children need, and forks them. No thread, no event loop, no secret.
 
 It runs the account's own Python inside the account's sandbox, takes orders from the keeper on a packet socket, and
-forks twice for each: the first child leaves the namespaces, the second settles in its own and, once the keeper was told
-of it, runs user code: what nobody knows of is started a second time elsewhere. Orphans go to the keeper (a subreaper),
-which sees every exit. A moment after a worker was ordered it forks a *spare*, which
-settles and waits for the order of the next worker, so that a cold call waits for no fork; no user code ran in it. Not
-here: keeping books of children (``keeper``). Never train or connect anything in here: threads and connections do not
-survive a fork. Rejected: several spares (calls that come at once wait for the processor anyway).
+forks a child for each, in namespaces of its own (``clone``). Where the kernel does not do that in one it forks twice:
+the first child leaves the namespaces, the second has its own. A child settles and, once the keeper was told of it, runs
+user code: what nobody knows of is started a second time elsewhere. Children are the keeper's, as its own or as orphans
+(it is a subreaper), so it sees every exit. A moment after a worker was ordered, and at once after a step, it forks a
+*spare*, which settles and waits for the order of the next one, so that neither a cold call nor a step waits for a fork;
+no user code ran in it. Not here: keeping books of children (``keeper``). Never train or connect anything in here:
+threads and connections do not survive a fork. Rejected: several spares (what comes at once waits for the processor
+anyway).
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ropewalk_runtime import clone, isolate, rehearsal, step, worker
 from ropewalk_runtime import exec as execution
-from ropewalk_runtime import isolate, rehearsal, step, worker
 from ropewalk_runtime.frames import FrameError, receive_packet, send_packet
 
 NEVER_PRELOADED = frozenset({"torch", "tensorflow", "jax", "cupy", "pycuda", "numba", "ray", "pyspark", "dask"})
@@ -33,19 +35,36 @@ NEVER_PRELOADED = frozenset({"torch", "tensorflow", "jax", "cupy", "pycuda", "nu
 FAILED_TO_START = 71
 SPARE_NAME, WORKER_NAME = "ropewalk-spare", "ropewalk-worker"
 """What process tables call a spare, and one that has got its order."""
-_SPARE_AFTER = 0.05
-"""Seconds without an order after which a spare is forked, so that it takes no time from the call before it."""
-_ISOLATED, _SHARED = "1", "0"
+_SPARE_AFTER = {"worker": 0.05, "python": 0.0}
+"""Seconds without an order after which a spare is forked: it takes no time from the call before it. The next step
+often comes as soon as one ends, so its spare is forked while that runs. Kinds that are not here get no spare."""
+_APART, _ISOLATED, _SHARED = "2", "1", "0"
 _GO = b"1"
+
+
+@dataclass(frozen=True)
+class Like:
+    """What was ordered last, and most likely will be next: its kind, and how large its /tmp is."""
+
+    kind: str
+    scratch: int
 
 
 @dataclass
 class Spare:
-    """A child that waits for a worker's order; ``scratch`` is how large its /tmp is."""
+    """A child that waits for an order; ``scratch`` is how large its /tmp is."""
 
     pid: int
     control: socket.socket
     scratch: int
+
+
+@dataclass(frozen=True)
+class Way:
+    """How children are forked: whether they get namespaces of their own, and whether they begin in them."""
+
+    isolated: bool
+    apart: bool
 
 
 @dataclass
@@ -69,23 +88,24 @@ def main(control: int, preload: list[str]) -> None:
     keeper.setblocking(True)
     loaded = [name for name in preload if _preload(name)]
     execution.numeric_libraries()
-    isolated, why = _probe()
+    way, why = _probe()
     threads = len(os.listdir("/proc/self/task"))
     execution.default_signals()  # whatever the libraries wanted; children have them from us
     gc.collect()
     gc.freeze()
     isolate.give_back()
-    send_packet(keeper, {"op": "ready", "loaded": loaded, "threads": threads, "isolated": isolated, "why": why[:500]})
-    _serve(keeper, isolated)
+    facts = {"loaded": loaded, "threads": threads, "isolated": way.isolated, "why": why[:500]}
+    send_packet(keeper, {"op": "ready", **facts})
+    _serve(keeper, way)
 
 
-def _serve(keeper: socket.socket, isolated: bool) -> None:
+def _serve(keeper: socket.socket, way: Way) -> None:
     spare: Spare | None = None
     ahead = Ahead()
-    like = 0  # scratch of the worker that was ordered last: the next one most likely wants as much
+    like: Like | None = None
     while True:
-        if like and spare is None and not select.select([keeper], [], [], _SPARE_AFTER)[0]:
-            spare, like = _forked_spare(like, ahead, keeper), 0
+        if like and spare is None and not select.select([keeper], [], [], _SPARE_AFTER[like.kind])[0]:
+            spare, like = _forked_spare(like, ahead, keeper, way), None
             ahead.forget()
         packet = receive_packet(keeper)
         if packet is None:
@@ -99,14 +119,15 @@ def _serve(keeper: socket.socket, isolated: bool) -> None:
             ahead.forget()
         leave, go = os.pipe()
         pid = 0
-        if isolated and order["kind"] == "worker" and order.get("network", True) and not order.get("read_only"):
-            like = 0 if order.get("alone") else _scratch_of(order)  # with an accelerator it is the only one
+        if way.isolated and order["kind"] in _SPARE_AFTER and order.get("network", True) and not order.get("read_only"):
+            # with an accelerator it is the only one
+            like = None if order.get("alone") else Like(order["kind"], _scratch_of(order))
             pid, spare = _given(spare, order, [*descriptors, leave]), None
         try:
-            begin = functools.partial(_second_child, order, descriptors, leave, isolated)
-            if order.get("read_only") and not isolated:
+            begin = functools.partial(_second_child, order, descriptors, leave, way.isolated)
+            if order.get("read_only") and not way.isolated:
                 raise OSError(0, "files that may only be read need namespaces, which this machine does not allow")
-            pid = pid or _start(begin, order, isolated, keeper)
+            pid = pid or _start(begin, order, way, keeper)
             send_packet(keeper, {"op": "started", "id": order["id"], "pid": pid})
             os.write(go, _GO)
         except OSError as error:
@@ -120,12 +141,12 @@ def _scratch_of(order: dict[str, Any]) -> int:
     return int(order.get("scratch") or order["memory"])
 
 
-def _forked_spare(scratch: int, ahead: Ahead, keeper: socket.socket) -> Spare | None:
-    """Fork a spare; None where that fails, and the next worker is forked when it is ordered."""
+def _forked_spare(like: Like, ahead: Ahead, keeper: socket.socket, way: Way) -> Spare | None:
+    """Fork a spare; None where that fails, and the next worker or step is forked when it is ordered."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        pid = _start(functools.partial(_wait, ours, theirs, scratch, ahead), {}, True, keeper)
-        return Spare(pid, ours, scratch)
+        pid = _start(functools.partial(_wait, ours, theirs, like, ahead), {}, way, keeper)
+        return Spare(pid, ours, like.scratch)
     except OSError:
         ours.close()
         return None
@@ -157,8 +178,37 @@ def _preload(name: str) -> bool:
     return True
 
 
-def _probe() -> tuple[bool, str]:
-    """Try in a throw-away child whether children can have namespaces of their own."""
+def _probe() -> tuple[Way, str]:
+    """Try in throw-away children how children can have namespaces of their own; say what is wrong if they cannot."""
+    said = _tried_apart()
+    if said.startswith(_APART):
+        return Way(isolated=True, apart=True), ""
+    said = _tried_in_two()
+    return Way(isolated=said.startswith(_ISOLATED), apart=False), said[1:]
+
+
+def _tried_apart() -> str:
+    uid, gid = os.getuid(), os.getgid()
+    read, write = os.pipe()
+    try:
+        pid = clone.fork_apart()
+    except OSError as error:
+        os.close(read)
+        os.close(write)
+        return str(error)
+    if pid:
+        os.close(write)
+        with os.fdopen(read) as answer:
+            return answer.read()
+    try:
+        isolate.identify(uid, gid)
+        isolate.settle(2**20)
+        os.write(write, _APART.encode())
+    finally:
+        os._exit(0)
+
+
+def _tried_in_two() -> str:
     read, write = os.pipe()
     pid = os.fork()
     if pid:
@@ -166,7 +216,7 @@ def _probe() -> tuple[bool, str]:
         with os.fdopen(read) as answer:
             text = answer.read()
         os.waitpid(pid, 0)
-        return text.startswith(_ISOLATED), text[1:]
+        return text
     text = _ISOLATED
     try:
         isolate.leave()
@@ -181,12 +231,18 @@ def _probe() -> tuple[bool, str]:
     os._exit(0)
 
 
-def _start(begin: Callable[[], int], order: dict[str, Any], isolated: bool, keeper: socket.socket) -> int:
+def _start(begin: Callable[[], int], order: dict[str, Any], way: Way, keeper: socket.socket) -> int:
     """Fork a child that begins with this, and return its process id as the keeper sees it."""
+    network = bool(order.get("network", True))
+    if way.apart:
+        uid, gid = os.getuid(), os.getgid()
+        if pid := clone.fork_apart(network=network):
+            return pid
+        _live(lambda: isolate.identify(uid, gid, network=network), begin, keeper)
     read, write = os.pipe()
     first = os.fork()
     if not first:
-        _first_child(begin, bool(order.get("network", True)), isolated, keeper, write)
+        _first_child(begin, network, way.isolated, keeper, write)
     os.close(write)
     with os.fdopen(read) as answer:
         text = answer.read()
@@ -211,9 +267,14 @@ def _first_child(
     if second:
         os.write(answer, str(second).encode())
         os._exit(0)
+    _live(lambda: os.close(answer), begin, keeper)
+
+
+def _live(prepare: Callable[[], None], begin: Callable[[], int], keeper: socket.socket) -> NoReturn:
+    """Live the child's whole life."""
     code = FAILED_TO_START
     try:
-        os.close(answer)
+        prepare()
         keeper.close()
         code = begin()
     except MemoryError:
@@ -240,17 +301,17 @@ def _second_child(order: dict[str, Any], descriptors: list[int], leave: int, iso
     return _run(order, descriptors, leave, isolated)
 
 
-def _wait(zygotes: socket.socket, control: socket.socket, scratch: int, ahead: Ahead) -> int:
+def _wait(zygotes: socket.socket, control: socket.socket, like: Like, ahead: Ahead) -> int:
     """Settle, and run the order that comes; end when the zygote ends, or has no use for us."""
     zygotes.close()  # an object that believed it has a descriptor would have somebody else's
     os.setsid()
     execution.redirect(None)
     execution.close_others([control.fileno(), ahead.door])
-    isolate.settle(scratch)
+    isolate.settle(like.scratch)
     group = ahead.group if ahead.group and execution.join([ahead.door]) else ""
     execution.set_threads(None)  # as most orders have it
     _prepare()
-    rehearsal.run()
+    rehearsal.call() if like.kind == "worker" else rehearsal.step()
     execution.redirect(None)
     execution.close_others([control.fileno()])
     isolate.call_ourselves(SPARE_NAME)
@@ -290,7 +351,7 @@ def _run(order: dict[str, Any], descriptors: list[int], leave: int, isolated: bo
         return execution.run_command(order["argv"])
     if kind == "worker":
         return worker.main(socket.socket(fileno=descriptors[1]), order, *descriptors[2:3])
-    return int(step.main(order["folder"], trouble) or 0)
+    return step.main(order["folder"], trouble, order.get("inputs"), *descriptors[1:2])
 
 
 def _flush() -> None:

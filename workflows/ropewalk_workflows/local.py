@@ -130,6 +130,8 @@ class LocalWorkflows(Accepted):
         paths = AccountPaths(self._settings.home, owner)
         if any(one.digest == digest for step in found.steps for one in step.artifacts):
             store = ArtifactStore(paths.artifacts, anchor=paths.root)
+            if text := await asyncio.to_thread(self._kept, owner, run, digest):
+                return streamed(io.BytesIO(text))
         elif digest in await asyncio.to_thread(self.values, owner, run):
             return await asyncio.to_thread(self._value, paths, run, digest)
         else:
@@ -154,6 +156,18 @@ class LocalWorkflows(Accepted):
     async def record_events(self, batch: Batch) -> int:
         """See `Desk.record`."""
         return await self.desk.record(batch)
+
+    def _kept(self, owner: str, run: str, digest: str) -> bytes:
+        """Return a short result as the journal has it, since a power cut may have taken its file; nothing for others.
+
+        What it says it is came from a sandbox.
+        """
+        for record in self._records.steps(owner, run):
+            for one in record.body["fact"].get("artifacts", {}).values():
+                if one.get("digest") == digest and one.get("json"):
+                    text = str(one["json"]).encode()
+                    return text if hashlib.sha256(text).hexdigest() == digest else b""
+        return b""
 
     def _value(self, paths: AccountPaths, run: str, digest: str) -> AsyncIterator[bytes]:
         """Return a value that came with a run, unless somebody changed it since."""

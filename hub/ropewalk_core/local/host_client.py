@@ -113,12 +113,15 @@ class StepOrder(Order):
         The command line of a ``command``.
     timeout
         Seconds after which it is ended; None means no limit.
+    inputs
+        What a ``python`` step is given; None where that is in the folder, because it is long.
     """
 
     folder: str = ""
     kind: Literal["python", "command"] = "python"
     argv: tuple[str, ...] = ()
     timeout: float | None = None
+    inputs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,15 @@ class StepExit:
         ``memory``, ``time``, ``ended`` (asked by us), ``lost`` (its keeper or host died), or empty.
     peak_memory
         Most bytes of resident memory it used.
+    said
+        JSON that a step said of its outcome, from a sandbox; then nothing else is known, because it ends only now.
     """
 
     code: int
     signal: int = 0
     reason: Reason = ""
     peak_memory: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -325,7 +331,10 @@ class HostClient:
             _fail(pending.started, error)
             _fail(pending.exit, error)
             return
-        ended = StepExit(int(message["code"]), int(message["signal"]), message["reason"], int(message["peak"]))
+        if message["op"] == "said":  # it ends now, and nobody waits for that
+            ended = StepExit(0, said=str(message["said"]))
+        else:
+            ended = StepExit(int(message["code"]), int(message["signal"]), message["reason"], int(message["peak"]))
         _settle(pending.started, "")
         _settle(pending.exit, ended)
 

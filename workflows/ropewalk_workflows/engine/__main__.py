@@ -8,6 +8,8 @@ import logging
 import os
 import signal
 
+import uvloop
+
 from ropewalk_core import settings as knobs
 from ropewalk_core.local.host_client import HostClient
 from ropewalk_workflows.engine.shell import Engine
@@ -50,10 +52,9 @@ async def serve() -> None:
 def main() -> None:
     """Start the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     if wanted := knobs.read_environment("ROPEWALK_CRASH_AT"):
         _crash_at(wanted)
-    asyncio.run(serve())
+    uvloop.run(serve())
 
 
 if __name__ == "__main__":

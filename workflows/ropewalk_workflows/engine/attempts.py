@@ -1,5 +1,7 @@
-"""One attempt on disk and at the host: inputs before it starts, an outcome after it ended.
+"""One attempt at the host and on disk: inputs before it starts, an outcome after it ended.
 
+Short inputs go with the order and short outcomes come back with the end, so that a small step waits for no file; long
+ones, and what is left of an attempt whose end nobody heard, are in its folder.
 Everything below an account's folder is reached without following links. What a step wrote is read with limits and
 trusted only for the attempt it names; its content is the account's own affair. Not here: when to run what (``core``).
 """
@@ -20,6 +22,7 @@ from ropewalk_core.placement import format_size
 from ropewalk_core.settings import Settings
 from ropewalk_core.why import more_memory
 from ropewalk_runtime.exec import SIGNALED_EXIT
+from ropewalk_runtime.values import SHORT
 from ropewalk_workflows import names, previews
 from ropewalk_workflows.engine.scope import Scope
 from ropewalk_workflows.engine.state import Node, Outcome, Reference, RunState
@@ -29,6 +32,7 @@ from ropewalk_workflows.manifest.text import duration, fill
 
 _LARGEST = 4 * 2**20
 _LARGEST_TEXT = 64 * 1024
+_LARGEST_ORDER = 32 * 1024
 
 
 class Host(Protocol):
@@ -47,22 +51,15 @@ def order_id(state: RunState, node: Node, attempt: int) -> str:
 
 
 def prepare(settings: Settings, state: RunState, node: Node, attempt: int) -> StepOrder:
-    """Write the attempt's inputs and return the order for the host.
+    """Return the order for the host.
 
     Raises
     ------
-    StorageFull
-        If the disk is full; nothing half-written stays.
     BadText
         If a text of the manifest lacks a value.
     """
     paths = AccountPaths(settings.home, state.owner)
     inputs = {"attempt": order_id(state, node, attempt), **_inputs(settings, paths, state, node, attempt)}
-    folder = paths.attempt(state.run, node.id, attempt)
-    parts = (*folder.relative_to(paths.root).parts, "inputs.json")
-    with beneath.replacing(paths.root, parts) as file:
-        file.write(json.dumps(inputs).encode())
-        file.settle()
     assert node.template is not None
     placement = placement_of(node.template, state.manifest, node.template.name)
     limit = node.template.active_deadline_seconds or node.template.timeout
@@ -77,9 +74,30 @@ def prepare(settings: Settings, state: RunState, node: Node, attempt: int) -> St
         accelerator=placement.accelerator,
         what=f"run '{state.run}'",
         preload=_preload(state, inputs),
-        folder=str(folder),
+        folder=str(paths.attempt(state.run, node.id, attempt)),
         timeout=duration(limit) if limit is not None else None,
+        inputs=inputs,
     )
+
+
+def is_long(order: StepOrder) -> bool:
+    """Say whether an order's inputs must be written down, because they do not fit into one packet."""
+    return len(json.dumps(order.inputs)) > _LARGEST_ORDER
+
+
+def written_down(settings: Settings, order: StepOrder) -> StepOrder:
+    """Write an order's inputs into its folder and return it without them.
+
+    Raises
+    ------
+    StorageFull
+        If the disk is full; nothing half-written stays.
+    """
+    root = AccountPaths(settings.home, order.account).root
+    with beneath.replacing(root, (*Path(order.folder).relative_to(root).parts, "inputs.json")) as file:
+        file.write(json.dumps(order.inputs).encode())
+        file.settle()
+    return replace(order, inputs=None)
 
 
 def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended: StepExit | None) -> Outcome | None:
@@ -87,8 +105,10 @@ def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended
 
     ``ended`` is None when only the files can tell: after a crash of the engine or of the host.
     """
-    paths = AccountPaths(settings.home, state.owner)
-    said = _read(paths, paths.attempt(state.run, node.id, attempt) / "outputs.json")
+    said = _object(ended.said) if ended is not None else {}
+    if not said:
+        paths = AccountPaths(settings.home, state.owner)
+        said = _read(paths, paths.attempt(state.run, node.id, attempt) / "outputs.json")
     if said.get("attempt") != order_id(state, node, attempt):
         said = {}
     if ended is None and not said:
@@ -119,8 +139,8 @@ def _outcome(settings: Settings, state: RunState, node: Node, ended: StepExit | 
 
 
 def _exit_code(ended: StepExit | None, said: dict[str, Any]) -> int:
-    """Return with which code a failed attempt ended, as manifests ask for it; after a crash only its outputs tell."""
-    if ended is not None:
+    """Return with which code a failed attempt ended, as manifests ask for it; if nobody saw that, its outputs tell."""
+    if ended is not None and not ended.said:
         return ended.code if ended.code >= 0 else SIGNALED_EXIT
     return min(_number(said.get("code")), 255) or 1
 
@@ -235,6 +255,8 @@ def _file(paths: AccountPaths, state: RunState, reference: Reference, *, text: b
         return {"list": [_file(paths, state, one) for one in reference["list"]]}
     if "raw" in reference:
         return {"text": reference["raw"]} if text else {"json": reference["raw"]}
+    if 0 < len(reference.get("json", "")) <= SHORT:  # its file is not synced; and it need not be read
+        return {"text" if text else "json": reference["json"]}
     if "digest" in reference:
         digest = str(reference["digest"])
         return {"file": str(paths.artifacts / digest[:2] / digest)}
@@ -258,8 +280,15 @@ def _read(paths: AccountPaths, path: Path) -> dict[str, Any]:
     try:
         with beneath.read(paths.root, path.relative_to(paths.root).parts) as file:
             content = file.read(_LARGEST + 1)
-        found = json.loads(content) if len(content) <= _LARGEST else None
-    except (RopewalkError, ValueError, RecursionError):
+    except RopewalkError:
+        return {}
+    return _object(content) if len(content) <= _LARGEST else {}
+
+
+def _object(content: str | bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

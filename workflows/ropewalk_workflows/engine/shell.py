@@ -314,7 +314,9 @@ class Engine:
         node = state.nodes[leaf]
         ended: StepExit | None = None
         try:
-            order = await asyncio.to_thread(attempts.prepare, self._settings, state, node, attempt)
+            order = attempts.prepare(self._settings, state, node, attempt)
+            if attempts.is_long(order):
+                order = await asyncio.to_thread(attempts.written_down, self._settings, order)
             self._crash("before-run")
             if state.stopping:
                 self._tell(state, Lost(self._wall(), leaf, attempt))
@@ -327,7 +329,10 @@ class Engine:
         except (RopewalkError, BadText) as error:
             self._tell(state, Exited(self._wall(), leaf, attempt, _refused(error)))
             return
-        found = await asyncio.to_thread(attempts.outcome, self._settings, state, node, attempt, ended)
+        if ended is not None and ended.said:
+            found = attempts.outcome(self._settings, state, node, attempt, ended)
+        else:
+            found = await asyncio.to_thread(attempts.outcome, self._settings, state, node, attempt, ended)
         if found is None:
             self._tell(state, Lost(self._wall(), leaf, attempt))
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -51,7 +51,8 @@ class Fact:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON, without what is at its default."""
-        return {key: value for key, value in asdict(self).items() if value not in ("", None, 0, False, {})}
+        # Not asdict: it copies all of it, and this is made for each step at each report.
+        return {key: value for key, value in vars(self).items() if value not in ("", None, 0, False, {})}
 
     def again_from_failure(self) -> Fact:
         """Return the fact after a person asked to retry: what succeeded stays, of the rest only the number."""

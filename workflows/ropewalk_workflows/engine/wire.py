@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
 from pydantic import BaseModel, Field
 
 from ropewalk_core.errors import Conflict, Internal, RopewalkError, Unavailable, from_problem
 from ropewalk_core.flows import RunSpec, Step
 from ropewalk_core.model import Status
+from ropewalk_workflows.engine.line import Line
 
 
 class StepReport(BaseModel):
@@ -72,34 +73,36 @@ class PlatformFeed:
     """The feed over the platform's socket."""
 
     def __init__(self, socket: Path) -> None:
-        transport = httpx.AsyncHTTPTransport(uds=str(socket))
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://platform", timeout=30.0)
+        self._polls, self._reports = Line(socket), Line(socket)  # a poll waits for seconds
 
     async def runs(self, after: str) -> WantedPage:
         """See `Feed.runs`."""
-        return WantedPage.model_validate(await self._ask("GET", f"/internal/runs?after={after}"))
+        return WantedPage.model_validate(await _asked(self._polls, "GET", f"/internal/runs?after={after}"))
 
     async def report(self, batch: Batch) -> None:
         """See `Feed.report`."""
-        await self._ask("POST", "/internal/runs/events", batch.model_dump_json().encode())
+        await _asked(self._reports, "POST", "/internal/runs/events", batch.model_dump_json().encode())
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        for one in (self._polls, self._reports):
+            one.close()
 
-    async def _ask(self, method: str, path: str, content: bytes | None = None) -> Any:
-        headers = {"content-type": "application/json"} if content is not None else {}
-        try:
-            answer = await self._http.request(method, path, content=content, headers=headers)
-        except (httpx.TransportError, OSError) as error:
-            raise Unavailable("The platform is away.") from error
-        try:
-            body = answer.json()
-        except ValueError as error:
-            raise Unavailable(f"The platform answered {answer.status_code} without JSON.") from error
-        if answer.status_code >= 400:
-            raise from_problem(body) if isinstance(body, dict) and "code" in body else Internal(f"{path}: {body}")
-        return body
+
+async def _asked(line: Line, method: str, path: str, content: bytes | None = None) -> Any:
+    try:
+        status, answer = await line.ask(method, path, content)
+    except OSError as error:
+        raise Unavailable("The platform is away.") from error
+    except ValueError as error:
+        raise Unavailable(f"The platform's answer cannot be read: {error}.") from error
+    try:
+        body = json.loads(answer)
+    except ValueError as error:
+        raise Unavailable(f"The platform answered {status} without JSON.") from error
+    if status >= 400:
+        raise from_problem(body) if isinstance(body, dict) and "code" in body else Internal(f"{path}: {body}")
+    return body
 
 
 async def until_durable(feed: Feed, batch: Batch, *, patience: float = 0.2) -> None:
