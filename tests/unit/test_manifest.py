@@ -124,7 +124,7 @@ TASKS = "spec/templates/0/dag/tasks"
         (f"{TASKS}/0/when", "{{tasks.b.status}} == x", "Nothing is known", "spec.templates[main].dag.tasks[a].when"),
         (f"{TASKS}/2/depends", "a &&", "cannot be read", "spec.templates[main].dag.tasks[c].depends"),
         (f"{TASKS}/2/depends", "a.Wrong", "none of", "spec.templates[main].dag.tasks[c].depends"),
-        (f"{TASKS}/0/inline", {}, "not supported", "spec.templates[main].dag.tasks[a].inline"),
+        (f"{TASKS}/0/inline", {}, "not both", "spec.templates[main].dag.tasks[a].inline"),
         (f"{TASKS}/0/withParam", "{{item}}", "Nothing is known", "spec.templates[main].dag.tasks[a].withParam"),
         ("spec/arguments", {"parameters": [{"name": "x"}]}, "no value", "spec.arguments[x]"),
         ("spec/templates/1/inputs", {"parameters": [{"name": "x"}]}, "needs the parameter 'x'", "parameters"),

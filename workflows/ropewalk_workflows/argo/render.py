@@ -29,6 +29,7 @@ from ropewalk_workflows.manifest import meaning, placement_of
 from ropewalk_workflows.manifest.calls import calls_of
 from ropewalk_workflows.manifest.images import AnyImage
 from ropewalk_workflows.manifest.model import Manifest, Template
+from ropewalk_workflows.manifest.resolved import plain
 from ropewalk_workflows.manifest.text import duration
 
 FACTS = "ropewalk-facts"
@@ -72,7 +73,7 @@ def workflow(spec: RunSpec, manifest: Manifest, where: Where, settings: Settings
     labels = {RUN: where.run, ACCOUNT: core_names.slug(where.owner), "ropewalk.dev/kind": "run"}
     returns = manifest.metadata.annotations.get(names.RETURNS)
     told = {GENERATION: str(where.generation), **({names.RETURNS: returns} if returns else {})}
-    given = spec.manifest["spec"]
+    given = plain(spec.manifest)["spec"]
     templates = zip(given["templates"], manifest.spec.templates, strict=True)
     files = mount(settings)
     body = {name: given[name] for name in _OF_A_SPEC if given.get(name) is not None}

@@ -16,6 +16,7 @@ from ropewalk_workflows.manifest.caching import keeps
 from ropewalk_workflows.manifest.calls import ancestors, calls_of, earlier
 from ropewalk_workflows.manifest.model import KINDS, Artifact, Call, Manifest, Parameter, Template
 from ropewalk_workflows.manifest.names import Tags
+from ropewalk_workflows.manifest.resolved import plain
 
 _MOST_TEMPLATES, _MOST_CALLS, _DEEPEST = 1_000, 20_000, 12
 _WORKFLOW_TAGS = (
@@ -43,6 +44,7 @@ def read(manifest: Mapping[str, Any], images: Mapping[str, str]) -> Manifest:
     BadWorkflow
         Naming the first field that is wrong or not supported.
     """
+    manifest = plain(manifest)
     try:
         read_one = Manifest.model_validate(manifest)
     except ValidationError as error:
