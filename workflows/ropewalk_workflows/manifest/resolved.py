@@ -31,7 +31,7 @@ def plain(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     BadWorkflow
         If a template that stands in a call could mean something else there than on its own.
     """
-    spec = manifest.get("spec")
+    spec = manifest.get("spec") if isinstance(manifest, Mapping) else None
     templates = spec.get("templates") if isinstance(spec, Mapping) else None
     if not isinstance(spec, Mapping) or not isinstance(templates, list):
         return manifest
