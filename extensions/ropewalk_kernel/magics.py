@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ from ropewalk_kernel.brought import Cell, Program
 from ropewalk_kernel.functions import functions, platform_name
 from ropewalk_kernel.runs import runs
 from ropewalk_kernel.services import services
+from ropewalk_runtime import missing
 
 
 def function(target: Callable[..., Any] | None = None, name: str = "", **options: Any) -> Any:
@@ -129,7 +131,10 @@ class RopewalkMagics(Magics):
         deploy_as = chosen.pop("deploy_as")
         file = shell.compile.cache(source, _prompt(shell), raw_code=source)
         with absent.standing_in(source if chosen["requirements"] or script(source) else "", file):
-            exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
+            try:
+                exec(compile(source, file, "exec"), shell.user_ns)  # noqa: S102 - the person's own cell, in their kernel
+            except ModuleNotFoundError as error:
+                raise _lacking(error, file) from error
             target = shell.user_ns[wanted]
             if whole and not inspect.isfunction(target):
                 target = Cell(source, wanted, file, target)
@@ -215,6 +220,16 @@ def _undefined(wanted: str, names: list[str]) -> RopewalkError:
     return BadName(f"{said}, and on the platform this name cannot be used.", field="name", hint=hint)
 
 
+def _lacking(error: ModuleNotFoundError, file: str) -> Exception:
+    """Return what a person is told where a cell imports what is not installed; any other error as it is."""
+    lacks = missing.package(error)
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    if lacks is None or not lines:
+        return error
+    said = f"The cell needs {lacks.said}, which is not installed."
+    return BadCode(said, field=f"cell line {lines[-1]}", hint=missing.fix(lacks))
+
+
 def _options_of(line: str) -> dict[str, Any]:
     """Return the options of a line of ``%%function``."""
     try:
@@ -235,9 +250,11 @@ def _unquoted(value: Any) -> Any:
 
 
 def _plain_python(cell: str) -> str:
-    """Return the cell with IPython's own syntax turned into Python, as IPython itself reads it."""
+    """Return the cell with IPython's own syntax turned into Python, as IPython itself reads it, line for line."""
     kit: Any = inputtransformer2
-    return str(kit.TransformerManager().transform_cell(cell))
+    lines = cell.splitlines(keepends=True)
+    empty = next((at for at, line in enumerate(lines) if line.strip()), 0)  # IPython leaves them out
+    return "\n" * empty + str(kit.TransformerManager().transform_cell(cell))
 
 
 RopewalkMagics.function.__doc__ = f"{RopewalkMagics.function.__doc__}\n{OPTIONS.format_help()}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ropewalk_core.errors import BadCode
 from ropewalk_core.model import FunctionSpec
 from ropewalk_kernel import absent
 from tests.kernel.conftest import Notebook
@@ -80,8 +81,11 @@ def test_what_only_the_function_has_need_not_be_here(platform: FakePlatform, not
     assert "%pip install ropeless" in str(notebook.outcome.error_in_exec)
     notebook.run("import ropeless")
     assert isinstance(notebook.outcome.error_in_exec, ModuleNotFoundError)
-    notebook.run("%%function\nimport ropeless\ndef double(x):\n    return x\n")
-    assert isinstance(notebook.outcome.error_in_exec, ModuleNotFoundError)
+    notebook.run("%%function\n\nimport ropeless\ndef double(x):\n    return x\n")
+    told = notebook.outcome.error_in_exec
+    assert isinstance(told, BadCode) and told.field == "cell line 3"
+    assert told.message == "The cell needs the package ropeless, which is not installed."
+    assert "%pip install ropeless" in told.hint and "%%function -r ropeless" in told.hint
 
 
 @pytest.mark.parametrize("cell", ["import rope_user, ropeless", "import ropeless, rope_user"])
