@@ -26,6 +26,11 @@ def test_the_next_memory_is_more_and_no_more_than_there_is(limit: str, most: int
     assert why.more_memory(parse_size(limit), most).startswith(says)
 
 
+def test_a_function_is_told_the_option_of_its_cell() -> None:
+    said = why.more_memory(GI, 64 * GI, function=True)
+    assert said == 'Ask for more: `%%function --memory 2Gi`, which is `Placement(memory="2Gi")`, or use less.'
+
+
 def test_a_service_that_ran_out_is_told_the_next_memory() -> None:
     error = why.exited("The service 'board'", signal=9, memory=GI, most=64 * GI)
     assert error.code == "RW-OUT-OF-MEMORY" and 'Placement(memory="2Gi")' in error.hint

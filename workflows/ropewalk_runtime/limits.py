@@ -68,7 +68,8 @@ def _is_of_scratch(error: OSError) -> bool:
 def _scratch() -> Met:
     limit = -(-scratch_size() // _MI)
     message = f"The function filled its scratch: {' and '.join(SCRATCH)} hold {limit}Mi each."
-    hint = f'Ask for more: `Placement(scratch="{2 * limit}Mi")`, or remove what is no longer needed.'
+    asked = f'`%%function --scratch {2 * limit}Mi`, which is `Placement(scratch="{2 * limit}Mi")`'
+    hint = f"Ask for more: {asked}, or remove what is no longer needed."
     return message, "placement.scratch", hint
 
 

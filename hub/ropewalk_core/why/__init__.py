@@ -67,7 +67,7 @@ def exited(
     return UserCodeFailed(f"{what} ended with exit code {code}.", hint="Look at its log for the last lines.")
 
 
-def more_memory(limit: int, most: int) -> str:
+def more_memory(limit: int, most: int, *, function: bool = False) -> str:
     """Return the next step of who ran out of memory.
 
     Parameters
@@ -76,13 +76,20 @@ def more_memory(limit: int, most: int) -> str:
         What it might use, in bytes.
     most
         What the machine has; 0 when nobody knows.
+    function
+        Whether it is a function's cell that asks, which has an option for it.
     """
+
+    def asked(size: int) -> str:
+        said = f'`Placement(memory="{format_size(size)}")`'
+        return f"`%%function --memory {format_size(size)}`, which is {said}" if function else said
+
     wanted, all_of_it = 2 * -(-limit // _MI) * _MI, most // _MI * _MI
     if most and all_of_it <= limit:
         return f"This machine has no more memory ({most / 2**30:.1f} GiB). Use less at a time, or a larger machine."
     if most and all_of_it < wanted:
-        return f'Ask for all that this machine has: `Placement(memory="{format_size(all_of_it)}")`, or use less.'
-    return f'Ask for more: `Placement(memory="{format_size(wanted)}")`, or use less.'
+        return f"Ask for all that this machine has: {asked(all_of_it)}, or use less."
+    return f"Ask for more: {asked(wanted)}, or use less."
 
 
 def waiting(what: str, for_what: str, *, next_step: str = "") -> Why:

@@ -51,4 +51,4 @@ def ending(ended: StepExit, spec: FunctionSpec, memory: int, most: int, nonsense
 def _out_of_memory(peak: int, memory: int, most: int) -> OutOfMemory:
     used = f" (it had used {peak // _MI} MiB)" if peak else ""
     message = f"The function needed more memory than its limit of {format_size(memory)}{used}."
-    return OutOfMemory(message, field="placement.memory", hint=more_memory(memory, most))
+    return OutOfMemory(message, field="placement.memory", hint=more_memory(memory, most, function=True))

@@ -137,9 +137,11 @@ def worker_error(header: Mapping[str, Any], memory: int, most: int | None = None
     details = facts.get("details")
     known = details if isinstance(details, dict) else {}
     hint = text_of(facts["hint"], 500) if facts.get("hint") else None
+    if kind is OutOfMemory:
+        hint = more_memory(memory, machine.memory() if most is None else most, function=True)
     return kind(
         text_of(facts.get("message", "The function failed."), 2000),
-        hint=more_memory(memory, machine.memory() if most is None else most) if kind is OutOfMemory else hint,
+        hint=hint,
         field=text_of(facts["field"], 100) if facts.get("field") else None,
         details={key: text_of(known[key], LONGEST_LOG) for key in ("traceback", "error") if known.get(key)},
     )

@@ -283,6 +283,6 @@ def _from_between(name: str, status: int, kind: str, body: bytes) -> RopewalkErr
     if status == 413:
         return TooLarge("The payload is larger than the cluster takes.", field="limits.payload", details=details)
     if status == 502:
-        hint = "It may have run out of memory: ask for more with `Placement(memory=...)`, or call again."
+        hint = "It may have run out of memory: ask for more with `%%function --memory ...`, or call again."
         return Unavailable("The worker that ran this call was ended.", hint=hint, details=details)
     return Unavailable(f"The cluster does not reach '{name}' now.", details=details)
