@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk_core.errors import BadWorkflow
@@ -16,7 +19,10 @@ from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import State
 from ropewalk_workflows.dag import Step, step, workflow
+from ropewalk_workflows.engine.core import step as take
+from ropewalk_workflows.engine.state import Begin, Event, Exited, Grant, Launch, Node, Outcome, Ready, RunState
 from ropewalk_workflows.local import LocalWorkflows
+from ropewalk_workflows.manifest import read
 from tests.workflow_rig import ALICE, MACHINE, Rig, folders, step_named
 
 
@@ -283,3 +289,56 @@ def test_what_is_no_way_to_cache_is_refused_by_name(wrong: Any) -> None:
     with pytest.raises(BadWorkflow) as error:
         step(cache=wrong)
     assert error.value.field == "cache"
+
+
+@workflow
+def fan(rates: list[float]) -> object:
+    return listed([first(load(2), rate) for rate in rates], 0)
+
+
+first = named(once)
+
+
+def computed(node: Node) -> dict[str, dict[str, Any]]:
+    """Return a result that follows from a step's code and inputs alone."""
+    files = {name: one.get("digest") for name, one in node.files.items() if not name.startswith("ropewalk-")}
+    text = json.dumps([node.template.name if node.template else "", node.inputs, files], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {"result": {"digest": digest, "size": 1, "media_type": "text/plain", "type": "str"}}
+
+
+def carried_out(spec: RunSpec, kept: dict[str, dict[str, Any]]) -> tuple[RunState, list[str]]:
+    """Run a workflow without a process, and return it with the steps that ran."""
+    manifest = read(spec.manifest, {})
+    state = RunState(run="run-1", owner="alice", spec=spec, manifest=manifest, kept=kept)
+    events: list[Event] = [Begin(1.0)]
+    ran: list[str] = []
+    while events:
+        for action in take(state, events.pop())[1]:
+            if isinstance(action, Ready):
+                events.append(Grant(1.0, action.id))
+            elif isinstance(action, Launch):
+                ran.append(action.id)
+                outcome = Outcome(True, artifacts=computed(state.nodes[action.id]))
+                events.append(Exited(1.0, action.id, action.attempt, outcome))
+    assert state.finished and state.phase == "Succeeded"
+    return state, ran
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=1, max_size=4), min_size=1, max_size=4))
+def test_a_step_runs_when_its_call_is_new_and_what_it_takes_is_what_it_would_have_given(
+    runs: list[list[float]],
+) -> None:
+    kept: dict[str, dict[str, Any]] = {}
+    seen: Counter[Any] = Counter()
+    for rates in runs:
+        state, ran = carried_out(fan.spec(rates), kept)
+        now = Counter([("load",)] * len(rates) + [("train", rate) for rate in rates] + [("listed", *rates)])
+        assert len(ran) == sum((now - seen).values())
+        seen |= now
+        for node in state.nodes.values():
+            if node.kind == "pod":
+                assert node.out_files == computed(node)
+                known = {"parameters": {}, "artifacts": node.out_files, "from": "run-0/x", "at": 0.0}
+                kept[node.fact.memo["key"]] = known

@@ -32,7 +32,8 @@ def begin(state: RunState, node: Node) -> None:
         key = _hash(parts)
         turn = state.turns.get(key, 0)
         state.turns[key] = turn + 1
-        fact.memo = {"key": f"{key}.{turn}" if turn else key, **parts}
+        inputs = {name: digest[:_SHORT] for name, digest in parts["inputs"].items()}  # these only say what differs
+        fact.memo = {**parts, "inputs": inputs, "key": f"{key}.{turn}" if turn else key}
         if _keeps(node) is False:
             fact.memo["not"] = OFF
 
@@ -74,8 +75,8 @@ def _parts(state: RunState, node: Node) -> dict[str, Any]:
     called = str(node.files.get("ropewalk-call", {}).get("raw") or "{}")
     placement = placement_of(node.template, state.manifest, node.template.name)
     how = [called, placement.arch, placement.accelerator, state.spec.folder]
-    inputs = {name: _hash(value)[:_SHORT] for name, value in _given(node, called).items()}
-    return {"code": code, "inputs": inputs, "environment": state.environment, "how": _hash(how)[:_SHORT]}
+    inputs = {name: _hash(value) for name, value in _given(node, called).items()}
+    return {"code": code, "inputs": inputs, "environment": state.environment, "how": _hash(how)}
 
 
 def _given(node: Node, called: str) -> dict[str, Any]:
