@@ -68,7 +68,7 @@ async def test_it_runs(name: str, tmp_path: Path) -> None:
 
 def test_the_plain_python_call_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("conditions", "diamond", "dynamic", "fan_out"):
+    for name in ("conditions", "diamond", "dynamic", "fan_out", "last"):
         module = importlib.import_module(f"examples.{name}")
         assert module.EXAMPLE(**module.ARGUMENTS) == module.RESULT
 

@@ -161,16 +161,38 @@ class When:
 class Workflow:
     """A workflow: a function that calls steps."""
 
-    def __init__(self, function: Callable[..., Any], *, name: str = "", timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str = "",
+        timeout: float | None = None,
+        on_exit: Step | None = None,
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name or function.__name__
         self.timeout = timeout
+        self.on_exit = on_exit
         self.signature = _signature(function, self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the whole workflow here, as plain Python; inside of another one, add its steps there."""
-        return self.function(*args, **kwargs)
+        if self.on_exit is None:
+            return self.function(*args, **kwargs)
+        if _tracing.get() is not None:
+            raise BadWorkflow(
+                f"The workflow '{self.name}' has a last step, and is called inside of another workflow.",
+                field=f"{self.name}.on_exit",
+                hint="Give the workflow that you submit the last step: @workflow(on_exit=...).",
+            )
+        try:
+            found = self.function(*args, **kwargs)
+        except Exception:
+            _exit(self.on_exit, "Failed")
+            raise
+        _exit(self.on_exit, "Succeeded")
+        return found
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """Return the tasks that this call makes."""
@@ -311,15 +333,49 @@ def step(
     return make if function is None else make(function)
 
 
-def workflow(function: Callable[..., Any] | None = None, /, *, name: str = "", timeout: float | None = None) -> Any:
-    """Make a function that calls steps a workflow; ``timeout`` limits the whole run, in seconds."""
+def workflow(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str = "",
+    timeout: float | None = None,
+    on_exit: Step | None = None,
+) -> Any:
+    """Make a function that calls steps a workflow.
 
+    Parameters
+    ----------
+    name
+        What people call it; the function's name by default.
+    timeout
+        Limits the whole run, in seconds.
+    on_exit
+        A step that runs once all others have ended, however they did, unless the run was cancelled. If it takes an
+        argument, that is how the run ended: ``"Succeeded"``, ``"Failed"`` or ``"Error"``. If it fails, so does the run.
+    """
     _check_seconds("timeout", timeout)
+    if on_exit is not None:
+        _check_exit(on_exit)
 
     def make(one: Callable[..., Any]) -> Workflow:
-        return Workflow(_function(one, "workflow"), name=name, timeout=timeout)
+        return Workflow(_function(one, "workflow"), name=name, timeout=timeout, on_exit=on_exit)
 
     return make if function is None else make(function)
+
+
+def _check_exit(step: Any) -> None:
+    if not isinstance(step, Step):
+        raise BadWorkflow("on_exit is a step: a function with @step above it.", field="on_exit")
+    needed = [one for one in step.signature.parameters.values() if one.default is one.empty]
+    if len(needed) > 1:
+        raise BadWorkflow(
+            f"The last step '{step.name}' takes {len(needed)} arguments, and there is one: how the run ended.",
+            field="on_exit",
+        )
+
+
+def _exit(step: Step, status: str) -> None:
+    step.function(*([status] if step.signature.parameters else []))
 
 
 def _check_seconds(field: str, value: Any) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _INLINE = 16 * 1024
 _MOST_TASKS = 20_000
+_LAST = "on-exit"
 
 
 def compile_workflow(workflow: Workflow, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RunSpec:
@@ -49,7 +50,8 @@ def compile_workflow(workflow: Workflow, args: tuple[Any, ...], kwargs: dict[str
     bound = workflow.signature.bind(*args, **kwargs)
     bound.apply_defaults()
     arguments = {name: _shown(value) for name, value in bound.arguments.items()}
-    manifest = compiler.manifest(task_name(workflow.name), outputs, {names.RETURNS: returns}, workflow.timeout)
+    last = compiler.last(workflow.on_exit) if workflow.on_exit is not None else None
+    manifest = compiler.manifest(task_name(workflow.name), outputs, {names.RETURNS: returns}, workflow.timeout, last)
     return RunSpec(
         name=workflow.name, manifest=manifest, bundles=compiler.bundles, values=compiler.values, arguments=arguments
     )
@@ -96,7 +98,7 @@ class _Compiler:
         self.values: dict[str, str] = {}
         self.captured: dict[int, str] = {}
         self.templates: dict[str, Any] = {}
-        self.taken: set[str] = {"main"}
+        self.taken: set[str] = {"main", _LAST}
         self.fanned = {id(one.over[1]._task) for one in tasks if one.over and isinstance(one.over[1], Output)}
         self.tests: dict[int, list[tuple[str, Any]]] = {}
         for one in (task.when for task in tasks if task.when is not None):
@@ -108,9 +110,9 @@ class _Compiler:
             self.dag.append(self._task(task))
 
     def manifest(
-        self, name: str, outputs: list[Any], annotations: dict[str, str], timeout: float | None
+        self, name: str, outputs: list[Any], annotations: dict[str, str], timeout: float | None, last: Any = None
     ) -> dict[str, Any]:
-        """Return the whole manifest as plain data."""
+        """Return the whole manifest as plain data; ``last`` is the template of what runs at the end."""
         m = self.hera
         main = m.Template(
             name="main", dag=m.DAGTemplate(tasks=self.dag), outputs=m.Outputs(artifacts=outputs) if outputs else None
@@ -121,12 +123,27 @@ class _Compiler:
             metadata=m.ObjectMeta(generate_name=f"{name}-", annotations=annotations),
             spec=m.WorkflowSpec(
                 entrypoint="main",
-                templates=[main, *self.templates.values()],
+                templates=[main, *([last] if last is not None else []), *self.templates.values()],
+                on_exit=last.name if last is not None else None,
                 active_deadline_seconds=None if timeout is None else max(1, round(timeout)),
             ),
         )
         plain: dict[str, Any] = json.loads(written.model_dump_json(exclude_none=True, by_alias=True))
         return plain
+
+    def last(self, step: Step) -> Any:
+        """Return a template that calls the last step with how the run ended."""
+        m = self.hera
+        shape, given = _Shape(step, False, ()), []
+        if first := next(iter(step.signature.parameters), ""):
+            shape.parameters.append(first)
+            given = [m.Parameter(name=first, value='"{{workflow.status}}"')]
+        task = m.DAGTask(
+            name=task_name(step.name),
+            template=self._template(shape),
+            arguments=m.Arguments(parameters=given) if given else None,
+        )
+        return m.Template(name=_LAST, dag=m.DAGTemplate(tasks=[task]))
 
     def returned(self, value: Any, name: str) -> tuple[str, list[Any]]:
         """Return the shape of what the workflow returns, and the outputs of its entry."""

@@ -20,6 +20,8 @@ NOTHING, OFF = "nothing", "off"
 """Why a result is not for later runs: there is none, or the person said so."""
 _SHORT = 16
 _EMPTY = "NoneType"
+_LAST = "onExit/"
+"""How the paths of what runs at a run's end begin; it runs for what it does."""
 
 
 def begin(state: RunState, node: Node) -> None:
@@ -70,7 +72,7 @@ def _keeps(node: Node) -> bool | float | None:
 def _parts(state: RunState, node: Node) -> dict[str, Any]:
     """Return what is compared, each by a digest."""
     code = str(node.files.get("ropewalk-bundle", {}).get("key", "")).removeprefix(names.BUNDLES)
-    if code not in state.spec.bundles or node.template is None:
+    if code not in state.spec.bundles or node.template is None or node.path.startswith(_LAST):
         return {}
     called = str(node.files.get("ropewalk-call", {}).get("raw") or "{}")
     placement = placement_of(node.template, state.manifest, node.template.name)
