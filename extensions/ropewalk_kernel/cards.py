@@ -46,8 +46,8 @@ class Pictured:
         return self._picture().text
 
 
-def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
-    """Return a run's card: state, graph, the failed step's reason, and the last lines of the logs."""
+def run_card(run: Run, *, line: str = "", logs: Sequence[str] = (), address: str = "") -> Picture:
+    """Return a run's card: state, graph, why steps ran or failed, the ends of the logs, and a link to its page."""
     steps = [step for step in run.steps if step.kind == "step"]
     done = sum(step.status.state.terminal for step in steps)
     took = look.duration(run.created, run.ended)
@@ -66,13 +66,21 @@ def run_card(run: Run, *, line: str = "", logs: Sequence[str] = ()) -> Picture:
         *(_failure(step) for step in failed[:3]),
         *(pictures.made(step) for step in ends),
         f"<pre>{look.text(chr(10).join(logs[-_LOG_LINES:]))}</pre>" if logs else "",
+        _opening(address),
     ]
     text = [line, f"  {look.word(run.status)}, {facts}", *_indented(look.why_text(run.status))]
     text += [f"  {box.label:<24} {box.summary}" for box in boxes]
     text += [f"  {step.name}: {step.error}" for step in failed[:3]]
     text += [f"  {pictures.line(step)}" for step in ends]
     text += [f"  | {one}" for one in logs[-_LOG_LINES:]]
+    text += [f"  {address}"] if address else []
     return Picture(_card(line, "".join(html)), "\n".join(text))
+
+
+def _opening(address: str) -> str:
+    """Return a link to a page of the dashboard, which opens beside the notebook; empty without an address."""
+    link = f'<a href="{look.text(address)}" target="_blank" rel="noopener">Open on the dashboard</a>'
+    return f"<div>{link}</div>" if address else ""
 
 
 def _reasons(steps: Sequence[Step]) -> str:

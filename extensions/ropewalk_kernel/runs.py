@@ -187,7 +187,11 @@ class RunHandle:
             self._card.settle(self._run)
 
     def _drawer(self, line: str) -> Callable[[Run], cards.Picture]:
-        return lambda run: cards.run_card(run, line=line, logs=self._tail.lines(run))
+        from ropewalk_core.client import platform_origin  # half a second, which no kernel's start should cost
+
+        origin = platform_origin()
+        address = f"{origin}/workflows/{self.id}" if origin else ""
+        return lambda run: cards.run_card(run, line=line, logs=self._tail.lines(run), address=address)
 
     def _ipython_display_(self) -> None:
         if self._card is None or not self._card.here():

@@ -94,6 +94,14 @@ def test_a_group_is_what_is_inside_it() -> None:
     boxes = graph.arrange(steps)
     assert [(box.label, box.column) for box in boxes] == [("load", 0), ("train x 3", 1), ("best", 2)]
     assert "5 of 5 steps" in cards.run_card(run(*steps)).text
+    why = Status(state=State.DONE, note="kept", why=Why(cause="Its result is that of run-0 <b>: same code."))
+    taken = cards.run_card(run(*(one.model_copy(update={"status": why}) for one in steps)))
+    assert "5 of 5 steps, 5 kept" in taken.text and "Why steps ran" in taken.html
+    assert taken.html.count("run-0 &lt;b&gt;") == 5 and "<b>" not in taken.html
+    assert "Why steps ran" not in cards.run_card(run(*steps)).html
+    address = "http://localhost:8000/workflows/run-1"
+    opened = cards.run_card(run(*steps), address=address)
+    assert f'<a href="{address}" target="_blank"' in opened.html and opened.text.endswith(f"\n  {address}")
     held = run(*steps).model_copy(update={"status": Status(state=State.RUNNING, note="suspended")})
     assert "running (suspended)" in cards.run_card(held).text and held.suspended
 
