@@ -28,6 +28,7 @@ PROMISED = [
     ("two steps, an array of 1,000,000 bytes, beyond a number", "<= 3"),
     ("submit to first step running", "<= 20"),
     ("submit to first step running, the first ever", None),
+    ("1,000 steps that take earlier results, per step", "<= 0.3"),
     ("list of 10,000 runs, one page", "<= 100"),
     ("a run of 5,000 steps, its answer", "<= 1000"),
 ]
