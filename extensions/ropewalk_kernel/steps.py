@@ -19,9 +19,10 @@ from IPython import get_ipython
 from ropewalk_core import flows, settings, sync
 from ropewalk_core.errors import NotFound, Unavailable, UserCodeFailed
 from ropewalk_core.flows import Run, Step
+from ropewalk_core.lineage import maker
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import State
-from ropewalk_kernel import cards, debug, look, pictures, spooled
+from ropewalk_kernel import cards, debug, lineages, look, pictures, spooled
 from ropewalk_runtime import bundle
 from ropewalk_runtime.step import load_attempt
 from ropewalk_runtime.values import decode, load
@@ -63,6 +64,11 @@ class Artifact:
                 file.write(chunk)
             file.flush()
             return load(file.name)
+
+    def lineage(self) -> cards.Picture:
+        """Return what it comes from: the step that made it and the steps before that one."""
+        run = sync.wait(sync.client().workflows.get(self.run))
+        return lineages.picture(run, maker(run, self.info.digest))
 
     def save(self, path: str | Path) -> Path:
         """Write the content to a file beside the notebook and return its path."""
@@ -159,6 +165,16 @@ class StepHandle:
         """Return what the step printed."""
         lines = sync.every(sync.client().workflows.logs(self._run, self._step.id))
         return "\n".join(line.text for line in lines)
+
+    def lineage(self) -> cards.Picture:
+        """Return what its result comes from: the steps before it, with what each was given."""
+        run = self._fetch()
+        return lineages.picture(run, next(one for one in run.steps if one.id == self._step.id))
+
+    @property
+    def code(self) -> str:
+        """The code that ran, as it travelled."""
+        return lineages.code(sync.wait(sync.client().workflows.inputs(self._run, self._step.id)).bundle)
 
     def debug(self) -> debug.Opened:
         """Run the step here with its own inputs and open the debugger where it fails.

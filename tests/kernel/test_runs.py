@@ -251,6 +251,26 @@ def test_debug_asks_the_platform_where_the_machine_has_no_inputs(platform: FakeP
     assert runs.last()["more"].debug().inputs == {"rate": [], "rows": [(1,)]}
 
 
+def test_a_result_says_what_it_comes_from(platform: FakePlatform, notebook: Notebook) -> None:
+    rows = platform.keep("rows", [1, 2])
+    made = step("load", State.DONE).model_copy(update={"artifacts": (rows,), "inputs": {"size": 2}})
+    taken = step("train", State.DONE).model_copy(
+        update={"needs": (made.id,), "inputs": {"rows": {"digest": rows.digest}, "rate": 0.5}}
+    )
+    platform.runs["run-0"] = run_of(State.DONE, made, taken)
+    files = {"ropewalk_cells.py": "def train(rows, rate):\n    return rate\n"}
+    code = Bundle(files=files, entry="ropewalk_cells:train", digest="d", origin={"ropewalk_cells.py": "cell [3]"})
+    platform.inputs["train"] = StepInputs(bundle=code)
+    found = runs.last()["train"]
+    assert isinstance(found, StepHandle)
+    lines = found.lineage().text.splitlines()
+    assert [line.split()[0] for line in lines] == ["Step", "train", "load"]
+    assert "rate=0.5" in lines[1] and lines[2].split()[1:3] == ["rows", "size=2"]
+    assert "rate=0.5" in found.lineage().html
+    assert runs.last().artifact("load").lineage().text.splitlines()[1].startswith("load")
+    assert found.code == "# ropewalk_cells.py, cell [3]\ndef train(rows, rate):\n    return rate"
+
+
 def test_debug_says_when_there_are_no_inputs(platform: FakePlatform, notebook: Notebook) -> None:
     platform.runs["run-0"] = run_of(State.FAILED, step("train", State.FAILED))
     found = runs.last()["train"]

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from ropewalk_core import guard, sharing
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
-from ropewalk_core.flows import Artifact, Preview, Run, Step
+from ropewalk_core.flows import Artifact, Preview, Run, Step, StepInputs
 from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_core.journal import Append, Journal
 from ropewalk_core.model import (
@@ -277,6 +277,11 @@ class _Workflows:
     async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
         await self._things.say("run", run, "stopping")
         return self._things.runs[run]
+
+    async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
+        files = {"ropewalk_cells.py": "def train(depth):\n    return '<b>'\n"}
+        code = Bundle(files=files, entry="ropewalk_cells:train", origin={"ropewalk_cells.py": "cell [3]"})
+        return StepInputs(bundle=code)
 
     async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
         return await self._hold(run, suspended=True)

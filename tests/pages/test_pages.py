@@ -33,6 +33,7 @@ THINGS = [
     "/functions/digits",
     "/workflows/run-5k2m9qv0w3",
     "/workflows/run-5k2m9qv0w3?step=train1",
+    "/workflows/run-5k2m9qv0w3/lineage?step=train1",
     "/workflows/run-000000wide",
     "/workflows/run-00000chain",
 ]
@@ -238,6 +239,15 @@ async def test_acts_go_through_the_ports_and_come_back(stage: Stage, browser: ht
     opened = await browser.post("/notebooks/start", data={"then": "open"})
     assert opened.headers["location"] == stage.things.notebook.address
     assert ("removed", "notes") in stage.things.acts and ("stopping", "run-000000wide") in stage.things.acts
+
+
+async def test_a_step_says_what_it_comes_from(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    assert "/lineage?step=train1" in (await browser.get("/workflows/run-5k2m9qv0w3?step=train1")).text
+    page = Document((await browser.get("/workflows/run-5k2m9qv0w3/lineage?step=train1")).text)
+    assert "What train(1) comes from" in page.words and "load" in page.words
+    assert "cell [3]" in page.words and "return '<b>'" in page.words
+    assert (await browser.get("/workflows/run-5k2m9qv0w3/lineage?step=nothing")).status_code == 404
 
 
 async def test_a_run_is_suspended_and_resumed(stage: Stage, browser: httpx.AsyncClient) -> None:

@@ -174,6 +174,10 @@ def test_workflows(shell: Shell, tmp_path: Path) -> None:
     assert run["id"] in shell("workflows", "list")
     assert "train" in shell("workflows", "get", "last") and "done" in shell.out
     assert "line 2" in shell("workflows", "logs", run["id"])
+    step = shell.json("workflows", "get", "last")["steps"][0]
+    assert step["name"] in shell("workflows", "lineage", "last", step["name"]) and "WAS GIVEN" in shell.out
+    assert shell.json("workflows", "lineage", "last", step["id"])[0]["step"]["id"] == step["id"]
+    shell("workflows", "lineage", "last", "nothing", code=4)
     shell("workflows", "logs", "last", "--step", "nothing", code=4)
     shell("workflows", "cancel", run["id"])
     assert "no further step starts" in shell("workflows", "suspend", "last")

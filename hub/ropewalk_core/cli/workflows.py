@@ -1,4 +1,4 @@
-"""The commands of workflows: submit, list, get, logs, cancel, suspend, resume, retry and remove."""
+"""The commands of workflows: submit, list, get, logs, cancel, suspend, resume, retry, remove and lineage."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
+from ropewalk_core import lineage
 from ropewalk_core.cli.output import age, clean, echo, say, show, show_line, show_one, state
 from ropewalk_core.cli.parsing import Subparsers, load_yaml, noun, pairs, read_text, verb
 from ropewalk_core.client import Client
@@ -24,6 +25,13 @@ _STEPS = {
     "STATE": lambda one: state(one.status),
     "TOOK": lambda one: age(one.started, one.ended) if one.ended else "",
     "ERROR": lambda one: one.error,
+}
+
+_ORIGINS = {
+    "STEP": lambda one: "  " * one.depth + one.step.name + (" (see above)" if one.again else ""),
+    "GAVE": lambda one: one.argument,
+    "WAS GIVEN": lambda one: lineage.words(one),
+    "STATE": lambda one: one.step.status.state.value,
 }
 
 
@@ -52,6 +60,15 @@ def register(subparsers: Subparsers) -> None:
     ):
         one = verb(verbs, name, help_text, run=run, example=f"ropewalk workflows {name} run-5k2m9qv0w3")
         one.add_argument("run", help="identifier, or `last`")
+    one = verb(
+        verbs,
+        "lineage",
+        "show what a step's result comes from",
+        run=_lineage,
+        example="ropewalk workflows lineage last best",
+    )
+    one.add_argument("run", help="identifier, or `last`")
+    one.add_argument("step", help="name or identifier of the step")
     one = verb(
         verbs, "logs", "print a run's logs", run=_run_logs, example="ropewalk workflows logs last --step 'train(2)' -f"
     )
@@ -134,6 +151,15 @@ async def _retry(client: Client, arguments: argparse.Namespace) -> int:
 async def _remove(client: Client, arguments: argparse.Namespace) -> int:
     run = await client.workflows.remove((await _run_named(client, arguments.run)).id)
     return say(run, f"{run.id} is removed.", as_json=arguments.json)
+
+
+async def _lineage(client: Client, arguments: argparse.Namespace) -> int:
+    run = await _run_named(client, arguments.run)
+    for step in run.steps:
+        if arguments.step in (step.id, step.name):
+            show(lineage.origins(run, step), _ORIGINS, as_json=arguments.json, empty="")
+            return 0
+    raise NotFound("There is no such step in this run.", field="step")
 
 
 async def _run_logs(client: Client, arguments: argparse.Namespace) -> int:

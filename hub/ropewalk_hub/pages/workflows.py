@@ -12,11 +12,12 @@ from urllib.parse import quote
 import yaml
 from fastapi import APIRouter, Request, Response
 
+from ropewalk_core import lineage
 from ropewalk_core.errors import NotFound, RopewalkError
 from ropewalk_core.flows import Run, Step
 from ropewalk_core.model import Actor, State
 from ropewalk_hub.pages import graph, words
-from ropewalk_hub.pages.common import Its, Viewed, hit, search, see, some
+from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see, some
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
@@ -79,6 +80,26 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
         manifest=_manifest(its, actor, one),
         holds=its.settings.backend != "kube" and not one.status.state.terminal,
         pauses=one.suspended or any(each.status.why and each.status.why.cause == view.PAUSE for each in one.steps),
+    )
+
+
+@router.get("/workflows/{run}/lineage")
+async def comes_from(request: Request, actor: Signed, its: Its, run: str, step: str = "") -> Response:
+    """Show what a step's result comes from, and the step's code."""
+    one = await its.workflows.get(actor, actor.account, run)
+    chosen = choose(one, step)
+    if chosen is None:
+        raise NotFound("The run has no steps yet.", field="step")
+    inputs, _ = await or_none(its.workflows.inputs(actor, actor.account, run, chosen.id))
+    return render(
+        request,
+        "lineage.html",
+        run=one,
+        step=chosen,
+        origins=lineage.origins(one, chosen),
+        words=lineage.words,
+        most=lineage.MOST,
+        bundle=inputs.bundle if inputs else None,
     )
 
 
