@@ -279,7 +279,7 @@ class _Workflows:
         return self._things.runs[run]
 
     async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
-        files = {"ropewalk_cells.py": "def train(depth):\n    return '<b>'\n"}
+        files = {"ropewalk_cells.py": "def train(depth):\n    return '<b>'\n", "tools/maths.py": "one = 1\n"}
         code = Bundle(files=files, entry="ropewalk_cells:train", origin={"ropewalk_cells.py": "cell [3]"})
         return StepInputs(bundle=code)
 
