@@ -19,6 +19,7 @@ from ropewalk_core.flows import RunSpec
 from ropewalk_core.model import State
 from ropewalk_workflows.compile import from_object, to_yaml
 from ropewalk_workflows.manifest import read
+from tests.conformance.schema import workflow
 from tests.workflow_rig import Rig
 
 FOLDER = Path(__file__).parents[2] / "workflows" / "examples"
@@ -48,7 +49,7 @@ def test_it_compiles_to_the_manifest_beside_it(name: str) -> None:
 @pytest.mark.parametrize("name", [*PYTHON, *PLAIN])
 def test_argos_own_schema_accepts_it(name: str) -> None:
     manifest = example(name)[0].manifest
-    jsonschema.Draft202012Validator(_schema()).validate(manifest)
+    jsonschema.Draft202012Validator(workflow()).validate(manifest)
     assert read(manifest, IMAGES).spec.entrypoint
 
 
@@ -78,13 +79,3 @@ def test_the_manifest_beside_it_is_what_people_read() -> None:
         manifest = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
         assert manifest["kind"] == "Workflow"
         assert "def " not in json.dumps(manifest) or name == "hera_program", "code travels by digest"
-
-
-def _schema() -> Any:
-    """Return Argo's schema of a Workflow; it is not part of the project."""
-    here = Path(__file__).resolve().parents[3] / "shared" / "data" / "argo" / "schema-4.1.2.json"
-    path = Path(os.environ.get("ROPEWALK_ARGO_SCHEMA") or here)
-    if not path.is_file():
-        pytest.skip("Argo's JSON schema is not on this machine; name it in ROPEWALK_ARGO_SCHEMA")
-    schema = json.loads(path.read_text())
-    return {"definitions": schema["definitions"], "$ref": "#/definitions/io.argoproj.workflow.v1alpha1.Workflow"}

@@ -48,7 +48,8 @@ def read(manifest: Mapping[str, Any], images: Mapping[str, str]) -> Manifest:
     try:
         read_one = Manifest.model_validate(manifest)
     except ValidationError as error:
-        raise _refusal(error.errors()[0], manifest) from error
+        first = min(error.errors(), key=lambda one: one["type"] == "missing")  # it may lack what stands in its place
+        raise _refusal(first, manifest) from error
     _Check(read_one, images).all()
     names.check_hidden(manifest)
     return read_one
@@ -64,7 +65,9 @@ def _refusal(error: Any, manifest: Any) -> BadWorkflow:
     last = str(error["loc"][-1]) if error["loc"] else "manifest"
     if error["type"] in ("extra_forbidden", "none_required"):
         return BadWorkflow(
-            f"'{last}' at {place} is not supported here.", field=place, hint="Leave it out; nothing was started."
+            f"'{last}' at {place} is not supported here.",
+            field=place or "manifest",
+            hint="Leave it out; nothing was started.",
         )
     if error["type"] == "missing":
         return BadWorkflow(f"'{last}' is missing at {place}.", field=place)

@@ -1,0 +1,83 @@
+"""The corpus as manifests, and what came of each here."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ropewalk_core.errors import BadWorkflow
+from ropewalk_core.model import State
+from ropewalk_core.settings import Environments
+from ropewalk_workflows.compile import from_object
+from ropewalk_workflows.manifest import read
+from tests.workflow_rig import Rig
+
+CORPUS = Path(__file__).with_name("corpus.yaml")
+_PATIENCE = 50.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that a manifest may say, with a workflow that says it."""
+
+    group: str
+    feature: str
+    manifest: dict[str, Any]
+    wanted: dict[str, Any] = field(default_factory=dict)
+    differs: str = ""
+
+
+def cases() -> list[Case]:
+    """Return the whole corpus."""
+    corpus = yaml.safe_load(CORPUS.read_text())
+    common = {one["name"]: one for one in corpus["common"]}
+    return [_case(group["name"], one, common) for group in corpus["groups"] for one in group["cases"]]
+
+
+def _case(group: str, one: dict[str, Any], common: dict[str, Any]) -> Case:
+    own = one["templates"]
+    called = sorted({str(each) for template in own for each in _templates(template)} & set(common))
+    spec = {
+        "entrypoint": own[0]["name"],
+        **one.get("spec", {}),
+        "templates": [*own, *(common[name] for name in called)],
+    }
+    manifest = {"kind": one.get("kind", "Workflow"), "metadata": {"generateName": "case-"}, "spec": spec}
+    wanted = {key: one[key] for key in ("gives", "ends", "refused") if key in one}
+    return Case(group, one["feature"], manifest, wanted, one.get("differs", ""))
+
+
+def _templates(value: Any) -> Iterator[Any]:
+    """Yield the names of the templates that are called somewhere in here."""
+    if isinstance(value, dict):
+        yield from (one for key, one in value.items() if key == "template")
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _templates(one)
+
+
+async def outcomes(found: list[Case]) -> list[dict[str, Any]]:
+    """Return of each case what came of it, in the words of the corpus; `said` is why it was refused."""
+    with tempfile.TemporaryDirectory(prefix="rw-") as folder:
+        rig = Rig(Path(folder) / "home")
+        rig.start()
+        try:
+            return list(await asyncio.gather(*(_outcome(rig, one) for one in found)))
+        finally:
+            await rig.close()
+
+
+async def _outcome(rig: Rig, case: Case) -> dict[str, Any]:
+    try:
+        read(case.manifest, Environments().images)
+    except BadWorkflow as error:
+        return {"refused": error.field, "said": error.message}
+    run = await rig.wait((await rig.submit(from_object(case.manifest))).id, seconds=_PATIENCE)
+    if run.status.state is not State.DONE:
+        return {"ends": run.status.state.value}
+    return {"gives": run.outputs.get("out")}
