@@ -92,6 +92,8 @@ class World:
                 self.running[one.id] = one.attempt
                 self.launched[one.id] = self.launched.get(one.id, 0) + 1
                 self.check_needs(one.id)
+                limit = self.state.manifest.spec.parallelism
+                assert limit is None or len({*self.running, *self.recovering}) <= limit
             elif isinstance(one, nouns.Recover):
                 self.recovering[one.id] = one.attempt
 
@@ -318,3 +320,14 @@ def test_loops_in_loops_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     step(state, nouns.Begin(0.0))
     assert len(state.nodes) <= 200
     assert any("more than 200 steps" in one.error for one in state.facts.values())
+
+
+def test_the_workflows_parallelism_holds_across_a_restart() -> None:
+    """A step that was lost waits for its place; what runs is met later in the tree, and has that place."""
+    tasks = [{"name": name, "template": "p"} for name in ("a", "b")]
+    program = {"name": "p", "container": {"image": "python", "command": ["x"]}}
+    templates = [{"name": "main", "dag": {"tasks": tasks}}, program]
+    manifest = {"kind": "Workflow", "spec": {"entrypoint": "main", "parallelism": 1, "templates": templates}}
+    state = fresh(manifest, {"a": {"attempt": 1}, "b": {"attempt": 1, "running": True}})
+    assert step(state, nouns.Begin(1.0))[1] == [nouns.Recover("b", 1)]
+    assert step(state, nouns.Exited(2.0, "b", 1, nouns.Outcome(True)))[1] == [nouns.Ready("a")]

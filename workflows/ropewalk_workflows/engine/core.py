@@ -71,6 +71,7 @@ class _Step(Leaves):
     def _begin(self) -> None:
         state = self.state
         state.started = state.started or self.now
+        state.running = sum(one.running for one in state.facts.values())  # before others are offered their places
         if (limit := state.manifest.spec.active_deadline_seconds) is not None:
             self.actions.append(Wake(state.started + limit))
         template = state.manifest.template(state.manifest.spec.entrypoint)

@@ -43,7 +43,6 @@ class Leaves:
         if fact.phase:
             self._end_as(node, fact.phase)
         elif fact.running:
-            self.state.running += 1
             self.actions.append(Recover(node.id, fact.attempt))
         elif fact.again is not None:
             self.actions.append(Wake(fact.again))
