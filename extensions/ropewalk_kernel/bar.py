@@ -1,4 +1,4 @@
-"""A line of progress: of `f.map`, and of a large argument. A card under the cell, a line in a terminal, else nothing.
+"""A line of progress: a card under the cell, a line in a terminal, else nothing. A run has a card of its own.
 
 Not here: how it looks (``cards``), what is counted (``mapping``). Rejected: tqdm (kernels start sooner without it).
 """
@@ -20,6 +20,26 @@ EVERY = 0.2
 _display: Any = screen.display
 
 
+class Line:
+    """A line that is written over in a terminal; where there is none, nothing."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def show(self, text: str) -> None:
+        """Write a text over the one before it."""
+        if (stream := _terminal()) is not None:
+            self._begun = True
+            stream.write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
+            stream.flush()
+
+    def end(self) -> None:
+        """Leave the line as it is and go on below it."""
+        if self._begun and (stream := _terminal()) is not None:
+            stream.write("\n")
+        self._begun = False
+
+
 class Bar:
     """One line of progress; it is drawn some times a second at most.
 
@@ -38,6 +58,7 @@ class Bar:
         self._began: float | None = None
         self._drawn = float("-inf")
         self._handle: Any = None
+        self._line = Line()
 
     def show(self, done: int, *, failed: int = 0, held_back: int = 0) -> None:
         """Show how many calls are over, unless it was shown a moment ago."""
@@ -56,17 +77,14 @@ class Bar:
         took = time.monotonic() - self._began
         ended = "done" if over or done == self._total else "stopped"
         self._draw(self._picture(done, took, failed=failed, ended=ended))
-        if (stream := _terminal()) is not None:
-            stream.write("\n")
+        self._line.end()
 
     def _picture(self, done: int, took: float, *, failed: int = 0, held_back: int = 0, ended: str = "") -> Picture:
         return cards.progress(self._name, done, self._total, took, failed=failed, held_back=held_back, ended=ended)
 
     def _draw(self, picture: Picture) -> None:
-        if (stream := _terminal()) is not None:
-            text = picture.text[: shutil.get_terminal_size().columns - 1]
-            stream.write(f"\r{text}\x1b[K")
-            stream.flush()
+        if _terminal() is not None:
+            self._line.show(picture.text)
         elif get_ipython() is None:
             return
         elif self._handle is None:

@@ -49,10 +49,7 @@ class Pictured:
 def run_card(run: Run, *, line: str = "", logs: Sequence[str] = (), address: str = "") -> Picture:
     """Return a run's card: state, graph, why steps ran or failed, the ends of the logs, and a link to its page."""
     steps = [step for step in run.steps if step.kind == "step"]
-    done = sum(step.status.state.terminal for step in steps)
-    took = look.duration(run.created, run.ended)
-    kept = sum(step.status.note == KEPT for step in steps)
-    facts = f"{done} of {len(steps)} steps, {f'{kept} kept, ' if kept else ''}{took}" if steps else took
+    facts = _facts(run, steps)
     boxes = graph.arrange(run.steps)
     line = line or f"run {run.id} of {run.name}"
     failed = [step for step in steps if step.error]
@@ -75,6 +72,19 @@ def run_card(run: Run, *, line: str = "", logs: Sequence[str] = (), address: str
     text += [f"  | {one}" for one in logs[-_LOG_LINES:]]
     text += [f"  {address}"] if address else []
     return Picture(_card(line, "".join(html)), "\n".join(text))
+
+
+def run_line(run: Run) -> str:
+    """Return how far a run is, in one line."""
+    steps = [step for step in run.steps if step.kind == "step"]
+    return f"{run.name}: {look.word(run.status)}, {_facts(run, steps)}"
+
+
+def _facts(run: Run, steps: Sequence[Step]) -> str:
+    took = look.duration(run.created, run.ended)
+    done = sum(step.status.state.terminal for step in steps)
+    kept = sum(step.status.note == KEPT for step in steps)
+    return f"{done} of {len(steps)} steps, {f'{kept} kept, ' if kept else ''}{took}" if steps else took
 
 
 def _opening(address: str) -> str:

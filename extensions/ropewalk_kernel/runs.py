@@ -16,7 +16,7 @@ from ropewalk_core import sync
 from ropewalk_core.errors import NotFound, OutOfMemory, StorageFull, TimedOut, UserCodeFailed
 from ropewalk_core.flows import Run
 from ropewalk_core.model import State
-from ropewalk_kernel import cards, live, look
+from ropewalk_kernel import bar, cards, live, look
 from ropewalk_kernel.graph import stem
 from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, opening, outputs_of
 
@@ -78,12 +78,17 @@ class RunHandle:
             If it did not end within ``timeout`` seconds; it goes on.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        pause = _FIRST_PAUSE
-        while not self._ask(end).status.state.terminal:
-            if end is not None and time.monotonic() > end:
-                raise TimedOut(f"Run {self.id} did not end within {timeout:g} s.", hint="Wait again: it goes on.")
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        pause, line = _FIRST_PAUSE, bar.Line()
+        try:
+            while not self._ask(end).status.state.terminal:
+                if end is not None and time.monotonic() > end:
+                    raise TimedOut(f"Run {self.id} did not end within {timeout:g} s.", hint="Wait again: it goes on.")
+                line.show(cards.run_line(self._run))
+                time.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+            line.show(cards.run_line(self._run))
+        finally:
+            line.end()
         self._settle()
         return self
 

@@ -17,6 +17,7 @@ from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, _sound_
 from ropewalk_runtime import bundle, values
 from tests.kernel.conftest import Notebook
 from tests.kernel.fake import FakePlatform, step
+from tests.kernel.test_bar import Terminal
 
 WORKFLOW = """
 from ropewalk import step, workflow
@@ -181,6 +182,18 @@ def test_waiting_has_an_end(platform: FakePlatform) -> None:
     platform.runs["run-0"] = run_of(State.STOPPED)
     with pytest.raises(UserCodeFailed, match="was stopped"):
         runs.get("run-0").result()
+
+
+def test_a_terminal_sees_how_far_it_is(platform: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    platform.runs["run-0"] = run_of(State.RUNNING, step("load", State.DONE), step("train", State.RUNNING))
+    with pytest.raises(TimedOut):
+        runs.get("run-0").wait(timeout=0.1)
+    assert terminal.getvalue().startswith("\rtune: ▶ running, 1 of 2 steps") and terminal.getvalue().endswith("\n")
+    platform.runs["run-0"] = run_of(State.DONE, step("load", State.DONE), step("train", State.DONE))
+    runs.get("run-0").wait()
+    assert "\rtune: ✓ done, 2 of 2 steps" in terminal.getvalue() and terminal.getvalue().count("\n") == 2
 
 
 def test_waiting_goes_on_while_the_platform_is_away(platform: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
