@@ -54,6 +54,14 @@ class Borrowed:
         """Call it without blocking."""
         return await calls.aio(sync.client(), self.url, args, kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in ("owner", "name", "url"):  # asked of what is not made whole yet
+            raise AttributeError(name)
+        raise AttributeError(
+            f"Of {self.owner}'s function {self.name} you have the call, {self.name}(x) or await {self.name}.aio(x); "
+            f"'{name}' is its owner's."
+        )
+
     def __repr__(self) -> str:
         return f"<function {self.name} of {self.owner} on the platform>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from ropewalk_core.errors import BadCode, BadInput, BadName, NotFound
 from ropewalk_core.figures import Cell
 from ropewalk_core.model import Access
 from ropewalk_kernel.functions import FunctionHandle, functions
+from ropewalk_kernel.sharing import Borrowed
 from tests.kernel.conftest import Notebook
 from tests.kernel.fake import FakePlatform
 
@@ -415,3 +417,11 @@ def test_the_hub_token_travels_in_no_program(platform: FakePlatform, monkeypatch
     with pytest.raises(BadCode, match="hub token"):
         functions.program("curl -H 'Authorization: token 0123456789abcdef' http://hub", "spy")
     assert not platform.functions
+
+
+def test_somebody_elses_function_says_what_you_have_of_it(platform: FakePlatform, notebook: Notebook) -> None:
+    notebook.run("%%function\ndef double(x: int) -> int:\n    return 2 * x\n")
+    borrowed = Borrowed(platform.functions["double"])
+    with pytest.raises(AttributeError, match=r"double\(x\) or await double.aio\(x\); 'map' is its owner's"):
+        borrowed.map([1])
+    assert not hasattr(borrowed, "_repr_html_") and copy.copy(borrowed).name == "double"

@@ -65,7 +65,12 @@ def register(subparsers: Subparsers) -> None:
         run=_token,
         example="""curl -H "Authorization: Bearer $(ropewalk token)" ADDRESS""",
     )
-    one.add_argument("--audience", choices=("functions", "api"), default="functions", help="what it is for")
+    one.add_argument(
+        "--audience",
+        choices=("functions", "api"),
+        default="functions",
+        help="functions: to call yours; api: for the REST interface under /api/v1 (default functions)",
+    )
     parser = subparsers.add_parser("version", help="print the version")
     common(parser)
     parser.set_defaults(run=_version)
