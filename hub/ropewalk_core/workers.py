@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ropewalk_core.errors import BadInput, Unsatisfiable
 from ropewalk_core.model import FunctionSpec
-from ropewalk_core.placement import format_size
+from ropewalk_core.placement import WITHOUT, Inventory, format_size
 
 USUAL = 512 * 2**20
 """Bytes that a kept worker counts with which asks for no memory."""
@@ -63,6 +63,20 @@ def check_room(spec: FunctionSpec, room: int) -> None:
             f"of {format_size(size_of(spec))} are more.",
             field="min_workers",
             hint=f"Keep {room // size_of(spec)} at most, or ask for less memory.",
+        )
+
+
+def check_devices(spec: FunctionSpec, inventory: Inventory) -> None:
+    """Refuse more kept workers than there are accelerators for them, each of which has one. Raises `Unsatisfiable`."""
+    wanted = spec.placement.accelerator
+    if not wanted or WITHOUT in wanted:
+        return
+    there = sum(node.accelerators.get(name, 0) for node in inventory.nodes for name in wanted)
+    if spec.min_workers > there:
+        raise Unsatisfiable(
+            f"{spec.min_workers} workers cannot be kept with {' or '.join(wanted)} each: there are {there} here.",
+            field="min_workers",
+            hint=f"Keep {there} at most, or allow others to do without: end the list with `{WITHOUT}`.",
         )
 
 

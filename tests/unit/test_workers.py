@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ropewalk_core import workers
 from ropewalk_core.errors import BadInput, Unsatisfiable
 from ropewalk_core.model import Bundle, FunctionSpec
+from ropewalk_core.placement import Inventory, Node, Placement
 from ropewalk_core.workers import Wish, allot
 
 SOME = st.lists(
@@ -52,6 +53,18 @@ def test_nobody_has_more_than_one_worker_more_than_who_lacks_one(wishes: list[Wi
     for one in alike:
         if kept.get(one.key, 0) < one.workers:
             assert max(has.values()) <= has[one.key[0]] + 1
+
+
+def test_no_more_workers_are_kept_than_there_are_devices_for_them() -> None:
+    node = Node(name="here", arch="amd64", cpu=2, memory=2**30, accelerators={"fpga": 2, "npu": 1})
+    here = Inventory(nodes=(node,))
+    for accelerator, most in ((("fpga",), 2), (("fpga", "npu"), 3), (("fpga", "cpu"), 64), ((), 64)):
+        placement = Placement(accelerator=accelerator)
+        workers.check_devices(spec(min_workers=most, max_workers=64, placement=placement), here)
+        if most < 64:
+            with pytest.raises(Unsatisfiable, match=f"there are {most} here") as error:
+                workers.check_devices(spec(min_workers=most + 1, max_workers=64, placement=placement), here)
+            assert error.value.field == "min_workers" and f"Keep {most} at most" in error.value.hint
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ class LocalFunctions(FunctionBook):
         spec = super()._checked(owner, spec)
         fit(spec.placement, self._inventory)
         workers.check_room(spec, workers.room_of(machine.memory()))
+        workers.check_devices(spec, self._inventory)
         return spec
 
     async def _deploy(self, owner: str, spec: FunctionSpec) -> Function:
