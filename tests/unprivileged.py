@@ -19,7 +19,7 @@ from pathlib import Path
 USER = 20999
 _SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 _PROXY = Path(".cache/proxy")
-_LEFT_OUT = {"browser", "cluster", "kube", "notebooks", "pages", "rest", "unit"}
+_LEFT_OUT = {"browser", "cluster", "conformance", "kube", "notebooks", "pages", "rest", "unit"}
 _OF_UNIT = [
     "environments",
     "host",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -63,21 +65,24 @@ def _templates(value: Any) -> Iterator[Any]:
 
 async def outcomes(found: list[Case]) -> list[dict[str, Any]]:
     """Return of each case what came of it, in the words of the corpus; `said` is why it was refused."""
-    with tempfile.TemporaryDirectory(prefix="rw-") as folder:
+    with tempfile.TemporaryDirectory(prefix="rw-", dir="/tmp") as folder:
         rig = Rig(Path(folder) / "home")
         rig.start()
         try:
-            return list(await asyncio.gather(*(_outcome(rig, one) for one in found)))
+            own = (f"{folder}/{number}/" for number in itertools.count())
+            return list(await asyncio.gather(*(_outcome(rig, one, next(own)) for one in found)))
         finally:
             await rig.close()
 
 
-async def _outcome(rig: Rig, case: Case) -> dict[str, Any]:
+async def _outcome(rig: Rig, case: Case, folder: str) -> dict[str, Any]:
+    # Steps have no /tmp of their own here, as they have on a platform: each case gets a folder in it.
+    manifest = json.loads(json.dumps(case.manifest).replace("/tmp/", folder))
     try:
-        read(case.manifest, Environments().images)
+        read(manifest, Environments().images)
     except BadWorkflow as error:
         return {"refused": error.field, "said": error.message}
-    run = await rig.wait((await rig.submit(from_object(case.manifest))).id, seconds=_PATIENCE)
+    run = await rig.wait((await rig.submit(from_object(manifest))).id, seconds=_PATIENCE)
     if run.status.state is not State.DONE:
         return {"ends": run.status.state.value}
     return {"gives": run.outputs.get("out")}
