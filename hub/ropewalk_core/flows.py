@@ -23,7 +23,7 @@ class RunSpec(Noun):
     bundles: dict[str, Bundle] = Field(default_factory=dict, description="By digest")
     values: dict[str, str] = Field(default_factory=dict, description="Values too rich for JSON: digest -> base64")
     arguments: dict[str, Any] = Field(default_factory=dict, description="For people; the manifest holds what runs")
-    fresh: bool = Field(default=False, description="Run again, also when an equal run is there already")
+    fresh: bool = Field(default=False, description="Run again, also when an equal run is there, and all of it")
     folder: str = Field(default="", description="Working directory, relative to the account's files")
     source: str = Field(default="workflow", description="workflow, hera or argo")
 

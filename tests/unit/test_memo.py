@@ -342,3 +342,31 @@ def test_a_step_runs_when_its_call_is_new_and_what_it_takes_is_what_it_would_hav
                 assert node.out_files == computed(node)
                 known = {"parameters": {}, "artifacts": node.out_files, "from": "run-0/x", "at": 0.0}
                 kept[node.fact.memo["key"]] = known
+
+
+@step
+def measure(name: str) -> int:
+    with open(name) as file:
+        return len(file.read())
+
+
+async def test_a_step_that_reads_a_file_runs_each_time_unless_it_says_otherwise(rig: Rig) -> None:
+    file = AccountPaths(rig.settings.home, "alice").files / "data.csv"
+
+    def spec(one: Step, mark: int) -> RunSpec:
+        @workflow
+        def study() -> object:
+            return listed([one("data.csv")], mark)
+
+        return study.spec()
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("a,b")
+    assert rig.result(await done(rig, spec(measure, 1))) == [3]
+    file.write_text("a,b,c")
+    second = await done(rig, spec(measure, 1))  # the very same run is not there already either
+    assert rig.result(second) == [5]
+    assert why(second, "measure").startswith("It ran: it uses data.csv, which is not compared; cache=True takes")
+    sure = step(name="measure", cache=True)(measure.function)
+    await done(rig, spec(sure, 3))
+    assert ran(rig, await done(rig, spec(sure, 4))) == ["listed"]

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ropewalk_runtime import bundle, previews, storing, values
+from ropewalk_runtime import bundle, previews, storing, touched, values
 from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT, enter
 from ropewalk_runtime.frames import MAX_SAID
 
@@ -151,8 +151,9 @@ def _unplaced(trouble: str) -> dict[str, Any]:
 
 
 def _run_python(inputs: dict[str, Any]) -> dict[str, Any]:
-    function = bundle.load(inputs["bundle"])
-    result = _call(function, _arguments(inputs))
+    with touched.watched() as besides:
+        function = bundle.load(inputs["bundle"])
+        result = _call(function, _arguments(inputs))
     store = Path(inputs["store"])
     saved = values.save_short(result, store) or values.save(result, store, pickles=bool(inputs.get("pickle")))
     parameters = {}
@@ -162,7 +163,8 @@ def _run_python(inputs: dict[str, Any]) -> dict[str, Any]:
         parameters["items"] = items_text(result)
     for place, one in enumerate(inputs.get("tests", ())):
         parameters[f"is-{place}"] = json.dumps(_holds(result, one["operator"], one["value"]))
-    return {"ok": True, "artifacts": {"result": saved.as_dict()}, "parameters": parameters}
+    made = {"artifacts": {"result": saved.as_dict()}, "parameters": parameters}
+    return {"ok": True, **made, **({"touched": besides.said} if besides.said else {})}
 
 
 def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from ropewalk_core.model import Actor, Page, State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
 from ropewalk_workflows import names
+from ropewalk_workflows.engine.memo import TOUCHED
 from ropewalk_workflows.inputs import values_of
 from ropewalk_workflows.manifest import check_supplied, placement_of, read
 from ropewalk_workflows.manifest.model import Manifest
@@ -183,9 +184,14 @@ class Accepted:
         run = await self.get(actor, owner, str(known.body["run"]))
         if run.status.state in (State.FAILED, State.STOPPED, State.STOPPING):
             return None
-        if run.status.state is State.DONE and _has_its_own_rule(spec):
-            return None  # its steps say themselves what they take
+        if run.status.state is State.DONE and (_has_its_own_rule(spec) or await self._touched(owner, run.id)):
+            return None  # what its steps may take of it is decided for each
         return run.model_copy(update={"unchanged": True})
+
+    async def _touched(self, owner: str, run: str) -> bool:
+        """Say whether a step of a run used what nobody compares: files, the network, other programs."""
+        records = await asyncio.to_thread(self._records.steps, owner, run)
+        return any(one.body["fact"].get("memo", {}).get("not") == TOUCHED for one in records)
 
     def new(self, owner: str, spec: RunSpec, digest: str) -> Run:
         """Return a run of this wish, asked for now."""

@@ -316,8 +316,8 @@ def step(
         frames, tensors and estimators have one; objects of your own classes are pickled without asking.
     cache
         Whether a later run takes this one's result where code, inputs and packages are the same: so it does, except of
-        a step that returned nothing. True also then, False never, a number for so many seconds. What a step reads
-        from files or the network is not compared.
+        a step that returned nothing, or was seen to use files of yours, the network or other programs, which are not
+        compared. True also then, False never, a number for so many seconds.
     """
     if not isinstance(retries, int) or not 0 <= retries <= 100:
         raise BadWorkflow("retries is a number from 0 to 100.", field="retries")

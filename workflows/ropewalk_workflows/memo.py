@@ -15,7 +15,7 @@ from ropewalk_core.flows import KEPT, RunSpec
 from ropewalk_core.journal import Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import State, Why
 from ropewalk_runtime.values import SHORT
-from ropewalk_workflows.engine.memo import NOTHING, OFF
+from ropewalk_workflows.engine.memo import NOTHING, OFF, TOUCHED
 from ropewalk_workflows.records import STEP, dump
 
 MEMO, LAST = "run-memo", "run-last"
@@ -131,6 +131,8 @@ def _reason(journal: Journal, owner: str, step: str, memo: Mapping[str, Any], bo
         return "cache=False says that it always does"
     if memo.get("not") == NOTHING:
         return "it returns nothing, so it is run for what it does; cache=True keeps that too"
+    if memo.get("not") == TOUCHED:
+        return f"it uses {memo['touched']}, which is not compared; cache=True takes its result all the same"
     if body.get("fresh"):
         return "everything was to run again"
     record = journal.get(STEP, owner, f"{before}/{step}") if before else None

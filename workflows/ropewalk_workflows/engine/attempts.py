@@ -35,6 +35,7 @@ _NOTHING = {"json": "null"}
 """None, for what was left out."""
 _LARGEST_TEXT = 64 * 1024
 _LARGEST_ORDER = 32 * 1024
+_LONGEST_TOUCHED = 200
 
 
 class Host(Protocol):
@@ -137,7 +138,8 @@ def _outcome(settings: Settings, state: RunState, node: Node, ended: StepExit | 
             traceback=text_told(said.get("traceback")),
             peak=peak,
         )
-    return Outcome(True, parameters=_parameters(said), artifacts=artifacts_told(said), peak=peak)
+    touched = text_told(said.get("touched"))[:_LONGEST_TOUCHED]
+    return Outcome(True, parameters=_parameters(said), artifacts=artifacts_told(said), peak=peak, touched=touched)
 
 
 def _exit_code(ended: StepExit | None, said: dict[str, Any]) -> int:

@@ -115,7 +115,7 @@ class Leaves:
         self._release(node)
         if outcome.ok:
             fact.parameters, fact.artifacts = dict(outcome.parameters), dict(outcome.artifacts)
-            memo.succeeded(node, self.now)
+            memo.succeeded(node, self.now, outcome.touched)
             self._end_as(node, "Succeeded")
             return
         phase: Phase = "Error" if outcome.is_error else "Failed"

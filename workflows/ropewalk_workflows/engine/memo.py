@@ -16,8 +16,8 @@ from ropewalk_workflows import names
 from ropewalk_workflows.engine.state import Fact, Node, Reference, RunState
 from ropewalk_workflows.manifest import keeps, placement_of
 
-NOTHING, OFF = "nothing", "off"
-"""Why a result is not for later runs: there is none, or the person said so."""
+NOTHING, OFF, TOUCHED = "nothing", "off", "touched"
+"""Why a result is not for later runs: there is none, the person said so, or it follows from more than its inputs."""
 _SHORT = 16
 _EMPTY = "NoneType"
 _LAST = "onExit/"
@@ -56,13 +56,22 @@ def take(fact: Fact, earlier: dict[str, Any]) -> None:
     fact.memo["from"], fact.memo["at"] = str(earlier["from"]), float(earlier["at"])
 
 
-def succeeded(node: Node, now: float) -> None:
-    """Note of a leaf that ran whether its result is for later runs: one without a result ran for what it did."""
+def succeeded(node: Node, now: float, touched: str) -> None:
+    """Note of a leaf that ran whether its result is for later runs.
+
+    Unless its step says so, none of one without a result, which ran for what it did, nor of one that ``touched`` what
+    nobody compares.
+    """
     memo = node.fact.memo
-    if memo and not memo.get("not"):
-        memo["at"] = now
-        if _keeps(node) is None and node.fact.artifacts.get("result", {}).get("type") == _EMPTY:
-            memo["not"] = NOTHING
+    if not memo or memo.get("not"):
+        return
+    memo["at"] = now
+    if _keeps(node) is not None:
+        return
+    if node.fact.artifacts.get("result", {}).get("type") == _EMPTY:
+        memo["not"] = NOTHING
+    elif touched:
+        memo["not"], memo["touched"] = TOUCHED, touched
 
 
 def _keeps(node: Node) -> bool | float | None:

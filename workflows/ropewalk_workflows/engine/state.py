@@ -75,6 +75,8 @@ class Outcome:
     peak: int = 0
     code: int = 0
     is_error: bool = False
+    touched: str = ""
+    """What it touched besides its inputs."""
 
 
 # Events
