@@ -36,14 +36,6 @@ def three(text: str) -> object:
     return together(text, text, text)
 
 
-@pytest.fixture
-async def rig(tmp_path: Path) -> Any:
-    found = Rig(tmp_path / "home")
-    found.start()
-    yield found
-    await found.close()
-
-
 @pytest.mark.parametrize(("size", "written"), [(10, 0), (15_000, 1)])
 async def test_inputs_too_long_for_a_packet_are_written_down(
     rig: Rig, size: int, written: int, monkeypatch: pytest.MonkeyPatch

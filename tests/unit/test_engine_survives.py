@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,14 +46,6 @@ def cut() -> object:
 @workflow
 def single() -> object:
     return one()
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> Any:
-    found = Rig(tmp_path / "home")
-    found.start()
-    yield found
-    await found.close()
 
 
 async def test_an_error_with_half_a_character_is_shown_without_it(rig: Rig) -> None:

@@ -57,14 +57,6 @@ def diary(rig: Rig) -> str:
     return (AccountPaths(rig.settings.home, "alice").files / "diary.txt").read_text()
 
 
-@pytest.fixture
-async def rig(tmp_path: Path) -> Any:
-    found = Rig(tmp_path / "home")
-    found.start()
-    yield found
-    await found.close()
-
-
 @pytest.mark.parametrize(("by", "state", "told"), [(2, State.DONE, "Succeeded"), (0, State.FAILED, "Failed")])
 async def test_it_runs_however_the_run_ended(rig: Rig, by: int, state: State, told: str) -> None:
     run = await rig.wait((await rig.submit(study(tell).spec(by))).id)

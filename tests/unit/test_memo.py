@@ -63,14 +63,6 @@ def named(function: Callable[..., Any], **options: Any) -> Step:
     return step(name="train", **options)(function)
 
 
-@pytest.fixture
-async def rig(tmp_path: Path) -> Any:
-    found = Rig(tmp_path / "home")
-    found.start()
-    yield found
-    await found.close()
-
-
 async def done(rig: Rig, spec: RunSpec) -> Run:
     run = await rig.wait((await rig.submit(spec)).id)
     assert run.status.state == State.DONE

@@ -73,14 +73,6 @@ def registered() -> Iterator[None]:
     own._registered.update(kept)
 
 
-@pytest.fixture
-async def rig(tmp_path: Path) -> Any:
-    found = Rig(tmp_path / "home")
-    found.start()
-    yield found
-    await found.close()
-
-
 async def test_values_of_ones_own_types_pass_from_step_to_step(rig: Rig) -> None:
     run = await rig.wait((await rig.submit(colours.spec(name="red"))).id)
     assert run.status.state == State.DONE, [one.error for one in run.steps]

@@ -97,14 +97,6 @@ def chain(path: str, length: int = 4) -> object:
     return last
 
 
-@pytest.fixture
-async def rig(tmp_path: Path) -> Any:
-    found = Rig(tmp_path / "home")
-    found.start()
-    yield found
-    await found.close()
-
-
 async def test_objects_travel_between_steps_and_results_come_back(rig: Rig) -> None:
     run = await rig.wait((await rig.submit(sums.spec(n=3))).id)
     assert run.status.state == State.DONE
