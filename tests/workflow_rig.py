@@ -48,7 +48,7 @@ class PlainHost:
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     lose: Callable[[str], bool] = lambda order: False
 
-    async def run_step(self, order: StepOrder) -> StepExit:
+    async def run_step(self, order: StepOrder, on_started: Callable[[], None] | None = None) -> StepExit:
         self.ran.append(order.id)
         if self.lose(order.id):
             raise Unavailable("lost")
@@ -69,6 +69,8 @@ class PlainHost:
                 start_new_session=True,
             )
         self.processes[order.id] = process
+        if on_started is not None:
+            on_started()
         reason = ""
         try:
             async with asyncio.timeout(order.timeout):

@@ -67,8 +67,8 @@ async def test_what_an_attempt_said_counts_before_what_it_wrote(
     """Here it wrote that it is done."""
     real = rig.host.run_step
 
-    async def run_step(order: StepOrder) -> StepExit:
-        await real(order)
+    async def run_step(order: StepOrder, *rest: Any) -> StepExit:
+        await real(order, *rest)
         assert json.loads((Path(order.folder) / "outputs.json").read_text())["ok"]
         return StepExit(0, said=said.replace("ID", order.id))
 
@@ -91,8 +91,8 @@ async def test_a_power_cut_takes_no_short_result(rig: Rig, monkeypatch: pytest.M
     """Their files are not synced, so all of them may be empty afterwards."""
     real, store = rig.host.run_step, AccountPaths(rig.settings.home, "alice").artifacts
 
-    async def run_step(order: StepOrder) -> StepExit:
-        ended = await real(order)
+    async def run_step(order: StepOrder, *rest: Any) -> StepExit:
+        ended = await real(order, *rest)
         for one in store.glob("??/*"):
             one.write_bytes(b"")
         return ended
@@ -108,8 +108,8 @@ async def test_a_power_cut_takes_no_short_result(rig: Rig, monkeypatch: pytest.M
 async def test_a_short_result_that_is_another_is_not_given_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     real = rig.host.run_step
 
-    async def run_step(order: StepOrder) -> StepExit:
-        await real(order)
+    async def run_step(order: StepOrder, *rest: Any) -> StepExit:
+        await real(order, *rest)
         said = json.loads((Path(order.folder) / "outputs.json").read_text())
         said["artifacts"]["result"]["json"] = "4"
         return StepExit(0, said=json.dumps(said))

@@ -1,7 +1,7 @@
 """The engine's desk in the platform's process: which runs it is to carry out, and its reports made durable.
 
-Both methods are mounted on ``run/platform.sock``. Only the engine that came last is listened to, so two engines by
-mistake cannot both act. Not here: what people may do with runs (``local``).
+Both methods are mounted on ``run/platform.sock``. Only the engine that came last is listened to, also by a desk that
+was restarted: two engines by mistake cannot both report. Not here: what people may do with runs (``local``).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from ropewalk_core.flows import SUSPENDED, Run, RunSpec
 from ropewalk_core.journal import Append, Operation, Put, Remove
 from ropewalk_core.model import State
 from ropewalk_workflows import memo
+from ropewalk_workflows.engine.points import Crash, nowhere
 from ropewalk_workflows.engine.wire import Batch, RunReport, Wanted, WantedPage
-from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
+from ropewalk_workflows.records import ENGINE, OPEN, RUN, SPEC, STEP, Records, dump
 
 _POLL = 5.0
 Earlier: TypeAlias = Callable[[str, RunSpec, int], tuple[str, dict[str, dict[str, Any]]]]
@@ -33,11 +34,17 @@ class Desk:
         Unix time in seconds.
     earlier
         Returns what names an account's packages, and what earlier runs have of a run in so many characters (``memo``).
+    crash
+        Called at each point at which a kill is interesting (``engine.points``).
     """
 
-    def __init__(self, records: Records, wall: Callable[[], float], earlier: Earlier) -> None:
+    def __init__(
+        self, records: Records, wall: Callable[[], float], earlier: Earlier, *, crash: Crash = nowhere
+    ) -> None:
         self._records, self._journal, self._wall, self._earlier = records, records.journal, wall, earlier
-        self._engine = ""
+        self._crash = crash
+        last = self._journal.get(ENGINE, "", ENGINE)  # a desk that died was listening to it
+        self._engine = str(last.body["id"]) if last is not None else ""
 
     async def runs(self, after: str) -> WantedPage:
         """Return the runs that the engine is to carry out, new or changed after its cursor; wait a little for one.
@@ -52,6 +59,9 @@ class Desk:
             raise BadInput("The cursor is an engine's name and a number.", field="after")
         if not text:  # an engine that has just started
             self._engine = engine
+            # What the engine before it reported was written by then, and is read; what it reports from here is refused.
+            await self._journal.write(Put(ENGINE, "", ENGINE, {"id": engine}))
+            self._crash("desk-taken-over")
             place = self._journal.cursor
             everything = [(one.owner, one.name) for one in self._journal.page(OPEN, limit=100_000)]
             return WantedPage(cursor=f"{engine}.{place}", runs=await asyncio.to_thread(self._wanted, everything))
@@ -85,7 +95,11 @@ class Desk:
         try:
             for report in batch.runs:
                 operations += self._noted(report)
-            return await self._journal.write(*operations) if operations else self._journal.cursor
+            self._crash("desk-before-commit")
+            self._check_engine(batch.engine)  # again: the locks were waited for
+            cursor = await self._journal.write(*operations) if operations else self._journal.cursor
+            self._crash("desk-after-commit")
+            return cursor
         finally:
             for lock in locks:
                 lock.release()
@@ -135,6 +149,8 @@ class Desk:
             spec = RunSpec.model_validate(kept.body)
             most = left if state == State.ASKED and not record.body.get("fresh") else 0
             environment, earlier = self._earlier(owner, spec, most)
+            if earlier:
+                self._crash("desk-kept-read")
             left -= sum(len(str(one)) for one in earlier.values())
             facts = {
                 str(one.body["step"]["id"]): one.body["fact"]
@@ -156,4 +172,6 @@ class Desk:
                     facts=facts,
                 )
             )
+        if found:
+            self._crash("desk-hands-out")
         return found

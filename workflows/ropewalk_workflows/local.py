@@ -30,6 +30,7 @@ from ropewalk_runtime import bundle as bundles
 from ropewalk_workflows import memo
 from ropewalk_workflows.accepted import Accepted, check, digest_of, given_values
 from ropewalk_workflows.desk import Desk
+from ropewalk_workflows.engine.points import Crash, nowhere
 from ropewalk_workflows.engine.wire import Batch, WantedPage
 from ropewalk_workflows.inputs import step_inputs
 from ropewalk_workflows.logs import follow_log
@@ -51,6 +52,8 @@ class LocalWorkflows(Accepted):
         Names the account's Python environment, so that a changed one makes a run another one.
     wall
         Unix time in seconds.
+    crash
+        Called at each point at which a kill is interesting (``engine.points``).
     """
 
     def __init__(
@@ -62,11 +65,12 @@ class LocalWorkflows(Accepted):
         prepare: Callable[[Settings, str], AccountPaths],
         fingerprint: Callable[[AccountPaths], str] = lambda paths: "",
         wall: Callable[[], float] = time.time,
+        crash: Crash = nowhere,
     ) -> None:
         super().__init__(journal, wall)
         self._settings, self._inventory = settings, inventory
         self._prepare, self._fingerprint = prepare, fingerprint
-        self.desk = Desk(self._records, wall, self._earlier)
+        self.desk = Desk(self._records, wall, self._earlier, crash=crash)
         """What the engine asks; its two methods are mounted on ``run/platform.sock``."""
 
     # The port

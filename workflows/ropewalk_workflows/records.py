@@ -13,7 +13,7 @@ from ropewalk_core.journal import Journal, Operation, Put, Record
 from ropewalk_core.model import State, Status
 from ropewalk_workflows.engine.state import Fact
 
-RUN, SPEC, STEP, OPEN, NAME = "run", "run-spec", "run-step", "run-open", "run-name"
+RUN, SPEC, STEP, OPEN, NAME, ENGINE = "run", "run-spec", "run-step", "run-open", "run-name", "run-engine"
 
 
 class Records:

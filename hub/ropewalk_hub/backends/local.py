@@ -23,13 +23,14 @@ from ropewalk_core.local.storage import LocalStorage
 from ropewalk_core.model import CallReport, FunctionRoute, LogLine, Service, ServiceRoute, Why
 from ropewalk_core.placement import Leased
 from ropewalk_core.processes import Processes
-from ropewalk_core.settings import Settings
+from ropewalk_core.settings import Settings, read_environment
 from ropewalk_devices.found import devices
 from ropewalk_devices.inventory import discover
 from ropewalk_hub.backends import Backend, Ground
 from ropewalk_hub.notebooks import Seen, log_path
 from ropewalk_hub.preparing import Preparing
 from ropewalk_hub.secrets_store import Secret
+from ropewalk_workflows.engine.points import VARIABLE, killer
 from ropewalk_workflows.local import LocalWorkflows
 
 
@@ -115,6 +116,7 @@ def build(ground: Ground) -> Backend:
         prepare=accounts.prepare,
         fingerprint=environments.fingerprint,
         wall=clock.wall,
+        crash=killer(read_environment(VARIABLE)),
     )
     services = LocalServices(
         settings,

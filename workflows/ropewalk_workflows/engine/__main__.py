@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import uvloop
 
 from ropewalk_core import settings as knobs
 from ropewalk_core.local.host_client import HostClient
+from ropewalk_core.settings import Settings
+from ropewalk_workflows.engine.points import VARIABLE, Crash, killer
 from ropewalk_workflows.engine.shell import Engine
 from ropewalk_workflows.engine.wire import PlatformFeed
 
 
-def _crash_at(wanted: str) -> None:
-    """Die at once at the point that a test names in ROPEWALK_CRASH_AT: ``point``, or ``point:2`` for the second."""
-    point, _, count = wanted.partition(":")
-    _left[point] = int(count or 1)
-
-
-_left: dict[str, int] = {}
-
-
-def _crash(point: str) -> None:
-    if point in _left:
-        _left[point] -= 1
-        if _left[point] <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-async def serve() -> None:
+async def serve(settings: Settings, crash: Crash) -> None:
     """Run until a signal ends it."""
-    settings = knobs.load()
     feed = PlatformFeed(settings.run / "platform.sock")
     host = HostClient(settings.run / "host.sock")
-    engine = asyncio.create_task(Engine(settings, feed, host, crash=_crash).run())
+    engine = asyncio.create_task(Engine(settings, feed, host, crash=crash).run())
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, engine.cancel)
@@ -49,12 +37,30 @@ async def serve() -> None:
         await feed.close()
 
 
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the lock at a path, once no other engine of this home does: two could run the same attempt at once.
+
+    The kernel gives it back however a process ends. Which engine's reports count is the desk's to say.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.warning("another engine of this home runs; this one waits for its end")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def main() -> None:
     """Start the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    if wanted := knobs.read_environment("ROPEWALK_CRASH_AT"):
-        _crash_at(wanted)
-    uvloop.run(serve())
+    settings, crash = knobs.load(), killer(knobs.read_environment(VARIABLE))
+    with alone(settings.run / "engine.lock"):
+        uvloop.run(serve(settings, crash))
 
 
 if __name__ == "__main__":

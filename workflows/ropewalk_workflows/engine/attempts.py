@@ -9,7 +9,7 @@ trusted only for the attempt it names; its content is the account's own affair. 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +41,8 @@ _LONGEST_TOUCHED = 200
 class Host(Protocol):
     """What runs steps: ``HostClient``."""
 
-    async def run_step(self, order: StepOrder) -> StepExit:
-        """Run a step to its end."""
+    async def run_step(self, order: StepOrder, on_started: Callable[[], None] | None = None) -> StepExit:
+        """Run a step to its end; say when it has begun."""
 
     async def end(self, identifier: str) -> None:
         """End a step."""

@@ -25,6 +25,7 @@ from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 from ropewalk_workflows.engine import attempts, view
 from ropewalk_workflows.engine.core import step
+from ropewalk_workflows.engine.points import Crash, nowhere
 from ropewalk_workflows.engine.state import (
     Action,
     Begin,
@@ -85,7 +86,7 @@ class Engine:
     wall
         Unix time in seconds.
     crash
-        Called with the name of each point at which a kill is interesting; tests kill there.
+        Called at each point at which a kill is interesting (``points``).
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Engine:
         host: attempts.Host,
         *,
         wall: Callable[[], float] = time.time,
-        crash: Callable[[str], None] = lambda point: None,
+        crash: Crash = nowhere,
     ) -> None:
         self._settings, self._feed, self._host, self._wall, self._crash = settings, feed, host, wall, crash
         self.id = secrets.token_hex(6)
@@ -141,6 +142,8 @@ class Engine:
             due = set()
             while self._timers and self._timers[0][0] <= now:
                 due.add(heapq.heappop(self._timers)[1])
+            if due:
+                self._crash("timer-due")
             for run in due:
                 self._inbox.put_nowait((run, Tick(now)))
             pause = min(max(self._timers[0][0] - now, 0.005), 5.0) if self._timers else None
@@ -192,17 +195,22 @@ class Engine:
         now = self._wall()
         known = self._runs.get(wanted.run)
         if known is None or known.generation < wanted.generation:
+            self._crash("run-heard")
             try:
                 state = self._begun(wanted)
             except Exception as error:  # one person's run must not end everybody's engine
                 log.error("the run %s cannot be taken up", wanted.run, exc_info=error)
                 reports.append(RunReport(owner=wanted.owner, run=wanted.run, status=_unreadable(error)))
                 return
+            if wanted.kept:
+                self._crash("kept-heard")
             known = self._runs[wanted.run] = _Run(state, wanted.generation)
             self._apply(known, Begin(now), actions)
         if (wanted.suspended, wanted.resumed) != (known.state.suspended, known.state.resumed):
+            self._crash("hold-heard")
             self._apply(known, Hold(now, wanted.suspended, wanted.resumed), actions)
         if wanted.cancel:
+            self._crash("cancel-heard")
             self._apply(known, Cancel(now), actions)
 
     def _begun(self, wanted: Wanted) -> RunState:
@@ -228,6 +236,7 @@ class Engine:
             if isinstance(one, Ready):
                 self._places_of(state.owner).waiting.append((state.run, one.id))
             elif isinstance(one, Wake):
+                self._crash("timer-set")
                 heapq.heappush(self._timers, (one.at, state.run))
                 self._timed.set()
             else:
@@ -280,6 +289,7 @@ class Engine:
 
     def _forget(self) -> None:
         for name in [name for name, run in self._runs.items() if run.state.finished]:
+            self._crash("run-ended")
             del self._runs[name]
 
     # Acting
@@ -311,8 +321,10 @@ class Engine:
     async def _end(self, key: str) -> None:
         """End an attempt; again and again, because the order may still be on its way to the host."""
         while key in self._attempts:
+            self._crash("before-end")
             with contextlib.suppress(RopewalkError):  # the host is away; its return is waited for
                 await self._host.end(key)
+            self._crash("after-end")
             await asyncio.sleep(_AGAIN)
 
     async def _attempt(self, state: RunState, leaf: str, attempt: int) -> None:
@@ -326,7 +338,7 @@ class Engine:
             if state.stopping:
                 self._tell(state, Lost(self._wall(), leaf, attempt))
                 return
-            ended = await self._host.run_step(order)
+            ended = await self._host.run_step(order, lambda: self._crash("order-taken"))
             self._crash("after-run")
         except Unavailable as error:
             log.warning("attempt %s of %s in %s was lost: %s", attempt, leaf, state.run, error.message)
@@ -338,6 +350,7 @@ class Engine:
             found = attempts.outcome(self._settings, state, node, attempt, ended)
         else:
             found = await asyncio.to_thread(attempts.outcome, self._settings, state, node, attempt, ended)
+        self._crash("outputs-read")
         if found is None:
             self._tell(state, Lost(self._wall(), leaf, attempt))
         else:
@@ -345,7 +358,9 @@ class Engine:
 
     async def _recover(self, state: RunState, leaf: str, attempt: int) -> None:
         """Take the outputs of an attempt that an earlier engine started, if it wrote any; else it is lost."""
+        self._crash("recovering")
         found = await asyncio.to_thread(attempts.outcome, self._settings, state, state.nodes[leaf], attempt, None)
+        self._crash("recovered")
         now = self._wall()
         self._tell(state, Lost(now, leaf, attempt) if found is None else Exited(now, leaf, attempt, found))
 
