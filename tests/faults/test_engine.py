@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 
+from ropewalk_core.flows import KEPT
 from ropewalk_core.model import State
 from ropewalk_core.placement import Placement
 from ropewalk_workflows.compile import from_object
 from ropewalk_workflows.dag import step, workflow
+from ropewalk_workflows.engine.points import ENGINE as ENGINE_POINTS
 from tests.engine_rig import ADA, EngineRig
 from tests.function_rig import needs_sandbox
 
 ENGINE, HOST = "ropewalk_workflows.engine", "ropewalk_hub.host"
-POINTS = ["before-report", "after-report:2", "before-launch", "before-run:2", "after-run", "after-run:3"]
+LATER = ["before-report:3", "after-report:2", "before-run:2", "after-run:3"]
+STOPPING, RECOVERING = {"cancel-heard", "before-end", "after-end"}, {"recovering", "recovered"}
 EXAMPLES = Path(__file__).parents[2] / "workflows" / "examples"
 
 
@@ -90,6 +93,16 @@ def chain(length: int = 4) -> object:
     for index in range(length):
         last = write(str(index), last)
     return last
+
+
+@step
+def plain(name: str) -> str:
+    return name
+
+
+@workflow
+def chain_of_one() -> object:
+    return plain("again")
 
 
 @pytest.fixture
@@ -174,20 +187,122 @@ async def test_a_folder_that_is_gone_fails_the_run_and_is_named(rig: EngineRig) 
     assert "Put the folder back" in run.status.why.next
 
 
-@pytest.mark.parametrize("point", POINTS)
+@step(retries=2)
+def second_time(name: str) -> str:
+    import os
+
+    with open("tries.txt", "a") as file:
+        file.write(name + "\n")
+    if os.path.getsize("tries.txt") <= len(name) + 1:
+        raise ValueError("not yet")
+    return name
+
+
+@workflow
+def chain_after_a_failure() -> object:
+    last = second_time(plain("again"))
+    for index in range(3):
+        last = write(str(index), last)
+    return last
+
+
+async def never_ends(rig: EngineRig) -> str:
+    """Return a run that a person stopped once its step ran."""
+
+    @workflow
+    def flow() -> object:
+        return sleepless("here")
+
+    run = await rig.submit(flow.spec())
+    await until(rig.paths.files / "sleepless.txt")
+    await rig.workflows.cancel(ADA, "ada", run.id)
+    return run.id
+
+
+@step
+def sleepless(name: str) -> None:
+    import time
+
+    with open("sleepless.txt", "a") as file:
+        file.write(name + "\n")
+    time.sleep(600)
+
+
+async def until(path: Path) -> None:
+    async with asyncio.timeout(30):
+        while not path.exists():  # noqa: ASYNC110 - another process makes the file
+            await asyncio.sleep(0.02)
+
+
+OTHERS = [pytest.param(one, marks=pytest.mark.slow) for one in sorted(set(ENGINE_POINTS) - STOPPING - RECOVERING)]
+
+
+@pytest.mark.parametrize("point", [*LATER, *OTHERS])
 async def test_an_engine_killed_at_any_point_goes_on(rig: EngineRig, point: str) -> None:
     await rig.start(crash=point)
-    run = await rig.submit(chain.spec(length=4))
-    process = rig.processes[ENGINE]
-    async with asyncio.timeout(20):
-        assert await process.wait() == -9
+    if point == "kept-heard":
+        for _ in range(2):  # the account's environment is made for the first
+            await rig.wait((await rig.submit(chain_of_one.spec(fresh=True))).id)
+    run = await rig.submit(chain_after_a_failure.spec())
+    if point == "hold-heard":
+        await until(rig.paths.files / "tries.txt")
+        await rig.workflows.suspend(ADA, "ada", run.id)
+    await killed(rig)
+    if point == "hold-heard":
+        await rig.workflows.resume(ADA, "ada", run.id)
     await rig.spawn(ENGINE)
     found = await rig.wait(run.id)
     assert found.status.state == State.DONE, found.status
     order = (rig.paths.files / "order.txt").read_text().split()
-    assert sorted(set(order)) == ["0", "1", "2", "3"]
+    assert {one.status.note for one in found.steps if one.name == "plain"} == {KEPT if point == "kept-heard" else ""}
+    assert sorted(set(order)) == ["0", "1", "2"]
     assert order == sorted(order), "never back to a step that was done"
-    assert len(order) <= 5, "only the step that was under way may have run twice"
+    tries = (rig.paths.files / "tries.txt").read_text().split()
+    assert len(order) + len(tries) <= 3 + 2 + 1, "only the step that was under way may have run twice"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", sorted(STOPPING))
+async def test_an_engine_killed_while_a_run_is_stopped_stops_it(rig: EngineRig, point: str) -> None:
+    await rig.start(crash=point)
+    run = await never_ends(rig)
+    await killed(rig)
+    await rig.spawn(ENGINE)
+    assert (await rig.wait(run)).status.state == State.STOPPED
+    assert (rig.paths.files / "sleepless.txt").read_text() == "here\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", sorted(RECOVERING))
+async def test_an_engine_killed_again_while_it_looks_for_a_step_goes_on(rig: EngineRig, point: str) -> None:
+    await rig.start(crash="after-run")
+    run = await rig.submit(chain.spec(length=2))
+    await killed(rig)
+    await rig.spawn(ENGINE, crash=point)
+    await killed(rig)
+    await rig.spawn(ENGINE)
+    assert (await rig.wait(run.id)).status.state == State.DONE
+    assert (rig.paths.files / "order.txt").read_text() == "0\n1\n", "what the first one did was found"
+
+
+async def killed(rig: EngineRig) -> None:
+    """Wait for the engine's end at its point: one that is never reached fails here."""
+    async with asyncio.timeout(30):
+        assert await rig.processes[ENGINE].wait() == -9
+
+
+async def test_a_second_engine_waits_until_the_first_one_is_gone(rig: EngineRig) -> None:
+    await rig.start()
+    run = await rig.submit(chain.spec(length=4))
+    await until(rig.paths.files / "order.txt")
+    first = rig.processes[ENGINE]
+    await rig.spawn(ENGINE)
+    found = await rig.wait(run.id)
+    assert found.status.state == State.DONE and rig.processes[ENGINE].returncode is None
+    first.kill()
+    await first.wait()
+    assert (await rig.wait((await rig.submit(chain.spec(length=2))).id)).status.state == State.DONE
+    assert (rig.paths.files / "order.txt").read_text() == "0\n1\n2\n3\n0\n1\n"
 
 
 async def test_a_killed_host_loses_only_what_was_under_way(rig: EngineRig) -> None:
