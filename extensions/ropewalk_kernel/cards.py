@@ -1,7 +1,7 @@
-"""What a run, a function and a service look like under a cell: one line of result, then a compact card. Pure.
+"""What functions, services, tables and progress look like under a cell: a line of result, then a compact card. Pure.
 
 Each `Picture` has an HTML and a text form that say the same. Nothing here asks the platform or knows of a display
-(``live`` does); everything a person wrote is escaped by ``look.text``.
+(``live`` does) or of runs (``run_cards``); everything a person wrote is escaped by ``look.text``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ropewalk_core import access, workers
-from ropewalk_core.flows import KEPT, Run, Step
-from ropewalk_core.model import Function, Service, State
+from ropewalk_core.model import Function, Service
 from ropewalk_core.traffic import said
-from ropewalk_kernel import graph, look, pictures
+from ropewalk_kernel import look
 
-_LOG_LINES = 12
-_MOST_REASONS = 40
+LOG_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -46,63 +44,6 @@ class Pictured:
         return self._picture().text
 
 
-def run_card(run: Run, *, line: str = "", logs: Sequence[str] = (), address: str = "") -> Picture:
-    """Return a run's card: state, graph, why steps ran or failed, the ends of the logs, and a link to its page."""
-    steps = [step for step in run.steps if step.kind == "step"]
-    facts = _facts(run, steps)
-    boxes = graph.arrange(run.steps)
-    line = line or f"run {run.id} of {run.name}"
-    failed = [step for step in steps if step.error]
-    ends = pictures.last(steps)
-    html = [
-        f'<div class="rw-head"><span class="rw-name">{look.text(run.name)}</span>{look.chip(run.status)}'
-        f'<span class="rw-dim">{look.text(run.id)}, {look.text(facts)}</span></div>',
-        look.why_html(run.status),
-        graph.svg(boxes) or _many(boxes),
-        _reasons(steps),
-        *(_failure(step) for step in failed[:3]),
-        *(pictures.made(step) for step in ends),
-        f"<pre>{look.text(chr(10).join(logs[-_LOG_LINES:]))}</pre>" if logs else "",
-        _opening(address),
-    ]
-    text = [line, f"  {look.word(run.status)}, {facts}", *_indented(look.why_text(run.status))]
-    text += [f"  {box.label:<24} {box.summary}" for box in boxes]
-    text += [f"  {step.name}: {step.error}" for step in failed[:3]]
-    text += [f"  {pictures.line(step)}" for step in ends]
-    text += [f"  | {one}" for one in logs[-_LOG_LINES:]]
-    text += [f"  {address}"] if address else []
-    return Picture(_card(line, "".join(html)), "\n".join(text))
-
-
-def run_line(run: Run) -> str:
-    """Return how far a run is, in one line."""
-    steps = [step for step in run.steps if step.kind == "step"]
-    return f"{run.name}: {look.word(run.status)}, {_facts(run, steps)}"
-
-
-def _facts(run: Run, steps: Sequence[Step]) -> str:
-    took = look.duration(run.created, run.ended)
-    done = sum(step.status.state.terminal for step in steps)
-    kept = sum(step.status.note == KEPT for step in steps)
-    return f"{done} of {len(steps)} steps, {f'{kept} kept, ' if kept else ''}{took}" if steps else took
-
-
-def _opening(address: str) -> str:
-    """Return a link to a page of the dashboard, which opens beside the notebook; empty without an address."""
-    link = f'<a href="{look.text(address)}" target="_blank" rel="noopener">Open on the dashboard</a>'
-    return f"<div>{link}</div>" if address else ""
-
-
-def _reasons(steps: Sequence[Step]) -> str:
-    """Return why each step ran, or what it was spared by, folded away; empty while nobody can say."""
-    rows = [(step.name, step.status.why.cause) for step in steps if step.status.state is State.DONE and step.status.why]
-    if not rows:
-        return ""
-    more = [(f"and {len(rows) - _MOST_REASONS} more", "")] if len(rows) > _MOST_REASONS else []
-    table = look.table(("Step", "Why"), rows[:_MOST_REASONS] + more)
-    return f"<details><summary>Why steps ran</summary>{table}</details>"
-
-
 def function_card(function: Function, *, line: str = "", curl: str = "") -> Picture:
     """Return a function's card: state, address, what it asks of the machine, and how to call it."""
     spec = function.revision.spec
@@ -116,14 +57,14 @@ def function_card(function: Function, *, line: str = "", curl: str = "") -> Pict
         f"{f'<div>{look.text(split)}</div>' if split else ''}"
         f"<div>{look.text(function.address)}</div>{f'<pre>{look.text(curl)}</pre>' if curl else ''}"
     )
-    text = [line, f"  {look.word(function.status)}, {facts}", *_indented(look.why_text(function.status))]
+    text = [line, f"  {look.word(function.status)}, {facts}", *indented(look.why_text(function.status))]
     text += [f"  {one}" for one in (split, function.address, curl) if one]
-    return Picture(_card(line, html), "\n".join(text))
+    return Picture(card(line, html), "\n".join(text))
 
 
 def note(text: str) -> Picture:
     """Return a line that says something before a card comes."""
-    return Picture(_card(text, ""), text)
+    return Picture(card(text, ""), text)
 
 
 def _opened(function: Function) -> str:
@@ -141,19 +82,19 @@ def service_card(service: Service, *, line: str = "", logs: Sequence[str] = ()) 
         f'<div class="rw-head"><span class="rw-name">{look.text(spec.name)}</span>{look.chip(service.status)}'
         f'<span class="rw-dim">{look.text(facts)}</span></div>{look.why_html(service.status)}'
         f"<div>{link if service.address.startswith(('http://', 'https://')) else look.text(service.address)}</div>"
-        + (f"<pre>{look.text(chr(10).join(logs[-_LOG_LINES:]))}</pre>" if logs else "")
+        + (f"<pre>{look.text(chr(10).join(logs[-LOG_LINES:]))}</pre>" if logs else "")
     )
-    text = [line, f"  {look.word(service.status)}, {facts}", *_indented(look.why_text(service.status))]
+    text = [line, f"  {look.word(service.status)}, {facts}", *indented(look.why_text(service.status))]
     text += [f"  {service.address}"] if service.address else []
-    text += [f"  | {one}" for one in logs[-_LOG_LINES:]]
-    return Picture(_card(line, html), "\n".join(text))
+    text += [f"  | {one}" for one in logs[-LOG_LINES:]]
+    return Picture(card(line, html), "\n".join(text))
 
 
 def listing(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, empty: str) -> Picture:
     """Return a table; ``empty`` is the sentence that teaches what to do when there is nothing."""
     if not rows:
-        return Picture(_card("", look.text(empty)), empty)
-    return Picture(_card(title, look.table(head, rows)), look.columns(head, rows))
+        return Picture(card("", look.text(empty)), empty)
+    return Picture(card(title, look.table(head, rows)), look.columns(head, rows))
 
 
 def difference(title: str, text: str) -> Picture:
@@ -163,7 +104,7 @@ def difference(title: str, text: str) -> Picture:
         f'<span class="{tones[line[0]]}">{look.text(line)}</span>' if line[:1] in tones else look.text(line)
         for line in text.splitlines()
     ]
-    return Picture(_card(title, f"<pre>{chr(10).join(lines)}</pre>"), text)
+    return Picture(card(title, f"<pre>{chr(10).join(lines)}</pre>"), text)
 
 
 def progress(
@@ -185,7 +126,7 @@ def progress(
         f'<div class="rw-head"><span class="rw-name">{look.text(name)}</span>{bar}'
         f'<span class="rw-dim">{look.text(facts)}</span></div>'
     )
-    return Picture(_card("", html), f"{name}: {facts}")
+    return Picture(card("", html), f"{name}: {facts}")
 
 
 def sending(name: str, done: int, total: int, seconds: float, *, ended: str = "") -> Picture:
@@ -203,7 +144,7 @@ def sending(name: str, done: int, total: int, seconds: float, *, ended: str = ""
         f'<div class="rw-head"><span class="rw-name">{look.text(name)}</span>{bar}'
         f'<span class="rw-dim">{look.text(facts)}</span></div>'
     )
-    return Picture(_card("", html), f"{name}: {facts}")
+    return Picture(card("", html), f"{name}: {facts}")
 
 
 def building(name: str, word: str, lines: Sequence[str], seconds: float) -> Picture:
@@ -213,39 +154,32 @@ def building(name: str, word: str, lines: Sequence[str], seconds: float) -> Pict
     html = (
         f'<div class="rw-head"><span class="rw-name">{look.text(title)}</span>'
         f'<span class="rw-dim">{look.text(facts)}</span></div>'
-        f"<pre>{look.text(chr(10).join(lines[-_LOG_LINES:]))}</pre>"
+        f"<pre>{look.text(chr(10).join(lines[-LOG_LINES:]))}</pre>"
     )
-    text = [f"{title}: {facts}", *(f"  | {one}" for one in lines[-_LOG_LINES:])]
-    return Picture(_card("", html), "\n".join(text))
+    text = [f"{title}: {facts}", *(f"  | {one}" for one in lines[-LOG_LINES:])]
+    return Picture(card("", html), "\n".join(text))
 
 
 def framed(line: str, html: str, text: str) -> Picture:
     """Return a card with HTML of ours, and the same as text."""
-    return Picture(_card(line, html), text)
+    return Picture(card(line, html), text)
 
 
 def notice(sentence: str) -> Picture:
     """Return one sentence as a picture."""
-    return Picture(_card(sentence, ""), sentence)
+    return Picture(card(sentence, ""), sentence)
 
 
-def _card(line: str, inside: str) -> str:
+def card(line: str, inside: str) -> str:
+    """Return a line and a frame around HTML of ours, with the style that both need.
+
+    Keys pressed inside are the browser's: JupyterLab would take Enter on something folded for "edit this cell".
+    """
     top = f'<p class="rw-line">{look.text(line)}</p>' if line else ""
-    card = f'<div class="rw-card">{inside}</div>' if inside else ""
-    return f'{look.STYLE}<div class="rw">{top}{card}</div>'
+    frame = f'<div class="rw-card">{inside}</div>' if inside else ""
+    return f'{look.STYLE}<div class="rw" data-lm-suppress-shortcuts="true">{top}{frame}</div>'
 
 
-def _indented(sentence: str) -> list[str]:
+def indented(sentence: str) -> list[str]:
+    """Return a sentence as a line of a card's text; nothing for none."""
     return [f"  {sentence}"] if sentence else []
-
-
-def _failure(step: Step) -> str:
-    """Return a failed step's reason with the person's own traceback."""
-    trace = f"<pre>{look.text(step.traceback)}</pre>" if step.traceback else ""
-    return f'<div class="rw-why rw-bad">{look.text(step.name)}: {look.text(step.error)}</div>{trace}'
-
-
-def _many(boxes: Sequence[graph.Box]) -> str:
-    """Return a graph that is too large to draw as a short table of its parts."""
-    rows = [(box.label, box.summary) for box in boxes[: graph.MOST_BOXES]]
-    return look.table(("step", "state"), rows) if rows else ""

@@ -7,7 +7,8 @@ exported page. Rejected: a layout library; columns by longest path are what peop
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ropewalk_core.flows import Step
@@ -55,22 +56,38 @@ def arrange(steps: Sequence[Step]) -> list[Box]:
     """
     steps = without_groups(steps)
     boxes: dict[tuple[str, frozenset[int]], list[Step]] = {}
+    numbers: dict[tuple[str, frozenset[int]], int] = {}
     where: dict[str, int] = {}
-    known = {step.id for step in steps}
-    waiting = list(steps)
-    while ready := [step for step in waiting if all(need in where for need in step.needs if need in known)]:
-        for step in ready:
-            needs = frozenset(where[need] for need in step.needs if need in known)
-            boxes.setdefault((step.template or step.id, needs), []).append(step)
-        numbers = {key: at for at, key in enumerate(boxes)}
-        where = {step.id: numbers[key] for key, group in boxes.items() for step in group}
-        waiting = [step for step in waiting if step.id not in where]
+    for step, needed in _in_order(steps):
+        key = (step.template or step.id, frozenset(where[need] for need in needed))
+        boxes.setdefault(key, []).append(step)
+        where[step.id] = numbers.setdefault(key, len(numbers))
     columns: list[int] = []
     for _, needs in boxes:
         columns.append(1 + max((columns[need] for need in needs), default=-1))
     return [
         Box(_label(group), tuple(group), needs, columns[at]) for at, ((_, needs), group) in enumerate(boxes.items())
     ]
+
+
+def _in_order(steps: Sequence[Step]) -> Iterator[tuple[Step, list[str]]]:
+    """Yield the steps with what of this run they need, each after that: by how far from a start they are."""
+    known = {step.id for step in steps}
+    needs = {step.id: [need for need in step.needs if need in known] for step in steps}
+    missing = {name: len(set(some)) for name, some in needs.items()}
+    after: dict[str, list[int]] = defaultdict(list)
+    for number, step in enumerate(steps):
+        for need in set(needs[step.id]):
+            after[need].append(number)
+    ready = [number for number, step in enumerate(steps) if not missing[step.id]]
+    while ready:
+        found = []
+        for number in ready:
+            yield steps[number], needs[steps[number].id]
+            for follower in after[steps[number].id]:
+                missing[steps[follower].id] -= 1
+                found += [] if missing[steps[follower].id] else [follower]
+        ready = sorted(found)
 
 
 def without_groups(steps: Sequence[Step]) -> list[Step]:

@@ -48,6 +48,10 @@ background:var(--jp-layout-color2,#8881)!important}
 .rw svg{display:block;max-width:100%;height:auto;margin:8px 0 0}
 .rw svg text{font:12px system-ui,sans-serif;fill:var(--jp-ui-font-color1,currentColor)}
 .rw svg .rw-name{font-weight:600}
+.rw svg .rw-small{font-size:11px;fill:var(--jp-ui-font-color2,var(--rw-soft))}
+.rw summary{cursor:pointer;width:fit-content;padding:1px 2px}
+.rw summary:focus-visible,.rw a:focus-visible{outline:2px solid var(--rw-calm);outline-offset:2px;border-radius:3px}
+.rw details details{margin-left:14px}
 .rw-why{margin:6px 0 0}
 .rw details{margin:4px 0 0}.rw details table,.rw details pre{max-height:320px;overflow:auto}
 .rw img{display:block;max-width:100%;margin:6px 0;image-rendering:auto}

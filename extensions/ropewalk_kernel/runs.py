@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from ropewalk_core import sync
-from ropewalk_core.errors import NotFound, OutOfMemory, StorageFull, TimedOut, UserCodeFailed
-from ropewalk_core.flows import Run
+from ropewalk_core.errors import NotFound, OutOfMemory, RopewalkError, StorageFull, TimedOut, UserCodeFailed
+from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.model import State
-from ropewalk_kernel import bar, cards, live, look
+from ropewalk_kernel import bar, cards, live, look, run_cards
 from ropewalk_kernel.graph import stem
 from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, opening, outputs_of
+from ropewalk_workflows import copies
 
 _FAILURES = {one.code: one for one in (OutOfMemory, StorageFull, TimedOut)}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
@@ -37,6 +38,7 @@ class RunHandle:
         self._run = run
         self._tail = Tail(run.id)
         self._card: live.Card[Run] | None = None
+        self._wish: RunSpec | None = None
 
     @property
     def id(self) -> str:
@@ -83,10 +85,10 @@ class RunHandle:
             while not self._ask(end).status.state.terminal:
                 if end is not None and time.monotonic() > end:
                     raise TimedOut(f"Run {self.id} did not end within {timeout:g} s.", hint="Wait again: it goes on.")
-                line.show(cards.run_line(self._run))
+                line.show(run_cards.said(self._run))
                 time.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
-            line.show(cards.run_line(self._run))
+            line.show(run_cards.said(self._run))
         finally:
             line.end()
         self._settle()
@@ -196,7 +198,36 @@ class RunHandle:
 
         origin = platform_origin()
         address = f"{origin}/workflows/{self.id}" if origin else ""
-        return lambda run: cards.run_card(run, line=line, logs=self._tail.lines(run), address=address)
+
+        def draw(run: Run) -> cards.Picture:
+            logs, texts = self._tail.lines(run), self._copies() if run.status.state.terminal else {}
+            return run_cards.draw(run, line=line, logs=logs, printed=self._tail.of_steps, copies=texts, address=address)
+
+        return draw
+
+    def _copies(self) -> dict[str, str]:
+        """Return the run as text in three languages; nothing while the platform is away."""
+        try:
+            return {"Argo YAML": self.as_yaml(), "Hera": self.as_hera(), "Python": self.as_python()}
+        except RopewalkError:
+            return {}
+
+    def _wished(self) -> RunSpec:
+        if self._wish is None:
+            self._wish = sync.wait(sync.client().workflows.spec(self.id))
+        return self._wish
+
+    def as_yaml(self) -> str:
+        """Return the Argo manifest that the run was submitted with, as YAML."""
+        return copies.as_yaml(self._wished())
+
+    def as_hera(self) -> str:
+        """Return a Hera program that makes an equal manifest."""
+        return copies.as_hera(self._wished())
+
+    def as_python(self) -> str:
+        """Return the code of the run's steps and of its workflow, as it was taken from the notebook."""
+        return copies.as_python(self._wished())
 
     def _ipython_display_(self) -> None:
         if self._card is None or not self._card.here():

@@ -29,11 +29,11 @@ from ropewalk_runtime.values import decode, load
 
 RESULT = "result"
 _opened: list[tempfile.TemporaryDirectory[str]] = []
-_KEPT = 200
+_KEPT, _OF_A_STEP = 200, 20
 _SMALL = 2**20
 """Bytes of a file that is read into memory."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_ASKED_AT_ONCE = 4
+_ASKED_AT_ONCE, _ASKED_LAST = 4, 12
 _LAST = 16 * 1024
 """Bytes at the end of a log that are looked at: a step may print faster than anybody can fetch."""
 
@@ -278,6 +278,8 @@ class Tail:
         self._asked: dict[str, int] = {}
         self._read: set[tuple[str, int]] = set()
         self._lines: list[str] = []
+        self.of_steps: dict[str, list[str]] = {}
+        """The last lines of each step that was read, by its identifier."""
 
     def lines(self, run: Run) -> list[str]:
         """Return the newest lines; only steps that run, or ended since, are asked for more, each in its turn."""
@@ -285,9 +287,11 @@ class Tail:
         waiting.sort(key=lambda one: (self._asked.get(one.id, 0), one.started))
         if run.status.state.terminal:  # nobody asks again: the newest count
             waiting.sort(key=lambda one: one.ended or 0.0)
-            self._read.update((one.id, one.attempt) for one in waiting[:-_ASKED_AT_ONCE])
-            waiting = waiting[-_ASKED_AT_ONCE:]
-        for step in waiting[:_ASKED_AT_ONCE]:
+            self._read.update((one.id, one.attempt) for one in waiting[:-_ASKED_LAST])
+            waiting = waiting[-_ASKED_LAST:]
+        else:
+            waiting = waiting[:_ASKED_AT_ONCE]
+        for step in waiting:
             self._asked[step.id] = self._asked.get(step.id, 0) + 1
             try:
                 self._lines += self._more(step)
@@ -302,6 +306,7 @@ class Tail:
         logs = sync.client().workflows.logs(self._run, step.id, after=-_LAST)
         key = (step.id, step.attempt)
         new = [line for line in sync.every(logs, sync.ANSWER) if line.offset > self._offsets.get(key, 0)]
+        self.of_steps[step.id] = [*self.of_steps.get(step.id, ()), *(line.text for line in new)][-_OF_A_STEP:]
         self._offsets[key] = max([self._offsets.get(key, 0), *(line.offset for line in new)])
         return [f"{step.name} | {line.text}" for line in new]
 

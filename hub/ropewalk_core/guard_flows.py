@@ -80,3 +80,8 @@ class GuardedWorkflows:
         """See `Workflows.inputs`."""
         check(actor, "logs", "run", owner)  # code and values, as above
         return await self._inner.inputs(actor, owner, run, step)
+
+    async def spec(self, actor: Actor, owner: str, run: str) -> RunSpec:
+        """See `Workflows.spec`."""
+        check(actor, "logs", "run", owner)  # code, as above
+        return await self._inner.spec(actor, owner, run)

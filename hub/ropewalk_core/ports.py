@@ -335,6 +335,9 @@ class Workflows(Protocol):
     async def inputs(self, actor: Actor, owner: str, run: str, step: str) -> StepInputs:
         """Return what a step that may start was called with, for a debugger elsewhere."""
 
+    async def spec(self, actor: Actor, owner: str, run: str) -> RunSpec:
+        """Return what a run was submitted with, its values left out, or raise `NotFound`."""
+
 
 class Identity(Protocol):
     """Accounts, and tokens for them. One implementation, our issuer, on every backend."""

@@ -106,6 +106,7 @@ class FakePlatform:
                 Route(f"{route}/workflows/ada/{{run}}/steps/{{step}}/logs", self.log),
                 Route(f"{route}/workflows/ada/{{run}}/artifacts/{{digest}}", self.artifact),
                 Route(f"{route}/workflows/ada/{{run}}/steps/{{step}}/inputs", self.step_inputs),
+                Route(f"{route}/workflows/ada/{{run}}/spec", self.run_spec),
             ],
             exception_handlers={RopewalkError: refuse},
         )
@@ -368,6 +369,11 @@ class FakePlatform:
 
     async def artifact(self, request: Request) -> Response:
         return Response(self.artifacts[request.path_params["digest"]])
+
+    async def run_spec(self, request: Request) -> Response:
+        if not self.submitted:
+            raise NotFound("There is no such run.")
+        return model(self.submitted[-1])
 
     async def step_inputs(self, request: Request) -> Response:
         if request.path_params["step"] not in self.inputs:

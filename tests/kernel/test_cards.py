@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from ropewalk_core.errors import BadInput, UserCodeFailed
 from ropewalk_core.flows import Run, Step
 from ropewalk_core.model import Service, ServiceSpec, State, Status, Why
-from ropewalk_kernel import cards, complain, graph, look, values
+from ropewalk_kernel import cards, complain, graph, look, run_cards, values
 from ropewalk_kernel.places import where
 from ropewalk_kernel.posts import Place
 from tests.kernel.fake import step
 
 ALLOWED = {"style", "div", "span", "p", "pre", "a", "table", "thead", "tbody", "tr", "th", "td"} | {
-    "svg", "g", "title", "rect", "text", "path",
+    "svg", "g", "title", "rect", "text", "path", "details", "summary",
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_what_people_wrote_is_never_markup(name: str, error: str, line: str) -> 
         address=f"javascript:{name}",
     )
     for picture in (
-        cards.run_card(run(one, name=name), logs=[line]),
+        run_cards.draw(run(one, name=name), logs=[line]),
         cards.service_card(service, logs=[line]),
         cards.listing(name, ("a", "b"), [(error, line)], empty="none"),
     ):
@@ -93,17 +93,17 @@ def test_a_group_is_what_is_inside_it() -> None:
     ]
     boxes = graph.arrange(steps)
     assert [(box.label, box.column) for box in boxes] == [("load", 0), ("train x 3", 1), ("best", 2)]
-    assert "5 of 5 steps" in cards.run_card(run(*steps)).text
+    assert "5 of 5 steps" in run_cards.draw(run(*steps)).text
     why = Status(state=State.DONE, note="kept", why=Why(cause="Its result is that of run-0 <b>: same code."))
-    taken = cards.run_card(run(*(one.model_copy(update={"status": why}) for one in steps)))
+    taken = run_cards.draw(run(*(one.model_copy(update={"status": why}) for one in steps)))
     assert "5 of 5 steps, 5 kept" in taken.text and "Why steps ran" in taken.html
     assert taken.html.count("run-0 &lt;b&gt;") == 5 and "<b>" not in taken.html
-    assert "Why steps ran" not in cards.run_card(run(*steps)).html
+    assert "Why steps ran" not in run_cards.draw(run(*steps)).html
     address = "http://localhost:8000/workflows/run-1"
-    opened = cards.run_card(run(*steps), address=address)
+    opened = run_cards.draw(run(*steps), address=address)
     assert f'<a href="{address}" target="_blank"' in opened.html and opened.text.endswith(f"\n  {address}")
     held = run(*steps).model_copy(update={"status": Status(state=State.RUNNING, note="suspended")})
-    assert "running (suspended)" in cards.run_card(held).text and held.suspended
+    assert "running (suspended)" in run_cards.draw(held).text and held.suspended
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=4), max_size=30))
@@ -199,3 +199,22 @@ def test_a_picture_has_both_forms() -> None:
     bundle = cards.notice("done")._repr_mimebundle_()
     assert json.dumps(bundle)
     assert bundle["text/plain"] == "done"
+
+
+def test_a_card_has_a_timeline_steps_parameters_and_copies_behind_their_names() -> None:
+    done = step("load", State.DONE, inputs={"path": "a<b>"})
+    one = run(done, step("fit", State.FAILED, "load", error="no <i>")).model_copy(update={"arguments": {"rate": 0.1}})
+    html = run_cards.draw(
+        one, printed={"load": ["read <b>"]}, copies={"Hera": "w = '<b>'", "Argo YAML": "a" * 9000}
+    ).html
+    found = re.findall(r"<summary>(.*?)</summary>", html)
+    assert found[0] == "Timeline" and found[1] == "Steps (2)" and "fit" in found[2] and "load" in found[3]
+    assert found[4:] == ["Parameters", "Copy as", "Hera"] and "Argo YAML: too long" in html
+    assert "read &lt;b&gt;" in html and "<b>" not in html and "<i>" not in html
+    assert 'data-lm-suppress-shortcuts="true"' in html, "else Enter on a folded part edits the cell"
+
+
+def test_a_long_chain_is_arranged_in_one_walk() -> None:
+    steps = [step(f"s{n}", State.DONE, *([f"s{n - 1}"] if n else [])) for n in range(5000)]
+    boxes = graph.arrange(steps)
+    assert [box.column for box in boxes] == list(range(5000))

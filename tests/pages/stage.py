@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from ropewalk_core import guard, sharing
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
-from ropewalk_core.flows import Artifact, Preview, Run, Step, StepInputs
+from ropewalk_core.flows import Artifact, Preview, Run, RunSpec, Step, StepInputs
 from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_core.journal import Append, Journal
 from ropewalk_core.model import (
@@ -282,6 +282,12 @@ class _Workflows:
         files = {"ropewalk_cells.py": "def train(depth):\n    return '<b>'\n", "tools/maths.py": "one = 1\n"}
         code = Bundle(files=files, entry="ropewalk_cells:train", origin={"ropewalk_cells.py": "cell [3]"})
         return StepInputs(bundle=code)
+
+    async def spec(self, actor: Actor, owner: str, run: str) -> RunSpec:
+        inputs = await self.inputs(actor, owner, run, "")
+        template = {"name": "main", "container": {"image": "busybox", "args": ["<b>"]}}
+        manifest = {"metadata": {"name": "a"}, "spec": {"entrypoint": "main", "templates": [template]}}
+        return RunSpec(name="a", manifest=manifest, bundles={"0": inputs.bundle})
 
     async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
         return await self._hold(run, suspended=True)

@@ -250,6 +250,31 @@ async def test_a_step_says_what_it_comes_from(stage: Stage, browser: httpx.Async
     assert (await browser.get("/workflows/run-5k2m9qv0w3/lineage?step=nothing")).status_code == 404
 
 
+async def test_a_run_can_be_copied_in_three_languages(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    assert "/workflows/run-5k2m9qv0w3/copy" in (await browser.get("/workflows/run-5k2m9qv0w3")).text
+    page = Document((await browser.get("/workflows/run-5k2m9qv0w3/copy")).text)
+    assert all(
+        one in page.words for one in ("Argo YAML", "image: busybox", "with Workflow(", "@step", "def train(depth):")
+    )
+    assert "args=['<b>']" in page.words.replace(" ", "")
+    assert (await browser.get("/workflows/run-none/copy")).status_code == 404
+
+
+async def test_a_runs_timeline_is_drawn_and_its_steps_page(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    run = stage.things.runs["run-5k2m9qv0w3"]
+    page = (await browser.get("/workflows/run-5k2m9qv0w3")).text
+    assert page.count('class="row') >= len([one for one in run.steps if one.kind == "step"])
+    assert 'class="span is-failed"' in page and "Steps after" not in page
+    many = tuple(run.steps[0].model_copy(update={"id": f"s{n}", "name": f"s<{n}>"}) for n in range(250))
+    stage.things.runs["run-5k2m9qv0w3"] = run.model_copy(update={"steps": many})
+    second = Document((await browser.get("/workflows/run-5k2m9qv0w3?row=100&step=s7")).text)
+    assert "101 to 200 of 250 steps" in second.words and "s<150>" in second.words and "s<20>" not in second.words
+    assert (await browser.get("/workflows/run-5k2m9qv0w3?row=-3")).status_code == 200
+    assert "201 to 250" in (await browser.get("/workflows/run-5k2m9qv0w3?row=99999")).text
+
+
 async def test_a_run_is_suspended_and_resumed(stage: Stage, browser: httpx.AsyncClient) -> None:
     furnish(stage.things)
     here = "/workflows/run-000000wide"

@@ -240,5 +240,9 @@ class MemoryWorkflows(Memory):
             raise NotFound("The inputs of the step are not there.", field="step")
         return StepInputs(bundle=Bundle(files={"cell.py": "def f(): ..."}, entry="cell:f"), arguments={})
 
+    async def spec(self, actor: Actor, owner: str, run: str) -> RunSpec:
+        found: Run = await self.get(actor, owner, run)
+        return RunSpec(name=found.name, manifest={"kind": "Workflow"})
+
     def logs(self, actor: Actor, owner: str, run: str, step: str, *, after: int = 0, follow: bool = False) -> Any:
         return self.lines(after)

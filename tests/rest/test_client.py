@@ -250,6 +250,7 @@ async def test_runs(client_of: Make, platform: Platform) -> None:
     with pytest.raises(NotFound):
         await take(ada.workflows.artifact(run.id, "0" * 64), 1)
     assert (await ada.workflows.inputs(run.id, "s1")).bundle.entry == "cell:f"
+    assert (await ada.workflows.spec(run.id)).manifest == {"kind": "Workflow"}
     with pytest.raises(NotFound):
         await ada.workflows.inputs(run.id, "s2")
     for name in ("bob", "eve"):  # content is its owner's alone
@@ -257,6 +258,8 @@ async def test_runs(client_of: Make, platform: Platform) -> None:
             await take(client_of(name).workflows.artifact(run.id, digest, owner="ada"), 1)
         with pytest.raises((NotFound, Denied)):
             await client_of(name).workflows.inputs(run.id, "s1", owner="ada")
+        with pytest.raises((NotFound, Denied)):
+            await client_of(name).workflows.spec(run.id, owner="ada")
     paths.artifacts.joinpath(digest[:2], digest).write_bytes(b"other")
     with pytest.raises(Conflict):
         await take(ada.workflows.artifact(run.id, digest), 1)

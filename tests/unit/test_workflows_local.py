@@ -152,6 +152,10 @@ async def test_an_argument_that_is_not_json_travels_as_a_file(rig: Rig) -> None:
     kept = rig.journal.get("run-spec", "alice", run.id)
     assert kept is not None
     assert kept.body["values"] == {}, "values are files, not records"
+    asked = await rig.workflows.spec(ALICE, "alice", run.id)
+    assert asked.manifest == spec.manifest and set(asked.bundles) == set(spec.bundles) and not asked.values
+    with pytest.raises(NotFound):
+        await rig.workflows.spec(ALICE, "alice", "run-other")
 
 
 async def test_values_never_become_source_or_tags(rig: Rig) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from ropewalk_core.errors import BadWorkflow, Conflict, TooLarge
+from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge
 from ropewalk_core.flows import SUSPENDED, Run, RunSpec, Step
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import Actor, Page, State, Status, Why
@@ -137,6 +137,13 @@ class Accepted:
         records = await asyncio.to_thread(self._journal.page, RUN, owner, after=after, limit=limit + 1, newest=True)
         runs = tuple(Run.model_validate(one.body["run"]) for one in records[:limit])
         return Page[Run](items=runs, next=runs[-1].id if len(records) > limit else "")
+
+    async def spec(self, actor: Actor, owner: str, run: str) -> RunSpec:
+        """See `Workflows.spec`."""
+        record = await asyncio.to_thread(self._journal.get, SPEC, owner, run)
+        if record is None:
+            raise NotFound.named("workflows", f"There is no run '{run}'.", field="run")
+        return RunSpec.model_validate(record.body).model_copy(update={"values": {}})
 
     async def watch(self, actor: Actor, owner: str, *, run: str = "", after: int = 0) -> AsyncIterator[tuple[Run, int]]:
         """See `Workflows.watch`."""

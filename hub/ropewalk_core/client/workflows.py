@@ -67,3 +67,7 @@ class WorkflowsClient(Resource):
     async def inputs(self, run: str, step: str, *, owner: str = "") -> StepInputs:
         """Return what a step was called with; ``step`` is its identifier."""
         return await self._get(StepInputs, await self._path(owner, run, "steps", step, "inputs"))
+
+    async def spec(self, run: str, *, owner: str = "") -> RunSpec:
+        """Return what the run was submitted with, its values left out."""
+        return await self._get(RunSpec, await self._path(owner, run, "spec"))

@@ -111,6 +111,12 @@ async def get_step_inputs(actor: Signed, its: Its, owner: str, run: str, step: s
     return await its.workflows.inputs(actor, owner, run, step)
 
 
+@router.get("/workflows/{owner}/{run}/spec", operation_id="get_run_spec", responses=problems(404))
+async def get_run_spec(actor: Signed, its: Its, owner: str, run: str) -> RunSpec:
+    """Return what a run was submitted with: its manifest and code, without values."""
+    return await its.workflows.spec(actor, owner, run)
+
+
 def _named(run: Run, digest: str) -> str:
     """Return what a step calls the file; one that came with the run has no name."""
     files = (one for step in run.steps for one in step.artifacts)

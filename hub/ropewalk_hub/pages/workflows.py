@@ -5,15 +5,14 @@ Not here: running (the engine). Rejected: a page per step; the graph must stay i
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import urlencode
 
-import yaml
 from fastapi import APIRouter, Request, Response
 
-from ropewalk_core import lineage
-from ropewalk_core.errors import NotFound, RopewalkError
+from ropewalk_core import lineage, timeline
+from ropewalk_core.errors import BadWorkflow, NotFound, RopewalkError
 from ropewalk_core.flows import Run, Step
 from ropewalk_core.model import Actor, State
 from ropewalk_hub.pages import graph, words
@@ -21,22 +20,16 @@ from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see, so
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
-from ropewalk_workflows import memo
+from ropewalk_workflows import copies, memo
 from ropewalk_workflows.again import spec_again
 from ropewalk_workflows.engine import view
 from ropewalk_workflows.records import SPEC
 
 router = APIRouter(include_in_schema=False)
 _STATES = (State.RUNNING, State.WAITING, State.DONE, State.FAILED, State.STOPPED)
+_STEPS = 100
+"""Steps of the table on one page."""
 _ATTENTION = (State.FAILED, State.RUNNING, State.STARTING)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Where a step lies in the run's time, in percent."""
-
-    start: float
-    length: float
 
 
 @router.get("/workflows")
@@ -52,16 +45,19 @@ async def workflows(request: Request, actor: Signed, its: Its, view: Viewed) -> 
 
 
 @router.get("/workflows/{run}")
-async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "") -> Response:
-    """Show one run: the graph, and the chosen step or the one that needs attention."""
+async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "", row: int = 0) -> Response:
+    """Show one run: the graph, the chosen step or the one that needs attention, and a page of the table of steps."""
     one = await its.workflows.get(actor, actor.account, run)
     now = its.clock.wall()
     chosen = choose(one, step)
     lines, offset = await _log(its, actor, one, chosen)
+    first = max(0, min(row, len(one.steps) - 1)) // _STEPS * _STEPS
+    shown = one.steps[first : first + _STEPS]
+    asked = {name: value for name, value in (("step", chosen.id if chosen else ""), ("row", first)) if value}
     return render(
         request,
         "run.html",
-        here=f"/workflows/{one.id}?step={quote(chosen.id)}" if chosen else f"/workflows/{one.id}",
+        here=f"/workflows/{one.id}?{urlencode(asked)}",
         run=one,
         graph=graph.draw(one.steps, {each.id: words.duration(_took(each, now)) for each in one.steps}),
         chosen=chosen,
@@ -71,13 +67,18 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
         lines=lines,
         offset=offset,
         tally=[(state, count) for state in State if (count := _tally(one)[state])],
-        bars={each.id: bar(one, each, now) for each in one.steps},
-        took={each.id: _took(each, now) for each in one.steps},
+        timeline=timeline.lay(one, now),
+        short=timeline.short,
+        left=timeline.LEFT,
+        shown=shown,
+        first=first,
+        most=_STEPS,
+        took={each.id: _took(each, now) for each in (*shown, *([chosen] if chosen else []))},
         seconds=(one.ended or now) - one.created,
         failed=any(each.status.state in (State.FAILED, State.STOPPED) for each in one.steps),
         python=f'import ropewalk\n\nrun = ropewalk.runs.get("{one.id}")',
         command=f"ropewalk workflows get {one.id}",
-        manifest=_manifest(its, actor, one),
+        repeatable=one.status.state.terminal and its.journal.get(SPEC, actor.account, one.id) is not None,
         holds=its.settings.backend != "kube" and not one.status.state.terminal,
         pauses=one.suspended or any(each.status.why and each.status.why.cause == view.PAUSE for each in one.steps),
     )
@@ -101,6 +102,20 @@ async def comes_from(request: Request, actor: Signed, its: Its, run: str, step: 
         most=lineage.MOST,
         bundle=inputs.bundle if inputs else None,
     )
+
+
+@router.get("/workflows/{run}/copy")
+async def copy(request: Request, actor: Signed, its: Its, run: str) -> Response:
+    """Show a run as text to copy: an Argo manifest, a Hera program, the Python it was made of."""
+    one = await its.workflows.get(actor, actor.account, run)
+    spec = await its.workflows.spec(actor, actor.account, run)
+    texts, problem = {}, None
+    for name, text in (("Python", copies.as_python), ("Argo YAML", copies.as_yaml), ("Hera", copies.as_hera)):
+        try:
+            texts[name] = await asyncio.to_thread(text, spec)
+        except BadWorkflow as error:
+            problem = error
+    return render(request, "copy.html", run=one, texts=texts, problem=problem.problem() if problem else None)
 
 
 @router.post("/workflows/{run}/cancel")
@@ -158,24 +173,6 @@ def choose(one: Run, step: str) -> Step | None:
             if each.status.state is state:
                 return each
     return max(one.steps, key=lambda each: each.ended or 0.0, default=None)
-
-
-def bar(one: Run, step: Step, now: float) -> Bar:
-    """Return a step's place in the run's time."""
-    end = max([one.ended or now, *(each.ended or 0.0 for each in one.steps)])
-    whole = max(end - one.created, 0.001)
-    if step.started is None:
-        return Bar(0.0, 0.0)
-    start = min(max(0.0, (step.started - one.created) / whole * 100), 99.0)
-    length = ((step.ended or now) - step.started) / whole * 100
-    return Bar(round(start, 2), round(min(max(length, 0.8), 100 - start), 2))
-
-
-def _manifest(its: Platform, actor: Actor, one: Run) -> str:
-    """Return the manifest that the run was submitted with, as YAML to copy; empty for a run without one."""
-    record = its.journal.get(SPEC, actor.account, one.id)
-    manifest = record.body.get("manifest") if record else None
-    return words.pretty(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)) if manifest else ""
 
 
 def _origin(its: Platform, actor: Actor, one: Run, chosen: Step | None) -> tuple[str, str] | None:

@@ -21,6 +21,7 @@ from ropewalk_workflows import names
 from ropewalk_workflows.capture import capture
 from ropewalk_workflows.capture.serialisers import with_serialisers
 from ropewalk_workflows.compile import placements
+from ropewalk_workflows.compile.source import source_of
 from ropewalk_workflows.dag import Step
 from ropewalk_workflows.graph import Condition, Output, Task, names_of, outputs_in, task_name
 
@@ -52,6 +53,8 @@ def compile_workflow(workflow: Workflow, args: tuple[Any, ...], kwargs: dict[str
     arguments = {name: _shown(value) for name, value in bound.arguments.items()}
     last = compiler.last(workflow.on_exit) if workflow.on_exit is not None else None
     manifest = compiler.manifest(task_name(workflow.name), outputs, {names.RETURNS: returns}, workflow.timeout, last)
+    if (text := source_of(workflow)) is not None:
+        compiler.bundles[text.digest] = text
     return RunSpec(
         name=workflow.name, manifest=manifest, bundles=compiler.bundles, values=compiler.values, arguments=arguments
     )
