@@ -171,13 +171,10 @@ def notice(sentence: str) -> Picture:
 
 
 def card(line: str, inside: str) -> str:
-    """Return a line and a frame around HTML of ours, with the style that both need.
-
-    Keys pressed inside are the browser's: JupyterLab would take Enter on something folded for "edit this cell".
-    """
+    """Return a line and a frame around HTML of ours, with the style that both need."""
     top = f'<p class="rw-line">{look.text(line)}</p>' if line else ""
     frame = f'<div class="rw-card">{inside}</div>' if inside else ""
-    return f'{look.STYLE}<div class="rw" data-lm-suppress-shortcuts="true">{top}{frame}</div>'
+    return f'{look.STYLE}<div class="rw">{top}{frame}</div>'
 
 
 def indented(sentence: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 A background thread asks every half second and redraws only on a change, so the card moves while the kernel is free as
 well as while it waits. The last drawing is an ordinary output: it survives the kernel and lies in the saved notebook.
-Not here: what is drawn. Rejected: a widget over comms, which a saved notebook and `nbconvert --execute` lose.
+Not here: what is drawn, and buttons (``actions``). Rejected: a widget over comms, which a saved notebook and
+`nbconvert --execute` lose.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ T = TypeVar("T")
 EVERY = 0.5
 _SLOWEST = 5.0
 _GIVE_UP = 300.0
+_SHARE = 5.0
+"""How many times as long as it took to ask and draw is waited until the next time."""
 
 
 _following: weakref.WeakKeyDictionary[threading.Thread, threading.Event] = weakref.WeakKeyDictionary()
@@ -59,9 +62,18 @@ class Card(Generic[T]):
         Returns its picture.
     over
         Says whether nothing more will happen to it.
+    beside
+        Is called with the object when the card has been put under a cell; puts there what belongs to it.
     """
 
-    def __init__(self, fetch: Callable[[], T], draw: Callable[[T], Picture], over: Callable[[T], bool]) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[], T],
+        draw: Callable[[T], Picture],
+        over: Callable[[T], bool],
+        beside: Callable[[T], None] | None = None,
+    ) -> None:
+        self._beside = beside
         self._fetch, self._draw, self._over = fetch, draw, over
         self._lock = threading.Lock()
         self._handle: Any = None
@@ -76,11 +88,25 @@ class Card(Generic[T]):
         self._cell = cell()
         self._shown = self._draw(value)
         self._handle = _display(self._shown, display_id=True)
+        if self._beside is not None:
+            self._beside(value)
         if self._over(value):
             self._ended.set()
             return
+        self._start()
+
+    def again(self, value: T) -> None:
+        """Follow an object on that was over and goes on; used by whoever made it go on."""
+        over, self._ended = self._ended.is_set(), threading.Event()
+        self._redraw(value)
+        if over:
+            self._start()
+
+    def _start(self) -> None:
         context = contextvars.copy_context()  # it knows which cell's output this card is
-        thread = threading.Thread(target=context.run, args=(self._follow,), name="ropewalk-card", daemon=True)
+        thread = threading.Thread(
+            target=context.run, args=(self._follow, self._ended), name="ropewalk-card", daemon=True
+        )
         _following[thread] = self._ended
         thread.start()
 
@@ -94,12 +120,13 @@ class Card(Generic[T]):
             self._ended.set()
         self._redraw(value)
 
-    def _follow(self) -> None:
+    def _follow(self, ended: threading.Event) -> None:
         pause, failing = EVERY, time.monotonic()
-        while not self._ended.wait(pause):
+        while not ended.wait(pause):
+            asked = time.monotonic()
             try:
                 value = self._fetch()
-                if not self._ended.is_set():
+                if not ended.is_set():
                     self.settle(value)
             except RopewalkError:
                 # The platform restarts, or the laptop slept: the card keeps its last state and asks less often.
@@ -107,7 +134,8 @@ class Card(Generic[T]):
                 if time.monotonic() - failing > _GIVE_UP:
                     return
                 continue
-            pause, failing = EVERY, time.monotonic()
+            failing = time.monotonic()
+            pause = min(max(EVERY, _SHARE * (failing - asked)), _SLOWEST)  # thousands of steps take their time
 
     def _redraw(self, value: T) -> None:
         with self._lock:

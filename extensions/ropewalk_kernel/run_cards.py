@@ -95,10 +95,13 @@ def _opening(address: str) -> str:
     return link if address else ""
 
 
-def _folded(title: str, inside: str, *, open_: bool = False) -> str:
-    """Return something behind its title; empty where there is nothing."""
+def _folded(title: str, inside: str, *, key: str = "", open_: bool = False) -> str:
+    """Return something behind its title, known by a key when the card is drawn again; empty where there is nothing."""
     state = " open" if open_ else ""
-    return f"<details{state}><summary>{look.text(title)}</summary>{inside}</details>" if inside else ""
+    known = look.text(key or title)
+    return (
+        f'<details data-rw="{known}"{state}><summary>{look.text(title)}</summary>{inside}</details>' if inside else ""
+    )
 
 
 def _timeline(run: Run) -> str:
@@ -114,7 +117,7 @@ def _steps(steps: Sequence[Step], printed: Mapping[str, Sequence[str]], shown: s
     inside = [_step(one, printed.get(one.id, ()), previewed=one.id not in shown) for one in ordered[:_MOST_STEPS]]
     if len(steps) > _MOST_STEPS:
         inside.append(f'<div class="rw-dim">and {len(steps) - _MOST_STEPS} more</div>')
-    return _folded(f"Steps ({len(steps)})", "".join(inside)) if steps else ""
+    return _folded(f"Steps ({len(steps)})", "".join(inside), key="Steps") if steps else ""
 
 
 def _step(step: Step, lines: Sequence[str], *, previewed: bool) -> str:
@@ -128,11 +131,12 @@ def _step(step: Step, lines: Sequence[str], *, previewed: bool) -> str:
         *(_artifact(one, previewed) for one in step.artifacts),
         f"<pre>{look.text(chr(10).join(lines))}</pre>" if lines else "",
     ]
-    title = f'<span class="rw-name">{look.text(step.name)}</span> {look.chip(step.status)}'
-    return (
-        f'<details><summary>{title}<span class="rw-dim">{look.text(took + tries)}</span></summary>'
-        f"{''.join(inside)}</details>"
+    title = (
+        f'<span class="rw-name">{look.text(step.name)}</span> {look.chip(step.status)}'
+        f'<span class="rw-dim">{look.text(took + tries)}</span>'
     )
+    key = look.text(f"step {step.id}")
+    return f'<details data-rw="{key}"><summary>{title}</summary>{"".join(inside)}</details>'
 
 
 def _artifact(one: Any, previewed: bool) -> str:
@@ -146,6 +150,9 @@ def _table(head: str, values: Mapping[str, Any]) -> str:
 
 
 def _brief(value: Any) -> str:
+    """Return a value in a few words; of a file, what it looks like."""
+    if isinstance(value, dict) and "digest" in value:
+        value = ", ".join(str(value[one]) for one in ("preview", "type") if value.get(one)) or value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 

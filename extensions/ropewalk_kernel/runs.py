@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import json
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
@@ -16,13 +18,21 @@ from ropewalk_core import sync
 from ropewalk_core.errors import NotFound, OutOfMemory, RopewalkError, StorageFull, TimedOut, UserCodeFailed
 from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.model import State
-from ropewalk_kernel import bar, cards, live, look, run_cards
+from ropewalk_kernel import actions, bar, cards, live, look, run_cards
 from ropewalk_kernel.graph import stem
 from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, opening, outputs_of
 from ropewalk_workflows import copies
 
 _FAILURES = {one.code: one for one in (OutOfMemory, StorageFull, TimedOut)}
+_DONE = {
+    "stop": "It is being stopped.",
+    "suspend": "No further step starts.",
+    "resume": "It goes on.",
+    "retry": "It runs again from the failed steps.",
+}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
+_LARGEST_COPIED = 50_000
+"""Characters of a manifest whose copies stand in the card."""
 
 
 class RunHandle:
@@ -39,6 +49,7 @@ class RunHandle:
         self._tail = Tail(run.id)
         self._card: live.Card[Run] | None = None
         self._wish: RunSpec | None = None
+        self._cards: builtins.list[live.Card[Run]] = []
 
     @property
     def id(self) -> str:
@@ -67,9 +78,39 @@ class RunHandle:
 
     def show(self, line: str = "") -> RunHandle:
         """Put the run's live card under the cell."""
-        self._card = live.Card(self.info, self._drawer(line), lambda run: run.status.state.terminal)
+        buttons: builtins.list[actions.Buttons] = []
+        picture = self._drawer(line)
+
+        def draw(run: Run) -> cards.Picture:
+            for one in buttons:
+                one.follow(run)
+            return picture(run)
+
+        def beside(run: Run) -> None:
+            if actions.possible():
+                buttons.append(actions.Buttons(run, self._act))
+                buttons[0].show()
+
+        self._card = live.Card(self.info, draw, lambda run: run.status.state.terminal, beside)
+        self._cards.append(self._card)
         self._card.open(self._run)
         return self
+
+    def _act(self, name: str) -> actions.Answer:
+        """Carry out an act of the card's buttons, by its name there."""
+        if name in actions.COPIES:
+            text = {"yaml": self.as_yaml, "hera": self.as_hera, "python": self.as_python}[name]()
+            title = actions.COPIES[name]
+            return actions.Answer(f"Copied as {title}." if text else f"It was not made of {title}.", text)
+        if name in ("stop", "suspend", "resume"):
+            {"stop": self.cancel, "suspend": self.suspend, "resume": self.resume}[name]()
+        elif name == "retry":
+            self._run = sync.wait(sync.client().workflows.retry(self.id))
+        else:
+            raise NotFound("There is no such action.", field="action")
+        for card in self._cards:
+            card.again(self._run)
+        return actions.Answer(_DONE[name])
 
     def wait(self, timeout: float | None = None) -> RunHandle:
         """Wait until the run ends, and return it; the stop button leaves the run going.
@@ -206,9 +247,15 @@ class RunHandle:
         return draw
 
     def _copies(self) -> dict[str, str]:
-        """Return the run as text in three languages; nothing while the platform is away."""
+        """Return the run as text in several languages; nothing while the platform is away, or of what is long.
+
+        Hera is among them where somebody loaded it, as a submit does: it takes half a second.
+        """
         try:
-            return {"Argo YAML": self.as_yaml(), "Hera": self.as_hera(), "Python": self.as_python()}
+            if len(json.dumps(self._wished().manifest)) > _LARGEST_COPIED:
+                return {}
+            texts = {"Argo YAML": self.as_yaml(), "Python": self.as_python()}
+            return texts | {"Hera": self.as_hera()} if "hera.workflows" in sys.modules else texts
         except RopewalkError:
             return {}
 

@@ -279,7 +279,7 @@ class Tail:
         self._read: set[tuple[str, int]] = set()
         self._lines: list[str] = []
         self.of_steps: dict[str, list[str]] = {}
-        """The last lines of each step that was read, by its identifier."""
+        """The last lines of each step's last attempt, by the step's identifier."""
 
     def lines(self, run: Run) -> list[str]:
         """Return the newest lines; only steps that run, or ended since, are asked for more, each in its turn."""
@@ -306,7 +306,8 @@ class Tail:
         logs = sync.client().workflows.logs(self._run, step.id, after=-_LAST)
         key = (step.id, step.attempt)
         new = [line for line in sync.every(logs, sync.ANSWER) if line.offset > self._offsets.get(key, 0)]
-        self.of_steps[step.id] = [*self.of_steps.get(step.id, ()), *(line.text for line in new)][-_OF_A_STEP:]
+        before = self.of_steps.get(step.id, []) if key in self._offsets else []
+        self.of_steps[step.id] = [*before, *(line.text for line in new)][-_OF_A_STEP:]
         self._offsets[key] = max([self._offsets.get(key, 0), *(line.offset for line in new)])
         return [f"{step.name} | {line.text}" for line in new]
 

@@ -211,7 +211,6 @@ def test_a_card_has_a_timeline_steps_parameters_and_copies_behind_their_names() 
     assert found[0] == "Timeline" and found[1] == "Steps (2)" and "fit" in found[2] and "load" in found[3]
     assert found[4:] == ["Parameters", "Copy as", "Hera"] and "Argo YAML: too long" in html
     assert "read &lt;b&gt;" in html and "<b>" not in html and "<i>" not in html
-    assert 'data-lm-suppress-shortcuts="true"' in html, "else Enter on a folded part edits the cell"
 
 
 def test_a_long_chain_is_arranged_in_one_walk() -> None:
