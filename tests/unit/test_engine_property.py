@@ -47,6 +47,9 @@ def graphs(draw: st.DrawFn) -> dict[str, Any]:
             template = {"name": f"p{index}", "suspend": draw(st.sampled_from([{}, {"duration": "5s"}]))}
         elif limit := draw(st.integers(0, 2)):
             template["retryStrategy"] = {"limit": limit}
+        if draw(st.integers(0, 4)) == 0:
+            templates.append({**template, "name": f"q{index}"})
+            template = composites(draw, index)
         tasks.append(task)
         templates.append(template)
     spec: dict[str, Any] = {
@@ -56,6 +59,17 @@ def graphs(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         spec["parallelism"] = draw(st.integers(1, 3))
     return {"kind": "Workflow", "spec": spec}
+
+
+def composites(draw: st.DrawFn, index: int) -> dict[str, Any]:
+    """A group around a program, tried again or not."""
+    inside = [{"name": f"n{one}", "template": f"q{index}"} for one in range(draw(st.integers(1, 2)))]
+    found: dict[str, Any] = {"name": f"p{index}"}
+    found |= {"dag": {"tasks": inside}} if draw(st.booleans()) else {"steps": [[one] for one in inside]}
+    if limit := draw(st.integers(0, 2)):
+        backoff = draw(st.sampled_from([{}, {"backoff": {"duration": "10s"}}]))
+        found["retryStrategy"] = {"limit": limit, "retryPolicy": "Always", **backoff}
+    return found
 
 
 def fresh(manifest: dict[str, Any], facts: dict[str, dict[str, Any]] | None = None) -> RunState:

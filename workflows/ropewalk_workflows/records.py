@@ -48,7 +48,7 @@ class Records:
         for record in self.steps(owner, run):
             fact = Fact(**record.body["fact"]).again_from_failure()
             step = Step.model_validate(record.body["step"])
-            if fact.phase == "Succeeded" and step.status.state == State.DONE:
+            if fact.past or (fact.phase == "Succeeded" and step.status.state == State.DONE):
                 continue
             step = step.model_copy(
                 update={

@@ -21,6 +21,7 @@ from ropewalk_core.errors import Unavailable
 from ropewalk_core.kube.kinds import Object
 from ropewalk_workflows.argo.render import FACTS, GENERATION
 from ropewalk_workflows.engine.calls import loops
+from ropewalk_workflows.engine.leaves import path_of
 from ropewalk_workflows.engine.state import Fact, Reference, node_id
 from ropewalk_workflows.manifest.model import Manifest, Template
 
@@ -127,6 +128,8 @@ class Known:
     """What Argo has of a run, by our engine's identifiers: its leaves, and everything that it did not leave out."""
 
     leaves: dict[str, Leaf] = field(default_factory=dict)
+    tries: dict[str, Leaf] = field(default_factory=dict)
+    """Composites that are tried again."""
     begun: set[str] = field(default_factory=set)
 
 
@@ -134,7 +137,7 @@ def known(workflow: Object, manifest: Manifest, run: str) -> Known:
     """Return what Argo has of a run; what it has not begun is not in it."""
     index, found = _Index(hydrated(workflow)), Known()
     entry = manifest.template(manifest.spec.entrypoint)
-    tops = [(run, entry.name if entry.program else "", entry)]
+    tops = [(run, path_of(entry), entry)]
     if manifest.spec.on_exit:
         tops.append((f"{run}.onExit", "onExit", manifest.template(manifest.spec.on_exit)))
     for name, path, template in tops:
@@ -210,10 +213,14 @@ class _Index:
         if node.get("type") != "Retry":
             begun = node.get("type") in ("Pod", "Suspend")
             return Leaf(node, node, 1 if begun else 0, _told(node))
-        tries = [self.nodes[one] for one in node.get("children") or () if one in self.nodes]
-        tries = [one for one in tries if (one.get("nodeFlag") or {}).get("retried")]
-        last = max(tries, key=_number) if tries else node
+        tries = self.tries(node)
+        last = tries[-1] if tries else node
         return Leaf(node, last, len(tries), _told(last))
+
+    def tries(self, node: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the attempts of a node in their order."""
+        inside = [self.nodes[one] for one in node.get("children") or () if one in self.nodes]
+        return sorted((one for one in inside if (one.get("nodeFlag") or {}).get("retried")), key=_number)
 
 
 def _walk(
@@ -224,6 +231,19 @@ def _walk(
     if template.program is not None or template.suspend is not None:
         found.leaves[node_id(path)] = index.leaf(node)
         return
+    if node.get("type") == "Retry":
+        found.tries[node_id(path)] = index.leaf(node)
+        for number, one in enumerate(index.tries(node)):
+            found.begun.add(node_id(f"{path}({number})"))
+            _inside(found, index, manifest, one, f"{path}({number})", template)
+        return
+    _inside(found, index, manifest, node, path, template)
+
+
+def _inside(
+    found: Known, index: _Index, manifest: Manifest, node: Mapping[str, Any], path: str, template: Template
+) -> None:
+    """Walk what a composite calls."""
     groups = template.steps if template.steps is not None else ((template.dag.tasks,) if template.dag else ())
     around = str(node.get("id"))
     for call in (one for group in groups for one in group):

@@ -118,6 +118,8 @@ def _template(
     given: Mapping[str, Any], read: Template, manifest: Manifest, spec: RunSpec, settings: Settings, site: Site
 ) -> Object:
     kept: Object = {"name": read.name, **{name: given[name] for name in _OF_A_TEMPLATE if given.get(name) is not None}}
+    if given.get("retryStrategy") and read.suspend is None:
+        kept["retryStrategy"] = {name: one for name, one in given["retryStrategy"].items() if name != "affinity"}
     if read.program is None:
         return {**kept, **({"outputs": given["outputs"]} if given.get("outputs") else {})}
     ours = meaning(read.program, AnyImage(), read.name) == "step"
@@ -128,8 +130,6 @@ def _template(
         if "activeDeadlineSeconds" in kept:  # it looks at the clock itself once it runs; this is for one that cannot
             wait = math.ceil(settings.cluster.start_timeout)
             kept["activeDeadlineSeconds"] = math.ceil(duration(read.active_deadline_seconds or "0")) + wait
-    if given.get("retryStrategy"):
-        kept["retryStrategy"] = {name: one for name, one in given["retryStrategy"].items() if name != "affinity"}
     annotations = read.metadata.annotations
     kept["metadata"] = {"annotations": {key: annotations[key] for key in (names.STEP,) if key in annotations}}
     kept |= _placed(fragment, mount(settings).affinity)

@@ -1,7 +1,8 @@
 """Which nodes of an ended workflow run again: what ``argo retry`` does to them, as a patch. Pure.
 
 A failed step goes away with everything after it; the composites around it are set to running again; all else stays as
-it is. Then Argo makes what is missing. Not here: sending the patch, and removing pods (``carrying``).
+it is. Then Argo makes what is missing. Of a composite that is tried again the first attempt stays, because Argo numbers
+the next one by how many there are. Not here: sending the patch, and removing pods (``carrying``).
 """
 
 from __future__ import annotations
@@ -85,13 +86,19 @@ def _chosen(nodes: Nodes, root: str) -> tuple[set[str], set[str]]:
         for child in nodes[name].get("children") or ():
             parents[child] = name
     retries = {child: name for name, one in nodes.items() if one.get("type") == "Retry" for child in _children(one)}
+    over = _over(nodes, retries)
     gone = {
         name for name, one in nodes.items() if str(one.get("name") or "").startswith(f"{root}.onExit")
     }  # exit handlers run again
     reset: set[str] = set()
+    for name, one in nodes.items():
+        later = _attempts(nodes, one)[1:]
+        if later and one.get("phase") in _FAILED and name not in over:
+            gone |= {each for attempt in later for each in (attempt, *_within(nodes, attempt))}
+            _back_to_the_top(nodes, parents, name, reset)
     for name in _from_the_top(nodes, root):
         node = nodes[name]
-        if name in gone or node.get("phase") not in _FAILED or node.get("type") not in _RUNS:
+        if name in gone or name in over or node.get("phase") not in _FAILED or node.get("type") not in _RUNS:
             continue
         whole = retries.get(name, name)
         if _succeeded_below(nodes, whole):
@@ -99,6 +106,37 @@ def _chosen(nodes: Nodes, root: str) -> tuple[set[str], set[str]]:
         gone |= {name, *_below(nodes, name)}
         _back_to_the_top(nodes, parents, name, reset)
     return gone, reset - gone
+
+
+def _attempts(nodes: Nodes, node: Mapping[str, Any]) -> list[str]:
+    """Return the attempts of a composite that is tried again, in their order."""
+    if node.get("type") != "Retry":
+        return []
+    inside = [one for one in _children(node) if one in nodes and nodes[one].get("type") in _GROUPS]
+    return [one for one in inside if (nodes[one].get("nodeFlag") or {}).get("retried")]
+
+
+def _over(nodes: Nodes, retries: Mapping[str, str]) -> set[str]:
+    """Return all that lies in a composite which succeeded in a later attempt: what failed in it is made up for."""
+    found: set[str] = set()
+    for name, one in nodes.items():
+        if one.get("type") in _GROUPS and name in retries and nodes[retries[name]].get("phase") == "Succeeded":
+            found |= {name, *_within(nodes, name)}
+    return found
+
+
+def _within(nodes: Nodes, name: str) -> set[str]:
+    """Return what a composite holds, at any depth."""
+    around: dict[str, list[str]] = {}
+    for one, node in nodes.items():
+        around.setdefault(str(node.get("boundaryID") or ""), []).append(one)
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        inside = [one for one in around.get(waiting.pop(), ()) if one not in found]
+        found.update(inside)
+        waiting += inside
+    return found
 
 
 def _back_to_the_top(nodes: Nodes, parents: Mapping[str, str], start: str, reset: set[str]) -> None:

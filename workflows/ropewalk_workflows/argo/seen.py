@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError
@@ -84,6 +84,8 @@ def seen(
         if made.phase in ("Failed", "Error") or made.again is not None:
             _explain(made, leaf, asked, name, settings)
         facts[name] = made
+    for name, leaf in known.tries.items():
+        facts[name] = replace(fact(leaf, {}, 0, over=over), running=False)
     begun = (workflow.get("status") or {}).get("startedAt") or (workflow.get("metadata") or {}).get("creationTimestamp")
     state = RunState(run=asked.run, owner=asked.owner, spec=asked.spec, manifest=asked.manifest, facts=facts)
     state.started, state.begun = seconds(begun) or now, known.begun

@@ -102,6 +102,8 @@ class _Drawing:
             return str(made["id"])
         if node.kind == "loop":
             self.loop(node, made, boundary)
+        elif node.kind == "retry":
+            self.tries(node, made, shown, boundary)
         elif node.kind == "dag":
             self.dag(node, made)
         elif node.kind == "steps":
@@ -191,6 +193,15 @@ class _Drawing:
             made.pop("message", None)
         self.nodes[identifier], self.steps[identifier] = made, node.id
         return identifier
+
+    def tries(self, node: Node, made: NodeObject, shown: str, boundary: str) -> None:
+        """Draw the attempts of a composite, each whole."""
+        made["children"] = []
+        for number, child in node.children.items():
+            if self.there(child):
+                identifier = self.draw(child, f"{made['name']}({number})", f"{shown}({number})", boundary)
+                self.nodes[identifier]["nodeFlag"] = {"retried": True}
+                made["children"].append(identifier)
 
     def loop(self, node: Node, made: NodeObject, boundary: str) -> None:
         """Draw the members of a task group."""
@@ -301,9 +312,9 @@ class _Drawing:
     def measure(self, made: NodeObject) -> None:
         """Add up how many programs inside have ended well."""
         inside = [one for one in self.nodes.values() if one.get("boundaryID") == made["id"]]
-        if made["type"] in ("TaskGroup", "StepGroup"):
+        if made["type"] in ("TaskGroup", "StepGroup", "Retry"):
             inside = [self.nodes[one] for one in made.get("children") or ()]
-        parts = [one["progress"].split("/") for one in inside if _counts(one)]
+        parts = [one["progress"].split("/") for one in inside if made["type"] == "Retry" or _counts(one)]
         made["progress"] = f"{sum(int(one) for one, _ in parts)}/{sum(int(one) for _, one in parts)}"
 
     def outputs(self, node: Node, made: NodeObject) -> dict[str, Any]:
@@ -341,6 +352,8 @@ def _kind(node: Node, phase: str) -> str:
         return "Skipped"
     if node.kind == "loop":
         return "TaskGroup"
+    if node.kind == "retry":
+        return "Retry"
     return {"pod": "Pod", "suspend": "Suspend", "dag": "DAG", "steps": "Steps"}[node.kind]
 
 

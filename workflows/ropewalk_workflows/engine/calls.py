@@ -196,6 +196,8 @@ def failure(node: Node) -> Phase:
     failed = [one for one in members if (one.phase in ("Failed", "Error") if node.kind == "loop" else one.failed)]
     if not failed:
         return "Omitted" if members and all(one.phase == "Omitted" for one in members) else ""
+    if node.kind == "steps":  # Argo's step group fails, whatever its members did (`executeStepGroup`)
+        return "Failed"
     return "Error" if any(one.phase == "Error" for one in failed) else "Failed"
 
 

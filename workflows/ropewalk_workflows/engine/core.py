@@ -8,7 +8,8 @@ whole graph at each event (a fan-out of ten thousand would be quadratic); an end
 from __future__ import annotations
 
 from ropewalk_workflows.engine import calls, scope
-from ropewalk_workflows.engine.leaves import Leaves
+from ropewalk_workflows.engine.leaves import path_of
+from ropewalk_workflows.engine.retries import Retries
 from ropewalk_workflows.engine.state import (
     Action,
     Begin,
@@ -23,14 +24,11 @@ from ropewalk_workflows.engine.state import (
     RunState,
     Tick,
     Wake,
-    node_id,
 )
 from ropewalk_workflows.manifest import text
 from ropewalk_workflows.manifest.calls import calls_of, needs
-from ropewalk_workflows.manifest.model import Arguments, Call, Template
+from ropewalk_workflows.manifest.model import Arguments, Call
 
-ROOT = "-main"
-"""Identifier of the entry; no path gives it."""
 _MOST_NODES = 50_000
 
 
@@ -40,7 +38,7 @@ def step(state: RunState, event: Event) -> tuple[RunState, list[Action]]:
     return state, actions
 
 
-class _Step(Leaves):
+class _Step(Retries):
     def take(self, event: Event) -> list[Action]:
         if isinstance(event, Begin):
             self._begin()
@@ -75,8 +73,7 @@ class _Step(Leaves):
         if (limit := state.manifest.spec.active_deadline_seconds) is not None:
             self.actions.append(Wake(state.started + limit))
         template = state.manifest.template(state.manifest.spec.entrypoint)
-        path = template.name if template.program else ""
-        state.root = self._make(path, template.name, template, None, ())
+        state.root = self.make(path_of(template), template.name, template, None, ())
         self._enter(state.root, state.manifest.spec.arguments, None)
 
     def _tick(self) -> None:
@@ -90,6 +87,8 @@ class _Step(Leaves):
             node.fact.again = None
             if node.kind == "suspend":
                 self.finish(node, "Succeeded")
+            elif node.kind == "retry":
+                self.attempt(node)
             else:
                 self.offer(node)
 
@@ -112,7 +111,7 @@ class _Step(Leaves):
         state.stopping = "cancel" if why == "cancel" else "time"
         state.held.clear()
         for node in list(state.nodes.values()):
-            if node.ended or node.kind not in ("pod", "suspend"):
+            if node.ended or not (node.kind in ("pod", "suspend") or node.fact.again is not None):
                 continue
             if node.fact.running:
                 self.actions.append(End(node.id, node.fact.attempt))
@@ -129,7 +128,7 @@ class _Step(Leaves):
         name = state.manifest.spec.on_exit
         if name and not state.stopping and state.exit is None:
             template = state.manifest.template(name)
-            state.exit = self._make("onExit", "onExit", template, None, ())
+            state.exit = self.make("onExit", "onExit", template, None, ())
             self._enter(state.exit, None, None)
             self._tell()
         if state.exit is not None and not state.exit.ended:
@@ -139,22 +138,6 @@ class _Step(Leaves):
         state.finished = True
 
     # Nodes
-
-    def _make(self, path: str, name: str, template: Template, parent: Node | None, upstream: tuple[str, ...]) -> Node:
-        node = Node(
-            id=node_id(path) if path else ROOT,
-            path=path,
-            name=name,
-            kind="pod" if template.program else template.kind,  # type: ignore[arg-type]
-            template=template,
-            parent=parent,
-            upstream=upstream,
-            since=self.now,
-            order=len(self.state.nodes),
-        )
-        self.state.nodes[node.id] = node
-        self.state.changed.add(node.id)
-        return node
 
     def _enter(self, node: Node, arguments: Arguments | None, outer: Node | None) -> None:
         """Give a node its inputs, as they are known in the composite around it, and start it."""
@@ -168,9 +151,17 @@ class _Step(Leaves):
             self.leaf(node)
         elif node.kind == "suspend":
             self.pause(node)
-        elif not self._room(node, sum(1 for _ in calls_of(node.template))):
+        elif node.kind == "retry":
+            self.retry(node)
+        else:
+            self.open(node)
+
+    def open(self, node: Node) -> None:
+        """Begin a composite that has its inputs."""
+        assert node.template is not None
+        if not self._room(node, sum(1 for _ in calls_of(node.template))):
             return
-        elif node.kind == "dag":
+        if node.kind == "dag":
             self._open_dag(node)
         else:
             self._open_group(node)
@@ -208,7 +199,7 @@ class _Step(Leaves):
             before = [parent.children[one.name].id for one in parent.template.steps[parent.group - 1]]
         path = f"{parent.path}/{call.name}" if parent.path else call.name
         name = calls.display(call, template, parent)
-        child = self._make(path, name, template, parent, tuple(before) or parent.upstream)
+        child = self.make(path, name, template, parent, tuple(before) or parent.upstream)
         child.call = call
         if calls.loops(call):
             child.kind = "loop"
@@ -259,7 +250,7 @@ class _Step(Leaves):
         node.open = len(items)
         made = []
         for index, item in enumerate(items):
-            child = self._make(f"{node.path}({index})", f"{node.name}({index})", node.template, node, node.upstream)
+            child = self.make(f"{node.path}({index})", f"{node.name}({index})", node.template, node, node.upstream)
             child.call, child.item = call, text.item_values(item)
             node.children[str(index)] = child
             made.append(child)
@@ -277,6 +268,9 @@ class _Step(Leaves):
 
     def _child_ended(self, parent: Node, child: Node) -> None:
         parent.open -= 1
+        if parent.kind == "retry":
+            self.attempt_ended(parent, child)
+            return
         if parent.kind == "dag":
             assert child.call is not None
             if child.failed and not parent.after[child.call.name] and _fails_fast(parent):

@@ -1,4 +1,4 @@
-"""What happens to a leaf: it is offered, an attempt begins, ends or is lost, another follows; and how any node ends.
+"""What happens to a leaf: it is offered, an attempt begins, ends or is lost; and how any node is made and ends.
 
 Pure, and the lower half of ``core``: an ended node goes into a queue, so nothing here looks at what waits for it.
 """
@@ -11,6 +11,7 @@ from ropewalk_workflows.engine import memo, scope
 from ropewalk_workflows.engine.state import (
     Action,
     Fact,
+    Kind,
     Launch,
     Node,
     Outcome,
@@ -19,12 +20,16 @@ from ropewalk_workflows.engine.state import (
     Recover,
     RunState,
     Wake,
+    node_id,
 )
 from ropewalk_workflows.manifest import text
+from ropewalk_workflows.manifest.model import Template
 
 MOST_LOST = 3
 _FOREVER = 100
 _LONGEST_WAIT = 30 * 86400.0
+ROOT = "-main"
+"""Identifier of the entry; no path gives it."""
 
 
 class Leaves:
@@ -34,6 +39,24 @@ class Leaves:
         self.state, self.now = state, now
         self.actions: list[Action] = []
         self.ended: deque[Node] = deque()
+
+    def make(self, path: str, name: str, template: Template, parent: Node | None, upstream: tuple[str, ...]) -> Node:
+        """Add a node to the tree."""
+        node = Node(
+            id=node_id(path) if path else ROOT,
+            path=path,
+            name=name,
+            kind=kind_of(template),
+            template=template,
+            parent=parent,
+            upstream=upstream,
+            since=self.now,
+            order=len(self.state.nodes),
+            past=parent is not None and parent.past,
+        )
+        self.state.nodes[node.id] = node
+        self.state.changed.add(node.id)
+        return node
 
     def leaf(self, node: Node) -> None:
         """Take up a leaf that has its inputs: as its fact says, or anew."""
@@ -48,6 +71,8 @@ class Leaves:
             self.actions.append(Wake(fact.again))
         elif self.state.stopping:
             self.finish(node, "Omitted", note="stopped")
+        elif node.past:
+            self.finish(node, "Omitted")
         elif (earlier := memo.found(self.state, node, self.now)) is not None:
             memo.take(fact, earlier)
             fact.started = self.now
@@ -60,6 +85,9 @@ class Leaves:
         node.fact = self.state.facts.setdefault(node.id, Fact())
         if node.fact.phase:
             self.finish(node, node.fact.phase)
+            return
+        if node.past:
+            self.finish(node, "Omitted")
             return
         assert node.template is not None and node.template.suspend is not None
         if node.fact.started is None:
@@ -122,15 +150,15 @@ class Leaves:
         if self.state.stopping:
             self.finish(node, "Omitted", note="stopped")
         else:
-            self._again(node, phase)
+            self.again(node, phase)
 
     def _end_as(self, node: Node, phase: Phase) -> None:
         """End a leaf with what its fact says it gave."""
         node.outputs, node.out_files = dict(node.fact.parameters), dict(node.fact.artifacts)
         self.finish(node, phase)
 
-    def _again(self, node: Node, phase: Phase) -> None:
-        """Plan another attempt, or end the leaf."""
+    def again(self, node: Node, phase: Phase) -> None:
+        """Plan another attempt, or end the node."""
         fact = node.fact
         try:
             wait = self._another(node, phase)
@@ -197,7 +225,7 @@ class Leaves:
         node.phase, node.note, node.since = phase, note or node.note, self.now
         if node.ready and not node.fact.running:
             self._release(node)
-        if node.kind in ("pod", "suspend") or phase in ("Error", "Skipped", "Omitted"):
+        if node.kind in ("pod", "suspend", "retry") or phase in ("Error", "Skipped", "Omitted"):
             if phase != "Omitted":  # what was left out is decided anew after a retry
                 self.state.facts[node.id] = node.fact
                 node.fact.phase = phase
@@ -224,3 +252,17 @@ class Leaves:
             if one.s3 is not None and one.name in node.out_files:
                 folder, _, last = own.fill(one.s3.key).rpartition("/")
                 self.state.keys.setdefault(folder, {})[last] = node.out_files[one.name]
+
+
+def kind_of(template: Template) -> Kind:
+    """Return what a call of a template becomes; a composite that is tried again holds its attempts."""
+    if template.program is not None:
+        return "pod"
+    if template.suspend is None and template.retry_strategy is not None:
+        return "retry"
+    return template.kind  # type: ignore[return-value]
+
+
+def path_of(template: Template) -> str:
+    """Return the path of the entry: none where it only holds the others, and has no fact of its own."""
+    return template.name if kind_of(template) in ("pod", "retry") else ""

@@ -55,12 +55,14 @@ class Scope(Mapping[str, str]):
             files = node.template.inputs.artifacts if node.template else ()
             inputs |= {f"inputs.artifacts.{one.name}.path": one.path or "" for one in files}
             found |= {"inputs": {"parameters": {}}} | nested(inputs)
-            found |= dict.fromkeys(("tasks", "steps"), _Results(node.children))
+            found |= dict.fromkeys(("tasks", "steps"), _Results(node.children)) | nested(node.local)
         return found | nested(self._extra)
 
     def _find(self, tag: str) -> str | None:
         if tag in self._extra:
             return self._extra[tag]
+        if self._node is not None and tag in self._node.local:
+            return self._node.local[tag]
         first, _, rest = tag.partition(".")
         if first == "workflow":
             return self._workflow(rest)

@@ -18,17 +18,18 @@ from ropewalk_core.names import is_name
 from ropewalk_workflows.manifest.model import Call, Manifest, Template
 
 Phase: TypeAlias = Literal["", "Succeeded", "Failed", "Error", "Skipped", "Omitted"]
-Kind: TypeAlias = Literal["pod", "suspend", "dag", "steps", "loop"]
+Kind: TypeAlias = Literal["pod", "suspend", "dag", "steps", "loop", "retry"]
 Reference: TypeAlias = dict[str, Any]
 """An artifact: ``{"digest", "size", "media_type", ...}``, ``{"key"}``, ``{"raw"}`` or ``{"list": [Reference]}``."""
 
 
 @dataclass
 class Fact:
-    """What is durable of a leaf: how often it was tried, how it ended, what it gave.
+    """What is durable of a leaf, or of a composite that is tried again: its tries, how it ended, what it gave.
 
     ``attempt`` numbers the folders and only grows; ``tries`` counts against the retries; ``lost`` counts attempts that
     the platform itself lost; ``code`` is the exit code of the last attempt that ended, 0 where nobody knows it.
+    ``past`` says that it lies in an attempt of a composite that another followed: nobody runs it again.
     ``memo`` says what its result depends on, by digests, and ``from`` which run that was taken from (``engine.memo``).
     """
 
@@ -50,6 +51,7 @@ class Fact:
     peak: int = 0
     code: int = 0
     memo: dict[str, Any] = field(default_factory=dict)
+    past: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON, without what is at its default."""
@@ -58,7 +60,7 @@ class Fact:
 
     def again_from_failure(self) -> Fact:
         """Return the fact after a person asked to retry: what succeeded stays, of the rest only the number."""
-        return self if self.phase == "Succeeded" else Fact(attempt=self.attempt)
+        return self if self.phase == "Succeeded" or self.past else Fact(attempt=self.attempt)
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,10 @@ class Node:
     inputs: dict[str, str] = field(default_factory=dict)
     files: dict[str, Reference] = field(default_factory=dict)
     item: dict[str, str] = field(default_factory=dict)
+    local: dict[str, str] = field(default_factory=dict)
+    """What is known in an attempt of a composite besides its inputs: its number, and how the one before ended."""
+    past: bool = False
+    """Whether it lies in an attempt that another followed."""
     phase: Phase = ""
     fact: Fact = field(default_factory=Fact)
     children: dict[str, Node] = field(default_factory=dict)

@@ -75,6 +75,8 @@ def needs(node: Node) -> tuple[str, ...]:
         return tuple(one.id for name, one in node.children.items() if not node.after[name])
     if node.kind == "steps" and node.template.steps:
         return tuple(node.children[one.name].id for one in node.template.steps[node.group])
+    if node.kind == "retry":
+        return tuple(one.id for one in node.children.values())[-1:]
     return tuple(one.id for one in node.children.values())
 
 
@@ -96,7 +98,7 @@ def status(state: RunState, node: Node) -> Status:
         return Status(state=State.FAILED, since=node.since, why=_why(node))
     if fact.running:
         return Status(state=State.RUNNING, since=node.since)
-    if fact.again is not None and node.kind == "pod":
+    if fact.again is not None and node.kind in ("pod", "retry"):
         cause = f"Attempt {fact.attempt} failed: {fact.error}"
         return Status(state=State.WAITING, since=node.since, why=Why(cause=cause, next="It is tried again shortly."))
     if fact.again is not None or node.children:

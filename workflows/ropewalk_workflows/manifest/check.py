@@ -113,6 +113,8 @@ class _Check:
         if len(kinds) != 1:
             raise BadWorkflow(f"The template '{template.name}' must be one of {', '.join(KINDS)}.", field=where)
         own = known | _input_tags(template)
+        if template.retry_strategy is not None and template.program is None:
+            own |= names.OF_A_RETRY
         if template.program is not None:
             self._program(template, own | {"retries", "pod.name", "node.name"}, where)
         elif template.suspend is not None:
@@ -174,10 +176,6 @@ class _Check:
         retry = template.retry_strategy
         if retry is None:
             return
-        if template.program is None:
-            raise BadWorkflow(
-                "retryStrategy is supported on container and script templates here.", field=f"{where}.retryStrategy"
-            )
         if retry.limit is not None and not (
             retry.limit.isdecimal() and len(retry.limit) < 4 and int(retry.limit) <= 100
         ):

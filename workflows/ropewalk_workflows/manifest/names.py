@@ -29,7 +29,7 @@ class Tags(Container[str]):
 
 
 OF_A_RETRY = frozenset({"retries", *(f"lastRetry.{one}" for one in ("exitCode", "status", "duration", "message"))})
-"""The names that a ``retryStrategy.expression`` may read."""
+"""The names that a ``retryStrategy.expression`` may read; in a composite that is tried again they are tags too."""
 
 
 def check(expression: str, known: Container[str], where: str, *, alone: bool = False) -> None:

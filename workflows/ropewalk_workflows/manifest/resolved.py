@@ -1,6 +1,7 @@
 """Writes a manifest plainly: what only saves its author typing is solved here, before anything else reads it.
 
-Today that is `inline`: a template that stands in the call that uses it gets a place and a name of its own. Pure, and
+That is `inline`: a template that stands in the call that uses it gets a place and a name of its own; and
+`templateDefaults`, which are merged into every template (``defaults``). Pure, and
 the same for a plain manifest, so the engine, the checks and Argo see one Workflow. Not here: whether what comes out is
 right (``check``); what has a wrong form is left as it is, for the model to refuse. Rejected: a second kind of call in
 the engine, and sending `inline` to Argo, whose trees would then name no template.
@@ -12,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ropewalk_core.errors import BadWorkflow
-from ropewalk_workflows.manifest import text
+from ropewalk_workflows.manifest import defaults, text
 
 _LONGEST = 100
 _OF_THE_CALLER = ("item", "tasks", "steps")
 
 
 def plain(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the manifest without `inline`; the very same object if it holds none.
+    """Return the manifest without `inline` and `templateDefaults`; the very same object if it holds neither.
 
     Parameters
     ----------
@@ -29,8 +30,13 @@ def plain(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises
     ------
     BadWorkflow
-        If a template that stands in a call could mean something else there than on its own.
+        If a template that stands in a call could mean something else there than on its own, or the defaults cannot be
+        used.
     """
+    return defaults.merged(_moved(manifest))
+
+
+def _moved(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     spec = manifest.get("spec") if isinstance(manifest, Mapping) else None
     templates = spec.get("templates") if isinstance(spec, Mapping) else None
     if not isinstance(spec, Mapping) or not isinstance(templates, list):
