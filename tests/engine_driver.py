@@ -11,6 +11,7 @@ from ropewalk_workflows.engine.state import RunState
 from ropewalk_workflows.manifest import read
 
 IMAGES = {"python": "python"}
+PROGRAM = {"image": "python", "command": ["x"]}
 
 
 def fresh(given: dict[str, Any], facts: dict[str, nouns.Fact] | None = None) -> RunState:
@@ -33,12 +34,12 @@ class Driver:
             elif isinstance(one, nouns.Wake):
                 self.wakes.append(one.at)
 
-    def end(self, path: str, *, ok: bool = True, code: int = 0) -> None:
-        node = next(one for one in self.state.nodes.values() if one.path == path)
+    def end(self, path: str, *, ok: bool = True, code: int = 0, parameters: dict[str, str] | None = None) -> None:
+        node = self.node(path)
         self.now += 1
         self.take(nouns.Grant(self.now, node.id))
         self.now += 1
-        outcome = nouns.Outcome(ok, error="" if ok else "no", code=code)
+        outcome = nouns.Outcome(ok, parameters=parameters or {}, error="" if ok else "no", code=code)
         self.take(nouns.Exited(self.now, node.id, node.fact.attempt, outcome))
 
     def wait(self, seconds: float = 0.0) -> None:
@@ -46,7 +47,10 @@ class Driver:
         self.take(nouns.Tick(self.now))
 
     def phase(self, path: str) -> str:
-        return next(one.phase for one in self.state.nodes.values() if one.path == path)
+        return self.node(path).phase
+
+    def node(self, path: str) -> nouns.Node:
+        return next(one for one in self.state.nodes.values() if one.path == path)
 
     def again(self) -> Driver:
         """Return another engine's view of the same run."""

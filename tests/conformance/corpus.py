@@ -77,6 +77,7 @@ async def outcomes(found: list[Case]) -> list[dict[str, Any]]:
 
 async def _outcome(rig: Rig, case: Case, folder: str) -> dict[str, Any]:
     # Steps have no /tmp of their own here, as they have on a platform: each case gets a folder in it.
+    await asyncio.to_thread(Path(folder).mkdir)
     manifest = json.loads(json.dumps(case.manifest).replace("/tmp/", folder))
     try:
         read(manifest, Environments().images)

@@ -42,6 +42,11 @@ def graphs(draw: st.DrawFn) -> dict[str, Any]:
             task["when"] = draw(st.sampled_from(["1 == 1", "1 == 2"]))
         if draw(st.integers(0, 6)) == 0:
             task["continueOn"] = {"failed": True}
+        if "withItems" not in task and draw(st.integers(0, 4)) == 0:
+            running = {"template": "hook", "expression": f"tasks.t{index}.status == 'Running'"}
+            task |= draw(
+                st.sampled_from([{"onExit": "hook"}, {"hooks": {"exit": {"template": "hook"}, "at": running}}])
+            )
         template: dict[str, Any] = {"name": f"p{index}", "container": {"image": "python", "command": ["x"]}}
         if draw(st.integers(0, 6)) == 0:
             template = {"name": f"p{index}", "suspend": draw(st.sampled_from([{}, {"duration": "5s"}]))}
@@ -56,6 +61,10 @@ def graphs(draw: st.DrawFn) -> dict[str, Any]:
         "entrypoint": "main",
         "templates": [{"name": "main", "dag": {"tasks": tasks, "failFast": draw(st.booleans())}}, *templates],
     }
+    spec["templates"].append({"name": "hook", "container": {"image": "python", "command": ["x"]}})
+    if draw(st.integers(0, 3)) == 0:
+        failed = {"template": "hook", "expression": "workflow.status == 'Failed'"}
+        spec |= {"onExit": "hook", "hooks": {"sad": failed}}
     if draw(st.booleans()):
         spec["parallelism"] = draw(st.integers(1, 3))
     return {"kind": "Workflow", "spec": spec}
@@ -114,11 +123,15 @@ class World:
     def check_needs(self, leaf: str) -> None:
         node = self.state.nodes[leaf]
         call = node.call
+        if node.hook:
+            assert node.owner is None or node.owner.begun
+            return
         assert call is not None
         composite = node.parent.parent if node.parent is not None and node.parent.kind == "loop" else node.parent
         assert composite is not None
         for name in needs(call):
-            assert composite.children[name].ended, f"{leaf} started before {name} ended"
+            before = composite.children[name]
+            assert all(one.ended for one in (before, *before.hooks.values())), f"{leaf} started before {name} ended"
 
     def act(self, draw: st.DrawFn) -> None:
         """Let one thing happen that could happen next."""

@@ -10,9 +10,7 @@ from ropewalk_core.errors import BadWorkflow
 from ropewalk_workflows.engine import state as nouns
 from ropewalk_workflows.engine import view
 from ropewalk_workflows.manifest import read
-from tests.engine_driver import IMAGES, Driver
-
-PROGRAM = {"image": "python", "command": ["x"]}
+from tests.engine_driver import IMAGES, PROGRAM, Driver
 
 
 def manifest(retry: dict[str, Any], **inner: Any) -> dict[str, Any]:

@@ -73,7 +73,7 @@ TASKS = "spec/templates/0/dag/tasks"
         ("kind", "CronWorkflow", "kind", "kind"),
         ("spec/entrypoint", "other", "no template 'other'", "spec.entrypoint"),
         ("spec/onExit", "other", "no template 'other'", "spec.onExit"),
-        ("spec/hooks", {}, "not supported", "spec.hooks"),
+        ("spec/volumes", [], "not supported", "spec.volumes"),
         ("spec/templates/1/container/volumeMounts", [], "volumeMounts", "spec.templates[p].container.volumeMounts"),
         ("spec/templates/1/memoize", {"key": "x"}, "memoize", "spec.templates[p].memoize"),
         ("spec/templates/1/podSpecPatch", "{}", "podSpecPatch", "spec.templates[p].podSpecPatch"),

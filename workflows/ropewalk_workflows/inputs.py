@@ -54,7 +54,7 @@ def grown(spec: RunSpec, images: Mapping[str, str], owner: str, run: str, facts:
         If its manifest cannot be read any more.
     """
     state = RunState(run=run, owner=owner, spec=spec, manifest=read(spec.manifest, images), facts=facts)
-    state.begun = {name for name, one in facts.items() if one.attempt}
+    state.begun, state.elsewhere = {name for name, one in facts.items() if one.attempt}, True
     take(state, Begin(0.0))
     return state
 

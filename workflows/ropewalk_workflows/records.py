@@ -11,6 +11,7 @@ from ropewalk_core.errors import NotFound
 from ropewalk_core.flows import Step
 from ropewalk_core.journal import Journal, Operation, Put, Record
 from ropewalk_core.model import State, Status
+from ropewalk_workflows.engine.leaves import ROOT
 from ropewalk_workflows.engine.state import Fact
 
 RUN, SPEC, STEP, OPEN, NAME, ENGINE = "run", "run-spec", "run-step", "run-open", "run-name", "run-engine"
@@ -43,10 +44,16 @@ class Records:
         return sorted(found, key=lambda one: (one.body.get("order", 0), one.name))
 
     def forgotten(self, owner: str, run: str) -> list[Operation]:
-        """Return the operations that take back what failed; what succeeded stays, and numbers of attempts grow."""
+        """Return the operations that take back what failed; what succeeded stays, and numbers of attempts grow.
+
+        A hook goes with what it belongs to: that of a call which did not succeed runs again, and those of the run do.
+        """
         operations: list[Operation] = []
-        for record in self.steps(owner, run):
-            fact = Fact(**record.body["fact"]).again_from_failure()
+        records = self.steps(owner, run)
+        again = {ROOT, *(str(one.body["step"]["id"]) for one in records if not _is_done(one))}
+        for record in records:
+            fact = Fact(**record.body["fact"])
+            fact = Fact(attempt=fact.attempt) if fact.hook in again else fact.again_from_failure()
             step = Step.model_validate(record.body["step"])
             if fact.past or (fact.phase == "Succeeded" and step.status.state == State.DONE):
                 continue
@@ -67,6 +74,10 @@ class Records:
     def lock(self, name: str) -> asyncio.Lock:
         """Return the lock of this name."""
         return self._locks.setdefault(name, asyncio.Lock())
+
+
+def _is_done(step: Record) -> bool:
+    return bool(step.body["step"]["status"]["state"] == State.DONE)
 
 
 def dump(value: BaseModel) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ropewalk_workflows.argo.render import FACTS, GENERATION
 from ropewalk_workflows.engine.calls import loops
 from ropewalk_workflows.engine.leaves import path_of
 from ropewalk_workflows.engine.state import Fact, Reference, node_id
+from ropewalk_workflows.manifest.hooks import hooks_of, suffix
 from ropewalk_workflows.manifest.model import Manifest, Template
 
 _MEMBER = re.compile(r"([^()]+)\((\d+):")
@@ -138,8 +139,8 @@ def known(workflow: Object, manifest: Manifest, run: str) -> Known:
     index, found = _Index(hydrated(workflow)), Known()
     entry = manifest.template(manifest.spec.entrypoint)
     tops = [(run, path_of(entry), entry)]
-    if manifest.spec.on_exit:
-        tops.append((f"{run}.onExit", "onExit", manifest.template(manifest.spec.on_exit)))
+    for name, hook in hooks_of(manifest.spec, manifest.spec.arguments).items():
+        tops.append((run + suffix(name), suffix(name).removeprefix("."), manifest.template(hook.template)))
     for name, path, template in tops:
         if (node := index.named.get(name)) is not None:
             _walk(found, index, manifest, node, path, template)
@@ -252,8 +253,11 @@ def _inside(
             for number, one in sorted(index.members.get((around, call.name), {}).items()):
                 found.begun.add(node_id(at))
                 _walk(found, index, manifest, one, f"{at}({number})", called)
-        elif (around, call.name) in index.called:
-            _walk(found, index, manifest, index.called[(around, call.name)], at, called)
+        elif (whole := index.called.get((around, call.name))) is not None:
+            _walk(found, index, manifest, whole, at, called)
+            for name, hook in hooks_of(call, manifest.spec.arguments).items():
+                if (hooked := index.named.get(f"{whole.get('name')}{suffix(name)}")) is not None:
+                    _walk(found, index, manifest, hooked, at + suffix(name), manifest.template(hook.template))
 
 
 def _number(attempt: Mapping[str, Any]) -> int:

@@ -42,7 +42,7 @@ _RESERVED = {"cpu": "10m", "memory": "64Mi", "ephemeral-storage": "64Mi"}
 _MOST = {"memory": "256Mi", "ephemeral-storage": "2Gi"}
 _OF_A_TEMPLATE = ("dag", "steps", "suspend", "inputs", "activeDeadlineSeconds", "timeout")
 _OF_A_PROGRAM = ("command", "args", "env", "source", "workingDir", "resources")
-_OF_A_SPEC = ("entrypoint", "arguments", "parallelism", "activeDeadlineSeconds", "onExit")
+_OF_A_SPEC = ("entrypoint", "arguments", "parallelism", "activeDeadlineSeconds", "onExit", "hooks")
 
 
 @dataclass(frozen=True)

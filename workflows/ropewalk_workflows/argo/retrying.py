@@ -85,11 +85,13 @@ def _chosen(nodes: Nodes, root: str) -> tuple[set[str], set[str]]:
     for name in sorted(nodes):
         for child in nodes[name].get("children") or ():
             parents[child] = name
-    retries = {child: name for name, one in nodes.items() if one.get("type") == "Retry" for child in _children(one)}
+    retries = {child: name for name, one in nodes.items() if one.get("type") == "Retry" for child in _tried(nodes, one)}
     over = _over(nodes, retries)
     gone = {
-        name for name, one in nodes.items() if str(one.get("name") or "").startswith(f"{root}.onExit")
-    }  # exit handlers run again
+        name
+        for name, one in nodes.items()
+        if str(one.get("name") or "").startswith((f"{root}.onExit", f"{root}.hooks."))
+    }  # exit handlers, and the workflow's hooks, run again
     reset: set[str] = set()
     for name, one in nodes.items():
         later = _attempts(nodes, one)[1:]
@@ -112,8 +114,13 @@ def _attempts(nodes: Nodes, node: Mapping[str, Any]) -> list[str]:
     """Return the attempts of a composite that is tried again, in their order."""
     if node.get("type") != "Retry":
         return []
-    inside = [one for one in _children(node) if one in nodes and nodes[one].get("type") in _GROUPS]
-    return [one for one in inside if (nodes[one].get("nodeFlag") or {}).get("retried")]
+    return [one for one in _tried(nodes, node) if nodes[one].get("type") in _GROUPS]
+
+
+def _tried(nodes: Nodes, node: Mapping[str, Any]) -> list[str]:
+    """Return the attempts among the children of a node, whose hooks lie there too."""
+    inside = [one for one in _children(node) if one in nodes]
+    return [one for one in inside if not _is_hook(nodes[one])]
 
 
 def _over(nodes: Nodes, retries: Mapping[str, str]) -> set[str]:
@@ -166,20 +173,24 @@ def _from_the_top(nodes: Nodes, root: str) -> list[str]:
     return order
 
 
-def _below(nodes: Nodes, name: str) -> set[str]:
+def _below(nodes: Nodes, name: str, *, hooks: bool = True) -> set[str]:
     found: set[str] = set()
     waiting = list(_children(nodes[name]))
     while waiting:
         one = waiting.pop()
-        if one in nodes and one not in found:
+        if one in nodes and one not in found and (hooks or not _is_hook(nodes[one])):
             found.add(one)
             waiting += _children(nodes[one])
     return found
 
 
 def _succeeded_below(nodes: Nodes, name: str) -> bool:
-    """Say whether anything after this one succeeded: then its failure was no hindrance."""
-    return any(nodes[one].get("phase") == "Succeeded" for one in _below(nodes, name))
+    """Say whether anything after this one succeeded: then its failure was no hindrance. Its hooks ran in any case."""
+    return any(nodes[one].get("phase") == "Succeeded" for one in _below(nodes, name, hooks=False))
+
+
+def _is_hook(node: Mapping[str, Any]) -> bool:
+    return bool((node.get("nodeFlag") or {}).get("hooked"))
 
 
 def _children(node: Mapping[str, Any]) -> Iterable[str]:

@@ -88,7 +88,7 @@ def seen(
         facts[name] = replace(fact(leaf, {}, 0, over=over), running=False)
     begun = (workflow.get("status") or {}).get("startedAt") or (workflow.get("metadata") or {}).get("creationTimestamp")
     state = RunState(run=asked.run, owner=asked.owner, spec=asked.spec, manifest=asked.manifest, facts=facts)
-    state.started, state.begun = seconds(begun) or now, known.begun
+    state.started, state.begun, state.elsewhere = seconds(begun) or now, known.begun, True
     step(state, Begin(now))
     if stopping or over:
         step(state, Cancel(now))

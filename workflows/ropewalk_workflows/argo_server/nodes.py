@@ -18,6 +18,7 @@ from ropewalk_workflows.argo_server.told import Told
 from ropewalk_workflows.engine.state import Fact, Node, Reference, RunState
 from ropewalk_workflows.inputs import grown
 from ropewalk_workflows.manifest import calls
+from ropewalk_workflows.manifest.hooks import suffix
 from ropewalk_workflows.manifest.images import AnyImage
 
 NodeObject: TypeAlias = dict[str, Any]
@@ -82,9 +83,14 @@ class _Drawing:
         if self.state.root is None or told_nothing(self.told):
             return
         self.draw(self.state.root, self.told.name, self.told.name, "")
-        if self.state.exit is not None and self.there(self.state.exit):
-            name = f"{self.told.name}.onExit"
-            self.nodes[self.draw(self.state.exit, name, name, "")]["nodeFlag"] = {"hooked": True}
+        last = [self.state.exit] if self.state.exit is not None else []
+        for hook in (*self.state.hooks.values(), *last):
+            if self.there(hook):
+                name = f"{self.told.name}.{hook.path}"
+                identifier = self.draw(hook, name, name, "")
+                self.nodes[identifier]["nodeFlag"] = {"hooked": True}
+                if hook is not self.state.exit:
+                    self.link([self.told.name], identifier, straight=True)
 
     def there(self, node: Node) -> bool:
         """Say whether Argo would have a node for it: it began, or it is known that it never will."""
@@ -98,8 +104,18 @@ class _Drawing:
     def draw(self, node: Node, name: str, shown: str, boundary: str) -> str:
         """Draw a node of ours and all inside it; return its identifier."""
         made = self.started(node, name, shown, boundary)
+        self.inside(node, made, shown, boundary)
+        for hook, child in node.hooks.items():
+            if self.there(child):
+                identifier = self.draw(child, name + suffix(hook), shown + suffix(hook), boundary)
+                self.nodes[identifier]["nodeFlag"] = {"hooked": True}
+                self.link([str(made["id"])], identifier, straight=True)
+        return str(made["id"])
+
+    def inside(self, node: Node, made: NodeObject, shown: str, boundary: str) -> None:
+        """Draw what a node holds."""
         if made["type"] in ("Skipped", "Suspend"):
-            return str(made["id"])
+            return
         if node.kind == "loop":
             self.loop(node, made, boundary)
         elif node.kind == "retry":
@@ -112,7 +128,6 @@ class _Drawing:
             self.pod(node, made)
         if node.kind != "pod":
             self.measure(made)
-        return str(made["id"])
 
     def started(self, node: Node, name: str, shown: str, boundary: str) -> NodeObject:
         """Return a node with what all of them have, kept under its identifier."""
@@ -284,8 +299,8 @@ class _Drawing:
         for one in identifiers:
             node = self.nodes[one]
             inside = node.get("children") or []
-            if node["type"] == "Retry":
-                found += self.last(inside[-1:])
+            if node["type"] == "Retry":  # its last child, whatever that holds (`getOutboundNodes`)
+                found += inside[-1:] or [one]
             elif node["type"] in ("TaskGroup", "StepGroup"):
                 found += self.last(inside) if inside else [one]
             elif node["type"] in ("DAG", "Steps"):

@@ -17,6 +17,8 @@ _MOST_ITEMS = 20_000
 def supply(state: RunState, node: Node, given: Arguments, outer: Scope) -> None:
     """Fill in the inputs of a node from its call's arguments.
 
+    A hook may ask for what a call never gave, because it failed; as on Argo (`resolveExitTmplArgument`) that tag stays.
+
     Raises
     ------
     BadText
@@ -33,7 +35,7 @@ def supply(state: RunState, node: Node, given: Arguments, outer: Scope) -> None:
             value = wanted.value if wanted.value is not None else wanted.default
         if value is None:
             raise text.BadText(f"the parameter '{wanted.name}' has no value")
-        node.inputs[wanted.name] = outer.fill(value)
+        node.inputs[wanted.name] = outer.fill(value, lenient=node.owner is not None)
         if wanted.enum is not None and node.inputs[wanted.name] not in wanted.enum:
             raise text.BadText(f"the parameter '{wanted.name}' is none of {', '.join(wanted.enum)}")
     files = {one.name: one for one in given.artifacts}

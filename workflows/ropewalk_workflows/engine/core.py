@@ -8,8 +8,8 @@ whole graph at each event (a fan-out of ten thousand would be quadratic); an end
 from __future__ import annotations
 
 from ropewalk_workflows.engine import calls, scope
+from ropewalk_workflows.engine.hooks import Hooks
 from ropewalk_workflows.engine.leaves import path_of
-from ropewalk_workflows.engine.retries import Retries
 from ropewalk_workflows.engine.state import (
     Action,
     Begin,
@@ -38,7 +38,7 @@ def step(state: RunState, event: Event) -> tuple[RunState, list[Action]]:
     return state, actions
 
 
-class _Step(Retries):
+class _Step(Hooks):
     def take(self, event: Event) -> list[Action]:
         if isinstance(event, Begin):
             self._begin()
@@ -61,6 +61,12 @@ class _Step(Retries):
         """Tell parents which children have ended; a queue, because a long chain would overflow the stack."""
         while self.ended:
             node = self.ended.popleft()
+            if node.owner is None:
+                self.follow(node)
+            node = node.owner or node
+            if node.told or not node.closed or any(not one.ended for one in node.hooks.values()):
+                continue
+            node.told = True
             if node.parent is not None and not node.parent.ended:
                 self._child_ended(node.parent, node)
 
@@ -74,7 +80,8 @@ class _Step(Retries):
             self.actions.append(Wake(state.started + limit))
         template = state.manifest.template(state.manifest.spec.entrypoint)
         state.root = self.make(path_of(template), template.name, template, None, ())
-        self._enter(state.root, state.manifest.spec.arguments, None)
+        self.enter(state.root, state.manifest.spec.arguments, None)
+        self.of_the_run()
 
     def _tick(self) -> None:
         limit = self.state.manifest.spec.active_deadline_seconds
@@ -119,27 +126,29 @@ class _Step(Retries):
                 self.finish(node, "Omitted", note="stopped")
 
     def _settle(self) -> None:
-        """End the run once its tree has ended, after its exit handler."""
+        """End the run once its tree has ended, after its hooks and then its exit handler."""
         state = self.state
         if state.finished or state.root is None or not state.root.ended:
             return
         if not state.phase:
             state.phase = "Failed" if state.stopping == "time" else state.root.phase
-        name = state.manifest.spec.on_exit
-        if name and not state.stopping and state.exit is None:
-            template = state.manifest.template(name)
-            state.exit = self.make("onExit", "onExit", template, None, ())
-            self._enter(state.exit, None, None)
+        if not state.stopping:
+            self.of_the_run()
+            self._tell()
+        if any(not one.ended for one in state.hooks.values()):
+            return
+        if not state.stopping:
+            self.last()
             self._tell()
         if state.exit is not None and not state.exit.ended:
             return
         if state.exit is not None and state.exit.phase in ("Failed", "Error") and state.phase == "Succeeded":
-            state.phase = state.exit.phase
+            state.phase, state.failed_step = state.exit.phase, state.failed_last
         state.finished = True
 
     # Nodes
 
-    def _enter(self, node: Node, arguments: Arguments | None, outer: Node | None) -> None:
+    def enter(self, node: Node, arguments: Arguments | None, outer: Node | None) -> None:
         """Give a node its inputs, as they are known in the composite around it, and start it."""
         try:
             calls.supply(self.state, node, arguments or Arguments(), scope.Scope(self.state, outer, node.item))
@@ -152,14 +161,16 @@ class _Step(Retries):
         elif node.kind == "suspend":
             self.pause(node)
         elif node.kind == "retry":
+            self.begins(node)
             self.retry(node)
         else:
+            self.begins(node)
             self.open(node)
 
     def open(self, node: Node) -> None:
         """Begin a composite that has its inputs."""
         assert node.template is not None
-        if not self._room(node, sum(1 for _ in calls_of(node.template))):
+        if not self._room(node, sum(1 + len(one.hooks) for one in calls_of(node.template))):
             return
         if node.kind == "dag":
             self._open_dag(node)
@@ -232,7 +243,7 @@ class _Step(Retries):
         except text.BadText as error:
             self.fail(node, f"The condition of '{node.name}' cannot be decided: {error}.")
             return
-        self._enter(node, call.arguments, outer)
+        self.enter(node, call.arguments, outer)
 
     def _loop(self, node: Node) -> None:
         parent, call = node.parent, node.call

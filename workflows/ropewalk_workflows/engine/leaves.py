@@ -53,16 +53,28 @@ class Leaves:
             since=self.now,
             order=len(self.state.nodes),
             past=parent is not None and parent.past,
+            hook=parent.hook if parent is not None else "",
         )
         self.state.nodes[node.id] = node
         self.state.changed.add(node.id)
         return node
 
+    def begins(self, node: Node) -> None:
+        """Tell those above that a node runs from now on."""
+        raise NotImplementedError
+
+    def known(self, node: Node) -> Fact:
+        """Give a node that has one its fact."""
+        node.fact = self.state.facts.setdefault(node.id, Fact())
+        node.fact.hook = node.hook
+        return node.fact
+
     def leaf(self, node: Node) -> None:
         """Take up a leaf that has its inputs: as its fact says, or anew."""
-        node.fact = self.state.facts.setdefault(node.id, Fact())
-        fact = node.fact
+        fact = self.known(node)
         memo.begin(self.state, node)
+        if fact.attempt or (node.template is not None and node.template.retry_strategy is not None):
+            self.begins(node)
         if fact.phase:
             self._end_as(node, fact.phase)
         elif fact.running:
@@ -82,7 +94,9 @@ class Leaves:
 
     def pause(self, node: Node) -> None:
         """Take up a pause, which goes on where it was."""
-        node.fact = self.state.facts.setdefault(node.id, Fact())
+        self.known(node)
+        if node.fact.started is not None or not node.past:
+            self.begins(node)
         if node.fact.phase:
             self.finish(node, node.fact.phase)
             return
@@ -133,6 +147,7 @@ class Leaves:
         node.since = self.now
         self.state.changed.add(node.id)
         self.actions.append(Launch(node.id, fact.attempt))
+        self.begins(node)
 
     def exited(self, node: Node, outcome: Outcome) -> None:
         """Take in how an attempt ended."""
@@ -184,7 +199,9 @@ class Leaves:
             return None
         if node.fact.tries >= (int(retry.limit) if retry.limit is not None else _FOREVER):
             return None
-        if retry.expression is not None and not text.holds(retry.expression, scope.last_retry(node.fact, phase)):
+        if retry.expression is not None and not text.holds(
+            retry.expression, text.nested(scope.last_retry(node.fact, phase))
+        ):
             return None
         backoff = retry.backoff
         if backoff is None or backoff.duration is None:
@@ -233,16 +250,19 @@ class Leaves:
                 node.fact.ended = node.fact.ended or self.now
             for child in node.children.values():
                 self.finish(child, "Omitted", note=note)
-        if (
-            phase in ("Failed", "Error")
-            and not self.state.failed_step
-            and node.kind in ("pod", "none", "suspend", "loop")
-        ):
-            self.state.failed_step = node.id
+        if phase in ("Failed", "Error") and node.kind in ("pod", "suspend", "loop"):
+            self._note_failure(node)
         self.state.changed.add(node.id)
         if node.kind == "pod" and phase == "Succeeded":
             self._keep(node)
         self.ended.append(node)
+
+    def _note_failure(self, node: Node) -> None:
+        """Remember what failed first; that a hook fails changes the end of nothing, but for the run's last one."""
+        if not node.hook:
+            self.state.failed_step = self.state.failed_step or node.id
+        elif node.hook == ROOT and node.path.startswith("onExit"):
+            self.state.failed_last = self.state.failed_last or node.id
 
     def _keep(self, node: Node) -> None:
         """Note under which keys a step's artifacts lie, for those who read them by key."""

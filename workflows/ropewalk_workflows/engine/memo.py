@@ -81,7 +81,7 @@ def _keeps(node: Node) -> bool | float | None:
 def _parts(state: RunState, node: Node) -> dict[str, Any]:
     """Return what is compared, each by a digest."""
     code = str(node.files.get("ropewalk-bundle", {}).get("key", "")).removeprefix(names.BUNDLES)
-    if code not in state.spec.bundles or node.template is None or node.path.startswith(_LAST):
+    if code not in state.spec.bundles or node.template is None or node.hook or node.path.startswith(_LAST):
         return {}
     called = str(node.files.get("ropewalk-call", {}).get("raw") or "{}")
     placement = placement_of(node.template, state.manifest, node.template.name)

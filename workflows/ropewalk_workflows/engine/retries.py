@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ropewalk_workflows.engine import scope
 from ropewalk_workflows.engine.leaves import Leaves
-from ropewalk_workflows.engine.state import Fact, Kind, Node, Phase, Wake
+from ropewalk_workflows.engine.state import Kind, Node, Phase, Wake
 
 _FIRST = {"exitCode": "0", "status": "", "duration": "0", "message": ""}
 """What Argo says of the attempt before the first one."""
@@ -25,7 +25,7 @@ class Retries(Leaves):
 
     def retry(self, node: Node) -> None:
         """Take up a composite with a strategy: as its fact says, or anew."""
-        node.fact = self.state.facts.setdefault(node.id, Fact())
+        self.known(node)
         self.attempt(node)
 
     def attempt(self, node: Node) -> None:
@@ -35,7 +35,7 @@ class Retries(Leaves):
         made = self.make(f"{node.path}({number})", f"{node.name}({number})", template, node, node.upstream)
         made.kind = _kind(node)
         made.inputs, made.files = node.inputs, node.files
-        made.fact = self.state.facts.setdefault(made.id, Fact())
+        self.known(made)
         made.local = made.fact.parameters = made.fact.parameters or self._known(node, number)
         made.past = node.past or number + 1 < fact.attempt
         node.children[str(number)] = made

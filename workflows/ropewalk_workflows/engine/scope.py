@@ -36,9 +36,9 @@ class Scope(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._extra)
 
-    def fill(self, text: str) -> str:
-        """Return the text with its tags' values."""
-        return fill(text, self)
+    def fill(self, text: str, *, lenient: bool = False) -> str:
+        """Return the text with its tags' values; ``lenient`` leaves a tag without one as it is."""
+        return fill(text, self, lenient=lenient)
 
     def expression(self, text: str) -> str:
         """Return what stands in place of an expression; the names in it are the tags known here, as a tree."""
@@ -160,7 +160,7 @@ def _inputs(node: Node, what: str) -> str | None:
 
 def _result(child: Node, what: str) -> str | None:
     if what == "status":
-        return child.phase or None
+        return child.phase or ("Running" if child.begun else None)
     if what in ("id", "name"):
         return child.id if what == "id" else child.path
     if what == "exitCode":

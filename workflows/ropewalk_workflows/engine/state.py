@@ -29,6 +29,7 @@ class Fact:
 
     ``attempt`` numbers the folders and only grows; ``tries`` counts against the retries; ``lost`` counts attempts that
     the platform itself lost; ``code`` is the exit code of the last attempt that ended, 0 where nobody knows it.
+    ``hook`` says of what it is, or lies in, a hook, by identifier: it runs again where that does.
     ``past`` says that it lies in an attempt of a composite that another followed: nobody runs it again.
     ``memo`` says what its result depends on, by digests, and ``from`` which run that was taken from (``engine.memo``).
     """
@@ -52,6 +53,7 @@ class Fact:
     code: int = 0
     memo: dict[str, Any] = field(default_factory=dict)
     past: bool = False
+    hook: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON, without what is at its default."""
@@ -210,6 +212,17 @@ class Node:
     """What is known in an attempt of a composite besides its inputs: its number, and how the one before ended."""
     past: bool = False
     """Whether it lies in an attempt that another followed."""
+    hook: str = ""
+    """Of what it is a hook, or lies in one, by identifier."""
+    owner: Node | None = None
+    """Of what call it is a hook itself."""
+    hooks: dict[str, Node] = field(default_factory=dict)
+    begun: bool = False
+    """Whether it has run, as far as hooks are concerned."""
+    closed: bool = False
+    """Whether it is decided which hooks follow its end."""
+    told: bool = False
+    """Whether what is around it knows that it has ended."""
     phase: Phase = ""
     fact: Fact = field(default_factory=Fact)
     children: dict[str, Node] = field(default_factory=dict)
@@ -255,16 +268,21 @@ class RunState:
     keys: dict[str, dict[str, Reference]] = field(default_factory=dict)
     root: Node | None = None
     exit: Node | None = None
+    hooks: dict[str, Node] = field(default_factory=dict)
     started: float = 0.0
     phase: Phase = ""
     stopping: Literal["", "cancel", "time"] = ""
     finished: bool = False
     failed_step: str = ""
+    failed_last: str = ""
+    """What failed in the exit handler."""
     cause: str = ""
     running: int = 0
     changed: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
     """What another engine began, by identifier: that is not left out here, however soon something else failed."""
+    elsewhere: bool = False
+    """Whether another engine carries it out: of the hooks those run that it began."""
     held: list[str] = field(default_factory=list)
     """Leaves that wait because the workflow's own parallelism is used up."""
     suspended: bool = False

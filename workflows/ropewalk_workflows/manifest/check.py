@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping, Set
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,8 @@ from ropewalk_workflows.manifest import images as image_names
 from ropewalk_workflows.manifest import names, text
 from ropewalk_workflows.manifest.caching import keeps
 from ropewalk_workflows.manifest.calls import ancestors, calls_of, earlier
-from ropewalk_workflows.manifest.model import KINDS, Artifact, Call, Manifest, Parameter, Template
+from ropewalk_workflows.manifest.hooks import EXIT, check_shape, hooks_of, templates_of
+from ropewalk_workflows.manifest.model import KINDS, Artifact, Call, Hook, Manifest, Parameter, Template
 from ropewalk_workflows.manifest.names import Tags
 from ropewalk_workflows.manifest.resolved import plain
 
@@ -90,9 +91,12 @@ class _Check:
         spec = self.manifest.spec
         if len(spec.templates) > _MOST_TEMPLATES or len(self.templates) < len(spec.templates):
             raise BadWorkflow("Templates need different names, and at most 1,000 of them.", field="spec.templates")
-        for field, name in (("entrypoint", spec.entrypoint), ("onExit", spec.on_exit)):
-            if name is not None and name not in self.templates:
-                raise BadWorkflow(f"There is no template '{name}'.", field=f"spec.{field}")
+        hooks = hooks_of(spec, spec.arguments)
+        places = {name: f"spec.hooks[{name}]" for name in hooks}
+        places |= {EXIT: "spec.onExit"} if spec.on_exit is not None else {}
+        self._exists(spec.entrypoint, "spec.entrypoint")
+        for name, hook in hooks.items():
+            self._exists(hook.template, places[name])
         known = {*_WORKFLOW_TAGS, "workflow.parameters"}
         known |= {f"workflow.parameters.{one.name}" for one in spec.arguments.parameters}
         for one in spec.arguments.parameters:
@@ -102,8 +106,24 @@ class _Check:
         self._supplied(spec.arguments, self.templates[spec.entrypoint], "spec.arguments", known)
         for template in spec.templates:
             self._template(template, known)
-        for name in filter(None, (spec.entrypoint, spec.on_exit)):
+        for name, hook in hooks.items():
+            if name == EXIT and hook.expression is not None:  # Argo reads it, and runs the hook whatever it says
+                raise BadWorkflow("The exit hook of a workflow has no expression.", field=places[name])
+            self._hook(name, hook, known, known, places[name])
+        for name in (spec.entrypoint, *(one.template for one in hooks.values())):
             self._depth(name, ())
+
+    def _exists(self, template: str, where: str) -> None:
+        if template not in self.templates:
+            raise BadWorkflow(f"There is no template '{template}'.", field=where)
+
+    def _hook(self, name: str, hook: Hook, asked: Container[str], given: Container[str], where: str) -> None:
+        """Check a hook: what its condition may ask for, and what its arguments may hold."""
+        check_shape(name, hook, where)
+        self._exists(hook.template, f"{where}.template")
+        if hook.expression is not None:
+            names.check(hook.expression, asked, f"{where}.expression", alone=True)
+        self._supplied(hook.arguments, self.templates[hook.template], f"{where}.arguments", given)
 
     # Templates
 
@@ -215,8 +235,8 @@ class _Check:
             place = f"{where}.{template.kind}.tasks[{call.name}]" if template.dag else f"{where}.steps[{call.name}]"
             if template.dag is None and (call.dependencies or call.depends):
                 raise BadWorkflow("Steps of a group have no dependencies.", field=place)
-            if call.template not in self.templates:
-                raise BadWorkflow(f"There is no template '{call.template}'.", field=f"{place}.template")
+            self._exists(call.template, f"{place}.template")
+            self._hooks(call, prefix, known, partial(self._is_result, prefix, by_name, before[call.name]), place)
             self._call(call, Tags(known, partial(self._is_result, prefix, by_name, before[call.name])), place)
         after = Tags(known, partial(self._is_result, prefix, by_name, by_name))
         for parameter in template.outputs.parameters:
@@ -232,6 +252,28 @@ class _Check:
             if artifact.from_ is None:
                 raise BadWorkflow("It comes from a task: from.", field=spot)
             self._from(artifact.from_, after, spot)
+
+    def _hooks(self, call: Call, prefix: str, known: Set[str], earlier: Callable[[str], bool], place: str) -> None:
+        """Check a call's hooks, which know of it how it stands and, once it has ended, what it gave."""
+        hooks = hooks_of(call, self.manifest.spec.arguments)
+        if hooks and (call.with_items, call.with_param, call.with_sequence) != (None, None, None):
+            raise BadWorkflow(
+                "A call that fans out has no hooks here: Argo runs them for each member and at times once more.",
+                field=place,
+                hint="Let the call be of a template whose one step has the hook.",
+            )
+        own = f"{prefix}.{call.name}"
+        gave = (f"{own}.status", f"{own}.outputs.parameters.", f"{own}.outputs.artifacts.")
+        asked = Tags(known | {gave[0]}, earlier)
+        given = Tags(
+            known,
+            lambda tag: (
+                earlier(tag) or (tag.startswith(gave) and self._is_result(prefix, {call.name: call}, {call.name}, tag))
+            ),
+        )
+        for name, hook in hooks.items():
+            at = f"{place}.onExit" if name == EXIT and call.on_exit is not None else f"{place}.hooks[{name}]"
+            self._hook(name, hook, asked, given, at)
 
     def _call(self, call: Call, known: Tags, place: str) -> None:
         loops = [one for one in (call.with_items, call.with_param, call.with_sequence) if one is not None]
@@ -331,7 +373,7 @@ class _Check:
             )
         if len(above) > _DEEPEST:
             raise BadWorkflow("Templates are nested too deeply.", field=f"spec.templates[{name}]")
-        below = {call.template for call in calls_of(self.templates[name])}
+        below = {one for call in calls_of(self.templates[name]) for one in templates_of(call)}
         if name not in self.heights:  # many ways may lead to a template; it is looked into once
             self.heights[name] = 1 + max((self._depth(one, (*above, name)) for one in sorted(below)), default=0)
         if len(above) + self.heights[name] > _DEEPEST + 1:

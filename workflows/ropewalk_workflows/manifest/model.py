@@ -121,6 +121,14 @@ class ContinueOn(Closed):
     error: bool = False
 
 
+class Hook(Closed):
+    """What else is to run: when a call or the whole ends (``exit``), or as soon as an expression holds."""
+
+    template: str
+    arguments: Arguments = Arguments()
+    expression: str | None = None
+
+
 class Call(Closed):
     """One call of a template: a task of a DAG, or one of the parallel steps of a group."""
 
@@ -134,6 +142,8 @@ class Call(Closed):
     continue_on: ContinueOn = ContinueOn()
     dependencies: tuple[str, ...] = ()
     depends: str | None = None
+    on_exit: str | None = None
+    hooks: dict[str, Hook] = Field(default_factory=dict)
 
 
 class Dag(Closed):
@@ -271,6 +281,7 @@ class Spec(Closed):
     parallelism: int | None = Field(default=None, ge=1)
     active_deadline_seconds: int | None = Field(default=None, ge=1, le=10 * 365 * 86400)
     on_exit: str | None = None
+    hooks: dict[str, Hook] = Field(default_factory=dict)
     node_selector: dict[str, str] = Field(default_factory=dict)
     pod_gc: Any = Field(default=None, alias="podGC")
     ttl_strategy: IgnoredField = None

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from ropewalk_core.errors import BadWorkflow
 from ropewalk_workflows import names
 from ropewalk_workflows.manifest.images import meaning
-from ropewalk_workflows.manifest.model import Artifact, Manifest, Template
+from ropewalk_workflows.manifest.model import Artifact, Call, Manifest, Spec, Template
 
 _BUNDLE, _CALL = "ropewalk-bundle", "ropewalk-call"
 _HINT = "Submit the @workflow itself from your notebook; it takes the code along."
@@ -76,8 +76,7 @@ def _check_step(template: Template) -> None:
 
 def _given(manifest: Manifest) -> Iterator[tuple[str, Artifact]]:
     """Return every artifact that is given by its place, and where the manifest says so."""
-    for artifact in manifest.spec.arguments.artifacts:
-        yield f"spec.arguments.artifacts[{artifact.name}]", artifact
+    yield from _handed_over(manifest.spec, "spec")
     for template in manifest.spec.templates:
         where = f"spec.templates[{template.name}]"
         for artifact in template.inputs.artifacts:
@@ -87,8 +86,15 @@ def _given(manifest: Manifest) -> Iterator[tuple[str, Artifact]]:
             *(one for group in template.steps or () for one in group),
         ]
         for call in calls:
-            for artifact in call.arguments.artifacts:
-                place = f"{where}.{template.kind}[{call.name}].arguments.artifacts[{artifact.name}]"
-                if artifact.name in (_BUNDLE, _CALL):
-                    raise BadWorkflow("A call cannot replace the code of a step.", field=place)
-                yield place, artifact
+            yield from _handed_over(call, f"{where}.{template.kind}[{call.name}]")
+
+
+def _handed_over(by: Call | Spec, where: str) -> Iterator[tuple[str, Artifact]]:
+    """Return the files that a call, and each hook, hands over."""
+    found = [(where, by.arguments), *((f"{where}.hooks[{name}]", one.arguments) for name, one in by.hooks.items())]
+    for place, arguments in found:
+        for artifact in arguments.artifacts:
+            at = f"{place}.arguments.artifacts[{artifact.name}]"
+            if artifact.name in (_BUNDLE, _CALL):
+                raise BadWorkflow("A call cannot replace the code of a step.", field=at)
+            yield at, artifact

@@ -131,8 +131,8 @@ def evaluated(text: str, names: Mapping[str, Any], *, shown: bool = False) -> st
         raise BadText(f"the expression {text[:60]!r} has no value: {error}") from error
 
 
-def holds(condition: str, values: Mapping[str, str]) -> bool:
-    """Say whether an expression that stands by itself is true.
+def holds(condition: str, names: Mapping[str, Any]) -> bool:
+    """Say whether an expression that stands by itself is true; the names are a tree, as for ``evaluated``.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def holds(condition: str, values: Mapping[str, str]) -> bool:
         If it is neither true nor false.
     """
     try:
-        return expression(condition).holds(nested(values))
+        return expression(condition).holds(names)
     except BadExpression as error:
         raise BadText(f"the expression {condition[:60]!r} has no value: {error}") from error
 
