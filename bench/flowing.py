@@ -22,7 +22,7 @@ from ropewalk_core.flows import KEPT, Run
 from ropewalk_core.model import State
 from ropewalk_workflows.dag import Workflow, step, workflow
 
-POLL = 0.05
+POLL = 0.5
 
 
 @step

@@ -20,9 +20,10 @@ from typing import Any
 import httpx
 import pytest
 from aiohttp import web
-from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from ropewalk_core import environments, settings
 from ropewalk_core.durable import DurableDesk
@@ -213,9 +214,8 @@ class Rig:
 
     async def _durable(self, request: web.Request) -> web.Response:
         """Answer with the platform's own routes, on the desk that there is now."""
-        app = FastAPI()
+        app = Starlette(routes=[Mount("/internal/durable", routes=durable_feed.ROUTES)])
         app.state.platform = self
-        app.include_router(durable_feed.router, prefix="/internal")
         add_handlers(app)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://platform", timeout=30) as inside:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -26,7 +27,7 @@ LARGEST_FORM = 2**20
 log = logging.getLogger("ropewalk.platform")
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_handlers(app: Starlette) -> None:
     """Turn every failure into an answer: JSON for programs, a page for people."""
     app.add_exception_handler(RopewalkError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -17,7 +17,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from ropewalk_core import settings as settings_module
 from ropewalk_core.errors import RopewalkError
@@ -53,7 +55,7 @@ def create_app(platform: Platform) -> FastAPI:
 
 async def serve(platform: Platform, where: addresses.Addresses, run: Path) -> None:
     """Serve people, and siblings on sockets in the folder ``run``, until a signal comes."""
-    siblings = {run / "platform.sock": internal.router, run / "gateway" / "platform.sock": internal.gateways}
+    siblings = {run / "platform.sock": internal.SIBLINGS, run / "gateway" / "platform.sock": internal.GATEWAYS}
     people = _server(create_app(platform), host=where.bind, port=where.platform)
     inside = [_server(internal.create_app(platform, routes)) for routes in siblings.values()]
     loop = asyncio.get_running_loop()
@@ -82,7 +84,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: FastAPI, **where: object) -> _Server:
+def _server(app: Starlette, **where: object) -> _Server:
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -142,7 +144,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settings_module.load()
     where = addresses.read(settings)
-    asyncio.run(run(settings, where))
+    uvloop.run(run(settings, where))
 
 
 if __name__ == "__main__":

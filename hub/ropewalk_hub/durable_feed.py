@@ -6,20 +6,30 @@ judged who asks. Not here: what is done (``ropewalk_core.durable``), the gateway
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Body, Depends, Request, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from ropewalk_core.durable import Accepted, DurableDesk, Report, Wish
-from ropewalk_core.errors import RopewalkError
-from ropewalk_core.model import Actor, DurableCall, DurableResult
+from ropewalk_core.errors import BadInput, RopewalkError
+from ropewalk_core.model import Actor
 from ropewalk_core.wrong import wrong
 
-router = APIRouter(prefix="/durable")
+
+class _Taking(BaseModel):
+    """Which life of the gateway asks for work, what it holds, and for how much it has room."""
+
+    life: str
+    holding: list[str]
+    room: int
+
+
 _WISHES, _REPORTS = TypeAdapter(tuple[Wish, ...]), TypeAdapter(tuple[Report, ...])
 _ACCEPTED = TypeAdapter(list[Accepted])
-_RESULT = TypeAdapter(DurableResult)
+_TAKING = TypeAdapter(_Taking)
 
 
 def _desk(request: Request) -> DurableDesk:
@@ -27,59 +37,58 @@ def _desk(request: Request) -> DurableDesk:
     return desk
 
 
-Desk = Annotated[DurableDesk, Depends(_desk)]
+def _named(request: Request) -> tuple[Actor, str, str]:
+    """Return who asks, which is the owner, and the owner and the call that are asked for."""
+    owner, call = str(request.path_params["owner"]), str(request.path_params["call"])
+    return Actor(account=owner), owner, call
 
 
-@router.post("/accept")
-async def accept(desk: Desk, request: Request) -> Response:
+async def accept(request: Request) -> Response:
     """Accept calls; the answer holds each call, or the problem that it met."""
-    accepted = await desk.accept(_read(_WISHES, await request.body()))
+    accepted = await _desk(request).accept(_read(_WISHES, await request.body()))
     answers = [
         Accepted(problem=one.problem()) if isinstance(one, RopewalkError) else Accepted(call=one) for one in accepted
     ]
     return _json(_ACCEPTED.dump_json(answers))
 
 
-@router.post("/take")
-async def take(
-    desk: Desk,
-    request: Request,
-    life: Annotated[str, Body()],
-    holding: Annotated[list[str], Body()],
-    room: Annotated[int, Body()],
-) -> Response:
+async def take(request: Request) -> Response:
     """Give the gateway work; waits a little for some, and gives none to a gateway that was killed meanwhile."""
-    return _json((await desk.take(life, holding, room, request.is_disconnected)).model_dump_json().encode())
+    asked = _read(_TAKING, await request.body())
+    return _said(await _desk(request).take(asked.life, asked.holding, asked.room, request.is_disconnected))
 
 
-@router.post("/report", status_code=204)
-async def report(desk: Desk, request: Request) -> None:
+async def report(request: Request) -> Response:
     """Hear what became of attempts."""
-    await desk.report(_read(_REPORTS, await request.body()))
+    await _desk(request).report(_read(_REPORTS, await request.body()))
+    return Response(status_code=204)
 
 
-@router.get("/{owner}/{call}")
-async def get(desk: Desk, owner: str, call: str) -> DurableCall:
+async def get(request: Request) -> Response:
     """Return a call."""
-    return await desk.get(Actor(account=owner), owner, call)
+    return _said(await _desk(request).get(*_named(request)))
 
 
-@router.get("/{owner}/{call}/result")
-async def result(desk: Desk, owner: str, call: str, wait: float = 0.0) -> Response:
+async def result(request: Request) -> Response:
     """Return what a call gave."""
-    return _json(_RESULT.dump_json(await desk.result(Actor(account=owner), owner, call, wait=wait)))
+    return _said(await _desk(request).result(*_named(request), wait=_seconds(request)))
 
 
-@router.post("/{owner}/{call}/cancel")
-async def cancel(desk: Desk, owner: str, call: str) -> DurableCall:
+async def cancel(request: Request) -> Response:
     """Stop a call."""
-    return await desk.cancel(Actor(account=owner), owner, call)
+    return _said(await _desk(request).cancel(*_named(request)))
 
 
-@router.post("/{owner}/{call}/replay")
-async def replay(desk: Desk, owner: str, call: str) -> DurableCall:
+async def replay(request: Request) -> Response:
     """Try a failed call again."""
-    return await desk.replay(Actor(account=owner), owner, call)
+    return _said(await _desk(request).replay(*_named(request)))
+
+
+def _seconds(request: Request) -> float:
+    try:
+        return float(request.query_params.get("wait", "0"))
+    except ValueError as error:
+        raise BadInput("'wait' must be a number of seconds.", field="wait") from error
 
 
 def _read(adapter: TypeAdapter[Any], body: bytes) -> Any:
@@ -89,5 +98,21 @@ def _read(adapter: TypeAdapter[Any], body: bytes) -> Any:
         raise wrong(error.errors()) from error
 
 
+def _said(model: BaseModel) -> Response:
+    return _json(model.model_dump_json().encode())
+
+
 def _json(body: bytes) -> Response:
     return Response(body, media_type="application/json")
+
+
+ROUTES = (
+    Route("/accept", accept, methods=["POST"]),
+    Route("/take", take, methods=["POST"]),
+    Route("/report", report, methods=["POST"]),
+    Route("/{owner}/{call}", get, methods=["GET"]),
+    Route("/{owner}/{call}/result", result, methods=["GET"]),
+    Route("/{owner}/{call}/cancel", cancel, methods=["POST"]),
+    Route("/{owner}/{call}/replay", replay, methods=["POST"]),
+)
+"""What is below ``/internal/durable``."""

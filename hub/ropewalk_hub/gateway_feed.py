@@ -12,9 +12,10 @@ from ropewalk_core.journal import Journal
 from ropewalk_core.model import CallReport, Snapshot
 from ropewalk_hub.backends import Traffic
 from ropewalk_hub.issuer import Issuer
+from ropewalk_workflows.records import RUN
 
 PATIENCE = 4.0
-"""Seconds a poll waits for news; with the way there and back a gateway is never more than 5 s behind."""
+"""Seconds a poll waits for news, which runs are not; with the way there and back a gateway is at most 5 s behind."""
 
 
 class GatewayFeed:
@@ -38,7 +39,7 @@ class GatewayFeed:
         """Return the present snapshot; when the gateway has it already, wait for news or for `PATIENCE`."""
         if after is not None:
             self._traffic.gateway_asked(after)
-            if self._journal.cursor <= after and not self._ending.is_set():
+            if self._journal.newest(without=RUN) <= after and not self._ending.is_set():
                 await self._news(after)
         cursor = self._journal.cursor  # read first: what comes meanwhile is in the next snapshot too
         return Snapshot(
@@ -56,7 +57,7 @@ class GatewayFeed:
 
     async def _news(self, after: int) -> None:
         waits = [
-            asyncio.ensure_future(self._journal.wait(after, timeout=PATIENCE)),
+            asyncio.ensure_future(self._journal.wait(after, timeout=PATIENCE, without=RUN)),
             asyncio.ensure_future(self._ending.wait()),
         ]
         try:

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import uvloop
+
 from ropewalk_core import settings as settings_module
 from ropewalk_core.environments import start_over
 from ropewalk_core.errors import Internal, NotFound, RopewalkError, Unavailable, UserCodeFailed
@@ -578,7 +580,7 @@ async def _main() -> None:
 def main() -> None:
     """Run the host until it is told to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    asyncio.run(_main())
+    uvloop.run(_main())
 
 
 if __name__ == "__main__":

@@ -3,120 +3,158 @@
 Strangers speak to the gateway, so it has a socket in a folder of its own, ``run/gateway/``, with what it needs and
 nothing that hands out rights; on a cluster its container is given that folder alone. Everybody else asks on
 ``run/platform.sock``. Not here: anything a browser may reach. Folders have mode 0700 and sockets 0600.
+Rejected: FastAPI (what it does around a handler took most of the time of an engine's report, which every step waits
+for).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Request
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.model import CallReport, Snapshot
+from ropewalk_core.model import CallReport
+from ropewalk_core.wrong import wrong
 from ropewalk_hub import durable_feed
 from ropewalk_hub.answers import add_handlers
 from ropewalk_hub.door import redeem
 from ropewalk_hub.first import link_command
 from ropewalk_hub.platform import Platform
 from ropewalk_workflows.desk import Desk
-from ropewalk_workflows.engine.wire import Batch, WantedPage
+from ropewalk_workflows.engine.wire import Batch
 
-router = APIRouter(prefix="/internal")
-gateways = APIRouter(prefix="/internal")
-gateways.include_router(durable_feed.router)
+T = TypeVar("T", bound=BaseModel)
 
 
-def platform_of(request: Request) -> Platform:
-    """Return the platform of the application."""
-    platform: Platform = request.app.state.platform
-    return platform
+class _Wish(BaseModel):
+    """For whom a token is, and for what."""
+
+    account: str = ""
+    audience: str = "functions"
 
 
-def create_app(platform: Platform, routes: APIRouter = router) -> FastAPI:
-    """Return the application that siblings use, or with `gateways` the one for the gateway."""
-    app = FastAPI(title="Ropewalk, inside", docs_url=None, redoc_url=None, openapi_url=None)
+class _Code(BaseModel):
+    """What a browser brought to the people's door."""
+
+    code: str
+    host: str
+    state: str
+
+
+def create_app(platform: Platform, routes: Sequence[BaseRoute]) -> Starlette:
+    """Return the application that siblings use: with `SIBLINGS`, or with `GATEWAYS` the one for the gateway."""
+    app = Starlette(routes=[Mount("/internal", routes=routes)])
     app.state.platform = platform
-    app.include_router(routes)
     add_handlers(app)
     return app
 
 
-Its = Annotated[Platform, Depends(platform_of)]
+def _platform(request: Request) -> Platform:
+    platform: Platform = request.app.state.platform
+    return platform
 
 
-@router.get("/ready")
-@gateways.get("/ready")
-async def ready(platform: Its) -> dict[str, Any]:
+async def _body(request: Request, model: type[T]) -> T:
+    try:
+        return model.model_validate_json(await request.body() or b"{}")
+    except ValidationError as error:
+        raise wrong(error.errors()) from error
+
+
+def _json(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type="application/json")
+
+
+async def ready(request: Request) -> Response:
     """Say that the process serves."""
-    return {"ready": True, "cursor": platform.journal.cursor}
+    return JSONResponse({"ready": True, "cursor": _platform(request).journal.cursor})
 
 
-@router.post("/first")
-async def first(platform: Its) -> dict[str, str | None]:
+async def first(request: Request) -> Response:
     """Return a fresh link that makes the first administrator; null when there is one."""
-    return {"link": await run_in_threadpool(platform.issuer.first_link)}
+    return JSONResponse({"link": await run_in_threadpool(_platform(request).issuer.first_link)})
 
 
-@router.post("/token")
-async def token(
-    platform: Its, account: Annotated[str, Body()] = "", audience: Annotated[str, Body()] = "functions"
-) -> dict[str, Any]:
+async def token(request: Request) -> Response:
     """Return a token for the home's owner at a prompt: of the named account, else of the first administrator."""
+    platform, wish = _platform(request), await _body(request, _Wish)
     accounts = platform.issuer.accounts
-    found = accounts.get(account) if account else accounts.first_administrator()
+    found = accounts.get(wish.account) if wish.account else accounts.first_administrator()
     if found is None:
         raise NotFound(
-            f"There is no account '{account[:60]}'." if account else "Nobody has an account yet.",
+            f"There is no account '{wish.account[:60]}'." if wish.account else "Nobody has an account yet.",
             field="account",
             hint=f"Open the link that `{link_command(platform.settings)}` prints to make the first account.",
         )
-    made, until = await run_in_threadpool(platform.issuer.tokens.make, found, f"cli:{found.name}", audience)
+    made, until = await run_in_threadpool(platform.issuer.tokens.make, found, f"cli:{found.name}", wish.audience)
     door = platform.settings.door
-    return {
+    said: dict[str, Any] = {
         "token": made,
         "expires": until,
         "account": found.name,
         "api": f"http://127.0.0.1:{door.port}",  # the name may not resolve for programs; Host says it
         "host": f"{door.host}:{door.port}",
     }
+    return JSONResponse(said)
 
 
-@gateways.post("/door")
-async def enter(
-    platform: Its, code: Annotated[str, Body()], host: Annotated[str, Body()], state: Annotated[str, Body()]
-) -> dict[str, Any]:
+async def enter(request: Request) -> Response:
     """Exchange the code of the people's door."""
-    return await redeem(platform, code, host, state)
+    asked = await _body(request, _Code)
+    return JSONResponse(await redeem(_platform(request), asked.code, asked.host, asked.state))
 
 
-@gateways.get("/snapshot")
-async def snapshot(platform: Its, after: str = "") -> Snapshot:
+async def snapshot(request: Request) -> Response:
     """Return what it must know; waits for news after a cursor."""
-    return await platform.feed.snapshot(int(after) if after.isdecimal() else None)
+    after = request.query_params.get("after", "")
+    return _json(await _platform(request).feed.snapshot(int(after) if after.isdecimal() else None))
 
 
-@gateways.post("/calls")
-async def calls(platform: Its, body: CallReport) -> dict[str, Any]:
+async def calls(request: Request) -> Response:
     """Take what became of calls, and say of which functions somebody watches them."""
+    platform, body = _platform(request), await _body(request, CallReport)
     platform.feed.record_calls(body)
-    await platform.trigger_desk.calls(body.calls)
-    return {"watch": platform.backend.traffic.called.watched()}
+    await platform.house.calls(body.calls)
+    return JSONResponse({"watch": platform.backend.traffic.called.watched()})
 
 
-@router.get("/runs")
-async def runs(platform: Its, after: str = "") -> WantedPage:
+async def runs(request: Request) -> Response:
     """Return the runs that the engine is to carry out; waits a little for one."""
-    return await _desk(platform).runs(after)
+    return _json(await _desk(request).runs(request.query_params.get("after", "")))
 
 
-@router.post("/runs/events")
-async def run_events(platform: Its, batch: Batch) -> dict[str, int]:
+async def run_events(request: Request) -> Response:
     """Make the engine's reports durable, then say so."""
-    return {"cursor": await _desk(platform).record(batch)}
+    return JSONResponse({"cursor": await _desk(request).record(await _body(request, Batch))})
 
 
-def _desk(platform: Platform) -> Desk:
-    if platform.backend.desk is None:
+def _desk(request: Request) -> Desk:
+    desk = _platform(request).backend.desk
+    if desk is None:
         raise NotFound("This platform's workflows are not run by an engine of ours.")
-    return platform.backend.desk
+    return desk
+
+
+SIBLINGS = (
+    Route("/runs/events", run_events, methods=["POST"]),
+    Route("/runs", runs, methods=["GET"]),
+    Route("/ready", ready, methods=["GET"]),
+    Route("/first", first, methods=["POST"]),
+    Route("/token", token, methods=["POST"]),
+)
+"""What the engine, the supervisor and the home's owner ask."""
+GATEWAYS = (
+    Mount("/durable", routes=durable_feed.ROUTES),
+    Route("/calls", calls, methods=["POST"]),
+    Route("/snapshot", snapshot, methods=["GET"]),
+    Route("/ready", ready, methods=["GET"]),
+    Route("/door", enter, methods=["POST"]),
+)
+"""What the gateway asks."""

@@ -224,6 +224,27 @@ async def test_a_watcher_wakes(journal: Journal) -> None:
     assert await journal.wait(1, timeout=0.01) == 1
 
 
+async def test_a_watcher_sleeps_through_a_kind_that_it_does_not_want(journal: Journal) -> None:
+    begin = await journal.write(Append("account", "ada", "ada", "made"))
+    waiting = asyncio.create_task(journal.wait(begin, timeout=10, without="run"))
+    await journal.write(Append("run", "ada", "r", "asked"), Put("run", "ada", "r", {}))
+    assert await journal.wait(begin, timeout=0.05, without="run") == begin + 1
+    assert not waiting.done()
+    assert journal.newest(without="run") == begin
+    both = await journal.write(Append("run", "ada", "r", "done"), Append("function", "ada", "f", "running"))
+    assert await waiting == both
+    assert journal.newest() == journal.newest(without="run") == both
+
+
+def test_what_was_there_when_a_journal_was_opened_counts_whatever_its_kind(where: Path | str) -> None:
+    before = Journal(where)
+    last = before.write_now(Append("run", "ada", "r", "asked"))
+    before.close()
+    again = Journal(where)
+    assert again.newest(without="run") == again.newest() == last
+    again.close()
+
+
 async def test_a_cancelled_writer_leaves_the_others(journal: Journal) -> None:
     one = asyncio.create_task(journal.write(Put("run", "ada", "r", {})))
     await asyncio.sleep(0)

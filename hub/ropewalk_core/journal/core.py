@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ropewalk_core.errors import BadInput, RopewalkError, Unavailable
-from ropewalk_core.journal.records import Forget, Operation, Record
+from ropewalk_core.journal.records import Append, Forget, Operation, Record
 from ropewalk_core.journal.sqlite import SqliteStore
 from ropewalk_core.journal.statements import Lost, Result, Statements
 from ropewalk_core.model import Event
@@ -38,6 +38,13 @@ class _Work:
     batch: tuple[Operation, ...]
     done: Future[int]
     since: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiter:
+    loop: asyncio.AbstractEventLoop
+    event: asyncio.Event
+    without: str
 
 
 class Journal:
@@ -63,12 +70,13 @@ class Journal:
     def __init__(self, where: Path | str, *, now: Callable[[], float] = time.time, patience: float = PATIENCE) -> None:
         self._store = _store(where, now)
         self._now, self._patience = now, patience
-        self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._waiters: set[_Waiter] = set()
         self._guard = threading.Lock()
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._closed, self._closing = False, threading.Event()
         try:
             self._cursor = self._store.last()
+            self._newest = {"": self._cursor}
         except RopewalkError:
             self._store.close()
             raise
@@ -146,6 +154,10 @@ class Journal:
         """The cursor of the newest event."""
         return self._cursor
 
+    def newest(self, *, without: str = "") -> int:
+        """Return the cursor of the newest event that is not of this kind; all there were when it was opened count."""
+        return max(cursor for kind, cursor in list(self._newest.items()) if not kind or kind != without)
+
     async def follow(self, kind: str, *, after: int = 0, owner: str | None = None) -> AsyncIterator[Event]:
         """Yield the events of a kind after a cursor as they come, for ever, also across a database that is away."""
         while True:
@@ -163,15 +175,21 @@ class Journal:
             if not events:
                 await self.wait(newest)
 
-    async def wait(self, after: int, *, timeout: float | None = None) -> int:
-        """Return the newest cursor once it is past ``after``, or after ``timeout`` seconds as it is."""
-        waiter = (asyncio.get_running_loop(), asyncio.Event())
+    async def wait(self, after: int, *, timeout: float | None = None, without: str = "") -> int:
+        """Return the newest cursor once there is an event past ``after``, or after ``timeout`` seconds as it is.
+
+        Parameters
+        ----------
+        without
+            A kind whose events do not count.
+        """
+        waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event(), without)
         self._waiters.add(waiter)
         try:
-            if self._cursor <= after:
+            if self.newest(without=without) <= after:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(timeout):  # wait_for can swallow a cancellation in Python 3.11
-                        await waiter[1].wait()
+                        await waiter.event.wait()
         finally:
             self._waiters.discard(waiter)
         return self._cursor
@@ -242,6 +260,9 @@ class Journal:
         before = self._cursor
         self._cursor = max([before, *(result for result in results if isinstance(result, int))])
         for work, result in zip(works, results, strict=True):
+            if isinstance(result, int) and result:
+                self._newest |= {one.kind: result for one in work.batch if isinstance(one, Append)}
+        for work, result in zip(works, results, strict=True):
             # A caller that was cancelled meanwhile has cancelled its future; its batch is durable all the same.
             if not work.done.set_running_or_notify_cancel():
                 continue
@@ -249,9 +270,10 @@ class Journal:
                 work.done.set_result(result or self._cursor)
             else:
                 work.done.set_exception(result)
-        for loop, event in list(self._waiters) if self._cursor > before else ():
-            with contextlib.suppress(RuntimeError):  # the loop of a watcher may have closed meanwhile
-                loop.call_soon_threadsafe(event.set)
+        for one in list(self._waiters):
+            if self.newest(without=one.without) > before:
+                with contextlib.suppress(RuntimeError):  # the loop of a watcher may have closed meanwhile
+                    one.loop.call_soon_threadsafe(one.event.set)
 
 
 def _all_of(works: list[Future[int]]) -> Future[None]:
