@@ -204,11 +204,20 @@ def test_jupyterlab_links_to_the_dashboard() -> None:
     """The link is data that JupyterLab reads: what it names must exist in the JupyterLab that is locked."""
     folder = Path(spawner.__file__).with_name("lab")
     assert f"--LabApp.app_settings_dir={folder}" in spawner.ARGUMENTS
-    [(plugin, chosen)] = json.loads((folder / "overrides.json").read_text()).items()
-    lab = Path(sys.prefix) / "share" / "jupyter" / "lab"
-    package, name = plugin.split(":")
-    schema = json.loads((lab / "schemas" / package / f"{name}.json").read_text())
-    [item] = chosen["toolbar"]
-    Draft7Validator(schema["definitions"]["toolbarItem"]).validate(item)
+    overrides = json.loads((folder / "overrides.json").read_text())
+    jupyter = Path(sys.prefix) / "share" / "jupyter"
+    schemas = {}
+    for plugin, chosen in overrides.items():
+        package, name = plugin.split(":")
+        [schema] = [
+            found
+            for folder in (jupyter / "lab", jupyter / "labextensions" / package)  # its own, or one that is added
+            if (found := folder / "schemas" / package / f"{name}.json").is_file()
+        ]
+        schemas[plugin] = json.loads(schema.read_text())
+        assert set(chosen) <= {"toolbar"} | set(schemas[plugin].get("properties", {})), plugin
+    [plugin] = [one for one, chosen in overrides.items() if "toolbar" in chosen]
+    [item] = overrides[plugin]["toolbar"]
+    Draft7Validator(schemas[plugin]["definitions"]["toolbarItem"]).validate(item)
     assert item["args"]["url"] == "/dashboard"  # of the person's own host, which leads there whatever its address
-    assert any(f'"{item["command"]}"' in one.read_text() for one in (lab / "static").glob("jlab_core*.js"))
+    assert any(f'"{item["command"]}"' in one.read_text() for one in (jupyter / "lab" / "static").glob("jlab_core*.js"))

@@ -39,7 +39,8 @@ def hera_program(manifest: dict[str, Any]) -> str:
     try:
         model = m.Workflow.model_validate(manifest)
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        first, *_ = error.errors()
+        where = ".".join(str(part) for part in first["loc"])
         raise BadWorkflow("Hera has no word for a part of this manifest.", field=where) from error
     spec = model.spec
     templates = [_template(one) for one in spec.templates or []]
