@@ -24,6 +24,7 @@ from ropewalk_core.model import (
 )
 from ropewalk_core.testing import ADA
 from ropewalk_core.triggers.desk import TriggerDesk
+from ropewalk_core.triggers.house import TriggerHouse
 from ropewalk_core.triggers.occasions import Firing
 from ropewalk_hub import triggers as between
 from tests.clock import Hands
@@ -51,23 +52,23 @@ class House:
 
     def open(self) -> None:
         self.journal = Journal(self.home / "journal.db", now=self.clock.wall)
-        self.triggers = TriggerDesk(
+        target = between.functions(self.route, lambda: self.durable, self.journal)
+        self.house = TriggerHouse(
             self.settings,
             self.journal,
             self.clock,
-            route=self.route,
+            [replace(target, fire=self.fire)],
             active=lambda owner: owner not in self.asleep,
-            fire=self.fire,
-            outcome=lambda owner, call: between.outcome(self.journal, owner, call),
             look=self.look,
         )
+        self.triggers = TriggerDesk(self.house, "function")
         self.durable = DurableDesk(
             self.settings,
             self.journal,
             self.clock,
             route=self.route,
             active=lambda owner: owner not in self.asleep,
-            followers=self.triggers,
+            followers=self.house,
         )
 
     def kill(self) -> None:
@@ -109,20 +110,20 @@ class House:
 
     async def steps(self) -> None:
         """Do all that is to be done now."""
-        while await self.triggers._firer.step():
+        while await self.house.firer.step():
             pass
 
     async def looks(self, times: int = 1) -> None:
         """Look into folders as often, some time apart."""
-        assert self.triggers._files is not None
+        assert self.house.files is not None
         for _ in range(times):
             self.clock.now += 6.0
-            while await self.triggers._files.step():
+            while await self.house.files.step():
                 pass
 
     async def runs(self) -> None:
         """Read what is new in the history of runs."""
-        while await self.triggers._ends.step():
+        while await self.house.ends.step():
             pass
 
     async def calls(self, function: str = "f", owner: str = "ada") -> list[DurableCall]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ropewalk_kernel.functions import functions
     from ropewalk_kernel.magics import function
     from ropewalk_kernel.runs import runs
+    from ropewalk_kernel.saved import save, workflows
     from ropewalk_kernel.services import services
     from ropewalk_kernel.stored import secrets
     from ropewalk_kernel.submit import submit
@@ -31,12 +32,14 @@ __all__ = [
     "function",
     "functions",
     "runs",
+    "save",
     "secrets",
     "serialiser",
     "services",
     "step",
     "submit",
     "workflow",
+    "workflows",
 ]
 
 _HOMES = {
@@ -47,12 +50,14 @@ _HOMES = {
     "function": "ropewalk_kernel.magics",
     "functions": "ropewalk_kernel.functions",
     "runs": "ropewalk_kernel.runs",
+    "save": "ropewalk_kernel.saved",
     "secrets": "ropewalk_kernel.stored",
     "serialiser": "ropewalk_runtime.own",
     "services": "ropewalk_kernel.services",
     "step": "ropewalk_kernel.workflows",
     "submit": "ropewalk_kernel.submit",
     "workflow": "ropewalk_kernel.workflows",
+    "workflows": "ropewalk_kernel.saved",
 }
 
 

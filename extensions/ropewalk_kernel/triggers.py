@@ -1,4 +1,4 @@
-"""What calls a function by itself, in a notebook: options of a deploy, a table, and the part of a handle about it.
+"""What calls a function or a saved workflow by itself, in a notebook: options, a table, and the part of a handle.
 
 Wrong words are refused before anything is deployed. Not here: what a trigger may be (``triggers`` of the core).
 """
@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ropewalk_core import sync
+from ropewalk_core.client import TriggersClient
 from ropewalk_core.errors import BadInput
 from ropewalk_core.model import Trigger, TriggerSpec
 from ropewalk_core.triggers import wishes
@@ -45,10 +46,15 @@ def wished(options: Mapping[str, Any]) -> tuple[TriggerSpec, ...] | None:
     return tuple(found)
 
 
-def choose(function: str, specs: Sequence[TriggerSpec]) -> str:
-    """Have these triggers and no others, and return in words when the function is called."""
-    kept = sync.wait(sync.client().triggers.choose(function, specs)).items
+def choose(name: str, specs: Sequence[TriggerSpec], kind: str = "function") -> str:
+    """Have these triggers and no others, and return in words when a function or ``workflow`` is called."""
+    kept = sync.wait(_port(kind).choose(name, specs)).items
     return " and ".join(said(one.spec) for one in kept)
+
+
+def _port(kind: str) -> TriggersClient:
+    client = sync.client()
+    return client.triggers if kind == "function" else client.saved_triggers
 
 
 def _several(value: Any) -> Sequence[Any]:
@@ -67,10 +73,10 @@ def _spec(given: Any) -> TriggerSpec:
 
 
 class Triggers(cards.Pictured):
-    """The triggers of a function, as a table; iterate over it for `Trigger`."""
+    """The triggers of a function or a saved workflow, as a table; iterate over it for `Trigger`."""
 
-    def __init__(self, function: str, items: tuple[Trigger, ...]) -> None:
-        self.function, self.items = function, items
+    def __init__(self, name: str, items: tuple[Trigger, ...]) -> None:
+        self.name, self.items = name, items
 
     def __iter__(self) -> Iterator[Trigger]:
         return iter(self.items)
@@ -94,14 +100,15 @@ class Triggers(cards.Pictured):
             for one in self.items
         ]
         empty = 'No triggers. .add_trigger(every="@hourly") makes one.'
-        head = ("trigger", "fires", "next", "last", "state", "call")
-        return cards.listing(f"triggers of {self.function}", head, rows, empty=empty)
+        head = ("trigger", "fires", "next", "last", "state", "made")
+        return cards.listing(f"triggers of {self.name}", head, rows, empty=empty)
 
 
 class Triggered:
-    """The part of a handle that is about what calls the function by itself."""
+    """The part of a handle that is about what calls it by itself."""
 
     name: str
+    _kind = "function"
 
     def triggers(self) -> Triggers:
         """Return what calls it by itself, with when that comes next and what came of it last.
@@ -112,7 +119,7 @@ class Triggered:
         >>> double = ropewalk.functions.get("double")
         >>> double.triggers()
         """
-        return Triggers(self.name, sync.wait(sync.client().triggers.list(self.name)).items)
+        return Triggers(self.name, sync.wait(_port(self._kind).list(self.name)).items)
 
     def add_trigger(
         self,
@@ -124,7 +131,7 @@ class Triggered:
         on_file: str = "",
         existing: bool = False,
     ) -> Trigger:
-        """Have it called by itself: say one of ``every``, ``after`` and ``on_file``. Each firing is a durable call.
+        """Have it called by itself: say one of ``every``, ``after`` and ``on_file``. Each firing is a call or a run.
 
         Parameters
         ----------
@@ -149,28 +156,28 @@ class Triggered:
         >>> double.remove_trigger(trigger.id)
         """
         given = {"every": every, "zone": zone, "after": after, "when": when, "on_file": on_file, "existing": existing}
-        made = sync.wait(sync.client().triggers.add(self.name, _spec(given)))
+        made = sync.wait(_port(self._kind).add(self.name, _spec(given)))
         then = f"; next {coming(made)}" if made.next else ""
-        live.show(cards.notice(f"function {self.name} is called {said(made.spec)}{then}; trigger {made.id}"))
+        live.show(cards.notice(f"{self._kind} {self.name} is called {said(made.spec)}{then}; trigger {made.id}"))
         return made
 
     def remove_trigger(self, trigger: str) -> None:
         """Remove a trigger; calls that it made go on."""
-        sync.wait(sync.client().triggers.remove(self.name, trigger))
-        live.show(cards.notice(f"function {self.name}: trigger {trigger} is removed"))
+        sync.wait(_port(self._kind).remove(self.name, trigger))
+        live.show(cards.notice(f"{self._kind} {self.name}: trigger {trigger} is removed"))
 
     def pause_trigger(self, trigger: str) -> None:
         """Pause a trigger; what happens meanwhile fires nothing."""
-        sync.wait(sync.client().triggers.pause(self.name, trigger))
-        live.show(cards.notice(f"function {self.name}: trigger {trigger} is paused"))
+        sync.wait(_port(self._kind).pause(self.name, trigger))
+        live.show(cards.notice(f"{self._kind} {self.name}: trigger {trigger} is paused"))
 
     def resume_trigger(self, trigger: str) -> None:
         """Resume a trigger that was paused, from now on."""
-        sync.wait(sync.client().triggers.resume(self.name, trigger))
-        live.show(cards.notice(f"function {self.name}: trigger {trigger} is resumed"))
+        sync.wait(_port(self._kind).resume(self.name, trigger))
+        live.show(cards.notice(f"{self._kind} {self.name}: trigger {trigger} is resumed"))
 
-    def fire_trigger(self, trigger: str) -> SpawnedCall:
-        """Make the call that a trigger would make, now, and return it.
+    def fire_trigger(self, trigger: str) -> Any:
+        """Make the durable call, or the run, that a trigger would make, now, and return its handle.
 
         Examples
         --------
@@ -179,4 +186,7 @@ class Triggered:
         >>> for trigger in double.triggers():
         ...     print(double.fire_trigger(trigger.id).result())
         """
-        return SpawnedCall(sync.wait(sync.client().triggers.fire(self.name, trigger)))
+        return self._fired(sync.wait(_port(self._kind).fire(self.name, trigger)))
+
+    def _fired(self, made: Any) -> Any:
+        return SpawnedCall(made)

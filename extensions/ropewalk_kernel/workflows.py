@@ -30,4 +30,10 @@ def _send(spec: RunSpec) -> Any:
     return send(spec)
 
 
-set_submitter(_send, folder=working_folder)
+def _save(workflow: Any, name: str, **options: Any) -> Any:
+    from ropewalk_kernel.saved import save
+
+    return save(workflow, name, **options)
+
+
+set_submitter(_send, saver=_save, folder=working_folder)

@@ -26,6 +26,8 @@ class RunSpec(Noun):
     fresh: bool = Field(default=False, description="Run again, also when an equal run is there, and all of it")
     folder: str = Field(default="", description="Working directory, relative to the account's files")
     source: str = Field(default="workflow", description="workflow, hera or argo")
+    saved: str = Field(default="", description="The saved workflow that it was launched from; such a run is its own")
+    chain: int = Field(default=0, ge=0, description="How many ends had fired one another up to it")
 
 
 class Preview(Noun):
@@ -107,3 +109,37 @@ class StepInputs(Noun):
 
     bundle: Bundle
     arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class Argument(Noun):
+    """An argument of a saved workflow, which a launch may give."""
+
+    name: str = Field(max_length=100)
+    takes: dict[str, Any] = Field(default_factory=dict, description="JSON Schema, with the default")
+    required: bool = True
+
+
+class SavedSpec(Noun):
+    """A workflow to keep: a run of it whose arguments are parameters of its manifest."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$", description="What people call it")
+    run: RunSpec
+    arguments: tuple[Argument, ...] = Field(default=(), max_length=100)
+    types: dict[str, Any] = Field(default_factory=dict, description="The named types that arguments refer to")
+    doc: str = Field(default="", max_length=10_000, description="Its docstring")
+
+
+class Saved(Noun):
+    """A saved workflow. Lists leave the run's manifest, code and values out."""
+
+    owner: str
+    spec: SavedSpec
+    version: int = Field(default=1, description="Grows by one with each change")
+    digest: str = Field(default="", description="SHA-256 of all that it says")
+    created: float = 0.0
+    changed: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.spec.name

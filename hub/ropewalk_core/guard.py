@@ -369,39 +369,47 @@ class GuardedDurable:
 
 
 class GuardedTriggers:
-    """`Triggers` behind policy: what a trigger follows is its owner's alone, so there are no outlines."""
+    """`Triggers` behind policy: what a trigger follows is its owner's alone, so there are no outlines.
 
-    def __init__(self, inner: Triggers) -> None:
-        self._inner = inner
+    Parameters
+    ----------
+    inner
+        The port.
+    kind
+        What policy calls what they call: ``function``, or ``run``.
+    """
+
+    def __init__(self, inner: Triggers, kind: Kind = "function") -> None:
+        self._inner, self._kind = inner, kind
 
     async def list(self, actor: Actor, owner: str, function: str) -> Page[Trigger]:
         """See `Triggers.list`."""
-        check(actor, "logs", "function", owner)
+        check(actor, "logs", self._kind, owner)
         return await self._inner.list(actor, owner, function)
 
     async def add(self, actor: Actor, owner: str, function: str, spec: TriggerSpec) -> Trigger:
         """See `Triggers.add`."""
-        check(actor, "write", "function", owner)
+        check(actor, "write", self._kind, owner)
         return await self._inner.add(actor, owner, function, spec)
 
     async def choose(self, actor: Actor, owner: str, function: str, specs: Sequence[TriggerSpec]) -> Page[Trigger]:
         """See `Triggers.choose`."""
-        check(actor, "write", "function", owner)
+        check(actor, "write", self._kind, owner)
         return await self._inner.choose(actor, owner, function, specs)
 
     async def remove(self, actor: Actor, owner: str, function: str, trigger: str) -> Trigger:
         """See `Triggers.remove`."""
-        check(actor, "write", "function", owner)
+        check(actor, "write", self._kind, owner)
         return await self._inner.remove(actor, owner, function, trigger)
 
     async def pause(self, actor: Actor, owner: str, function: str, trigger: str, paused: bool) -> Trigger:
         """See `Triggers.pause`."""
-        check(actor, "write", "function", owner)
+        check(actor, "write", self._kind, owner)
         return await self._inner.pause(actor, owner, function, trigger, paused)
 
-    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall:
+    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall | Run:
         """See `Triggers.fire`."""
-        check(actor, "call", "function", owner)
+        check(actor, "call" if self._kind == "function" else "write", self._kind, owner)
         return await self._inner.fire(actor, owner, function, trigger, key=key)
 
 

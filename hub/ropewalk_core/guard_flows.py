@@ -1,13 +1,14 @@
-"""The guard of workflows: as those of ``guard``, and in a module of its own because workflows have many verbs."""
+"""The guards of workflows and saved workflows: as those of ``guard``, apart because workflows have many verbs."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
-from ropewalk_core.flows import Run, RunSpec, StepInputs
+from ropewalk_core.flows import Run, RunSpec, Saved, SavedSpec, StepInputs
 from ropewalk_core.guard import check, seen, seen_page, watched
 from ropewalk_core.model import Actor, LogLine, Page
-from ropewalk_core.ports import Workflows
+from ropewalk_core.ports import SavedWorkflows, Workflows
 
 
 class GuardedWorkflows:
@@ -85,3 +86,37 @@ class GuardedWorkflows:
         """See `Workflows.spec`."""
         check(actor, "logs", "run", owner)  # code, as above
         return await self._inner.spec(actor, owner, run)
+
+
+class GuardedSaved:
+    """`SavedWorkflows` behind policy: they hold code, so they are their owner's alone, names too."""
+
+    def __init__(self, inner: SavedWorkflows) -> None:
+        self._inner = inner
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Saved]:
+        """See `SavedWorkflows.list`."""
+        check(actor, "logs", "run", owner)
+        return await self._inner.list(actor, owner, after=after, limit=limit)
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Saved:
+        """See `SavedWorkflows.get`."""
+        check(actor, "logs", "run", owner)
+        return await self._inner.get(actor, owner, name)
+
+    async def save(self, actor: Actor, owner: str, spec: SavedSpec) -> Saved:
+        """See `SavedWorkflows.save`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.save(actor, owner, spec)
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Saved:
+        """See `SavedWorkflows.remove`."""
+        check(actor, "remove", "run", owner)
+        return await self._inner.remove(actor, owner, name)
+
+    async def launch(
+        self, actor: Actor, owner: str, name: str, given: Mapping[str, Any], *, fresh: bool = False, key: str = ""
+    ) -> Run:
+        """See `SavedWorkflows.launch`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.launch(actor, owner, name, given, fresh=fresh, key=key)

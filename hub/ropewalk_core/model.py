@@ -459,11 +459,11 @@ class TriggerSpec(Noun):
 
 
 class Trigger(Noun):
-    """A trigger of a function: when it fires, and what came of it."""
+    """A trigger of a function or of a saved workflow: when it fires, and what came of it."""
 
     id: str
     owner: str
-    kind: Literal["function"] = Field(default="function", description="What it calls")
+    kind: Literal["function", "workflow"] = Field(default="function", description="What it calls")
     name: str = Field(description="The name of what it calls")
     spec: TriggerSpec
     created: float
@@ -471,7 +471,7 @@ class Trigger(Noun):
     settled: float = Field(default=0.0, description="Moments of its schedule up to this one are over")
     fires: int = Field(default=0, description="How many times it has fired")
     fired: float | None = Field(default=None, description="When it last fired")
-    call: str = Field(default="", description="The durable call that it made last")
+    call: str = Field(default="", description="The durable call or the run that it made last")
     why: Why | None = Field(default=None, description="Why it does not fire, or did not the last time")
     next: float | None = Field(default=None, description="When its schedule comes due next")
     outcome: State | None = Field(default=None, description="Where its latest call stands, while that is kept")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, Protocol
 
-from ropewalk_core.flows import Run, RunSpec, StepInputs
+from ropewalk_core.flows import Run, RunSpec, Saved, SavedSpec, StepInputs
 from ropewalk_core.model import (
     Access,
     Account,
@@ -242,9 +242,10 @@ class Durable(Protocol):
 
 
 class Triggers(Protocol):
-    """What calls functions by itself. One implementation: `TriggerDesk`, on any backend.
+    """What calls functions, or launches saved workflows, by itself. One implementation: `TriggerDesk`, on any backend.
 
-    A trigger belongs to a function and goes with it, not with a revision. Each occasion makes one durable call.
+    A trigger belongs to a function or saved workflow and goes with it, not with a revision. Each occasion makes one
+    durable call, or one run.
     """
 
     async def list(self, actor: Actor, owner: str, function: str) -> Page[Trigger]:
@@ -262,8 +263,8 @@ class Triggers(Protocol):
     async def pause(self, actor: Actor, owner: str, function: str, trigger: str, paused: bool) -> Trigger:
         """Pause or resume a trigger; what happened while it was paused fires nothing afterwards."""
 
-    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall:
-        """Make the call that it would make, now; the same key again returns the call that it made."""
+    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall | Run:
+        """Make the call or the run that it would make, now; the same key again returns what it made."""
 
 
 class Secrets(Protocol):
@@ -277,6 +278,39 @@ class Secrets(Protocol):
 
     async def remove(self, actor: Actor, owner: str, name: str) -> StoredSecret:
         """Remove a secret; functions that name it cannot start workers any more."""
+
+
+class SavedWorkflows(Protocol):
+    """Workflows that are kept with open arguments. One implementation: `SavedDesk`, on any backend."""
+
+    async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Saved]:
+        """Return a page of saved workflows by name, without their runs' manifests, code and values."""
+
+    async def get(self, actor: Actor, owner: str, name: str) -> Saved:
+        """Return one, or raise `NotFound`."""
+
+    async def save(self, actor: Actor, owner: str, spec: SavedSpec) -> Saved:
+        """Keep a workflow, in place of another of its name; one that says the same stays as it is.
+
+        Raises
+        ------
+        BadWorkflow
+            If no launch of it could run.
+        """
+
+    async def remove(self, actor: Actor, owner: str, name: str) -> Saved:
+        """Forget one with its triggers; runs of it stay."""
+
+    async def launch(
+        self, actor: Actor, owner: str, name: str, given: Mapping[str, Any], *, fresh: bool = False, key: str = ""
+    ) -> Run:
+        """Start a run of one with values for its arguments; the same key returns the same run.
+
+        Raises
+        ------
+        BadInput
+            If a value is missing or does not fit; the field is the argument.
+        """
 
 
 class Workflows(Protocol):

@@ -121,9 +121,11 @@ class Limits:
     durable_kept: float = 7 * 86400.0
     """Seconds that a durable call is kept after its end, with its result, or with its arguments if it failed."""
     triggers: int = 100
-    """Triggers that all functions of one account may have together."""
+    """Triggers that all functions and saved workflows of one account may have together."""
     triggers_each: int = 20
-    """Triggers that one function may have."""
+    """Triggers that one function or saved workflow may have."""
+    saved_workflows: int = 200
+    """Workflows that one account may have saved."""
     trigger_chain: int = 8
     """Ends that may fire one another in a row, so that a circle of triggers comes to its end."""
     trigger_ends: int = 10_000

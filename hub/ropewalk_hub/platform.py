@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ropewalk_core import catalog, guard
 from ropewalk_core.catalog import Catalog
 from ropewalk_core.durable import DurableDesk
-from ropewalk_core.errors import RopewalkError, Unauthenticated
-from ropewalk_core.guard_flows import GuardedWorkflows
+from ropewalk_core.errors import Unauthenticated
+from ropewalk_core.guard_flows import GuardedSaved, GuardedWorkflows
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts as local_accounts
-from ropewalk_core.model import Actor, DurableCall
+from ropewalk_core.model import Actor
 from ropewalk_core.placement import Inventory
 from ropewalk_core.ports import (
     Clock,
@@ -26,6 +25,7 @@ from ropewalk_core.ports import (
     Functions,
     Identity,
     Notebooks,
+    SavedWorkflows,
     Secrets,
     Services,
     Storage,
@@ -35,7 +35,8 @@ from ropewalk_core.ports import (
 from ropewalk_core.secrets import SecretBook
 from ropewalk_core.settings import Settings
 from ropewalk_core.triggers.desk import TriggerDesk
-from ropewalk_core.triggers.occasions import Firing
+from ropewalk_core.triggers.house import TriggerHouse
+from ropewalk_core.triggers.wishes import FUNCTION, WORKFLOW
 from ropewalk_hub import triggers
 from ropewalk_hub.addresses import Addresses
 from ropewalk_hub.backends import Backend, Ground, Task, find
@@ -49,6 +50,7 @@ from ropewalk_hub.issuer.keys import load_keys
 from ropewalk_hub.issuer.passwords import Passwords
 from ropewalk_hub.notebooks import HubNotebooks, NotebookWatch
 from ropewalk_hub.secrets_store import Secret, SecretsStore
+from ropewalk_workflows.saved.desk import SavedDesk
 
 HUB_CLIENT_ID = "jupyterhub"
 
@@ -85,12 +87,15 @@ class Platform:
     functions: Functions
     durable: Durable
     triggers: Triggers
+    saved_triggers: Triggers
     secrets: Secrets
     workflows: Workflows
+    saved: SavedWorkflows
     storage: Storage
     feed: GatewayFeed
     desk: DurableDesk
-    trigger_desk: TriggerDesk
+    house: TriggerHouse
+    """All triggers."""
     backend: Backend
     scrape_token: str
     """Lets a monitoring system read the metrics."""
@@ -187,20 +192,13 @@ def build(
         found = issuer.accounts.get(account)
         return found is not None and found.state == "active"
 
-    async def fire(firings: Sequence[Firing]) -> Sequence[DurableCall | RopewalkError]:
-        return await triggers.fire(desk, firings)
-
-    trigger_desk = TriggerDesk(
-        settings,
-        journal,
-        clock,
-        route=backend.traffic.function,
-        active=active,
-        fire=fire,
-        outcome=lambda owner, call: triggers.outcome(journal, owner, call),
-        look=backend.look,
+    saved = SavedDesk(journal, clock, settings.limits, backend.workflows)
+    targets = (
+        triggers.functions(backend.traffic.function, lambda: desk, journal),
+        triggers.workflows(saved, journal),
     )
-    desk = DurableDesk(settings, journal, clock, route=backend.traffic.function, active=active, followers=trigger_desk)
+    house = TriggerHouse(settings, journal, clock, targets, active=active, look=backend.look)
+    desk = DurableDesk(settings, journal, clock, route=backend.traffic.function, active=active, followers=house)
     return Platform(
         settings=settings,
         journal=journal,
@@ -213,19 +211,21 @@ def build(
         services=guard.GuardedServices(backend.services),
         functions=guard.GuardedFunctions(backend.functions),
         durable=guard.GuardedDurable(desk),
-        triggers=guard.GuardedTriggers(trigger_desk),
+        triggers=guard.GuardedTriggers(TriggerDesk(house, FUNCTION)),
+        saved_triggers=guard.GuardedTriggers(TriggerDesk(house, WORKFLOW), "run"),
         secrets=guard.GuardedSecrets(SecretBook(journal, clock, backend.safe)),
         workflows=GuardedWorkflows(backend.workflows),
+        saved=GuardedSaved(saved),
         storage=guard.GuardedStorage(backend.storage),
         feed=GatewayFeed(journal, issuer, backend.traffic),
         desk=desk,
-        trigger_desk=trigger_desk,
+        house=house,
         backend=backend,
         scrape_token=store.text(Secret.SCRAPE_TOKEN),
         tasks=(
             Closing(hub, journal, issuer.accounts, clock, end_work=backend.end_work).run,
             NotebookWatch(hub, journal, settings, clock, berth=backend.berth).run,
-            trigger_desk.run,
+            house.run,
             *backend.tasks,
         ),
     )

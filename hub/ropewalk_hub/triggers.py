@@ -1,24 +1,94 @@
-"""Between triggers and durable calls: a firing becomes a durable call, which is told what it was made for.
+"""Between triggers and what they call: a firing becomes a durable call or a run, which is told what it was made for.
 
 After the end of a durable call it is also told its result, where that is JSON and not long, or how it failed. Not here:
-when a trigger fires (``ropewalk_core.triggers``), and what becomes of its call (``ropewalk_core.durable``).
+when a trigger fires (``ropewalk_core.triggers``), and what becomes of its call (``ropewalk_core.durable``) or run.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ropewalk_core.durable import DurableDesk, Wish, shelves
-from ropewalk_core.errors import Conflict, NotFound, RopewalkError
+from ropewalk_core.errors import BadInput, Conflict, NotFound, RopewalkError
+from ropewalk_core.flows import Run
 from ropewalk_core.journal import Journal
-from ropewalk_core.model import Actor, DurableCall, DurableResult, State
+from ropewalk_core.model import Actor, DurableCall, DurableResult, FunctionRoute, State, TriggerSpec
+from ropewalk_core.triggers.house import Target
 from ropewalk_core.triggers.occasions import Firing
+from ropewalk_core.triggers.wishes import FUNCTION, WORKFLOW
+from ropewalk_runtime.bundle import RAW
 from ropewalk_runtime.handler import TRIGGER_TYPE
+from ropewalk_workflows.records import RUN
+from ropewalk_workflows.saved import launching
+from ropewalk_workflows.saved.desk import SavedDesk
 
 LARGEST = 2**16
 """Bytes of a result that are handed on; a larger one is asked for by its identifier."""
+
+
+def functions(
+    route: Callable[[str, str], FunctionRoute | None], desk: Callable[[], DurableDesk], journal: Journal
+) -> Target:
+    """Return functions as what triggers call.
+
+    Parameters
+    ----------
+    route
+        Returns where the gateway finds a function; None if there is none.
+    desk
+        Returns the desk of durable calls, which is made after this.
+    journal
+        Where durable calls are kept.
+    """
+
+    def check(owner: str, name: str, spec: TriggerSpec) -> None:
+        found = route(owner, name)
+        if found is not None and found.spec.bundle.form in RAW:
+            raise BadInput(
+                f"'{name}' answers requests as they come, and a trigger makes durable calls, which it has none of.",
+                field="function",
+                hint="A function, a generator, a class or a program for each call can have triggers.",
+            )
+
+    return Target(
+        FUNCTION,
+        there=lambda owner, name: route(owner, name) is not None,
+        check=check,
+        fire=lambda firings: fire(desk(), firings),
+        outcome=lambda owner, call: outcome(journal, owner, call),
+    )
+
+
+def workflows(desk: SavedDesk, journal: Journal) -> Target:
+    """Return saved workflows as what triggers call; each firing is a run."""
+
+    def check(owner: str, name: str, spec: TriggerSpec) -> None:
+        facts = {"trigger", "kind", "at", {"after": "ended", "on_file": "file"}.get(spec.word, "at")}
+        if wanting := launching.untold(desk.read(owner, name).spec, facts):
+            raise BadInput(
+                f"'{name}' needs a value for '{wanting}', which nothing gives when it is launched by itself.",
+                field=wanting,
+                hint=f"Give '{wanting}' a default, or save the workflow with a value: .save({wanting}=...).",
+            )
+
+    async def fired(firing: Firing) -> Run | RopewalkError:
+        calls, chain = firing.trigger, firing.occasion.chain
+        try:
+            return await desk.fired(calls.owner, calls.name, firing.told(), key=firing.key, chain=chain)
+        except RopewalkError as error:
+            return error
+
+    async def fire_all(firings: Sequence[Firing]) -> list[Run | RopewalkError]:
+        return list(await asyncio.gather(*(fired(one) for one in firings)))
+
+    def outcome_of(owner: str, run: str) -> State | None:
+        record = journal.get(RUN, owner, run)
+        return State(record.body["run"]["status"]["state"]) if record is not None else None
+
+    return Target(WORKFLOW, there=desk.there, check=check, fire=fire_all, outcome=outcome_of)
 
 
 async def fire(desk: DurableDesk, firings: Sequence[Firing]) -> list[DurableCall | RopewalkError]:

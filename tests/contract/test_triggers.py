@@ -17,6 +17,7 @@ from ropewalk_core.model import CallReport, DurableCall, State, TriggerSpec
 from ropewalk_core.testing import ADA
 from ropewalk_core.triggers import watching
 from ropewalk_core.triggers.desk import TriggerDesk
+from ropewalk_core.triggers.house import TriggerHouse
 from ropewalk_hub import triggers as between
 from ropewalk_hub.platform import SystemClock
 from tests.function_rig import Rig, running
@@ -35,18 +36,14 @@ class Stage:
 
     def begin(self) -> None:
         rig = self.rig
-        self.triggers = TriggerDesk(
-            rig.settings,
-            rig.journal,
-            SystemClock(),
-            route=lambda owner, name: rig.functions.route(owner, name),
-            active=lambda owner: True,
-            fire=lambda firings: between.fire(rig.desk, firings),
-            outcome=lambda owner, call: between.outcome(rig.journal, owner, call),
-            look=LocalStorage(rig.settings, key=b"k").look,
+        target = between.functions(lambda owner, name: rig.functions.route(owner, name), lambda: rig.desk, rig.journal)
+        look = LocalStorage(rig.settings, key=b"k").look
+        self.house = TriggerHouse(
+            rig.settings, rig.journal, SystemClock(), [target], active=lambda owner: True, look=look
         )
-        rig.desk._followers = self.triggers
-        self._running = asyncio.create_task(self.triggers.run())
+        self.triggers = TriggerDesk(self.house, "function")
+        rig.desk._followers = self.house
+        self._running = asyncio.create_task(self.house.run())
 
     async def end(self) -> None:
         if self._running is not None:
@@ -158,7 +155,7 @@ async def test_the_end_of_a_call_over_http_fires_and_its_durable_twin_does_not_f
 
     def record(report: CallReport) -> None:
         seen(report)
-        asyncio.get_running_loop().create_task(stage.triggers.calls(report.calls))
+        asyncio.get_running_loop().create_task(stage.house.calls(report.calls))
 
     stage.rig.functions.record_calls = record  # type: ignore[method-assign]
     assert (await stage.rig.call(b"21")).json() == 42

@@ -16,7 +16,7 @@ from ropewalk_core import callkeys, openapi
 from ropewalk_core.access import checked
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, UserCodeFailed
 from ropewalk_core.figures import Series
-from ropewalk_core.flows import Artifact, Run, RunSpec, Step, StepInputs
+from ropewalk_core.flows import Artifact, Run, RunSpec, Saved, SavedSpec, Step, StepInputs
 from ropewalk_core.model import (
     Access,
     Call,
@@ -43,6 +43,7 @@ from ropewalk_core.placement import Inventory, Node, fit
 from ropewalk_core.traffic import weights
 from ropewalk_core.triggers import wishes
 from ropewalk_runtime import values
+from ropewalk_workflows.saved import launching
 
 HERE = Inventory(nodes=(Node(name="here", arch="amd64", cpu=2, memory=8 * 2**30),))
 
@@ -56,6 +57,7 @@ class FakePlatform:
         self.services: dict[str, Service] = {}
         self.runs: dict[str, Run] = {}
         self.scripts: dict[str, list[Run]] = {}
+        self.saved: dict[str, Saved] = {}
         self.artifacts: dict[str, bytes] = {}
         self.inputs: dict[str, StepInputs] = {}
         self.logs: dict[str, list[str]] = {}
@@ -101,6 +103,10 @@ class FakePlatform:
                 Route(f"{route}/services/ada/{{name}}", self.service, methods=["GET", "PUT", "DELETE"]),
                 Route(f"{route}/services/ada/{{name}}/logs", self.log),
                 Route(f"{route}/templates", lambda _: page([])),
+                Route(f"{route}/saved-workflows/ada", lambda _: page(list(self.saved.values()))),
+                Route(f"{route}/saved-workflows/ada/{{name}}", self.save, methods=["GET", "PUT", "DELETE"]),
+                Route(f"{route}/saved-workflows/ada/{{name}}/launch", self.launch, methods=["POST"]),
+                Route(f"{route}/saved-workflows/ada/{{name}}/triggers", self.triggers, methods=["GET", "POST", "PUT"]),
                 Route(f"{route}/workflows/ada", self.workflows, methods=["GET", "POST"]),
                 Route(f"{route}/workflows/ada/{{run}}", self.run),
                 Route(f"{route}/workflows/ada/{{run}}/steps/{{step}}/logs", self.log),
@@ -350,6 +356,22 @@ class FakePlatform:
         if same:
             return model(same[-1].model_copy(update={"unchanged": True}))
         run = Run(id=f"run-{len(self.runs)}", owner="ada", name=spec.name, status=Status(state=State.ASKED))
+        self.runs[run.id] = run
+        return model(run)
+
+    async def save(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if request.method == "PUT":
+            version = self.saved[name].version + 1 if name in self.saved else 1
+            self.saved[name] = Saved(owner="ada", spec=SavedSpec.model_validate(await request.json()), version=version)
+        if name not in self.saved:
+            raise NotFound(f"There is no saved workflow {name}.")
+        return model(self.saved.pop(name) if request.method == "DELETE" else self.saved[name])
+
+    async def launch(self, request: Request) -> Response:
+        saved, body = self.saved[request.path_params["name"]], await request.json()
+        self.submitted.append(launching.launched(saved.spec, body["arguments"], fresh=body["fresh"]))
+        run = Run(id=f"run-{len(self.runs)}", owner="ada", name=saved.name, status=Status(state=State.ASKED))
         self.runs[run.id] = run
         return model(run)
 

@@ -48,7 +48,7 @@ def test_a_cell_that_we_show_runs_when_pasted(platform: FakePlatform, notebook: 
         Catalog().check(service.spec.template, service.spec.values)
     for name in platform.functions:
         assert any(re.search(rf"(def|class|%%function|--as) {name}\b", cell, re.IGNORECASE) for cell in cells)
-    assert platform.functions or platform.services or platform.submitted
+    assert platform.functions or platform.services or platform.submitted or platform.saved
 
 
 def test_the_samples_are_found() -> None:

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from ropewalk_core.model import Actor, FunctionRoute
+from ropewalk_hub.triggers import functions as functions_target
 from tests.pages.stage import OWNER, Stage, furnish
 from tests.pages.test_folds import opened
 from tests.pages.test_pages import HOSTILE, Document
@@ -23,7 +24,9 @@ def furnished(stage: Stage) -> Stage:
         one = functions.get(name)
         return FunctionRoute(owner=owner, name=name, revision="r", spec=one.revision.spec) if one else None
 
-    stage.platform.desk._route = stage.platform.trigger_desk._route = stage.platform.trigger_desk._firer._route = route
+    stage.platform.desk._route = route
+    targets = stage.platform.house.targets
+    targets["function"] = functions_target(route, lambda: stage.platform.desk, stage.platform.journal)
     return stage
 
 

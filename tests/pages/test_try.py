@@ -106,7 +106,7 @@ async def test_what_cannot_be_a_value_stands_beside_its_field(stage: Stage, brow
     wrong = [one["name"] for _, one in page.tags if one.get("aria-invalid")]
     assert wrong == ["value.count", "value.at", "value.rate", "value.shade"]
     for words in (
-        "'count' must be a whole number, not 'many'. Correct it and call again.",
+        "'count' must be a whole number, not 'many'. Correct it and send it again.",
         "'at' must be JSON, and is not at line 1, column 2: text stands in double quotes",
         "'rate' must be a number that JSON has.",
         "'shade' must be one of those offered.",
@@ -208,8 +208,8 @@ def test_an_empty_field_says_what_it_stands_for() -> None:
     assert shown == {
         "a": ("A whole number. Empty is None.", False),
         "b": ("", False),
-        "c": ("A whole number. Empty takes the function's own default.", False),
-        "d": ("Empty takes the function's own default.", False),
+        "c": ("A whole number. Empty takes the default.", False),
+        "d": ("Empty takes the default.", False),
         "e": ("", True),
     }
     assert trying.parse(of, dict.fromkeys([f"{PREFIX}{name}" for name in "abcde"], "")) == (

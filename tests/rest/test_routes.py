@@ -89,6 +89,10 @@ VALID: dict[str, Any] = {
     "add_trigger": {},
     "choose_triggers": {"triggers": []},
     "submit_run": {"name": "nothing", "manifest": {}},
+    "save_workflow": {"name": "nothing", "run": {"name": "nothing", "manifest": {}}},
+    "launch_saved_workflow": {},
+    "add_saved_trigger": {},
+    "choose_saved_triggers": {"triggers": []},
     "sign_file": {"path": "nothing"},
 }
 

@@ -199,8 +199,8 @@ async def test_calls_that_are_not_durable_fire_too(house: House) -> None:
     done = Call(id="call-1", ended=house.clock.now + 1, state=State.DONE, **facts)
     attempt = Call(id="call-2", ended=house.clock.now + 1, state=State.DONE, durable="g.x", **facts)
     running = Call(id="call-3", state=State.RUNNING, **facts)
-    await house.triggers.calls([done, attempt, running])
-    await house.triggers.calls([done])  # a batch that is sent again
+    await house.house.calls([done, attempt, running])
+    await house.house.calls([done])  # a batch that is sent again
     await house.steps()
     [fired] = await house.calls()
     assert house.told(fired)["ended"]["id"] == "call-1"
@@ -452,23 +452,23 @@ async def test_a_full_folder_fills_neither_memory_nor_journal(house: House) -> N
         record = house.journal.get(records.SEEN, "ada", f"function/f/{one.id}")
         assert record is not None and len(json.dumps(record.body)) < 3000 * 60
     await house.looks()
-    assert house.triggers._files is not None
-    assert not any(look.coming for look in house.triggers._files._before.values())
+    assert house.house.files is not None
+    assert not any(look.coming for look in house.house.files._before.values())
     house.files |= {f"inbox/new{number}": (1, 1.0) for number in range(3000)}
     await house.looks(2)
-    assert all(len(look.coming) <= FILES for look in house.triggers._files._before.values())
-    assert len(house.triggers._firer._waiting["ada"]) <= FILES
+    assert all(len(look.coming) <= FILES for look in house.house.files._before.values())
+    assert len(house.house.firer._waiting["ada"]) <= FILES
     for _ in range(12):
         await house.steps()
         await house.looks()
-    assert len(await house.calls()) == 9000 and not house.triggers._firer._waiting
+    assert len(await house.calls()) == 9000 and not house.house.firer._waiting
 
 
 async def test_files_seen_at_the_same_time_are_all_remembered(house: House) -> None:
     """Somebody resumes, others forget what is gone, calls are settled: nobody writes back what another took away."""
     one = await house.add(on_file="inbox/*")
     key = ("ada", f"function/f/{one.id}")
-    book = house.triggers._book
+    book = house.house.book
     seen, version = records.seen(house.journal, *key)
     asked = 0
 
@@ -493,10 +493,10 @@ async def test_an_end_counts_for_each_trigger_that_follows_it(tmp_path: Path) ->
         for number in range(20)
     ]
     for call in calls:
-        await house.triggers.calls([call])
+        await house.house.calls([call])
     assert len(house.journal.page(records.END, "ada")) == 4  # and then there were 12 firings to wait for
     await house.steps()
-    assert len(await house.calls()) == 8 and not house.triggers._firer._open
+    assert len(await house.calls()) == 8 and not house.house.firer._open
     house.journal.close()
 
 
@@ -521,14 +521,14 @@ async def test_a_long_list_of_one_account_is_no_wait_for_others(house: House) ->
         )
     house.kill()
     house.clock.now += 60
-    await house.triggers._firer.step()
+    await house.house.firer.step()
     assert len(await house.calls(owner="bob")) == 1 and len(await house.calls()) == 64
     await house.steps()
     assert len(await house.calls()) == 300
 
 
 async def test_it_runs_by_itself(house: House) -> None:
-    running = asyncio.create_task(house.triggers.run())
+    running = asyncio.create_task(house.house.run())
     one = await house.add(after="g")
     await house.durable.spawn(ADA, "ada", "g", b"1")
     await house.carry()
@@ -585,13 +585,13 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def step(self) -> None:
-        self.run(self.house.triggers._firer.step())
+        self.run(self.house.house.firer.step())
 
     @rule()
     def killed_while_it_fires(self) -> None:
         self.house.dies = True
         try:
-            self.run(self.house.triggers._firer.step())
+            self.run(self.house.house.firer.step())
         except Killed:
             pass
         self.house.dies = False

@@ -31,7 +31,8 @@ from ropewalk_workflows.named import allotted
 from ropewalk_workflows.records import NAME, OPEN, RUN, SPEC, STEP, Records, dump
 
 _KEY, DIGEST = "run-key", "run-digest"
-_KEY_LIFE = 86400.0
+_KEY_LIFE = 7 * 86400.0
+"""Seconds for which a key is known; what a trigger fires may come again after a platform was away for days."""
 _POLL = 5.0
 _LARGEST_MANIFEST = 16 * 2**20
 Operations: TypeAlias = list[Operation]
@@ -106,6 +107,12 @@ def digest_of(spec: RunSpec, environment: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def run_of_key(journal: Journal, owner: str, key: str) -> str | None:
+    """Return the identifier of the run that was made for a key; None if that is not kept."""
+    used = journal.get(_KEY, owner, key)
+    return str(used.body["run"]) if used is not None else None
+
+
 def _nothing() -> Operations:
     return []
 
@@ -174,7 +181,7 @@ class Accepted:
         Conflict
             If the key was used for another run.
         """
-        used = self._journal.get(_KEY, owner, key) if key else None
+        used = self._journal.get(_KEY, owner, key) if key else None  # not `run_of_key`: its digest counts too
         if used is not None and self._journal.get(RUN, owner, str(used.body["run"])) is not None:
             if used.body["digest"] != digest:
                 raise Conflict("This key was used for another run.", field="Idempotency-Key")
@@ -183,7 +190,7 @@ class Accepted:
 
     async def _same(self, actor: Actor, owner: str, spec: RunSpec, digest: str) -> Run | None:
         """Return an equal run of our own kind that is under way or done, marked unchanged."""
-        if spec.fresh or spec.source != "workflow":
+        if spec.fresh or spec.saved or spec.source != "workflow":
             return None
         known = self._journal.get(DIGEST, owner, digest)
         if known is None or self._journal.get(RUN, owner, str(known.body["run"])) is None:
@@ -222,6 +229,7 @@ class Accepted:
         last = self._journal.get(LAST, run.owner, spec.name)
         body = {"run": dump(run), "generation": 1, "cancel": False, "workflow": name, "fresh": spec.fresh}
         body |= {"before": last.body["run"]} if last is not None else {}
+        body |= {"chain": spec.chain} if spec.chain else {}
         operations: Operations = [
             Put(RUN, run.owner, run.id, body, expect=0),
             Put(NAME, run.owner, name, {"run": run.id}, expect=0),

@@ -20,7 +20,7 @@ from typing import Any, Protocol, overload
 from ropewalk_core.errors import BadWorkflow, RopewalkError
 from ropewalk_core.flows import RunSpec
 from ropewalk_core.placement import Placement, parse_placement
-from ropewalk_workflows.graph import Condition, Graph, Output
+from ropewalk_workflows.graph import Condition, Graph, Output, Unknown
 
 _LONGEST = 365 * 86400
 _tracing: ContextVar[Graph | None] = ContextVar("tracing", default=None)
@@ -36,15 +36,28 @@ class Submitter(Protocol):
 @dataclass
 class _Wiring:
     submitter: Submitter | None = None
+    saver: Callable[..., Any] | None = None
     folder: Callable[[], str] = field(default=lambda: "")
 
 
 _wiring = _Wiring()
 
 
-def set_submitter(submitter: Submitter | None, *, folder: Callable[[], str] | None = None) -> None:
-    """Say how `Workflow.submit` reaches the platform, and in which folder (relative to the files) a run works."""
-    _wiring.submitter = submitter
+def set_submitter(
+    submitter: Submitter | None, *, saver: Callable[..., Any] | None = None, folder: Callable[[], str] | None = None
+) -> None:
+    """Say how a workflow reaches the platform, and in which folder (relative to the files) a run works.
+
+    Parameters
+    ----------
+    submitter
+        What `Workflow.submit` calls with a compiled run.
+    saver
+        What `Workflow.save` calls with the workflow, a name and options.
+    folder
+        Returns the folder.
+    """
+    _wiring.submitter, _wiring.saver = submitter, saver
     if folder is not None:
         _wiring.folder = folder
 
@@ -104,7 +117,7 @@ class Step:
         graph = _tracing.get()
         if graph is None:
             return [self.function(**{first: item}, **common) for item in self._listed(items)]
-        if not isinstance(items, Output):
+        if not isinstance(items, Unknown):
             items = self._listed(items)
         bound = self._bind((), {first: None, **common})
         del bound[first]
@@ -145,6 +158,8 @@ class When:
                 field=f"{step.name}.when",
                 hint="Compare it: step.when(result == True)(...).",
             )
+        if isinstance(condition, Unknown):
+            bool(condition)  # which says why not
         self._step, self._condition = step, condition
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -265,6 +280,25 @@ class Workflow:
                 hint="Submit from a notebook of the platform, or call the workflow to run it here.",
             )
         return _wiring.submitter(self.spec(*args, fresh=fresh, **kwargs))
+
+    def save(self, name: str = "", **options: Any) -> Any:
+        """Keep the workflow on the platform, to be launched with other arguments or by itself; return its handle.
+
+        Parameters
+        ----------
+        name
+            What it will be called; its own name if empty.
+        options
+            Fixed values of arguments, and ``every``, ``after``, ``on_file`` and their like (``ropewalk.save``).
+
+        Raises
+        ------
+        BadWorkflow
+            If an argument must be known to put the steps together: give it here, and it is fixed.
+        """
+        if _wiring.saver is None:
+            raise RopewalkError("There is no platform to save to.", hint="Save from a notebook of the platform.")
+        return _wiring.saver(self, name, **options)
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}{self.signature}>"

@@ -33,23 +33,11 @@ class Condition:
         )
 
 
-class Output:
-    """What a step will return. It can go into other steps; its value is known only when the run runs."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def after(self, *others: Output) -> Output:
-        """Make this step wait for others whose results it does not take."""
-        self._task.after.extend(one._task for one in others)
-        return self
+class Unknown:
+    """A value that is known only when the run runs. It can go into steps; the workflow's function cannot look at it."""
 
     def _unknown(self, what: str) -> NoReturn:
-        raise BadWorkflow(
-            f"The result of '{self._task.step.name}' is known only when the run runs; the workflow cannot {what} it.",
-            field=self._task.step.name,
-            hint="Pass it to a step and do this there; use step.map(result) to fan out over a result.",
-        )
+        raise NotImplementedError
 
     def __bool__(self) -> bool:
         self._unknown("test")
@@ -67,7 +55,7 @@ class Output:
         self._unknown("change")
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: what a step returned can be called in another step only."""
+        """Refuse: what is not known yet can be called in a step only."""
         self._unknown("call")
 
     def __next__(self) -> NoReturn:
@@ -91,21 +79,19 @@ class Output:
     __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operate
     __int__ = __float__ = __index__ = _operate
 
-    def _compare(self, operator: str, other: object) -> Condition:
-        if not isinstance(other, bool | int | float | str | None):
-            self._unknown("compare")
-        return Condition(self._task, operator, other)
+    def _compare(self, operator: str, other: object) -> Any:
+        self._unknown("compare")
 
-    def __lt__(self, other: object) -> Condition:
+    def __lt__(self, other: object) -> Any:
         return self._compare("<", other)
 
-    def __le__(self, other: object) -> Condition:
+    def __le__(self, other: object) -> Any:
         return self._compare("<=", other)
 
-    def __gt__(self, other: object) -> Condition:
+    def __gt__(self, other: object) -> Any:
         return self._compare(">", other)
 
-    def __ge__(self, other: object) -> Condition:
+    def __ge__(self, other: object) -> Any:
         return self._compare(">=", other)
 
     def __eq__(self, other: object) -> Any:
@@ -119,8 +105,51 @@ class Output:
     def __format__(self, how: str) -> str:
         self._unknown("write out")
 
+
+class Output(Unknown):
+    """What a step will return. It can go into other steps; its value is known only when the run runs."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def after(self, *others: Output) -> Output:
+        """Make this step wait for others whose results it does not take."""
+        self._task.after.extend(one._task for one in others)
+        return self
+
+    def _unknown(self, what: str) -> NoReturn:
+        raise BadWorkflow(
+            f"The result of '{self._task.step.name}' is known only when the run runs; the workflow cannot {what} it.",
+            field=self._task.step.name,
+            hint="Pass it to a step and do this there; use step.map(result) to fan out over a result.",
+        )
+
+    def _compare(self, operator: str, other: object) -> Condition:
+        if not isinstance(other, bool | int | float | str | None):
+            self._unknown("compare")
+        return Condition(self._task, operator, other)
+
     def __repr__(self) -> str:
         return f"<output of {self._task.step.name}>"
+
+
+class Given(Unknown):
+    """An argument of a saved workflow, whose value comes when it is launched. It can go into steps."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _unknown(self, what: str) -> NoReturn:
+        raise BadWorkflow(
+            f"The argument '{self._name}' is known only when the saved workflow is launched; the workflow cannot "
+            f"{what} it.",
+            field=self._name,
+            hint=f"Pass it to a step and do this there, fan out with step.map({self._name}), or save the workflow with "
+            f"a fixed value: .save({self._name}=...).",
+        )
+
+    def __repr__(self) -> str:
+        return f"<argument {self._name}>"
 
 
 @dataclass(eq=False)
@@ -188,23 +217,28 @@ class Graph:
 
 
 def outputs_in(value: Any, where: str) -> list[Output]:
-    """Return the outputs in an argument: the argument itself, or the members of a list or tuple.
+    """Return the outputs in an argument: the argument itself, or the members of a list or tuple."""
+    return [one for one in unknowns_in(value, where) if isinstance(one, Output)]
+
+
+def unknowns_in(value: Any, where: str) -> list[Unknown]:
+    """Return what is not known yet in an argument: the argument itself, or the members of a list or tuple.
 
     Raises
     ------
     BadWorkflow
-        If an output hides deeper, where nobody could hand it over.
+        If one hides deeper, where nobody could hand it over.
     """
-    if isinstance(value, Output):
+    if isinstance(value, Unknown):
         return [value]
     if not isinstance(value, list | tuple | dict | set | frozenset):
         return []
     members = list(value.values()) if isinstance(value, dict) else list(value)
-    direct = [one for one in members if isinstance(one, Output)]
-    deeper = any(outputs_in(one, where) for one in members if not isinstance(one, Output))
+    direct = [one for one in members if isinstance(one, Unknown)]
+    deeper = any(unknowns_in(one, where) for one in members if not isinstance(one, Unknown))
     if deeper or (direct and not isinstance(value, list | tuple)):
         raise BadWorkflow(
-            "A result may be an argument, or a member of a list that is one, but not deeper inside.",
+            "What is not known yet may be an argument, or a member of a list that is one, but not deeper inside.",
             field=where,
             hint="Give it an argument of its own.",
         )

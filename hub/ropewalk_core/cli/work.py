@@ -129,7 +129,7 @@ def _functions(verbs: Subparsers) -> None:
     observing.register(verbs)
     revisions.register(verbs)
     sharing.register(verbs)
-    triggers.register(verbs)
+    triggers.register(verbs, triggers.FUNCTIONS)
     bring.register(verbs)
 
 

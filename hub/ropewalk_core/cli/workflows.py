@@ -1,4 +1,4 @@
-"""The commands of workflows: submit, list, get, logs, cancel, suspend, resume, retry, remove and lineage."""
+"""The commands of runs: submit, list, get, logs, cancel, suspend, resume, retry, remove and lineage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 
 from ropewalk_core import lineage
+from ropewalk_core.cli import saved
 from ropewalk_core.cli.output import age, clean, echo, say, show, show_line, show_one, state
 from ropewalk_core.cli.parsing import Subparsers, load_yaml, noun, pairs, read_text, verb
 from ropewalk_core.client import Client
@@ -37,7 +38,7 @@ _ORIGINS = {
 
 def register(subparsers: Subparsers) -> None:
     """Declare the commands."""
-    verbs = noun(subparsers, "workflows", "runs of workflows")
+    verbs = noun(subparsers, "workflows", "runs of workflows, and saved workflows")
     one = verb(verbs, "list", "list your latest runs", run=_list_runs, example="ropewalk workflows list --limit 5")
     one.add_argument("--limit", type=int, default=20, help="how many runs (default 20)")
     one = verb(
@@ -75,6 +76,7 @@ def register(subparsers: Subparsers) -> None:
     one.add_argument("run", help="identifier, or `last`")
     one.add_argument("--step", help="name or identifier of one step (default: all of them)")
     one.add_argument("-f", "--follow", action="store_true", help="go on while it grows")
+    saved.register(verbs)
 
 
 async def _list_runs(client: Client, arguments: argparse.Namespace) -> int:

@@ -27,9 +27,9 @@ from ropewalk_core.client.nouns import (
 )
 from ropewalk_core.client.secrets import SecretsClient
 from ropewalk_core.client.tokens import FixedToken, HomeToken, HubToken, NoToken, Token, Tokens, TokenSource, held
-from ropewalk_core.client.triggers import TriggersClient
+from ropewalk_core.client.triggers import SavedTriggersClient, TriggersClient
 from ropewalk_core.client.wire import Wire
-from ropewalk_core.client.workflows import WorkflowsClient
+from ropewalk_core.client.workflows import SavedClient, WorkflowsClient
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.model import Account, Event, Page, Template
 from ropewalk_core.placement import Inventory
@@ -45,6 +45,8 @@ __all__ = [
     "HubToken",
     "NoToken",
     "NotebooksClient",
+    "SavedClient",
+    "SavedTriggersClient",
     "SecretsClient",
     "ServicesClient",
     "Token",
@@ -70,6 +72,8 @@ class Client(Resource):
         self.triggers = TriggersClient(wire)
         self.secrets = SecretsClient(wire)
         self.workflows = WorkflowsClient(wire)
+        self.saved = SavedClient(wire)
+        self.saved_triggers = SavedTriggersClient(wire)
         self.files = FilesClient(wire)
         self.accounts = AccountsClient(wire)
 

@@ -1,10 +1,11 @@
-"""Triggers over REST: what calls the person's functions by itself."""
+"""Triggers over REST: what calls the person's functions, or launches their saved workflows, by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ropewalk_core.client.nouns import Resource, read
+from ropewalk_core.flows import Run
 from ropewalk_core.model import DurableCall, Page, Trigger, TriggerSpec
 
 
@@ -44,3 +45,15 @@ class TriggersClient(Resource):
         """Make the call that the trigger would make, now; the same key again returns the call that it made."""
         path = await self._path(owner, function, "triggers", trigger, "fire")
         return await self._send(DurableCall, "POST", path, key=key)
+
+
+class SavedTriggersClient(TriggersClient):
+    """The triggers of the person's saved workflows."""
+
+    noun = "saved-workflows"
+
+    async def fire(  # type: ignore[override]  # a workflow is launched, a function called
+        self, function: str, trigger: str, *, key: str = "", owner: str = ""
+    ) -> Run:
+        """Start the run that it would start, now; the same key again returns the run that it made."""
+        return await self._send(Run, "POST", await self._path(owner, function, "triggers", trigger, "fire"), key=key)

@@ -1,11 +1,12 @@
-"""Runs of workflows over REST."""
+"""Runs of workflows, and saved workflows, over REST."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from ropewalk_core.client.nouns import Resource
-from ropewalk_core.flows import Run, RunSpec, StepInputs
+from ropewalk_core.flows import Run, RunSpec, Saved, SavedSpec, StepInputs
 from ropewalk_core.model import LogLine, Page
 
 
@@ -71,3 +72,37 @@ class WorkflowsClient(Resource):
     async def spec(self, run: str, *, owner: str = "") -> RunSpec:
         """Return what the run was submitted with, its values left out."""
         return await self._get(RunSpec, await self._path(owner, run, "spec"))
+
+
+class SavedClient(Resource):
+    """The person's saved workflows."""
+
+    noun = "saved-workflows"
+
+    async def list(self, *, after: str = "", limit: int | None = None, owner: str = "") -> Page[Saved]:
+        """Return one page by name, without manifests, code and values."""
+        return await self._page(Saved, await self._path(owner), after=after, limit=limit)
+
+    async def all(self, *, owner: str = "") -> AsyncIterator[Saved]:
+        """Yield every one, by name."""
+        async for one in self._all(Saved, await self._path(owner)):
+            yield one
+
+    async def get(self, name: str, *, owner: str = "") -> Saved:
+        """Return one."""
+        return await self._get(Saved, await self._path(owner, name))
+
+    async def save(self, spec: SavedSpec, *, owner: str = "") -> Saved:
+        """Keep a workflow, in place of another of its name."""
+        return await self._send(Saved, "PUT", await self._path(owner, spec.name), spec.model_dump(mode="json"))
+
+    async def remove(self, name: str, *, owner: str = "") -> Saved:
+        """Forget one with its triggers; runs of it stay."""
+        return await self._send(Saved, "DELETE", await self._path(owner, name))
+
+    async def launch(
+        self, name: str, given: Mapping[str, Any], *, fresh: bool = False, key: str = "", owner: str = ""
+    ) -> Run:
+        """Start a run of one with values for its arguments; the same key returns the same run."""
+        body = {"arguments": dict(given), "fresh": fresh}
+        return await self._send(Run, "POST", await self._path(owner, name, "launch"), body, key=key)

@@ -1,109 +1,63 @@
-"""The desk of triggers: adds, lists, removes, pauses and fires them by hand. The whole of the `Triggers` port.
+"""The desk of the triggers of one kind: adds, lists, removes, pauses and fires them by hand. The `Triggers` port.
 
 The same on every backend; what looks into folders is the backend's own, and where there is none a trigger by file is
-refused. What waits for its occasion runs beside it (``run``). Not here: what a trigger may be (``wishes``), what makes
-it fire (``occasions``), and making calls (``firing``). Rejected: triggers as a part of the function; a deploy that is
+refused. What waits for its occasion runs in the ``house``. Not here: what a trigger may be (``wishes``), what makes it
+fire (``occasions``), and making calls (``firing``). Rejected: triggers as a part of the function; a deploy that is
 still under way would write back what its owner took away.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError
-from ropewalk_core.journal import Journal, Operation
-from ropewalk_core.model import Actor, Call, DurableCall, FunctionRoute, Page, State, Trigger, TriggerSpec, Why
+from ropewalk_core.journal import Operation
+from ropewalk_core.model import Actor, Page, Trigger, TriggerSpec, Why
 from ropewalk_core.names import new_id
-from ropewalk_core.ports import Clock
-from ropewalk_core.settings import Settings
 from ropewalk_core.triggers import occasions, records, wishes
-from ropewalk_core.triggers.book import Book, Key
-from ropewalk_core.triggers.firing import Fire, Firer
+from ropewalk_core.triggers.book import Key
+from ropewalk_core.triggers.firing import Made
+from ropewalk_core.triggers.house import Target, TriggerHouse
 from ropewalk_core.triggers.occasions import Firing
-from ropewalk_core.triggers.watching import Ends, FileWatch, Look, found
-from ropewalk_runtime.bundle import RAW
+from ropewalk_core.triggers.watching import found
 
 _APART = 1e-6
 """Seconds between triggers that are made together, so that they are listed as they were named."""
 
 
 class TriggerDesk:
-    """Keeps triggers and has them fire.
+    """Keeps the triggers of one kind of target.
 
     Parameters
     ----------
-    settings, journal, clock
-        Limits, where triggers are kept, time.
-    route
-        Returns where the gateway finds a function; None if there is none.
-    active
-        Whether an account may have anything run.
-    fire
-        Asks for a durable call for each firing.
-    outcome
-        Returns where a durable call of an account stands; None if it is not kept any more.
-    look
-        Looks into a folder of an account's files; None where nothing does.
+    house
+        All triggers of the home.
+    kind
+        What they call: ``function`` or ``workflow``.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        clock: Clock,
-        *,
-        route: Callable[[str, str], FunctionRoute | None],
-        active: Callable[[str], bool],
-        fire: Fire,
-        outcome: Callable[[str, str], State | None],
-        look: Look | None = None,
-    ) -> None:
-        self._limits, self._journal, self._clock = settings.limits, journal, clock
-        self._route, self._fire, self._outcome, self._look = route, fire, outcome, look
-        self._book = Book(journal)
-        self._firer = Firer(journal, clock, self._limits, self._book, route=route, active=active, fire=fire)
-        self._ends = Ends(journal, clock, self._book, self._firer)
-        self._files = (
-            FileWatch(journal, clock, self._limits, self._book, self._firer, look=look, active=active) if look else None
-        )
-        self._locks: dict[str, asyncio.Lock] = {}
+    def __init__(self, house: TriggerHouse, kind: str) -> None:
+        self._house, self._kind = house, kind
+        self._limits, self._clock, self._look = house.limits, house.clock, house.look
+        self._book, self._firer, self._ends = house.book, house.firer, house.ends
 
-    # What runs and what is told
-
-    async def run(self) -> None:
-        """Have triggers fire, for ever."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._firer.run())
-            group.create_task(self._ends.run())
-            if self._files is not None:
-                group.create_task(self._files.run())
-
-    def note(self, call: DurableCall) -> Sequence[Operation]:
-        """Return what belongs in the batch that ends a durable call."""
-        return self._ends.note(call)
-
-    def noted(self, call: DurableCall) -> None:
-        """Fire for a durable call whose end is on disk."""
-        self._ends.noted(call)
-
-    async def calls(self, calls: Sequence[Call]) -> None:
-        """Fire for calls that have ended, as they are recorded."""
-        await self._ends.calls(calls)
+    @property
+    def _target(self) -> Target:
+        return self._house.targets[self._kind]
 
     # The port
 
     async def list(self, actor: Actor, owner: str, function: str) -> Page[Trigger]:
         """See `Triggers.list`."""
         self._found(owner, function)
-        return Page(items=tuple(self._shown(one) for one in self._book.of(owner, wishes.FUNCTION, function)))
+        return Page(items=tuple(self._shown(one) for one in self._book.of(owner, self._kind, function)))
 
     async def add(self, actor: Actor, owner: str, function: str, spec: TriggerSpec) -> Trigger:
         """See `Triggers.add`."""
-        async with self._lock(owner):
+        async with self._house.lock(owner):
             spec = self._checked(owner, function, spec)
-            have = self._book.of(owner, wishes.FUNCTION, function)
+            have = self._book.of(owner, self._kind, function)
             known = next((one for one in have if wishes.same(one.spec, spec)), None)
             if known is None:
                 [known] = await self._exchange(owner, function, (), [spec])
@@ -111,10 +65,10 @@ class TriggerDesk:
 
     async def choose(self, actor: Actor, owner: str, function: str, specs: Sequence[TriggerSpec]) -> Page[Trigger]:
         """See `Triggers.choose`."""
-        async with self._lock(owner):
+        async with self._house.lock(owner):
             self._found(owner, function)
             wanted = [self._checked(owner, function, one) for one in specs]
-            gone, new = wishes.changes(self._book.of(owner, wishes.FUNCTION, function), wanted)
+            gone, new = wishes.changes(self._book.of(owner, self._kind, function), wanted)
             await self._exchange(owner, function, gone, new)
         return await self.list(actor, owner, function)
 
@@ -139,11 +93,11 @@ class TriggerDesk:
         self._firer.poke()
         return self._shown(changed)
 
-    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> DurableCall:
+    async def fire(self, actor: Actor, owner: str, function: str, trigger: str, *, key: str = "") -> Made:
         """See `Triggers.fire`."""
         one = self._one(owner, function, trigger)
         occasion = occasions.by_hand(one, key or new_id("hand"), self._clock.wall(), await self._facts(owner, one))
-        [made] = await self._fire([Firing(one, occasion)])
+        [made] = await self._target.fire([Firing(one, occasion)])
         if isinstance(made, RopewalkError):
             raise made
         fired = {"fired": self._clock.wall(), "call": made.id, "why": None}
@@ -163,10 +117,7 @@ class TriggerDesk:
         """Remove triggers and make others; all of it, or nothing."""
         self._check_room(owner, function, len(specs) - len(gone))
         now = self._clock.wall()
-        made = [
-            Trigger(id=new_id("t"), owner=owner, name=function, spec=spec, created=now + number * _APART, settled=now)
-            for number, spec in enumerate(specs)
-        ]
+        made = [self._made(owner, function, spec, now, number) for number, spec in enumerate(specs)]
         also: list[Operation] = []
         for one in made:
             if one.spec.on_file and not one.spec.existing:
@@ -175,7 +126,7 @@ class TriggerDesk:
                 also += self._ends.placing()
         if gone or made:
             await self._book.replace([_key(one) for one in gone], made, also)
-        if made and self._route(owner, function) is None:  # removed while its folder was looked through, say
+        if made and not self._target.there(owner, function):  # removed while its folder was looked through, say
             await self._book.replace([_key(one) for one in made], ())
             self._found(owner, function)
         self._ends.followed()
@@ -184,22 +135,17 @@ class TriggerDesk:
 
     def _checked(self, owner: str, function: str, spec: TriggerSpec) -> TriggerSpec:
         """Return a wish as it is kept, or raise what is wrong with it."""
-        route = self._found(owner, function)
-        if route.spec.bundle.form in RAW:
-            raise BadInput(
-                f"'{function}' answers requests as they come, and a trigger makes durable calls, which it has none of.",
-                field="function",
-                hint="A function, a generator, a class or a program for each call can have triggers.",
-            )
+        self._found(owner, function)
         spec = wishes.checked(spec, self._clock.wall())
+        self._target.check(owner, function, spec)
         kind, _, name = spec.after.partition(":")
-        if kind == wishes.FUNCTION and self._route(owner, name) is None:
+        if kind == wishes.FUNCTION and not self._house.there(kind, owner, name):
             raise NotFound.named("functions", f"There is no function '{name[:60]}' to come after.", field="after")
         if spec.on_file and self._look is None:
             raise BadInput(
-                "On a cluster no file fires a function yet.",
+                "On a cluster no file fires anything yet.",
                 field="on_file",
-                hint="Use a schedule, and look into the folder from the function.",
+                hint=f"Use a schedule, and look into the folder from the {self._kind}.",
             )
         return spec
 
@@ -207,12 +153,12 @@ class TriggerDesk:
         if more <= 0:
             return
         each, all_of_them = self._limits.triggers_each, self._limits.triggers
-        if len(self._book.of(owner, wishes.FUNCTION, function)) + more > each:
-            hint = f"`ropewalk functions trigger list {function}` lists them; remove one that is not needed."
+        if len(self._book.of(owner, self._kind, function)) + more > each:
+            hint = f"`ropewalk {self._kind}s trigger list {function}` lists them; remove one that is not needed."
             raise BadInput(f"'{function}' may have {each} triggers.", field="limits.triggers_each", hint=hint)
         if self._book.count(owner) + more > all_of_them:
-            hint = "Remove triggers of your functions that are not needed."
-            raise BadInput(f"Your functions may have {all_of_them} triggers.", field="limits.triggers", hint=hint)
+            hint = "Remove triggers of your functions and workflows that are not needed."
+            raise BadInput(f"You may have {all_of_them} triggers.", field="limits.triggers", hint=hint)
 
     async def _there(self, owner: str, trigger: Trigger) -> dict[str, str]:
         """Return the files that are there already; none where the folder is yet to come."""
@@ -243,7 +189,7 @@ class TriggerDesk:
         return trigger.model_copy(
             update={
                 "next": occasions.comes_next(trigger, now),
-                "outcome": self._outcome(trigger.owner, trigger.call) if trigger.call else None,
+                "outcome": self._target.outcome(trigger.owner, trigger.call) if trigger.call else None,
                 "why": trigger.why or self._widowed(trigger),
             }
         )
@@ -251,30 +197,29 @@ class TriggerDesk:
     def _widowed(self, trigger: Trigger) -> Why | None:
         """Return why a trigger never fires that comes after a function which was removed; None if it may."""
         kind, _, name = trigger.spec.after.partition(":")
-        if kind != wishes.FUNCTION or self._route(trigger.owner, name) is not None:
+        if kind != wishes.FUNCTION or self._house.there(kind, trigger.owner, name):
             return None
         hint = f"Deploy '{name}' again, or remove this trigger."
         return Why(cause=f"It comes after '{name}', which was removed.", next=hint, code=NotFound.code)
 
-    def _found(self, owner: str, function: str) -> FunctionRoute:
-        route = self._route(owner, function)
-        if route is None:
-            raise NotFound.named("functions", f"There is no function '{function[:60]}'.", field="name")
-        return route
+    def _found(self, owner: str, function: str) -> None:
+        if not self._target.there(owner, function):
+            what = "function" if self._kind == wishes.FUNCTION else "saved workflow"
+            raise NotFound.named(f"{self._kind}s", f"There is no {what} '{function[:60]}'.", field="name")
 
     def _one(self, owner: str, function: str, identifier: str) -> Trigger:
-        found_one = self._book.get((owner, records.key_of(wishes.FUNCTION, function, identifier)))
+        found_one = self._book.get((owner, records.key_of(self._kind, function, identifier)))
         if found_one is None:
             raise self._gone(function)
         return found_one
 
     def _gone(self, function: str) -> NotFound:
-        hint = f"`ropewalk functions trigger list {function[:60]}` lists them."
+        hint = f"`ropewalk {self._kind}s trigger list {function[:60]}` lists them."
         return NotFound(f"'{function[:60]}' has no such trigger.", field="trigger", hint=hint)
 
-    def _lock(self, owner: str) -> asyncio.Lock:
-        """Return the lock of whoever adds triggers to an account, so that they are counted."""
-        return self._locks.setdefault(owner, asyncio.Lock())
+    def _made(self, owner: str, name: str, spec: TriggerSpec, now: float, number: int) -> Trigger:
+        facts = {"id": new_id("t"), "owner": owner, "kind": self._kind, "name": name, "spec": spec}
+        return Trigger.model_validate({**facts, "created": now + number * _APART, "settled": now})
 
 
 def _key(trigger: Trigger) -> Key:

@@ -1,4 +1,4 @@
-"""Firing: occasions become durable calls, account by account, and each is over once that is on disk.
+"""Firing: occasions become durable calls or runs, account by account, and each is over once that is on disk.
 
 What waits lies in memory, and is found again after a kill: moments by the schedule, ends in the journal, files in their
 folder. The call comes first and the record that its occasion is over comes second; between the two a kill costs
@@ -16,8 +16,9 @@ from itertools import islice
 from typing import TypeAlias
 
 from ropewalk_core.errors import Limited, NotFound, RopewalkError, StorageFull, Unavailable
+from ropewalk_core.flows import Run
 from ropewalk_core.journal import Journal, Operation, Remove
-from ropewalk_core.model import DurableCall, FunctionRoute, Trigger, Why
+from ropewalk_core.model import DurableCall, Trigger, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Limits
 from ropewalk_core.tasks import heard
@@ -34,9 +35,11 @@ from ropewalk_core.triggers.occasions import (
     turn,
 )
 
-Fire: TypeAlias = Callable[[Sequence[Firing]], Awaitable[Sequence[DurableCall | RopewalkError]]]
-"""Asks for a durable call for each firing; the same firing gives the same call again."""
-_Outcome: TypeAlias = tuple[Firing, "DurableCall | RopewalkError | None"]
+Made: TypeAlias = DurableCall | Run
+"""What comes of a firing."""
+Fire: TypeAlias = Callable[[Sequence[Firing]], Awaitable[Sequence[Made | RopewalkError]]]
+"""Asks for a durable call or a run for each firing; the same firing gives the same again."""
+_Outcome: TypeAlias = tuple[Firing, "Made | RopewalkError | None"]
 """A firing and what came of it; None if its trigger is gone or paused."""
 SHARE, ROOM = 64, 512
 """Firings of one account, and of all, in one turn."""
@@ -57,8 +60,8 @@ class Firer:
     ----------
     journal, clock, limits, book
         Where ends wait, time, how long chains may be, the triggers.
-    route
-        Returns where the gateway finds a function; None if there is none.
+    there
+        Whether there is something of this kind, owner and name to be called.
     active
         Whether an account may have anything run.
     fire
@@ -72,12 +75,12 @@ class Firer:
         limits: Limits,
         book: Book,
         *,
-        route: Callable[[str, str], FunctionRoute | None],
+        there: Callable[[str, str, str], bool],
         active: Callable[[str], bool],
         fire: Fire,
     ) -> None:
         self._journal, self._clock, self._limits, self._book = journal, clock, limits, book
-        self._route, self._active, self._fire = route, active, fire
+        self._there, self._active, self._fire = there, active, fire
         self._waiting: dict[str, dict[str, Firing]] = {}
         self._ends: dict[Key, set[str]] = {}
         self._known: dict[Key, int] = {}  # ends that are not over, and how many triggers each may fire
@@ -260,8 +263,9 @@ class Firer:
         """Write down what came of the firings of one trigger."""
         late = [result for _, result in found if isinstance(result, _PASSES)]
         over = [(firing, result) for firing, result in found if not isinstance(result, _PASSES)]
-        if any(isinstance(one, NotFound) for _, one in over) and self._route(key[0], found[0][0].trigger.name) is None:
-            await self._book.replace([key], ())  # its function was removed while it was made
+        calls = found[0][0].trigger
+        if any(isinstance(one, NotFound) for _, one in over) and not self._there(calls.kind, key[0], calls.name):
+            await self._book.replace([key], ())  # what it calls was removed while it was made
         now = self._clock.wall()
         await self._book.change(key, lambda one: _told(one, over, late, now), lambda: self._also(key, over))
         for firing, _ in over:
@@ -309,7 +313,7 @@ def _told(
     now: float,
 ) -> Trigger:
     """Return a trigger after its firings: what it has called, up to when it is done, and why it did not fire."""
-    calls = [one for _, one in over if isinstance(one, DurableCall)]
+    calls = [one for _, one in over if isinstance(one, DurableCall | Run)]
     errors = [*late, *(one for _, one in over if isinstance(one, RopewalkError))]
     changed: dict[str, object] = {"why": _why(errors[-1]) if errors else trigger.why}
     if calls:

@@ -249,7 +249,7 @@ class Ends:
             record = self._journal.get(records.PLACE, "", _RUN)
             self._read = int(record.body["cursor"]) if record is not None else self._journal.cursor
         events = self._journal.events(after=self._read, kind=_RUN, limit=_PAGE)
-        ends = [_run_end(one) for one in events if one.type in _ENDED]
+        ends = [self._run_end(one) for one in events if one.type in _ENDED]
         ends = [one for one in ends if self._wants(one.owner, one.source)]
         if ends or len(events) == _PAGE:
             await self._journal.write(*(records.noting(one) for one in ends), _place(events[-1].cursor))
@@ -257,6 +257,19 @@ class Ends:
         for one in ends:
             self._firer.ended(one)
         return bool(events)
+
+    def _run_end(self, event: Event) -> End:
+        facts: dict[str, Any] = event.body
+        record = self._journal.get(_RUN, event.owner, event.name)
+        return End(
+            event.owner,
+            f"{WORKFLOW}:{facts.get('name', '')}",
+            key=f"{event.name}@{event.cursor}",
+            id=event.name,
+            state=State(event.type),
+            at=event.at,
+            chain=int(record.body.get("chain", 0)) if record is not None else 0,
+        )
 
 
 def _place(cursor: int) -> Put:
@@ -279,10 +292,3 @@ def _durable_end(call: DurableCall) -> End:
 def _call_end(call: Call) -> End:
     source = f"{FUNCTION}:{call.function}"
     return End(call.owner, source, key=call.id, id=call.id, state=call.state, at=call.ended or call.started)
-
-
-def _run_end(event: Event) -> End:
-    facts: dict[str, Any] = event.body
-    key = f"{event.name}@{event.cursor}"
-    source = f"{WORKFLOW}:{facts.get('name', '')}"
-    return End(event.owner, source, key=key, id=event.name, state=State(event.type), at=event.at)

@@ -11,14 +11,14 @@ from fastapi import APIRouter, Depends
 from fastapi.openapi.utils import get_openapi
 
 from ropewalk_core.errors import NotFound
-from ropewalk_hub.api import accounts, durable, files, runs, secrets, triggers, watch, work
+from ropewalk_hub.api import accounts, durable, files, runs, saved, secrets, triggers, watch, work
 from ropewalk_hub.api.common import ApiRoute
 from ropewalk_hub.security import Public, Signed
 
 PREFIX = "/api/v1"
 
 router = APIRouter(prefix=PREFIX)
-for _one in (accounts, work, triggers, secrets, durable, runs, files, watch):
+for _one in (accounts, work, triggers, secrets, durable, runs, saved, files, watch):
     router.include_router(_one.router)
 router.include_router(files.uploads)
 

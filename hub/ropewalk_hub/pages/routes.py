@@ -11,6 +11,7 @@ from ropewalk_hub.pages import (
     home,
     live,
     people,
+    saved,
     secrets,
     services,
     sharing,
@@ -20,5 +21,6 @@ from ropewalk_hub.pages import (
 )
 
 router = APIRouter(include_in_schema=False)
-for _one in (static, live, help, home, services, functions, sharing, triggers, secrets, durable, workflows, people):
+_ALL = (static, live, help, home, services, functions, sharing, triggers, secrets, durable, workflows, saved, people)
+for _one in _ALL:
     router.include_router(_one.router)

@@ -39,7 +39,7 @@ async def add(
     """Make a trigger; what is wrong with it is said beside the form, which keeps what was typed."""
     typed = {"every": every, "zone": zone, "after": after, "when": when, "on_file": on_file, "existing": existing}
     try:
-        await its.triggers.add(actor, actor.account, name, _spec(typed))
+        await its.triggers.add(actor, actor.account, name, spec_of(typed))
     except (BadInput, NotFound) as error:
         one = await its.functions.get(actor, actor.account, name)
         calling = Calling(typed, error.problem())
@@ -61,7 +61,7 @@ async def act(actor: Signed, its: Its, name: str, trigger: str, act: Act) -> Res
     return see(f"/functions/{name}#triggers")
 
 
-def _spec(typed: dict[str, str]) -> TriggerSpec:
+def spec_of(typed: dict[str, str]) -> TriggerSpec:
     """Return what the form says; what belongs to a word that was left empty says nothing."""
     needs = {"zone": "every", "when": "after", "existing": "on_file"}
     given: dict[str, Any] = {

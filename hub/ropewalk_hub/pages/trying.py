@@ -20,7 +20,7 @@ from ropewalk_hub.pages.forms import PREFIX, Complaint, Field
 
 MOST = 40
 """Parameters that get a field each; a form of more is no help."""
-_AGAIN = "Correct it and call again."
+_AGAIN = "Correct it and send it again."
 _NULL: Schema = {"type": "null"}
 _KINDS = {"integer": "number", "number": "number", "string": "text", "boolean": "choice"}
 _HELP = {"integer": "A whole number.", "number": "A number.", "array": "JSON: a list.", "object": "JSON: an object."}
@@ -93,7 +93,7 @@ def _field(signature: Signature, one: Parameter, typed: Mapping[str, str] | None
         options = (*((("", "-"),) if empty else ()), *words)
     help = _HELP.get(str(schema.get("type")), "JSON: any value." if kind == "json" else "")
     if not one.required and value is None:
-        help = f"{help} Empty takes the function's own default.".strip()
+        help = f"{help} Empty takes the default.".strip()
     elif empty and one.required:
         help = f"{help} Empty is None.".strip()
     return Field(

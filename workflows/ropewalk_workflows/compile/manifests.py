@@ -23,7 +23,7 @@ from ropewalk_workflows.capture.serialisers import with_serialisers
 from ropewalk_workflows.compile import placements
 from ropewalk_workflows.compile.source import source_of
 from ropewalk_workflows.dag import Step
-from ropewalk_workflows.graph import Condition, Output, Task, names_of, outputs_in, task_name
+from ropewalk_workflows.graph import Condition, Given, Output, Task, Unknown, names_of, outputs_in, task_name
 
 if TYPE_CHECKING:
     from ropewalk_workflows.dag import Workflow
@@ -35,6 +35,8 @@ _LAST = "on-exit"
 
 def compile_workflow(workflow: Workflow, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RunSpec:
     """Return the run of a workflow with these arguments.
+
+    One that is `Given` becomes a parameter of the manifest, without a value.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def compile_workflow(workflow: Workflow, args: tuple[Any, ...], kwargs: dict[str
     returns, outputs = compiler.returned(graph.returns, workflow.name)
     bound = workflow.signature.bind(*args, **kwargs)
     bound.apply_defaults()
-    arguments = {name: _shown(value) for name, value in bound.arguments.items()}
+    arguments = {name: _shown(value) for name, value in bound.arguments.items() if not isinstance(value, Given)}
     last = compiler.last(workflow.on_exit) if workflow.on_exit is not None else None
     manifest = compiler.manifest(task_name(workflow.name), outputs, {names.RETURNS: returns}, workflow.timeout, last)
     if (text := source_of(workflow)) is not None:
@@ -103,6 +105,7 @@ class _Compiler:
         self.templates: dict[str, Any] = {}
         self.taken: set[str] = {"main", _LAST}
         self.fanned = {id(one.over[1]._task) for one in tasks if one.over and isinstance(one.over[1], Output)}
+        self.given: dict[str, None] = {}
         self.tests: dict[int, list[tuple[str, Any]]] = {}
         for one in (task.when for task in tasks if task.when is not None):
             known = self.tests.setdefault(id(one.task), [])
@@ -126,6 +129,7 @@ class _Compiler:
             metadata=m.ObjectMeta(generate_name=f"{name}-", annotations=annotations),
             spec=m.WorkflowSpec(
                 entrypoint="main",
+                arguments=m.Arguments(parameters=[m.Parameter(name=one) for one in self.given]) if self.given else None,
                 templates=[main, *([last] if last is not None else []), *self.templates.values()],
                 on_exit=last.name if last is not None else None,
                 active_deadline_seconds=None if timeout is None else max(1, round(timeout)),
@@ -229,7 +233,10 @@ class _Compiler:
         m = self.hera
         if isinstance(value, Output):
             return [], [self._from_output(shape, name, value)]
-        if isinstance(value, list | tuple) and any(isinstance(one, Output) for one in value):
+        if isinstance(value, Given):
+            shape.parameters.append(name)
+            return [m.Parameter(name=name, value=self._given(value))], []
+        if isinstance(value, list | tuple) and any(isinstance(one, Unknown) for one in value):
             shape.lists.append(name)
             if len(value) == 1 and isinstance(value[0], Output) and value[0]._task.over is not None:
                 raise BadWorkflow(
@@ -242,6 +249,8 @@ class _Compiler:
                 if isinstance(one, Output):
                     shape.maybe += [f"{name}/{index}"] if one._task.when is not None else []
                     artifacts.append(self._from_output(None, inner, one))
+                elif isinstance(one, Given):
+                    artifacts.append(m.Artifact(name=inner, raw=m.RawArtifact(data=self._given(one))))
                 else:
                     artifacts.append(
                         m.Artifact(
@@ -255,6 +264,11 @@ class _Compiler:
         shape.artifacts.append((name, f"{names.MOUNT}/inputs/{name}"))
         key = self._value(value, f"{shape.step.name}.{name}", shape.step)
         return [], [m.Artifact(name=name, s3=m.S3Artifact(key=key))]
+
+    def _given(self, value: Given, form: str = "") -> str:
+        """Return the tag of an argument that comes at a launch; ``form`` is that in which a fan-out reads it."""
+        self.given[name := f"{form}{value._name}"] = None
+        return f"{{{{workflow.parameters.{name}}}}}"
 
     def _from_output(self, shape: _Shape | None, name: str, output: Output) -> Any:
         m = self.hera
@@ -282,6 +296,8 @@ class _Compiler:
             m.Parameter(name=first, value="{{item.value}}"),
             m.Parameter(name="ropewalk-place", value=f"{{{{workflow.name}}}}/{own}/{{{{item.index}}}}"),
         ]
+        if isinstance(items, Given):
+            return {"with_param": self._given(items, names.ITEMS)}, [], parameters
         if isinstance(items, Output):
             if items._task.over is not None:
                 raise BadWorkflow(
