@@ -89,6 +89,32 @@ def test_lists(argo: Shell) -> None:
     assert yaml.safe_load(argo("list", "-o", "yaml"))
 
 
+def test_templates_and_schedules(argo: Shell) -> None:
+    spec = manifests.say("hello", name="greet")["spec"]
+    kept = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "WorkflowTemplate",
+        "metadata": {"name": "greet"},
+        "spec": spec,
+    }
+    assert "greet" in argo("template", "create", argo.file(kept))
+    assert "greet" in argo("template", "list") and "greet" in argo("template", "get", "greet")
+    said = argo("submit", "--wait", "--from", "workflowtemplate/greet", "-p", "text=from a template")
+    assert "Succeeded" in said and re.search(r"text:\s+from a template", said)
+    body = {"schedules": ["0 2 * * *"], "timezone": "Europe/Athens", "workflowSpec": spec}
+    night = {"apiVersion": "argoproj.io/v1alpha1", "kind": "CronWorkflow", "metadata": {"name": "night"}, "spec": body}
+    said = argo("cron", "create", argo.file(night))
+    assert re.search(r"Schedules?:\s+0 2 \* \* \*", said) and "Europe/Athens" in said
+    assert "night" in argo("cron", "list")
+    argo("cron", "suspend", "night")
+    assert re.search(r"Suspended:\s+true", argo("cron", "get", "night"))
+    argo("cron", "resume", "night")
+    assert "Succeeded" in argo("submit", "--wait", "--from", "cronwf/night")
+    argo("cron", "delete", "night")
+    argo("template", "delete", "greet")
+    assert "greet" not in argo("template", "list")
+
+
 def test_a_failure_is_retried_and_resubmitted(argo: Shell) -> None:
     code, said = argo.try_("submit", "--wait", argo.file(manifests.fails(name="picky")))
     assert code == 1 and "Failed" in said

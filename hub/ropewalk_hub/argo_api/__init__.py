@@ -10,19 +10,17 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from ropewalk_core.errors import NotFound
-from ropewalk_hub.argo_api import artifacts, logs, server, watching, workflows
+from ropewalk_hub.argo_api import artifacts, logs, server, templates, watching, workflows
 from ropewalk_hub.argo_api.common import PREFIX, ArgoRoute, Asking, Here, refused
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
-for _one in (server, workflows, watching, logs, artifacts):
+for _one in (server, templates, workflows, watching, logs, artifacts):
     router.include_router(_one.router)
 
 _rest = APIRouter(prefix=PREFIX, route_class=ArgoRoute, include_in_schema=False)
 _ALL = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 _LATER = {
-    "workflow-templates": "Workflow templates",
     "cluster-workflow-templates": "Cluster workflow templates",
-    "cron-workflows": "Cron workflows",
     "archived-workflows": "The archive",
     "stream": "The stream of events",
     "events": "Sending events",
@@ -33,14 +31,7 @@ _LATER = {
 }
 _INSTEAD = {
     "archived-workflows": "Ended workflows stay in `argo list` until they are deleted.",
-    "cron-workflows": "Have functions called on a schedule with `ropewalk triggers`.",
 }
-
-
-@_rest.api_route("/api/v1/workflows/{namespace}/submit", methods=["POST"])
-async def submit(here: Here) -> JSONResponse:
-    """Refuse to start a template."""
-    return refused("`argo submit --from`", "Submit the workflow's own manifest.")
 
 
 @_rest.api_route("/api/v1/workflows/{namespace}/{name}/{verb}", methods=["PUT"])

@@ -78,6 +78,10 @@ class Asked:
         """Return the identifier of one of the person's runs by its name, or raise `NotFound`."""
         return named.named(self.its.journal, self.owner, name)
 
+    def has(self, name: str) -> bool:
+        """Say whether one of the person's runs has this name."""
+        return named.run_of(self.its.journal, self.owner, name) is not None
+
     async def get(self, name: str) -> Run:
         """Return one of the person's runs by its name, or raise `NotFound`."""
         return await self.its.workflows.get(self.actor, self.owner, self.run_id(name))

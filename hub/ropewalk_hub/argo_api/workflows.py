@@ -40,7 +40,7 @@ async def create(request: Request, here: Here) -> dict[str, Any]:
     name = str(spec.manifest["metadata"].get("name") or "")
     lock = _creating.setdefault((id(here.its.journal), here.owner), asyncio.Lock())
     async with lock:  # two of one name at once
-        if name and _taken(here, name):
+        if name and here.has(name):
             hint = "Delete that one first, or let the server choose: metadata.generateName."
             raise NameTaken(f"There is a workflow '{name}' already.", field="metadata.name", hint=hint)
         run = await here.its.workflows.submit(here.actor, here.owner, spec)
@@ -154,13 +154,6 @@ def _unkept(spec: RunSpec, here: Asked) -> dict[str, Any]:
     """Return a workflow that was looked at and not kept."""
     manifest = spec.manifest
     return {**manifest, "metadata": {**manifest["metadata"], "namespace": here.namespace}, "status": {}}
-
-
-def _taken(here: Asked, name: str) -> bool:
-    try:
-        return bool(here.run_id(name))
-    except NotFound:
-        return False
 
 
 async def _named(here: Asked, name: str) -> list[Told]:

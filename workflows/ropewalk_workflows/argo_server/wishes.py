@@ -93,7 +93,7 @@ def again(spec: RunSpec, name: str, parameters: Sequence[str]) -> RunSpec:
     metadata["generateName"] = metadata.get("generateName") or f"{name}-"
     metadata["labels"] = {**(metadata.get("labels") or {}), PREVIOUS: name}
     manifest = {**spec.manifest, "metadata": metadata, "spec": _with(spec.manifest.get("spec") or {}, parameters)}
-    arguments = {**spec.arguments, **dict(_pair(one) for one in parameters)}
+    arguments = {**spec.arguments, **dict(pair(one) for one in parameters)}
     return spec.model_copy(update={"manifest": manifest, "arguments": arguments, "fresh": True})
 
 
@@ -126,7 +126,7 @@ def _labels(named: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with(given: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]:
     """Return a workflow's spec with other values of its parameters."""
-    wanted = dict(_pair(one) for one in parameters)
+    wanted = dict(pair(one) for one in parameters)
     arguments = given.get("arguments") or {}
     known = arguments.get("parameters") or []
     if unknown := sorted(set(wanted) - {one.get("name") for one in known}):
@@ -135,7 +135,8 @@ def _with(given: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]
     return {**given, **({"arguments": {**arguments, "parameters": changed}} if wanted else {})}
 
 
-def _pair(text: Any) -> tuple[str, str]:
+def pair(text: Any) -> tuple[str, str]:
+    """Return the two sides of ``name=value``, or raise `BadInput`."""
     name, equals, value = str(text).partition("=")
     if not equals:
         raise BadInput(f"{str(text)[:100]!r} is not 'name=value'.", field="parameters")
