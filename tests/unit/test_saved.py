@@ -240,6 +240,15 @@ async def test_launches_are_runs_of_their_own_with_their_own_values(rig: Rig) ->
     assert (await desk.launch(ALICE, "alice", "once", {}, fresh=True, key="k")).id == again.id
 
 
+HARD = {"text": 'it\'s {{hard}} "quoted" \\ and\nlong', "number": 1e-7, "nothing": None, "list": [True, "ü"]}
+
+
+async def test_values_of_any_letters_reach_the_step(rig: Rig) -> None:
+    desk = desk_of(rig)
+    await desk.save(ALICE, "alice", to_save(needing))
+    assert rig.result(await launched(rig, desk, "needing", value=HARD)) == [HARD]
+
+
 async def test_a_list_is_fanned_out_and_joined(rig: Rig) -> None:
     desk = desk_of(rig)
     await desk.save(ALICE, "alice", to_save(many))
