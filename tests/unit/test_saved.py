@@ -183,6 +183,42 @@ def test_a_launch_refuses_by_the_arguments_name() -> None:
         assert caught.value.field == field, arguments
 
 
+def test_a_schema_that_refers_to_itself_in_two_ways_keeps_nobody_waiting() -> None:
+    spec = to_save(needing)
+    ref = {"$ref": "#/components/schemas/Tree"}
+    tree = {"anyOf": [{"type": "array", "items": ref}, {"type": "array", "items": ref}, {"type": "string"}]}
+    hostile = spec.arguments[0].model_copy(update={"takes": ref})
+    spec = spec.model_copy(update={"arguments": (hostile,), "types": {"Tree": tree}})
+    launching.check(spec)
+    value: Any = 1
+    for _ in range(60):
+        value = [value]
+    launching.launched(spec, {"value": value})
+    with pytest.raises(BadInput, match="must be a list or text"):
+        launching.launched(spec, {"value": 1})
+
+
+@pytest.mark.parametrize(
+    ("takes", "fits", "other"),
+    [
+        ({"type": "integer"}, 3, True),
+        ({"type": "number"}, 3, "3"),
+        ({"type": "boolean"}, False, 0),
+        ({"enum": [1, "a"]}, 1, True),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, None, "x"),
+        ({"type": "array"}, [], {}),
+        ({}, {"any": 1}, None),
+    ],
+)
+def test_a_value_is_of_the_type_that_is_taken(takes: dict[str, Any], fits: Any, other: Any) -> None:
+    spec = to_save(needing)
+    spec = spec.model_copy(update={"arguments": (spec.arguments[0].model_copy(update={"takes": takes}),)})
+    assert launching.launched(spec, {"value": fits}).arguments["value"] == fits
+    if takes:
+        with pytest.raises(BadInput, match="'value' must be "):
+            launching.launched(spec, {"value": other})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),

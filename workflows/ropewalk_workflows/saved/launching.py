@@ -21,8 +21,17 @@ from ropewalk_workflows import names
 LONGEST = 16 * 1024
 """Characters of one argument; a cluster keeps all of them in one object."""
 _MOST_TYPES = 100 * 1024
-_TYPES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}
-_TYPES |= {"array": "a list", "object": "an object", "null": "empty"}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "integer": (int,),
+    "number": (int, float),
+    "string": (str,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+_WORDS = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}
+_WORDS |= {"array": "a list", "object": "an object", "null": "empty"}
 
 
 def signature(spec: SavedSpec) -> Signature:
@@ -198,22 +207,32 @@ def _check_values(spec: SavedSpec, given: Mapping[str, Any]) -> None:
 
 
 def _check_type(spec: SavedSpec, one: Argument, value: Any) -> None:
-    from jsonschema import Draft202012Validator
+    """Refuse a value of another type than the argument takes.
 
-    schema = {**one.takes, "components": {"schemas": spec.types}}  # where `signatures.REF` leads
-    error = next(iter(Draft202012Validator(schema).iter_errors(value)), None)
-    if error is not None:
-        raise BadInput(f"'{one.name}' {_words(error)}.", field=one.name, hint="Correct its value.")
+    Only its own type is looked at, and what is offered: a schema is a person's, and one that refers to itself in two
+    ways would keep a validator busy for ever, with everybody else waiting. What is inside is the step's to refuse.
+    """
+    known = signature(spec)
+    schema = known.resolve(one.takes)
+    choices = [known.resolve(each) for each in schema.get("anyOf", ()) if isinstance(each, dict)] or [schema]
+    if any(_fits(each, value) for each in choices):
+        return
+    wanted = " or ".join(dict.fromkeys(_wanted(each) for each in choices))[:200]
+    raise BadInput(f"'{one.name}' must be {wanted}.", field=one.name, hint="Correct its value.")
 
 
-def _words(error: Any) -> str:
-    """Return what is wrong with a value, in words of ours where it is the value itself."""
-    wanted = error.validator_value
-    if error.validator == "type" and not error.absolute_path and isinstance(wanted, str):
-        return f"must be {_TYPES.get(wanted, wanted)}"
-    if error.validator == "enum" and not error.absolute_path:
-        return f"must be one of {', '.join(map(_as_text, wanted))}"[:200]
-    return f"does not fit: {error.message[:200]}"
+def _fits(schema: Mapping[str, Any], value: Any) -> bool:
+    if "enum" in schema:
+        return any(type(each) is type(value) and each == value for each in schema["enum"])  # 1 is not True
+    if isinstance(value, bool):
+        return str(schema.get("type", "boolean")) == "boolean"
+    return isinstance(value, _TYPES.get(str(schema.get("type")), (object,)))
+
+
+def _wanted(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return f"one of {', '.join(map(_as_text, schema['enum']))}"
+    return _WORDS.get(str(schema.get("type")), "another value")
 
 
 def _fitting(spec: SavedSpec, one: Argument, looped: set[str]) -> Any:
