@@ -166,8 +166,27 @@ def test_artifacts_are_copied(argo: Shell, tmp_path: Path) -> None:
     assert note.read_text() == "hello world\n"
 
 
+def test_what_has_ended_is_in_the_archive(argo: Shell) -> None:
+    listed = yaml.safe_load(argo("archive", "list", "-o", "yaml", "--chunk-size", "1"))
+    uid = next(one["metadata"]["uid"] for one in listed if one["metadata"]["name"] == "hello")
+    assert re.search(rf"ada\s+hello\s+Succeeded.*{uid}", argo("archive", "list"))
+    assert argo("archive", "list", "-l", "workflows.argoproj.io/phase=Failed", "-o", "name").count("picky") == 2
+    assert re.search(r"Name:\s+hello", argo("archive", "get", uid))
+    assert "workflows.argoproj.io/phase" in argo("archive", "list-label-keys").split()
+    values = argo("archive", "list-label-values", "-l", "workflows.argoproj.io/phase")
+    assert values.split() == ["Failed", "Succeeded"]
+    code, said = argo.try_("archive", "get", "hello")
+    assert code == 1 and "argo archive list" in said
+    said = argo("archive", "resubmit", "--wait", uid)
+    made = re.search(r"Name:\s+(\S+)", said)
+    assert made is not None and made[1].startswith("hello-")
+    again = yaml.safe_load(argo("get", made[1], "-o", "yaml"))["metadata"]["uid"]
+    assert "deleted" in argo("archive", "delete", again)
+    assert argo.try_("get", made[1])[0] == 1
+
+
 def test_what_is_not_answered(argo: Shell) -> None:
-    for words in (("stop", "hello"), ("template", "list"), ("cron", "list"), ("archive", "list")):
+    for words in (("stop", "hello"), ("template", "list"), ("cron", "list")):
         code, said = argo.try_(*words)
         assert code == 1 and "not answered by Ropewalk" in said, words
     code, said = argo.try_("list", "-n", "somebody")

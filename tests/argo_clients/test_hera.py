@@ -85,6 +85,20 @@ async def test_the_verbs_of_the_service(service: WorkflowsService, door: Door) -
     await asyncio.to_thread(act)
 
 
+async def test_the_archive(service: WorkflowsService) -> None:
+    def act() -> None:
+        done = diamond(service, name="kept").create(wait=True, poll_interval=1)
+        [found] = service.list_archived_workflows(namespace="ada").items
+        uid = found.metadata.uid
+        assert uid == done.metadata.uid and service.get_archived_workflow(uid).metadata.name == "kept"
+        assert "workflows.argoproj.io/phase" in service.list_archived_workflow_label_keys().items
+        service.delete_archived_workflow(uid)
+        with pytest.raises(NotFound):
+            service.get_archived_workflow(uid)
+
+    await asyncio.to_thread(act)
+
+
 async def test_refusals_are_heras_own_exceptions(service: WorkflowsService, door: Door) -> None:
     def act() -> None:
         with pytest.raises(Forbidden):

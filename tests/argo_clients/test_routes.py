@@ -198,13 +198,72 @@ async def test_a_dry_run_and_lint_keep_nothing(argo: httpx.AsyncClient) -> None:
     assert (await argo.get(OURS)).json()["items"] == []
 
 
+async def test_what_has_ended_is_in_the_archive(door: Door, argo: httpx.AsyncClient) -> None:
+    archive = "api/v1/archived-workflows"
+    for name in ("one", "two"):
+        await create(argo, manifests.say(name, name=name, labels={"mine": name}))
+        await door.ended(argo, name)
+    await create(argo, manifests.sleeps(name="long"))
+
+    async def names(**params: str) -> list[str]:
+        answer = await argo.get(archive, params=params)
+        assert answer.status_code == 200, answer.text
+        return [one["metadata"]["name"] for one in answer.json()["items"]]
+
+    assert await names() == await names(namespace="ada") == ["two", "one"]
+    assert await names(**{"listOptions.labelSelector": "mine=one"}) == await names(namePrefix="o") == ["one"]
+    first = (await argo.get(archive, params={"listOptions.limit": "1"})).json()
+    assert await names(**{"listOptions.limit": "1", "listOptions.continue": first["metadata"]["continue"]}) == ["one"]
+    uid = first["items"][0]["metadata"]["uid"]
+    assert (await argo.get(f"{archive}/{uid}")).json() == (await argo.get(f"{OURS}/two")).json()
+    keys = (await argo.get(f"{archive}-label-keys")).json()["items"]
+    assert "mine" in keys and keys == sorted(set(keys))
+    values = await argo.get(f"{archive}-label-values", params={"listOptions.labelSelector": "mine"})
+    assert values.json() == {"items": ["one", "two"]}
+    for wrong in ("", "mine=one", "!mine", "mine,other"):
+        answer = await argo.get(f"{archive}-label-values", params={"listOptions.labelSelector": wrong})
+        assert (answer.status_code, answer.json()["code"]) == (400, 3), wrong
+    going = (await argo.get(f"{OURS}/long")).json()["metadata"]["uid"]
+    for path in ("two", going, "nobody"):
+        assert (await argo.get(f"{archive}/{path}")).status_code == 404, path
+        assert (await argo.delete(f"{archive}/{path}")).status_code == 404, path
+    other = await argo.put(f"{archive}/{uid}/resubmit", json={"uid": uid, "namespace": "ada", "name": ""})
+    assert other.json()["metadata"]["name"].startswith("two-"), other.text
+    await door.ended(argo, other.json()["metadata"]["name"])
+    assert (await argo.put(f"{archive}/{uid}/retry", json={"uid": uid})).json()["code"] == 9  # it is done
+    await argo.put(f"{OURS}/long/terminate", json={})
+    await door.ended(argo, "long")
+    again = await argo.put(f"{archive}/{going}/retry", json={"uid": going, "namespace": "ada"})
+    assert again.json()["status"]["phase"] == "Running", again.text
+    await argo.put(f"{OURS}/long/terminate", json={})
+    await door.ended(argo, "long")
+    assert (await argo.delete(f"{archive}/{uid}")).json() == {}
+    assert (await argo.get(f"{OURS}/two")).status_code == 404 and "two" not in await names()
+
+
+async def test_an_archive_is_its_owners_alone(door: Door, argo: httpx.AsyncClient) -> None:
+    archive = "api/v1/archived-workflows"
+    await create(argo, manifests.say("x", name="mine", labels={"mine": "yes"}))
+    uid = (await door.ended(argo, "mine"))["metadata"]["uid"]
+    async with door.client("bob") as bob:
+        assert (await bob.get(archive)).json()["items"] == []
+        assert "mine" not in (await bob.get(f"{archive}-label-keys")).json()["items"]
+        for path in (archive, f"{archive}/{uid}", f"{archive}-label-keys"):
+            assert (await bob.get(path, params={"namespace": "ada"})).status_code == 403, path
+        assert (await bob.get(f"{archive}/{uid}")).status_code == 404
+        assert (await bob.delete(f"{archive}/{uid}")).status_code == 404
+        for verb in ("retry", "resubmit"):
+            assert (await bob.put(f"{archive}/{uid}/{verb}", json={})).status_code == 404, verb
+            assert (await bob.put(f"{archive}/{uid}/{verb}", json={"namespace": "ada"})).status_code == 403, verb
+
+
 async def test_what_is_not_answered_says_so(door: Door, argo: httpx.AsyncClient) -> None:
     await create(argo, manifests.say("x", name="there"))
     for verb in ("stop", "set"):
         answer = await argo.put(f"{OURS}/there/{verb}", json={})
         assert (answer.status_code, answer.json()["code"]) == (501, 12), verb
         assert (await argo.put(f"{OURS}/nobody/{verb}", json={})).status_code == 404
-    for path in ("archived-workflows", "cluster-workflow-templates", "sensors/ada"):
+    for path in ("cluster-workflow-templates", "sensors/ada"):
         answer = await argo.get(f"api/v1/{path}")
         assert (answer.status_code, answer.json()["code"]) == (501, 12), path
         assert "is not answered by Ropewalk" in answer.json()["message"]

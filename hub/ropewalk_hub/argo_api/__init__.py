@@ -10,27 +10,23 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from ropewalk_core.errors import NotFound
-from ropewalk_hub.argo_api import artifacts, logs, server, templates, watching, workflows
+from ropewalk_hub.argo_api import archive, artifacts, logs, server, templates, watching, workflows
 from ropewalk_hub.argo_api.common import PREFIX, ArgoRoute, Asking, Here, refused
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
-for _one in (server, templates, workflows, watching, logs, artifacts):
+for _one in (server, templates, workflows, watching, logs, artifacts, archive):
     router.include_router(_one.router)
 
 _rest = APIRouter(prefix=PREFIX, route_class=ArgoRoute, include_in_schema=False)
 _ALL = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 _LATER = {
     "cluster-workflow-templates": "Cluster workflow templates",
-    "archived-workflows": "The archive",
     "stream": "The stream of events",
     "events": "Sending events",
     "event-sources": "Event sources",
     "sensors": "Sensors",
     "sync": "Limits of synchronization",
     "workflow-event-bindings": "Event bindings",
-}
-_INSTEAD = {
-    "archived-workflows": "Ended workflows stay in `argo list` until they are deleted.",
 }
 
 
@@ -48,7 +44,7 @@ async def unknown(actor: Asking, path: str = "") -> JSONResponse:
     """Answer for what no other route took: what Argo has and we have not, and what neither has."""
     family = path.removeprefix("api/v1/").partition("/")[0]
     if family in _LATER:
-        return refused(_LATER[family], _INSTEAD.get(family, "Submit workflows themselves."))
+        return refused(_LATER[family], "Submit workflows themselves.")
     raise NotFound(f"There is nothing at {PREFIX}/{path[:100]}.", hint="See docs/argo.md for what is answered.")
 
 

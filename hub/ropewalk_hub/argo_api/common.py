@@ -67,10 +67,13 @@ class Asked:
         self.its, self.actor, self.owner = platform_of(request), actor, actor.account
         self.namespace = namespace(self.its.settings, self.owner)
         self.records = Records(self.its.journal)
-        given = request.path_params.get("namespace", "")
-        if given not in ("", self.namespace, self.owner):
+        self.check_namespace(request.path_params.get("namespace"))
+
+    def check_namespace(self, given: Any) -> None:
+        """Raise `Denied` for a namespace that is not the person's; one that is not given is theirs."""
+        if given not in (None, "", self.namespace, self.owner):
             raise Denied(
-                f"Permission denied: the namespace '{given[:100]}' is not yours.",
+                f"Permission denied: the namespace '{str(given)[:100]}' is not yours.",
                 hint=f"Yours is '{self.namespace}'; `ropewalk argo-env` sets it.",
             )
 

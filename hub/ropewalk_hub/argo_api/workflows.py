@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -11,13 +10,13 @@ from fastapi import APIRouter, Request
 
 from ropewalk_core.errors import BadInput, Conflict, NameTaken, NotFound
 from ropewalk_core.flows import Run, RunSpec
-from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, body_of, number, option, refuse_set
+from ropewalk_hub.argo_api import choosing
+from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, body_of, option, refuse_set
 from ropewalk_workflows.again import spec_again
-from ropewalk_workflows.argo_server import objects, selectors, wishes
-from ropewalk_workflows.argo_server.told import Told, told
+from ropewalk_workflows.argo_server import objects, wishes
+from ropewalk_workflows.argo_server.told import Told
 
 router = APIRouter(prefix="/api/v1", route_class=ArgoRoute)
-_PAGE, _MOST = 100, 500
 _creating: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 _RETRY = {
     "restartSuccessful": "Steps that are done stay done here. Resubmit the workflow to run them again.",
@@ -59,26 +58,13 @@ async def lint(request: Request, here: Here) -> dict[str, Any]:
 @router.get("/workflows/")
 async def list_workflows(request: Request, here: Here) -> dict[str, Any]:
     """Return workflows, newest first, without their nodes."""
-    wants = _Wants(request, here)
+    wants = choosing.Wants(request)
     version = here.its.journal.cursor
     if wants.name and not wants.loosely:
         found = [one for one in await _named(here, wants.name) if wants.met(one)]
         return objects.listing((objects.workflow(one, tree=False) for one in found), version, "")
-    kept: list[Told] = []
-    after, limit = option(request, "listOptions.continue"), wants.limit
-    while True:
-        page = await here.its.workflows.list(here.actor, here.owner, after=after, limit=_PAGE)
-        for run, one in zip(page.items, await asyncio.to_thread(_all_told, here, page.items), strict=True):
-            after = run.id
-            if one is not None and wants.met(one):
-                kept.append(one)
-            if len(kept) == limit:
-                break
-        full = len(kept) >= limit
-        more = bool(page.next) or (bool(page.items) and after != page.items[-1].id)
-        if full or not page.next:
-            break
-    return objects.listing((objects.workflow(one, tree=False) for one in kept), version, after if full and more else "")
+    kept, following = await choosing.page(here, wants, option(request, "listOptions.continue"))
+    return objects.listing((objects.workflow(one, tree=False) for one in kept), version, following)
 
 
 @router.get("/workflows/{namespace}/{name}")
@@ -161,52 +147,3 @@ async def _named(here: Asked, name: str) -> list[Told]:
         return [await here.told(await here.get(name), steps=False)]
     except NotFound:
         return []
-
-
-def _all_told(here: Asked, runs: tuple[Run, ...]) -> list[Told | None]:
-    """Return each run with its wish, or nothing for one that was removed meanwhile. Blocks."""
-    found: list[Told | None] = []
-    for run in runs:
-        try:
-            found.append(told(here.records, run, here.namespace, steps=False))
-        except NotFound:
-            found.append(None)
-    return found
-
-
-class _Wants:
-    """Which workflows of a list are asked for."""
-
-    def __init__(self, request: Request, here: Asked) -> None:
-        self.here = here
-        self.labels = selectors.labels(option(request, "listOptions.labelSelector"))
-        self.fields = selectors.fields(option(request, "listOptions.fieldSelector"))
-        self.name = selectors.only(self.fields, "metadata.name")
-        self.loosely = option(request, "nameFilter") if self.name else ""
-        if self.loosely not in ("", "Exact", "Prefix", "Contains"):
-            raise BadInput("A filter of names is Exact, Prefix or Contains.", field="nameFilter")
-        self.loosely = self.loosely.removeprefix("Exact")
-        self.created, self.finished = _time(request, "createdAfter"), _time(request, "finishedBefore")
-        self.limit = min(number(request, "listOptions.limit") or _MOST, _MOST)
-
-    def met(self, told: Told) -> bool:
-        """Say whether this one is asked for."""
-        name = {"Prefix": told.name[: len(self.name)], "Contains": self.name if self.name in told.name else ""}
-        known = {"metadata.name": name.get(self.loosely, told.name), "metadata.namespace": told.namespace}
-        run = told.run
-        return (
-            selectors.met(self.fields, known)
-            and selectors.met(self.labels, objects.labels(told))
-            and (self.created is None or run.created > self.created)
-            and (self.finished is None or (run.ended is not None and run.ended < self.finished))
-        )
-
-
-def _time(request: Request, name: str) -> float | None:
-    text = option(request, name)
-    if not text:
-        return None
-    try:
-        return datetime.datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError) as error:
-        raise BadInput(f"{text[:60]!r} is no time as in 2026-11-23T10:00:00Z.", field=name) from error
