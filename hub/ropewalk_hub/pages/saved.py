@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from ropewalk_core import samples
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError
@@ -24,13 +24,12 @@ from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see
 from ropewalk_hub.pages.forms import Complaint
 from ropewalk_hub.pages.functions import Calling
 from ropewalk_hub.pages.render import render
-from ropewalk_hub.pages.triggers import Text, spec_of
+from ropewalk_hub.pages.triggers import Act, Typed, spec_of
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
 from ropewalk_workflows.saved import launching
 
 router = APIRouter(include_in_schema=False, prefix="/saved-workflows")
-Act = Annotated[str, Path(pattern="^(pause|resume|fire|remove)$")]
 _LATEST = 20
 _LOOKED_AT = 500
 
@@ -89,20 +88,8 @@ async def remove(actor: Signed, its: Its, name: str) -> Response:
 
 
 @router.post("/{name}/triggers")
-async def add_trigger(
-    request: Request,
-    actor: Signed,
-    its: Its,
-    name: str,
-    every: Text = "",
-    zone: Text = "",
-    after: Text = "",
-    when: Text = "",
-    on_file: Text = "",
-    existing: Text = "",
-) -> Response:
+async def add_trigger(request: Request, actor: Signed, its: Its, name: str, typed: Typed) -> Response:
     """Make a trigger; what is wrong with it is said beside the form, which keeps what was typed."""
-    typed = {"every": every, "zone": zone, "after": after, "when": when, "on_file": on_file, "existing": existing}
     try:
         await its.saved_triggers.add(actor, actor.account, name, spec_of(typed))
     except (BadInput, NotFound) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Path, Request, Response
+from fastapi import APIRouter, Depends, Form, Path, Request, Response
 from pydantic import ValidationError
 
 from ropewalk_core.errors import BadInput, NotFound
@@ -23,21 +23,19 @@ Text = Annotated[str, Form(max_length=10_000)]
 Act = Annotated[str, Path(pattern="^(pause|resume|fire|remove)$")]
 
 
+async def typed_of(
+    every: Text = "", zone: Text = "", after: Text = "", when: Text = "", on_file: Text = "", existing: Text = ""
+) -> dict[str, str]:
+    """Return what the form of a new trigger held, by field."""
+    return {"every": every, "zone": zone, "after": after, "when": when, "on_file": on_file, "existing": existing}
+
+
+Typed = Annotated[dict[str, str], Depends(typed_of)]
+
+
 @router.post("")
-async def add(
-    request: Request,
-    actor: Signed,
-    its: Its,
-    name: str,
-    every: Text = "",
-    zone: Text = "",
-    after: Text = "",
-    when: Text = "",
-    on_file: Text = "",
-    existing: Text = "",
-) -> Response:
+async def add(request: Request, actor: Signed, its: Its, name: str, typed: Typed) -> Response:
     """Make a trigger; what is wrong with it is said beside the form, which keeps what was typed."""
-    typed = {"every": every, "zone": zone, "after": after, "when": when, "on_file": on_file, "existing": existing}
     try:
         await its.triggers.add(actor, actor.account, name, spec_of(typed))
     except (BadInput, NotFound) as error:
