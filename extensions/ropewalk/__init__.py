@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ropewalk_kernel.services import services
     from ropewalk_kernel.stored import secrets
     from ropewalk_kernel.submit import submit
-    from ropewalk_kernel.workflows import step, workflow
+    from ropewalk_kernel.workflows import program, step, workflow
     from ropewalk_runtime.context import current_call
     from ropewalk_runtime.own import serialiser
 
@@ -31,6 +31,7 @@ __all__ = [
     "files",
     "function",
     "functions",
+    "program",
     "runs",
     "save",
     "secrets",
@@ -49,6 +50,7 @@ _HOMES = {
     "files": "ropewalk_kernel.files",
     "function": "ropewalk_kernel.magics",
     "functions": "ropewalk_kernel.functions",
+    "program": "ropewalk_kernel.workflows",
     "runs": "ropewalk_kernel.runs",
     "save": "ropewalk_kernel.saved",
     "secrets": "ropewalk_kernel.stored",

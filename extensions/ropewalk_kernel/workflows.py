@@ -1,4 +1,4 @@
-"""`step` and `workflow` as people import them: the graph's own, with `submit` wired to the platform.
+"""`step`, `program` and `workflow` as people import them: the graph's own, with `submit` wired to the platform.
 
 Importing this costs no client; that is loaded when something is submitted.
 """
@@ -12,8 +12,9 @@ from ropewalk_core import settings
 from ropewalk_core.flows import RunSpec
 from ropewalk_workflows.dag import set_submitter, step, workflow
 from ropewalk_workflows.here import here
+from ropewalk_workflows.programs import program
 
-__all__ = ["step", "workflow", "working_folder"]
+__all__ = ["program", "step", "workflow", "working_folder"]
 
 
 def working_folder() -> str:

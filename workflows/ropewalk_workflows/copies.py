@@ -42,6 +42,7 @@ def as_python(spec: RunSpec) -> str:
     code = [one for one in spec.bundles.values() if not _is_beside(one)]
     if not code:
         return ""
+    code = [one for one in code if not beside or one.entry.partition(":")[0] != names.PROGRAM]
     told = [part for one in beside for part in _parts(one.files[f"{names.SOURCE}.py"])]
     written = {_name(part) for part in told} - {""}
     captured = [part for one in code for part in _of(one, written, plain=not told)]

@@ -19,6 +19,7 @@ from typing import Any, Protocol, overload
 
 from ropewalk_core.errors import BadWorkflow, RopewalkError
 from ropewalk_core.flows import RunSpec
+from ropewalk_core.model import Bundle
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_workflows.graph import Condition, Graph, Output, Unknown
 
@@ -74,14 +75,30 @@ class Options:
     cache: bool | float | None = None
 
 
+@dataclass(frozen=True)
+class Made:
+    """The code of a step that is no function of the person's: what travels, and the text that makes it again."""
+
+    bundle: Bundle
+    text: str
+
+
 class Step:
     """A step: a function that a workflow may run elsewhere."""
 
-    def __init__(self, function: Callable[..., Any], *, name: str = "", options: Options | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str = "",
+        options: Options | None = None,
+        made: Made | None = None,
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name or function.__name__
         self.options = options or Options()
+        self.made = made
         self.signature = _signature(function, self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -316,6 +333,7 @@ def step(
     timeout: float | None = None,
     pickle: bool = False,
     cache: bool | float | None = None,
+    made: Made | None = None,
 ) -> Callable[[Callable[..., Any]], Step]: ...
 
 
@@ -330,6 +348,7 @@ def step(
     timeout: float | None = None,
     pickle: bool = False,
     cache: bool | float | None = None,
+    made: Made | None = None,
 ) -> Any:
     """Make a function a step.
 
@@ -352,6 +371,8 @@ def step(
         Whether a later run takes this one's result where code, inputs and packages are the same: so it does, except of
         a step that returned nothing, or was seen to use files of yours, the network or other programs, which are not
         compared. True also then, False never, a number for so many seconds.
+    made
+        For `program` and its like: the code that travels in place of the function's own.
     """
     if not isinstance(retries, int) or not 0 <= retries <= 100:
         raise BadWorkflow("retries is a number from 0 to 100.", field="retries")
@@ -362,7 +383,7 @@ def step(
     options = Options(parse_placement(placement), retries, float(backoff), timeout, bool(pickle), cache)
 
     def make(one: Callable[..., Any]) -> Step:
-        return Step(_function(one, "step"), name=name, options=options)
+        return Step(_function(one, "step"), name=name, options=options, made=made)
 
     return make if function is None else make(function)
 

@@ -98,6 +98,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _made(value: Any) -> str:
+    """Return the text that makes a step again which is no function of the person's, such as a program's."""
+    ours = type(value).__module__.partition(".")[0] == "ropewalk_workflows"
+    return str(getattr(getattr(value, "made", None), "text", "")) if ours else ""
+
+
 def _shell() -> Any:
     module = sys.modules.get("IPython")
     return module.get_ipython() if module is not None else None
@@ -177,12 +183,17 @@ class _Collector:
                 self._add(used, getattr(builtins, used), piece)
 
     def _add(self, name: str, value: Any, piece: Piece) -> None:
-        value = plain(value)
+        again = _made(value)
+        value = plain(value) if not again else value
         if name in self.objects:
             if self.objects[name] is not value:
                 raise _refuse(piece, name, "means two different things here", "Give one of them another name.")
             return
         if name in ("__name__", "__file__", "__doc__", "__builtins__"):
+            return
+        if again:
+            self.objects[name], self.constants[name] = value, f"ropewalk.{again}"
+            self.imports.add("import ropewalk")
             return
         if name == "get_ipython" or getattr(value, "__module__", "") == "IPython.core.getipython":
             raise _refuse(piece, name, "is IPython itself; magics work only in a notebook", "Leave the magic out.")

@@ -398,7 +398,7 @@ class _Compiler:
 
     def _bundle(self, step: Step) -> str:
         if id(step) not in self.captured:
-            bundle = with_serialisers(capture(step.function))
+            bundle = step.made.bundle if step.made else with_serialisers(capture(step.function))
             self.bundles[bundle.digest] = bundle
             self.captured[id(step)] = bundle.digest
         return f"{names.BUNDLES}{self.captured[id(step)]}"

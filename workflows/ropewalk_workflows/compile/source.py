@@ -54,6 +54,9 @@ class _Found:
         function = value.function if isinstance(value, Step | Workflow) else value
         if isinstance(value, types.ModuleType):
             self.lines.add(f"import {value.__name__}" + (f" as {name}" if name != value.__name__ else ""))
+        elif isinstance(value, Step) and value.made:
+            self.ours.add(value.made.text.partition("(")[0])
+            self.lines.add(f"{name} = {value.made.text}")
         elif _is_ours(function):
             self.ours.add(name)
         elif isinstance(function, types.FunctionType):
