@@ -8,6 +8,7 @@ person runs could read all of them).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from ropewalk_core.errors import BadInput, NotFound, TooLarge
@@ -85,9 +86,14 @@ def check_value(value: str) -> None:
 
 def check(journal: Journal, owner: str, spec: FunctionSpec) -> None:
     """Refuse a function that names a secret which its owner has not stored. Raises `NotFound`."""
-    for name in spec.secrets:
+    check_names(journal, owner, spec.secrets, field="secrets")
+
+
+def check_names(journal: Journal, owner: str, names: Iterable[str], *, field: str) -> None:
+    """Refuse names of secrets that the account has not stored. Raises `NotFound`."""
+    for name in names:
         if journal.get(KIND, owner, name) is None:
-            raise missing(name, field="secrets")
+            raise missing(name, field=field)
 
 
 def missing(name: str, *, field: str) -> NotFound:

@@ -386,7 +386,8 @@ class Host:
         try:
             return safe.read(self._settings, job.account, job.order.get("secrets") or ())
         except NotFound as error:
-            message = f"The function cannot start: {error.message[:1].lower()}{error.message[1:]}"
+            what = "function" if job.order.get("kind") == "worker" else "step"
+            message = f"The {what} cannot start: {error.message[:1].lower()}{error.message[1:]}"
             raise UserCodeFailed(message, field=error.field, hint=error.hint) from error
 
     def _fail(self, job: Job, error: RopewalkError) -> None:

@@ -164,3 +164,11 @@ def test_the_text_of_a_workflow_makes_the_program_again() -> None:
 def test_every_step_of_programs_has_a_name_and_arguments() -> None:
     assert repr(program("/usr/bin/sort -k {key} {rows:file}", stdin="more")) == "<step sort(key, rows, more)>"
     assert ropewalk.program is program
+
+
+def test_a_script_without_arguments_travels_too() -> None:
+    alone = program(script="#!/bin/sh\necho 1\n")
+    assert alone.made is not None
+    names: dict[str, Any] = {}
+    exec(next(iter(alone.made.bundle.files.values())), names)
+    assert names["call"]() == "1"

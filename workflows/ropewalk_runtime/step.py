@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ropewalk_runtime import bundle, previews, storing, touched, values
+from ropewalk_runtime import bundle, hidden, previews, storing, touched, values
 from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT, enter
 from ropewalk_runtime.frames import MAX_SAID
+from ropewalk_runtime.veil import Veil
 
 MOUNT = Path("/ropewalk")
 FACTS = "ropewalk-facts.json"
@@ -78,6 +79,7 @@ def main(
     """
     root, us, opened = Path(folder), os.getpid(), _identity(pipe)
     given = inputs if inputs is not None else json.loads((root / "inputs.json").read_text(encoding="utf-8"))
+    veil = Veil(given["secrets"]) if given.get("secrets") else None
     try:
         if inputs is not None:
             (root / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
@@ -88,6 +90,9 @@ def main(
     sys.stderr.flush()
     if os.getpid() != us:  # the person's code forked, and this is its child: the attempt is its parent's
         os._exit(_exit_code(outputs))
+    if veil is not None:
+        veil.lift()
+        outputs |= hidden.hide({key: outputs[key] for key in ("error", "traceback") if key in outputs})
     outputs["attempt"] = given.get("attempt", "")
     outputs["code"] = _exit_code(outputs)
     outputs["peak_memory"] = (
@@ -326,6 +331,7 @@ def _mounted(mount: Path) -> dict[str, Any]:
     for name, index in sorted(map(_place, called.get("maybe", ()))):
         _left_out(arguments, name, index, mount / "inputs" / name)
     more = {"folder": called.get("folder", ""), "timeout": float(called.get("timeout") or 0.0)}
+    more |= {"secrets": called["secrets"]} if called.get("secrets") else {}
     asked = {"wants": called["wants"], "tests": called.get("tests", []), "pickle": bool(called.get("pickle"))}
     return {**inputs, **more, **asked}
 

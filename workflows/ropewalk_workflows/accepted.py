@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from ropewalk_core import secrets
 from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge
 from ropewalk_core.flows import SUSPENDED, Run, RunSpec, Step
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
@@ -24,7 +25,7 @@ from ropewalk_core.settings import Settings
 from ropewalk_workflows import names
 from ropewalk_workflows.engine.memo import TOUCHED
 from ropewalk_workflows.inputs import values_of
-from ropewalk_workflows.manifest import check_supplied, placement_of, read
+from ropewalk_workflows.manifest import check_supplied, placement_of, read, secrets_of
 from ropewalk_workflows.manifest.model import Manifest
 from ropewalk_workflows.memo import LAST, forgotten
 from ropewalk_workflows.named import allotted
@@ -75,6 +76,13 @@ def check(
         if template.program is not None:
             fits(placement_of(template, manifest, f"spec.templates[{template.name}]"))
     return manifest
+
+
+def check_secrets(journal: Journal, owner: str, manifest: Manifest) -> None:
+    """Refuse a step that names a secret which the run's owner has not stored. Raises `NotFound`."""
+    for template in manifest.spec.templates:
+        field = f"secrets of {template.metadata.annotations.get(names.STEP, template.name)}"
+        secrets.check_names(journal, owner, secrets_of(template, f"spec.templates[{template.name}]"), field=field)
 
 
 def given_values(spec: RunSpec, most: int) -> Iterator[tuple[str, bytes]]:

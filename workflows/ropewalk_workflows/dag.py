@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, overload
@@ -22,6 +22,7 @@ from ropewalk_core.flows import RunSpec
 from ropewalk_core.model import Bundle
 from ropewalk_core.placement import Placement, parse_placement
 from ropewalk_workflows.graph import Condition, Graph, Output, Unknown
+from ropewalk_workflows.secret_names import checked
 
 _LONGEST = 365 * 86400
 _tracing: ContextVar[Graph | None] = ContextVar("tracing", default=None)
@@ -73,6 +74,7 @@ class Options:
     timeout: float | None = None
     pickle: bool = False
     cache: bool | float | None = None
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,7 @@ def step(
     timeout: float | None = None,
     pickle: bool = False,
     cache: bool | float | None = None,
+    secrets: Sequence[str] = (),
     made: Made | None = None,
 ) -> Callable[[Callable[..., Any]], Step]: ...
 
@@ -348,6 +351,7 @@ def step(
     timeout: float | None = None,
     pickle: bool = False,
     cache: bool | float | None = None,
+    secrets: Sequence[str] = (),
     made: Made | None = None,
 ) -> Any:
     """Make a function a step.
@@ -371,6 +375,9 @@ def step(
         Whether a later run takes this one's result where code, inputs and packages are the same: so it does, except of
         a step that returned nothing, or was seen to use files of yours, the network or other programs, which are not
         compared. True also then, False never, a number for so many seconds.
+    secrets
+        Names of secrets of yours (`ropewalk.secrets`), which it gets as variables: ``os.environ["TOKEN"]``. What it
+        prints and how it fails is shown without their values.
     made
         For `program` and its like: the code that travels in place of the function's own.
     """
@@ -380,7 +387,9 @@ def step(
     _check_seconds("timeout", timeout)
     if not isinstance(cache, bool):
         _check_seconds("cache", cache)
-    options = Options(parse_placement(placement), retries, float(backoff), timeout, bool(pickle), cache)
+    options = Options(
+        parse_placement(placement), retries, float(backoff), timeout, bool(pickle), cache, _secrets(secrets)
+    )
 
     def make(one: Callable[..., Any]) -> Step:
         return Step(_function(one, "step"), name=name, options=options, made=made)
@@ -416,6 +425,13 @@ def workflow(
         return Workflow(_function(one, "workflow"), name=name, timeout=timeout, on_exit=on_exit)
 
     return make if function is None else make(function)
+
+
+def _secrets(given: Sequence[str]) -> tuple[str, ...]:
+    listed = [given] if isinstance(given, str) else list(given)
+    if not all(isinstance(one, str) for one in listed):
+        raise BadWorkflow("secrets is a list of names.", field="secrets")
+    return checked(listed, "secrets")
 
 
 def _check_exit(step: Any) -> None:

@@ -28,7 +28,7 @@ from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.settings import Settings
 from ropewalk_runtime import bundle as bundles
 from ropewalk_workflows import memo
-from ropewalk_workflows.accepted import Accepted, check, digest_of, given_values
+from ropewalk_workflows.accepted import Accepted, check, check_secrets, digest_of, given_values
 from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.points import Crash, nowhere
 from ropewalk_workflows.engine.wire import Batch, WantedPage
@@ -111,7 +111,8 @@ class LocalWorkflows(Accepted):
     async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
         """See `Workflows.check`."""
         images = self._settings.environments.images
-        await asyncio.to_thread(check, spec, self._settings, images, lambda one: fit(one, self._inventory))
+        manifest = await asyncio.to_thread(check, spec, self._settings, images, lambda one: fit(one, self._inventory))
+        check_secrets(self._journal, owner, manifest)
 
     async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.remove`."""

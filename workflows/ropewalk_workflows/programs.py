@@ -49,6 +49,7 @@ def program(
     backoff: float = 1.0,
     timeout: float | None = None,
     cache: bool | float | None = None,
+    secrets: Sequence[str] = (),
 ) -> dag.Step:
     """Make a program a step: ``wc = program("wc -l {text:file}")``, then ``wc(text)`` in a workflow.
 
@@ -68,7 +69,7 @@ def program(
         As what its standard output is the result, if it writes no file: ``"text"``, ``"json"`` or ``"bytes"``.
     name
         What people call it; the program's own name by default.
-    placement, retries, backoff, timeout, cache
+    placement, retries, backoff, timeout, cache, secrets
         As of `step`. As nobody can say what a program reads, its result is kept only with ``cache=True`` or a number.
 
     Raises
@@ -82,7 +83,14 @@ def program(
     bundle = sealed({f"{names.PROGRAM}.py": code}, f"{names.PROGRAM}:{_ENTRY}", {}, ("ropewalk_runtime",))
     made = dag.Made(bundle, f"program({_written(plan)}, name={name!r})")
     decorate = dag.step(
-        name=name, placement=placement, retries=retries, backoff=backoff, timeout=timeout, cache=cache, made=made
+        name=name,
+        placement=placement,
+        retries=retries,
+        backoff=backoff,
+        timeout=timeout,
+        cache=cache,
+        secrets=secrets,
+        made=made,
     )
     return decorate(_function(plan, name))
 
@@ -112,7 +120,9 @@ def _plan(command: str | Sequence[str], script: str, stdin: str, returns: str) -
 
 def _fields(plan: commands.Plan) -> str:
     named = {"words": plan.words, "script": plan.script, "stdin": plan.stdin, "returns": plan.returns}
-    return "\n".join(f"    {name}={pprint.pformat(value, width=100)}," for name, value in named.items() if value)
+    return "\n".join(
+        f"    {name}={pprint.pformat(value, width=100)}," for name, value in named.items() if value or name == "words"
+    )
 
 
 def _written(plan: commands.Plan) -> str:

@@ -115,6 +115,8 @@ class StepOrder(Order):
         Seconds after which it is ended; None means no limit.
     inputs
         What a ``python`` step is given; None where that is in the folder, because it is long.
+    secrets
+        Names of secrets of the account's, which the host puts into its environment.
     """
 
     folder: str = ""
@@ -122,6 +124,7 @@ class StepOrder(Order):
     argv: tuple[str, ...] = ()
     timeout: float | None = None
     inputs: Mapping[str, Any] | None = None
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import ensure_files
 from ropewalk_core.model import Actor, LogLine, State, Why
 from ropewalk_workflows import names
-from ropewalk_workflows.accepted import Accepted, check, digest_of
+from ropewalk_workflows.accepted import Accepted, check, check_secrets, digest_of
 from ropewalk_workflows.argo import stores
 from ropewalk_workflows.argo.carrying import CREATE, RETRY, STOP, Carrier, ours
 from ropewalk_workflows.argo.observer import Observer
@@ -64,6 +64,7 @@ class ArgoWorkflows(Accepted):
         site = await self._site()
         fits = partial(place, site=site)
         manifest = await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
+        check_secrets(self._journal, owner, manifest)
         digest = await asyncio.to_thread(digest_of, spec, self._settings.cluster.images.get("runner", ""))
         async with self._records.lock(f"submit {owner}"):
             if (known := await self.known(actor, owner, spec, digest, key)) is not None:
@@ -117,7 +118,8 @@ class ArgoWorkflows(Accepted):
     async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
         """See `Workflows.check`."""
         fits = partial(place, site=await self._site())
-        await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
+        manifest = await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
+        check_secrets(self._journal, owner, manifest)
 
     async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.remove`."""

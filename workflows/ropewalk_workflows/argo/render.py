@@ -15,7 +15,7 @@ from typing import Any
 
 from ropewalk_core import names as core_names
 from ropewalk_core.flows import RunSpec
-from ropewalk_core.kube import restricted
+from ropewalk_core.kube import restricted, safe
 from ropewalk_core.kube.buckets import CONFIG_KEY, CONFIG_NAME
 from ropewalk_core.kube.kinds import WORKFLOW, Object
 from ropewalk_core.kube.nodes import Site
@@ -25,7 +25,7 @@ from ropewalk_core.kube.volumes import HOME, mount
 from ropewalk_core.settings import Settings
 from ropewalk_runtime.step import FACTS as FACTS_FILE
 from ropewalk_workflows import names
-from ropewalk_workflows.manifest import meaning, placement_of
+from ropewalk_workflows.manifest import meaning, placement_of, secrets_of
 from ropewalk_workflows.manifest.calls import calls_of
 from ropewalk_workflows.manifest.images import AnyImage
 from ropewalk_workflows.manifest.model import Manifest, Template
@@ -134,6 +134,7 @@ def _template(
     kept["metadata"] = {"annotations": {key: annotations[key] for key in (names.STEP,) if key in annotations}}
     kept |= _placed(fragment, mount(settings).affinity)
     kept[read.kind] = _program(given[read.kind], fragment, ours, spec.folder, settings)
+    kept[read.kind]["env"] += [safe.variable(name) for name in secrets_of(read, read.name)]
     return kept
 
 
@@ -178,6 +179,8 @@ def _inputs(given: Mapping[str, Any], call: Mapping[str, Any]) -> Object:
 def _call(template: Template, manifest: Manifest, folder: str) -> Object:
     """Return what a step in an image must know besides its inputs: where it runs, and how long it may."""
     call: Object = {"folder": _absolute(folder), "members": _members(manifest, template.name)}
+    if secrets := secrets_of(template, template.name):
+        call["secrets"] = list(secrets)
     limit = template.active_deadline_seconds
     return call | ({"timeout": duration(limit)} if limit is not None else {})
 

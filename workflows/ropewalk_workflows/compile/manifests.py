@@ -378,6 +378,7 @@ class _Compiler:
         parameters = sorted(shape.parameters) + (["ropewalk-place"] if shape.mapped else [])
         rendered = placements.render(m, options.placement)
         caching = {} if options.cache is None else {names.CACHE: json.dumps(options.cache)}
+        caching |= {names.SECRETS: json.dumps(options.secrets)} if options.secrets else {}
         retry = None
         if options.retries:
             backoff = m.Backoff(duration=f"{options.backoff:g}s", factor="2")

@@ -26,7 +26,7 @@ from ropewalk_runtime.values import SHORT
 from ropewalk_workflows import names, previews
 from ropewalk_workflows.engine.scope import Scope
 from ropewalk_workflows.engine.state import Node, Outcome, Reference, RunState
-from ropewalk_workflows.manifest import meaning, placement_of
+from ropewalk_workflows.manifest import meaning, placement_of, secrets_of
 from ropewalk_workflows.manifest.model import Template
 from ropewalk_workflows.manifest.text import duration, fill
 
@@ -64,6 +64,8 @@ def prepare(settings: Settings, state: RunState, node: Node, attempt: int) -> St
     paths = AccountPaths(settings.home, state.owner)
     inputs = {"attempt": order_id(state, node, attempt), **_inputs(settings, paths, state, node, attempt)}
     assert node.template is not None
+    secrets = secrets_of(node.template, node.template.name)
+    inputs |= {"secrets": list(secrets)} if secrets else {}
     placement = placement_of(node.template, state.manifest, node.template.name)
     limit = node.template.active_deadline_seconds or node.template.timeout
     return StepOrder(
@@ -80,6 +82,7 @@ def prepare(settings: Settings, state: RunState, node: Node, attempt: int) -> St
         folder=str(paths.attempt(state.run, node.id, attempt)),
         timeout=duration(limit) if limit is not None else None,
         inputs=inputs,
+        secrets=secrets,
     )
 
 
