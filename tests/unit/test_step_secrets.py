@@ -16,12 +16,19 @@ from hypothesis import strategies as st
 from ropewalk import program, step, workflow
 from ropewalk_core.errors import BadWorkflow, NotFound
 from ropewalk_core.flows import Run
+from ropewalk_core.kube import safe
+from ropewalk_core.kube.nodes import Site
 from ropewalk_core.local.safe import LocalSafe
 from ropewalk_core.model import State
+from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.secrets import SecretBook
+from ropewalk_core.settings import Settings
 from ropewalk_hub.platform import SystemClock
 from ropewalk_runtime import hidden
+from ropewalk_workflows.argo.render import Where
+from ropewalk_workflows.argo.render import workflow as render
 from ropewalk_workflows.manifest import read, secrets_of
+from ropewalk_workflows.manifest.images import AnyImage
 from tests.engine_rig import ADA, EngineRig
 
 ROOTS = os.pathsep.join(str(Path(__file__).parents[2] / one) for one in ("hub", "workflows", "extensions"))
@@ -77,6 +84,16 @@ async def test_the_host_puts_values_in_and_nothing_tells_them(tmp_path: Path) ->
         assert "no entry with ***" in told and VALUE not in told
     finally:
         await rig.close()
+
+
+def test_a_cluster_refers_to_them() -> None:
+    spec = spending.spec()
+    site = Site(inventory=Inventory(nodes=(Node(name="one", arch="amd64", cpu=4, memory=2**34),)))
+    made = render(spec, read(spec.manifest, AnyImage()), Where("ada", "run-1", "people-ada"), Settings(), site)
+    for one in made["spec"]["templates"][1:]:
+        assert safe.variable("TOKEN") in one["container"]["env"]
+        call = next(file for file in one["inputs"]["artifacts"] if file["name"] == "ropewalk-call")
+        assert json.loads(call["raw"]["data"])["secrets"] == ["TOKEN"]
 
 
 def test_a_manifest_has_names_only() -> None:
