@@ -24,7 +24,7 @@ from ropewalk_core.local.host_client import StepExit, StepOrder
 from ropewalk_core.model import State, Status
 from ropewalk_core.settings import Limits, Settings
 from ropewalk_workflows.engine.shell import Engine
-from ropewalk_workflows.engine.wire import Batch, RunReport, WantedPage
+from ropewalk_workflows.engine.wire import Batch, Recorded, RunReport, WantedPage
 from ropewalk_workflows.local import LocalWorkflows
 from ropewalk_workflows.records import ENGINE, OPEN, RUN, STEP
 from tests.workflow_rig import ALICE, MACHINE, folders
@@ -141,10 +141,12 @@ class EngineProcess:
         self._check()
         return WantedPage.model_validate_json(page.model_dump_json())
 
-    async def report(self, batch: Batch) -> None:
+    async def report(self, batch: Batch) -> Recorded:
         self._check()
-        await self._world.ask(lambda port: port.record_events(Batch.model_validate_json(batch.model_dump_json())))
+        said = Batch.model_validate_json(batch.model_dump_json())
+        recorded = await self._world.ask(lambda port: port.record_events(said))
         self._check()
+        return recorded
 
     async def run_step(self, order: StepOrder, on_started: Callable[[], None] | None = None) -> StepExit:
         self._check()

@@ -120,7 +120,7 @@ class EngineRig:
 
     async def _events(self, request: web.Request) -> web.Response:
         try:
-            cursor = await self.workflows.record_events(Batch.model_validate_json(await request.read()))
+            recorded = await self.workflows.record_events(Batch.model_validate_json(await request.read()))
         except RopewalkError as error:
             return web.json_response(error.problem(), status=error.status)
-        return web.json_response({"cursor": cursor})
+        return web.Response(text=recorded.model_dump_json(), content_type="application/json")

@@ -23,7 +23,7 @@ from ropewalk_core.model import Actor
 from ropewalk_core.placement import Inventory, Node
 from ropewalk_core.settings import Limits, Settings
 from ropewalk_workflows.engine.shell import Engine
-from ropewalk_workflows.engine.wire import Batch, WantedPage
+from ropewalk_workflows.engine.wire import Batch, Recorded, WantedPage
 from ropewalk_workflows.local import LocalWorkflows
 
 ALICE = Actor(account="alice")
@@ -104,11 +104,11 @@ class DirectFeed:
             raise Unavailable("away")
         return WantedPage.model_validate_json((await self.workflows.internal_runs(after)).model_dump_json())
 
-    async def report(self, batch: Batch) -> None:
+    async def report(self, batch: Batch) -> Recorded:
         if self.away:
             raise Unavailable("away")
         self.batches.append(batch)
-        await self.workflows.record_events(Batch.model_validate_json(batch.model_dump_json()))
+        return await self.workflows.record_events(Batch.model_validate_json(batch.model_dump_json()))
 
 
 class Rig:

@@ -132,7 +132,7 @@ async def runs(request: Request) -> Response:
 
 async def run_events(request: Request) -> Response:
     """Make the engine's reports durable, then say so."""
-    return JSONResponse({"cursor": await _desk(request).record(await _body(request, Batch))})
+    return _json(await _desk(request).record(await _body(request, Batch)))
 
 
 def _desk(request: Request) -> Desk:

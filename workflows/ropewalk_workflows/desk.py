@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 from ropewalk_core.errors import BadInput, Conflict
 from ropewalk_core.flows import SUSPENDED, Run, RunSpec
-from ropewalk_core.journal import Append, Operation, Put, Remove
+from ropewalk_core.journal import Append, Operation, Put, Record, Remove
 from ropewalk_core.model import State
 from ropewalk_workflows import memo
 from ropewalk_workflows.engine.points import Crash, nowhere
-from ropewalk_workflows.engine.wire import Batch, RunReport, Wanted, WantedPage
+from ropewalk_workflows.engine.wire import Batch, Recorded, RunReport, Wanted, WantedPage
 from ropewalk_workflows.records import ENGINE, OPEN, RUN, SPEC, STEP, Records, dump
 
 _POLL = 5.0
@@ -79,8 +79,11 @@ class Desk:
             if not events:
                 await self._journal.wait(seen, timeout=left)
 
-    async def record(self, batch: Batch) -> int:
-        """Make a report durable and return the cursor after it.
+    async def record(self, batch: Batch) -> Recorded:
+        """Make a report durable, but for runs that are over; return which those are, and the cursor after it.
+
+        Over is a run that has ended, was removed or was begun again since this engine was told of it: what tells it
+        can be on its way for long.
 
         Raises
         ------
@@ -89,17 +92,21 @@ class Desk:
         """
         self._check_engine(batch.engine)
         operations: list[Operation] = []
+        over: list[str] = []
         locks = [self._records.lock(name) for name in sorted({f"{one.owner}/{one.run}" for one in batch.runs})]
         for lock in locks:
             await lock.acquire()
         try:
             for report in batch.runs:
-                operations += self._noted(report)
+                if (record := self._open(report)) is None:
+                    over.append(report.run)
+                else:
+                    operations += self._noted(report, record)
             self._crash("desk-before-commit")
             self._check_engine(batch.engine)  # again: the locks were waited for
             cursor = await self._journal.write(*operations) if operations else self._journal.cursor
             self._crash("desk-after-commit")
-            return cursor
+            return Recorded(cursor=cursor, over=over)
         finally:
             for lock in locks:
                 lock.release()
@@ -108,13 +115,14 @@ class Desk:
         if self._engine and engine != self._engine:
             raise Conflict("Another engine has taken over this home.", field="engine")
 
-    def _noted(self, report: RunReport) -> list[Operation]:
+    def _open(self, report: RunReport) -> Record | None:
         record = self._journal.get(RUN, report.owner, report.run)
-        if record is None:
-            return []
+        if record is None or record.body["generation"] != report.generation:
+            return None
+        return None if State(record.body["run"]["status"]["state"]).terminal else record
+
+    def _noted(self, report: RunReport, record: Record) -> list[Operation]:
         run = Run.model_validate(record.body["run"])
-        if run.status.state.terminal:
-            return []
         operations: list[Operation] = []
         steps = [dump(one) for one in report.steps]
         for one in steps:

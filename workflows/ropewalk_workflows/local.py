@@ -31,7 +31,7 @@ from ropewalk_workflows import memo
 from ropewalk_workflows.accepted import Accepted, check, check_secrets, digest_of, given_values
 from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.points import Crash, nowhere
-from ropewalk_workflows.engine.wire import Batch, WantedPage
+from ropewalk_workflows.engine.wire import Batch, Recorded, WantedPage
 from ropewalk_workflows.inputs import step_inputs
 from ropewalk_workflows.logs import follow_log
 from ropewalk_workflows.records import OPEN, STEP
@@ -171,7 +171,7 @@ class LocalWorkflows(Accepted):
         """See `Desk.runs`."""
         return await self.desk.runs(after)
 
-    async def record_events(self, batch: Batch) -> int:
+    async def record_events(self, batch: Batch) -> Recorded:
         """See `Desk.record`."""
         return await self.desk.record(batch)
 

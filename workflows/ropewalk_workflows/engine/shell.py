@@ -170,26 +170,31 @@ class Engine:
             reports += self._reports()
             if reports:
                 self._crash("before-report")
-                await self._report(reports)
+                self._leave(await self._report(reports))
                 self._crash("after-report")
             self._act(actions)
             self._forget()
 
-    async def _report(self, reports: list[RunReport]) -> None:
-        """Make reports durable; one that cannot be kept fails its own run and no other."""
+    async def _report(self, reports: list[RunReport]) -> list[str]:
+        """Make reports durable and return which runs are over; one that cannot be kept fails its own run and no other."""
         try:
-            await until_durable(self._feed, Batch(engine=self.id, runs=reports))
+            return (await until_durable(self._feed, Batch(engine=self.id, runs=reports))).over
         except Conflict:
             raise
         except (RopewalkError, ValueError, RecursionError) as error:
             if len(reports) > 1:
-                for one in reports:
-                    await self._report([one])
-            elif (run := self._runs.get(reports[0].run)) is not None and not run.broken:
+                return [over for one in reports for over in await self._report([one])]
+            if (run := self._runs.get(reports[0].run)) is not None and not run.broken:
                 self._break(run, error)
-                await self._report([_broken(run.state)])
-            else:
-                raise
+                return await self._report([_broken(run)])
+            raise
+
+    def _leave(self, over: list[str]) -> None:
+        """Begin nothing of runs that ended, or began again, between the desk's word of them and its arrival here."""
+        for name in over:
+            if (run := self._runs.get(name)) is not None and not run.state.finished:
+                log.info("the run %s was over before it was taken up", name)
+                self._give_up(run)
 
     def _wanted(self, wanted: Wanted, actions: list[tuple[RunState, Action]], reports: list[RunReport]) -> None:
         now = self._wall()
@@ -200,7 +205,9 @@ class Engine:
                 state = self._begun(wanted)
             except Exception as error:  # one person's run must not end everybody's engine
                 log.error("the run %s cannot be taken up", wanted.run, exc_info=error)
-                reports.append(RunReport(owner=wanted.owner, run=wanted.run, status=_unreadable(error)))
+                why = _unreadable(error)
+                again = wanted.generation
+                reports.append(RunReport(owner=wanted.owner, run=wanted.run, generation=again, status=why))
                 return
             if wanted.kept:
                 self._crash("kept-heard")
@@ -264,8 +271,11 @@ class Engine:
 
     def _break(self, run: _Run, error: Exception) -> None:
         """Give a run up that cannot be carried on with, and end what runs of it."""
+        log.error("the run %s is given up", run.state.run, exc_info=error)
+        self._give_up(run)
+
+    def _give_up(self, run: _Run) -> None:
         state = run.state
-        log.error("the run %s is given up", state.run, exc_info=error)
         run.broken = state.finished = True
         places = self._places_of(state.owner)
         places.active = {one for one in places.active if one[0] != state.run}
@@ -279,10 +289,10 @@ class Engine:
             if not state.changed and run.told and not state.finished:
                 continue
             try:
-                reports.append(_broken(state) if run.broken else _seen(state))
+                reports.append(_broken(run) if run.broken else _seen(run))
             except Exception as error:  # noqa: BLE001 - as above: what a step said may be past all showing
                 self._break(run, error)
-                reports.append(_broken(state))
+                reports.append(_broken(run))
             state.changed.clear()
             run.told = True
         return reports
@@ -388,24 +398,33 @@ def _unreadable(error: Exception) -> Status:
     return Status(state=State.FAILED, why=Why(cause=ours.message, next=ours.hint, code=ours.code))
 
 
-def _seen(state: RunState) -> RunReport:
+def _seen(run: _Run) -> RunReport:
     """Return what became different in a run since the last report."""
+    state = run.state
     steps = [
         StepReport(step=view.step(state, node), fact=_fact(state, one), order=node.order)
         for one in sorted(state.changed)
         if view.visible(node := state.nodes[one])
     ]
     outputs = view.outputs(state) if state.finished else {}
-    return RunReport(owner=state.owner, run=state.run, steps=steps, status=view.run_status(state), outputs=outputs)
+    return RunReport(
+        owner=state.owner,
+        run=state.run,
+        generation=run.generation,
+        steps=steps,
+        status=view.run_status(state),
+        outputs=outputs,
+    )
 
 
-def _broken(state: RunState) -> RunReport:
+def _broken(run: _Run) -> RunReport:
     why = Why(
         cause="The platform cannot carry on with this run: what a step gave back cannot be kept.",
         next="Return values nested less deeply, and text without broken characters; then run the workflow again.",
         code="RW-INTERNAL",
     )
-    return RunReport(owner=state.owner, run=state.run, status=Status(state=State.FAILED, why=why))
+    status = Status(state=State.FAILED, why=why)
+    return RunReport(owner=run.state.owner, run=run.state.run, generation=run.generation, status=status)
 
 
 def _fact(state: RunState, leaf: str) -> dict[str, Any]:

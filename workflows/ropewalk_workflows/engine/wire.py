@@ -28,6 +28,7 @@ class RunReport(BaseModel):
 
     owner: str
     run: str
+    generation: int = 1
     steps: list[StepReport] = Field(default_factory=list)
     status: Status | None = None
     outputs: dict[str, Any] = Field(default_factory=dict)
@@ -38,6 +39,13 @@ class Batch(BaseModel):
 
     engine: str
     runs: list[RunReport]
+
+
+class Recorded(BaseModel):
+    """The answer to a batch: the journal's cursor after it, and the runs that the engine is to leave."""
+
+    cursor: int = 0
+    over: list[str] = Field(default_factory=list)
 
 
 class Wanted(BaseModel):
@@ -69,8 +77,8 @@ class Feed(Protocol):
     async def runs(self, after: str) -> WantedPage:
         """Return runs that are new or changed after the cursor; waits some seconds for one."""
 
-    async def report(self, batch: Batch) -> None:
-        """Return when the batch is durable."""
+    async def report(self, batch: Batch) -> Recorded:
+        """Return when the batch is durable, but for runs that are over: those had ended, or begun again, before."""
 
 
 class PlatformFeed:
@@ -83,9 +91,10 @@ class PlatformFeed:
         """See `Feed.runs`."""
         return WantedPage.model_validate(await _asked(self._polls, "GET", f"/internal/runs?after={after}"))
 
-    async def report(self, batch: Batch) -> None:
+    async def report(self, batch: Batch) -> Recorded:
         """See `Feed.report`."""
-        await _asked(self._reports, "POST", "/internal/runs/events", batch.model_dump_json().encode())
+        answer = await _asked(self._reports, "POST", "/internal/runs/events", batch.model_dump_json().encode())
+        return Recorded.model_validate(answer)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -109,8 +118,8 @@ async def _asked(line: Line, method: str, path: str, content: bytes | None = Non
     return body
 
 
-async def until_durable(feed: Feed, batch: Batch, *, patience: float = 0.2) -> None:
-    """Report a batch, again and again while the platform is away or its disk is full.
+async def until_durable(feed: Feed, batch: Batch, *, patience: float = 0.2) -> Recorded:
+    """Report a batch, again and again while the platform is away or its disk is full; return the answer.
 
     Raises
     ------
@@ -120,7 +129,7 @@ async def until_durable(feed: Feed, batch: Batch, *, patience: float = 0.2) -> N
     wait = patience
     while True:
         try:
-            await feed.report(batch)
+            return await feed.report(batch)
         except Conflict:
             raise
         except RopewalkError as error:
@@ -128,5 +137,3 @@ async def until_durable(feed: Feed, batch: Batch, *, patience: float = 0.2) -> N
                 raise
             await asyncio.sleep(wait)
             wait = min(2 * wait, 5.0)
-        else:
-            return
