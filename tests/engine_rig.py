@@ -43,7 +43,7 @@ class EngineRig:
         self.journal = Journal(home / "journal.db")
         machine = accelerated.counted(MACHINE, self.settings)
         self.workflows = LocalWorkflows(
-            self.settings, self.journal, machine, prepare=accounts.prepare, fingerprint=environments.fingerprint
+            self.settings, self.journal, machine, prepare=accounts.equip, fingerprint=environments.fingerprint
         )
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self._host: asyncio.Task[None] | None = None

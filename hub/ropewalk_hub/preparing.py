@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from ropewalk_core import environments
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.journal import Journal
 from ropewalk_core.local import accounts
@@ -39,6 +38,6 @@ class Preparing:
 
     def _prepare(self, account: str) -> None:
         try:
-            environments.ensure(self._settings, accounts.prepare(self._settings, account))
+            accounts.equip(self._settings, account)
         except RopewalkError as error:
             log.warning("The environment of %s is not made yet: %s", account, error.message)

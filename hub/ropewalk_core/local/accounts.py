@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ropewalk_core import environments
 from ropewalk_core.errors import BadPath, StorageFull
 from ropewalk_core.local.layout import BUILT, AccountPaths
 from ropewalk_core.settings import Settings
@@ -49,6 +50,19 @@ def prepare(settings: Settings, account: str, uid: int | None = None) -> Account
             _complete(settings, paths)
     except OSError as error:
         raise StorageFull(f"The folder of account '{account}' cannot be made: {error.strerror}.") from error
+    return paths
+
+
+def equip(settings: Settings, account: str) -> AccountPaths:
+    """Make the account's folders and its Python environment, and bring that up to date with the base.
+
+    Raises
+    ------
+    StorageFull, Unavailable
+        As `prepare` and ``environments.ensure``.
+    """
+    paths = prepare(settings, account)
+    environments.ensure(settings, paths)
     return paths
 
 

@@ -113,7 +113,7 @@ def build(ground: Ground) -> Backend:
         settings,
         journal,
         inventory,
-        prepare=accounts.prepare,
+        prepare=accounts.equip,  # at the first run too: its packages are what a result is remembered with
         fingerprint=environments.fingerprint,
         wall=clock.wall,
         crash=killer(read_environment(VARIABLE)),

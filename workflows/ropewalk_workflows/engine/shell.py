@@ -176,7 +176,7 @@ class Engine:
             self._forget()
 
     async def _report(self, reports: list[RunReport]) -> list[str]:
-        """Make reports durable and return which runs are over; one that cannot be kept fails its own run and no other."""
+        """Make reports durable, and return which runs are over; one that cannot be kept fails its own run alone."""
         try:
             return (await until_durable(self._feed, Batch(engine=self.id, runs=reports))).over
         except Conflict:
