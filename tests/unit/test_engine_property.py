@@ -8,17 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ropewalk_core.flows import RunSpec
 from ropewalk_workflows.engine import core
 from ropewalk_workflows.engine import state as nouns
 from ropewalk_workflows.engine.core import step
 from ropewalk_workflows.engine.leaves import MOST_LOST
 from ropewalk_workflows.engine.state import RunState
-from ropewalk_workflows.manifest import read
-from ropewalk_workflows.manifest.calls import needs
 from tests.effort import lines
-
-IMAGES = {"python": "python"}
+from tests.engine_world import World, fresh
 
 
 @st.composite
@@ -81,134 +77,16 @@ def composites(draw: st.DrawFn, index: int) -> dict[str, Any]:
     return found
 
 
-def fresh(manifest: dict[str, Any], facts: dict[str, dict[str, Any]] | None = None) -> RunState:
-    spec = RunSpec(name="x", manifest=manifest)
-    found = RunState(run="run-1", owner="alice", spec=spec, manifest=read(manifest, IMAGES))
-    found.facts = {key: nouns.Fact(**value) for key, value in (facts or {}).items()}
-    return found
-
-
-class World:
-    """Everything around the engine: what is ready, what runs, and how often each was tried."""
-
-    def __init__(self, manifest: dict[str, Any]) -> None:
-        self.state = fresh(manifest)
-        self.now = 1.0
-        self.ready: list[str] = []
-        self.running: dict[str, int] = {}
-        self.recovering: dict[str, int] = {}
-        self.launched: dict[str, int] = {}
-        self.succeeded: set[str] = set()
-        self.stop = False
-        self.suspended, self.resumed = False, 0.0
-        self.take(nouns.Begin(self.now))
-
-    def take(self, event: nouns.Event) -> None:
-        _, actions = step(self.state, event)
-        for one in actions:
-            if isinstance(one, nouns.Ready):
-                self.ready.append(one.id)
-            elif isinstance(one, nouns.Launch):
-                assert not self.suspended, "nothing starts while the run is suspended"
-                assert one.id not in self.running, "one attempt at a time"
-                assert one.id not in self.succeeded, "what is done is not run again"
-                self.running[one.id] = one.attempt
-                self.launched[one.id] = self.launched.get(one.id, 0) + 1
-                self.check_needs(one.id)
-                limit = self.state.manifest.spec.parallelism
-                assert limit is None or len({*self.running, *self.recovering}) <= limit
-            elif isinstance(one, nouns.Recover):
-                self.recovering[one.id] = one.attempt
-
-    def check_needs(self, leaf: str) -> None:
-        node = self.state.nodes[leaf]
-        call = node.call
-        if node.hook:
-            assert node.owner is None or node.owner.begun
-            return
-        assert call is not None
-        composite = node.parent.parent if node.parent is not None and node.parent.kind == "loop" else node.parent
-        assert composite is not None
-        for name in needs(call):
-            before = composite.children[name]
-            assert all(one.ended for one in (before, *before.hooks.values())), f"{leaf} started before {name} ended"
-
-    def act(self, draw: st.DrawFn) -> None:
-        """Let one thing happen that could happen next."""
-        self.now += 1
-        choices = ["tick", "suspend" if not self.suspended and draw(st.integers(0, 9)) == 0 else "resume"]
-        choices += ["grant"] if self.ready else []
-        choices += ["exit"] * 3 if self.running else []
-        choices += ["lose"] if self.running else []
-        choices += ["stale"] if self.launched else []
-        choices += ["recover"] * 4 if self.recovering else []
-        choices += ["crash", "cancel"] if draw(st.integers(0, 15)) == 0 else []
-        what = draw(st.sampled_from(choices))
-        if what == "grant":
-            self.take(nouns.Grant(self.now, self.ready.pop(draw(st.integers(0, len(self.ready) - 1)))))
-        elif what == "exit":
-            leaf = draw(st.sampled_from(sorted(self.running)))
-            ok = draw(st.integers(0, 2)) > 0
-            if ok:
-                self.succeeded.add(leaf)
-            self.take(nouns.Exited(self.now, leaf, self.running.pop(leaf), nouns.Outcome(ok, error="" if ok else "no")))
-        elif what == "lose":
-            leaf = draw(st.sampled_from(sorted(self.running)))
-            self.take(nouns.Lost(self.now, leaf, self.running.pop(leaf)))
-        elif what == "stale":
-            leaf = draw(st.sampled_from(sorted(self.launched)))
-            self.take(nouns.Exited(self.now, leaf, 99, nouns.Outcome(True)))
-        elif what == "recover":
-            leaf, attempt = self.recovering.popitem()
-            self.take(nouns.Lost(self.now, leaf, attempt))
-        elif what == "suspend":
-            self.hold(suspended=True)
-        elif what == "resume":
-            self.hold(suspended=False)
-        elif what == "cancel":
-            self.stop = True
-            self.take(nouns.Cancel(self.now))
-        elif what == "crash":
-            facts = {key: fact.as_dict() for key, fact in self.state.facts.items() if fact.as_dict()}
-            self.state = fresh(self.state.spec.manifest, facts)
-            self.state.suspended, self.state.resumed = self.suspended, self.resumed
-            self.ready, self.running, self.recovering = [], {}, {}
-            self.take(nouns.Begin(self.now))
-            if self.stop:
-                self.take(nouns.Cancel(self.now))
-        else:
-            self.take(nouns.Tick(self.now + 1000))
-
-    def hold(self, *, suspended: bool) -> None:
-        self.suspended = suspended
-        self.resumed = self.resumed if suspended else self.now
-        self.take(nouns.Hold(self.now, suspended, self.resumed))
-        paused = [one for one in self.state.nodes.values() if one.kind == "suspend" and not one.ended]
-        assert suspended or not [one for one in paused if one.fact.started is not None and one.since < self.now]
-
-
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.data())
 def test_any_interleaving_ends_well(manifest: dict[str, Any], data: st.DataObject) -> None:
-    world = World(manifest)
-    for _ in range(400):
-        if world.state.finished:
-            break
-        world.act(data.draw)
-    else:
-        # Nothing surprising any more: let everything succeed, and it must end.
-        for _ in range(400):
-            world.now += 1
-            world.hold(suspended=False)
-            world.take(nouns.Tick(world.now + 1000))
-            while world.recovering:
-                leaf, attempt = world.recovering.popitem()
-                world.take(nouns.Lost(world.now, leaf, attempt))
-            while world.ready:
-                world.take(nouns.Grant(world.now, world.ready.pop()))
-            for leaf, attempt in list(world.running.items()):
-                del world.running[leaf]
-                world.take(nouns.Exited(world.now, leaf, attempt, nouns.Outcome(True)))
+    ok = nouns.Outcome(True)
+
+    def ends(path: str, tries: int) -> nouns.Outcome:
+        return ok if data.draw(st.integers(0, 2)) else nouns.Outcome(False, error="no")
+
+    world = World(manifest, ends, harsh=True)
+    world.live(data.draw, 400)
     state = world.state
     assert state.finished
     assert not any(fact.running for fact in state.facts.values())
@@ -220,46 +98,6 @@ def test_any_interleaving_ends_well(manifest: dict[str, Any], data: st.DataObjec
         limit = int(template.retry_strategy.limit or 0) if template.retry_strategy else 0
         assert fact.tries <= limit
         assert fact.lost <= MOST_LOST + 1
-
-
-def interpret(manifest: dict[str, Any], fails: set[str]) -> dict[str, str]:
-    """Say how each task ends, by the obvious reading: no clock, no order, no retries left."""
-    ends: dict[str, str] = {}
-    tasks = manifest["spec"]["templates"][0]["dag"]["tasks"]
-    for task in tasks:
-        if all(ends[one] in ("Succeeded", "Skipped") for one in task.get("dependencies", [])):
-            ends[task["name"]] = "Failed" if task["name"] in fails else "Succeeded"
-        else:
-            ends[task["name"]] = "Omitted"
-    return ends
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(1, 8), st.data())
-def test_it_agrees_with_a_tiny_interpreter(count: int, data: st.DataObject) -> None:
-    tasks = []
-    for index in range(count):
-        before = data.draw(st.lists(st.integers(0, index - 1), unique=True, max_size=3)) if index else []
-        tasks.append({"name": f"t{index}", "template": "p", "dependencies": [f"t{one}" for one in before]})
-    templates = [
-        {"name": "main", "dag": {"tasks": tasks, "failFast": False}},
-        {"name": "p", "container": {"image": "python", "command": ["x"]}},
-    ]
-    manifest = {"kind": "Workflow", "spec": {"entrypoint": "main", "templates": templates}}
-    fails = set(data.draw(st.lists(st.sampled_from([task["name"] for task in tasks]), unique=True)))
-    world = World(manifest)
-    while not world.state.finished:
-        while world.ready:
-            world.take(nouns.Grant(world.now, world.ready.pop(0)))
-        for leaf, attempt in list(world.running.items()):
-            del world.running[leaf]
-            world.take(nouns.Exited(world.now, leaf, attempt, nouns.Outcome(leaf not in fails, error="no")))
-    expected = interpret(manifest, fails)
-    assert world.state.root is not None
-    assert {name: one.phase for name, one in world.state.root.children.items()} == expected
-    assert (world.state.phase == "Succeeded") == (
-        not fails & {name for name, end in expected.items() if end == "Failed"}
-    )
 
 
 def after_a_failure(facts: dict[str, dict[str, Any]]) -> RunState:
