@@ -102,8 +102,10 @@ def lay(run: Run, now: float, *, most: int = 40) -> Timeline:
     """
     ends = {step.id: step.ended for step in run.steps}
     groups = sorted(_rows(run.steps), key=lambda group: min(one.started or now for one in group))
-    start = min([run.created, *(one.started for one in run.steps if one.started is not None)])
-    end = max([run.ended or now, *(one or start for one in ends.values())])
+    starts = [one.started for one in run.steps if one.started is not None]
+    start = min([run.created, *starts])
+    # A clock that was set back meanwhile tells of ends before starts: all of it is drawn all the same.
+    end = max([run.ended or now, run.created, *starts, *(one for one in ends.values() if one is not None)])
     seconds = max(end - start, 0.001)
     per_second = (WIDE - LEFT - _RIGHT) / seconds
 

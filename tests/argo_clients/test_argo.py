@@ -169,7 +169,7 @@ def test_artifacts_are_copied(argo: Shell, tmp_path: Path) -> None:
 def test_what_has_ended_is_in_the_archive(argo: Shell) -> None:
     listed = yaml.safe_load(argo("archive", "list", "-o", "yaml", "--chunk-size", "1"))
     uid = next(one["metadata"]["uid"] for one in listed if one["metadata"]["name"] == "hello")
-    assert re.search(rf"ada\s+hello\s+Succeeded.*{uid}", argo("archive", "list"))
+    assert re.search(rf"ann\s+hello\s+Succeeded.*{uid}", argo("archive", "list"))
     assert argo("archive", "list", "-l", "workflows.argoproj.io/phase=Failed", "-o", "name").count("picky") == 2
     assert re.search(r"Name:\s+hello", argo("archive", "get", uid))
     assert "workflows.argoproj.io/phase" in argo("archive", "list-label-keys").split()
@@ -186,7 +186,7 @@ def test_what_has_ended_is_in_the_archive(argo: Shell) -> None:
 
 
 def test_what_is_not_answered(argo: Shell) -> None:
-    for words in (("stop", "hello"), ("template", "list"), ("cron", "list")):
+    for words in (("stop", "hello"), ("node", "set", "hello"), ("cluster-template", "list")):
         code, said = argo.try_(*words)
         assert code == 1 and "not answered by Ropewalk" in said, words
     code, said = argo.try_("list", "-n", "somebody")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ropewalk_core import timeline
@@ -60,6 +60,7 @@ def test_marks_are_round_and_few() -> None:
     assert [one.words for one in timeline.lay(run(ended=170), 0.0).marks] == ["0", "20 s", "40 s", "1 min"]
 
 
+@example([(2.0, 1.0, [])], None, 0.0)
 @given(
     st.lists(
         st.tuples(

@@ -186,10 +186,12 @@ class Journal:
         waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event(), without)
         self._waiters.add(waiter)
         try:
-            if self.newest(without=without) <= after:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(timeout):  # wait_for can swallow a cancellation in Python 3.11
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):  # wait_for can swallow a cancellation in Python 3.11
+                    while self.newest(without=without) <= after:
+                        # Of an event that came just before, the writer may tell only now.
                         await waiter.event.wait()
+                        waiter.event.clear()
         finally:
             self._waiters.discard(waiter)
         return self._cursor
