@@ -15,10 +15,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from ropewalk_core import sync
+from ropewalk_core.comparison import MOST_RUNS
 from ropewalk_core.errors import NotFound, OutOfMemory, RopewalkError, StorageFull, TimedOut, UserCodeFailed
 from ropewalk_core.flows import Run, RunSpec
 from ropewalk_core.model import State
 from ropewalk_kernel import actions, bar, cards, live, look, run_cards
+from ropewalk_kernel.compared import Comparison, compare
 from ropewalk_kernel.graph import stem
 from ropewalk_kernel.steps import Artifact, StepGroup, StepHandle, Tail, opening, outputs_of
 from ropewalk_workflows import copies
@@ -330,6 +332,31 @@ class Runs:
         >>> ropewalk.runs.list(limit=5)
         """
         return Listed(sync.wait(sync.client().workflows.list(limit=limit)).items)
+
+    def compare(self, name: str, *, steps: Sequence[str] = (), limit: int = MOST_RUNS) -> Comparison:
+        """Return the latest runs of a workflow side by side: what they were given against the numbers they returned.
+
+        Parameters
+        ----------
+        name
+            Of the workflow.
+        steps
+            Names of steps whose numbers are in the table too, as ``train.accuracy``.
+        limit
+            How many runs are read, at most 1,000.
+
+        Raises
+        ------
+        NotFound
+            If there is no run of this name.
+
+        Examples
+        --------
+        >>> import ropewalk
+        >>> for run in ropewalk.runs.list(limit=1):
+        ...     print(ropewalk.runs.compare(run.name))
+        """
+        return compare(name, steps, limit)
 
     def __getitem__(self, run: str) -> RunHandle:
         return self.get(run)

@@ -100,6 +100,27 @@ class Run(Noun):
         return self.status.note == SUSPENDED and not self.status.state.terminal
 
 
+class Compared(Noun):
+    """One run in a table of runs: what it was given, and the numbers that came of it."""
+
+    run: str
+    status: Status
+    created: float
+    ended: float | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class Comparison(Noun):
+    """Runs of one workflow side by side, the newest first."""
+
+    owner: str
+    name: str
+    rows: tuple[Compared, ...] = ()
+    steps: tuple[str, ...] = Field(default=(), description="Steps of its newest finished run that returned numbers")
+    more: bool = Field(default=False, description="Whether there are older runs, which were not read")
+
+
 class StepInputs(Noun):
     """What a step of a run was called with: its code, and each argument by reference.
 

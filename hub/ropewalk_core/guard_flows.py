@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from ropewalk_core.flows import Run, RunSpec, Saved, SavedSpec, StepInputs
+from ropewalk_core.flows import Comparison, Run, RunSpec, Saved, SavedSpec, StepInputs
 from ropewalk_core.guard import check, seen, seen_page, watched
 from ropewalk_core.model import Actor, LogLine, Page
 from ropewalk_core.ports import SavedWorkflows, Workflows
@@ -35,6 +35,13 @@ class GuardedWorkflows:
         """See `Workflows.list`."""
         allowed = check(actor, "list", "run", owner)
         return seen_page(allowed, await self._inner.list(actor, owner, after=after, limit=limit))
+
+    async def compare(
+        self, actor: Actor, owner: str, name: str, *, steps: Sequence[str] = (), limit: int = 1000
+    ) -> Comparison:
+        """See `Workflows.compare`."""
+        check(actor, "logs", "run", owner)  # arguments and results, of which policy gives outlines to nobody
+        return await self._inner.compare(actor, owner, name, steps=steps, limit=limit)
 
     async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.cancel`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, Protocol
 
-from ropewalk_core.flows import Run, RunSpec, Saved, SavedSpec, StepInputs
+from ropewalk_core.flows import Comparison, Run, RunSpec, Saved, SavedSpec, StepInputs
 from ropewalk_core.model import (
     Access,
     Account,
@@ -327,6 +327,21 @@ class Workflows(Protocol):
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Run]:
         """Return a page of runs, newest first, without steps."""
+
+    async def compare(
+        self, actor: Actor, owner: str, name: str, *, steps: Sequence[str] = (), limit: int = 1000
+    ) -> Comparison:
+        """Return the latest runs of a workflow with their numbers (see ``comparison``), or raise `NotFound`.
+
+        Parameters
+        ----------
+        name
+            Of the workflow.
+        steps
+            Names of steps whose results are read too; without any no step of a run is read but those of one run.
+        limit
+            How many runs are read.
+        """
 
     async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
         """Stop the run; a finished run stays as it is."""

@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ropewalk_core import callkeys, openapi
+from ropewalk_core import callkeys, comparison, openapi
 from ropewalk_core.access import checked
 from ropewalk_core.errors import BadInput, NotFound, RopewalkError, UserCodeFailed
 from ropewalk_core.figures import Series
-from ropewalk_core.flows import Artifact, Run, RunSpec, Saved, SavedSpec, Step, StepInputs
+from ropewalk_core.flows import Artifact, Comparison, Run, RunSpec, Saved, SavedSpec, Step, StepInputs
 from ropewalk_core.model import (
     Access,
     Call,
@@ -108,6 +108,7 @@ class FakePlatform:
                 Route(f"{route}/saved-workflows/ada/{{name}}/launch", self.launch, methods=["POST"]),
                 Route(f"{route}/saved-workflows/ada/{{name}}/triggers", self.triggers, methods=["GET", "POST", "PUT"]),
                 Route(f"{route}/workflows/ada", self.workflows, methods=["GET", "POST"]),
+                Route(f"{route}/workflows/ada/compare", self.compared),
                 Route(f"{route}/workflows/ada/{{run}}", self.run),
                 Route(f"{route}/workflows/ada/{{run}}/steps/{{step}}/logs", self.log),
                 Route(f"{route}/workflows/ada/{{run}}/artifacts/{{digest}}", self.artifact),
@@ -374,6 +375,14 @@ class FakePlatform:
         run = Run(id=f"run-{len(self.runs)}", owner="ada", name=saved.name, status=Status(state=State.ASKED))
         self.runs[run.id] = run
         return model(run)
+
+    async def compared(self, request: Request) -> Response:
+        name, steps = request.query_params["name"], request.query_params.getlist("step")
+        runs = [one for one in reversed(self.runs.values()) if one.name == name]
+        if not runs:
+            raise NotFound(f"There is no run of '{name}'.")
+        rows = [comparison.row(one, {each.name: each for each in one.steps if each.name in steps}) for one in runs]
+        return model(Comparison(owner="ada", name=name, rows=tuple(rows)))
 
     async def run(self, request: Request) -> Response:
         name = request.path_params["run"]

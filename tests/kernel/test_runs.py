@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ropewalk_core import flows, sync
-from ropewalk_core.errors import NotFound, TimedOut, UserCodeFailed
+from ropewalk_core.errors import BadInput, NotFound, TimedOut, UserCodeFailed
 from ropewalk_core.flows import Run, StepInputs
 from ropewalk_core.model import Bundle, State, Status
 from ropewalk_kernel.runs import RunHandle, runs
@@ -40,6 +40,38 @@ def run_of(state: State, *steps: object, **facts: object) -> Run:
     return Run.model_validate(
         {"id": "run-0", "owner": "ada", "name": "tune", "status": Status(state=state), "steps": steps, **facts}
     )
+
+
+def test_runs_are_compared_as_a_table_with_a_drawing(platform: FakePlatform, notebook: Notebook) -> None:
+    for at in range(30):
+        one = run_of(
+            State.DONE, step("judge", State.DONE), arguments={"rate": at / 10, "<b>": "<i>"}, ended=2.0, created=1.0
+        )
+        result = {"result": {"accuracy": 1 - at / 100}}
+        platform.runs[f"run-{at}"] = one.model_copy(update={"id": f"run-{at}", "outputs": result})
+    found = runs.compare("tune")
+    assert len(found) == 30 and found.columns == ["rate", "<b>", "accuracy", "seconds"]
+    assert found["rate"][:2] == [2.9, 2.8] and found.sort("-accuracy").rows[0].run == "run-0"
+    shown = found._repr_mimebundle_()
+    assert "30 runs of tune" in shown["text/plain"] and "10 more runs" in shown["text/plain"]
+    assert (
+        shown["text/html"].count("<circle") == 30
+        and 'aria-label="accuracy against rate, 30 runs"' in shown["text/html"]
+    )
+    assert "<i>" not in shown["text/html"] and "&lt;i&gt;" in shown["text/html"]
+    drawn = found.plot(y="seconds")
+    assert "seconds against rate" in drawn.html and "run-7" in drawn.text
+    with pytest.raises(NotFound, match="no column 'other'"):
+        found.plot("other")
+    with pytest.raises(NotFound, match="no column 'other'"):
+        found["other"]
+    with pytest.raises(BadInput, match="No run has both"):
+        found.plot("rate", "<b>")
+    with pytest.raises(NotFound):
+        runs.compare("nothing")
+    with pytest.raises(BadInput, match="steps is one text") as caught:
+        runs.compare("tune", steps="judge")
+    assert 'steps=["judge"]' in caught.value.hint
 
 
 def test_a_workflow_is_submitted_and_its_card_stays(platform: FakePlatform, notebook: Notebook) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ import uvicorn
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
-from ropewalk_core import guard, sharing
+from ropewalk_core import comparison, guard, sharing
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
-from ropewalk_core.flows import Artifact, Preview, Run, RunSpec, Step, StepInputs
+from ropewalk_core.flows import Artifact, Comparison, Preview, Run, RunSpec, Step, StepInputs
 from ropewalk_core.guard_flows import GuardedWorkflows
 from ropewalk_core.journal import Append, Journal
 from ropewalk_core.model import (
@@ -273,6 +273,16 @@ class _Workflows:
         start = [one.id for one in items].index(after) + 1 if after else 0
         shown = items[start : start + limit]
         return Page(items=tuple(shown), next=shown[-1].id if len(items) > start + limit else "")
+
+    async def compare(
+        self, actor: Actor, owner: str, name: str, *, steps: Sequence[str] = (), limit: int = 1000
+    ) -> Comparison:
+        runs = [one for one in (await self.list(actor, owner, limit=limit)).items if one.name == name]
+        if not runs:
+            raise NotFound(f"There is no run of '{name}'.")
+        rows = [comparison.row(one, {each.name: each for each in one.steps if each.name in steps}) for one in runs]
+        offered = tuple(one.name for one in runs[0].steps if comparison.numbers(one.outputs))
+        return Comparison(owner=owner, name=name, rows=tuple(rows), steps=offered)
 
     async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
         await self._things.say("run", run, "stopping")
@@ -553,6 +563,25 @@ def _runs(things: Things, now: float, text: str, why: Why) -> None:
     )
 
 
+def study(things: Things, count: int, text: str = "") -> None:
+    """Give the person many runs of one workflow, which differ in what they were given and what they returned."""
+    now, done = time.time(), Status(state=State.DONE)
+    for at in range(count):
+        score = Step(id="score", name="score", status=done, outputs={"result": at * 2})
+        run = Run(
+            id=f"run-0000study{at:02}",
+            owner=OWNER,
+            name=text or "study",
+            status=Status(state=State.FAILED) if at == 7 else done,
+            steps=(score,),
+            created=now - 90000 + at,
+            ended=now - 90000 + 3 * at,
+            arguments={"rate": 10 ** (-4 + at % 9 / 2), text or "model": text or "forest", "rows": 1797},
+            outputs={} if at == 7 else {"result": {"accuracy": 0.8 + at % 13 / 100, text or "loss": 1 / (at + 1)}},
+        )
+        things.runs[run.id] = run
+
+
 SCORE = """
 import enum
 from dataclasses import dataclass
@@ -594,6 +623,7 @@ def main() -> None:
         if "--empty" not in sys.argv:
             furnish(stage.things)
             deployed(stage.things, "score", SCORE)
+            study(stage.things, 60)
         for name in ("grace", "alan"):
             stage.platform.issuer.sign_up(name, PASSWORD, full_name=f"{name.title()} Example")
         sys.stdout.write(f"{cookie_name(stage.platform.settings.door)}={stage.cookie}\n")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from ropewalk_core import history, sharing
+from ropewalk_core import comparison, history, sharing
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
-from ropewalk_core.flows import Artifact, Run, RunSpec, Step, StepInputs
+from ropewalk_core.flows import Artifact, Comparison, Run, RunSpec, Step, StepInputs
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.model import (
     Access,
@@ -212,7 +212,21 @@ class MemoryWorkflows(Memory):
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         name = f"run-{key[:20].lower()}" if key.isalnum() else new_id("run")
         step = Step(id="s1", name="train", status=DONE, artifacts=self.artifacts)
-        return await self.keep(owner, name, Run(id=name, owner=owner, name=spec.name, status=DONE, steps=(step,)))
+        facts = {"arguments": spec.arguments, "outputs": {"result": {"score": len(spec.arguments)}}}
+        return await self.keep(
+            owner, name, Run(id=name, owner=owner, name=spec.name, status=DONE, steps=(step,), **facts)
+        )
+
+    async def compare(
+        self, actor: Actor, owner: str, name: str, *, steps: Sequence[str] = (), limit: int = 1000
+    ) -> Comparison:
+        runs: Page[Run] = await self.list(actor, owner, limit=limit)
+        if not (mine := [one for one in runs.items if one.name == name]):
+            raise NotFound("There is no such workflow.", field="name")
+        rows = tuple(
+            comparison.row(one, {step: Step(id=step, name=step, status=DONE) for step in steps}) for one in mine
+        )
+        return Comparison(owner=owner, name=name, rows=rows, steps=tuple(steps))
 
     async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
         found: Run = await self.get(actor, owner, run)

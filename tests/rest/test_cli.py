@@ -179,6 +179,24 @@ def test_workflows(shell: Shell, tmp_path: Path) -> None:
     assert shell.json("workflows", "lineage", "last", step["id"])[0]["step"]["id"] == step["id"]
     shell("workflows", "lineage", "last", "nothing", code=4)
     shell("workflows", "logs", "last", "--step", "nothing", code=4)
+    table = shell("workflows", "compare", "train", "--sort=-epochs", "--step", "score")
+    assert table.split()[:4] == ["RUN", "STATE", "epochs", "score"] and table.split()[4:] == [
+        run["id"],
+        "done",
+        "3",
+        "1",
+    ]
+    assert shell("workflows", "compare", "train", "--column", "score").split() == [
+        "RUN",
+        "STATE",
+        "score",
+        run["id"],
+        "done",
+        "1",
+    ]
+    assert shell.json("workflows", "compare", "train")[0]["metrics"] == {"score": 1.0}
+    shell("workflows", "compare", "train", "--sort", "nothing", code=4)
+    shell("workflows", "compare", "nothing", code=4)
     shell("workflows", "cancel", run["id"])
     assert "no further step starts" in shell("workflows", "suspend", "last")
     assert shell.json("workflows", "get", "last")["status"]["note"] == "suspended"

@@ -251,6 +251,12 @@ async def test_runs(client_of: Make, platform: Platform) -> None:
         await take(ada.workflows.artifact(run.id, "0" * 64), 1)
     assert (await ada.workflows.inputs(run.id, "s1")).bundle.entry == "cell:f"
     assert (await ada.workflows.spec(run.id)).manifest == {"kind": "Workflow"}
+    compared = await ada.workflows.compare(run.name, steps=["s1", "s2"])
+    assert {run.id} < {one.run for one in compared.rows} and compared.steps == ("s1", "s2")
+    with pytest.raises(NotFound):
+        await ada.workflows.compare("nothing")
+    with pytest.raises(BadInput, match="limit"):
+        await ada.workflows.compare(run.name, limit=0)
     with pytest.raises(NotFound):
         await ada.workflows.inputs(run.id, "s2")
     for name in ("bob", "eve"):  # content is its owner's alone
@@ -260,6 +266,8 @@ async def test_runs(client_of: Make, platform: Platform) -> None:
             await client_of(name).workflows.inputs(run.id, "s1", owner="ada")
         with pytest.raises((NotFound, Denied)):
             await client_of(name).workflows.spec(run.id, owner="ada")
+        with pytest.raises((NotFound, Denied)):
+            await client_of(name).workflows.compare(run.name, owner="ada")
     paths.artifacts.joinpath(digest[:2], digest).write_bytes(b"other")
     with pytest.raises(Conflict):
         await take(ada.workflows.artifact(run.id, digest), 1)

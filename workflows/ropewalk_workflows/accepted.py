@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import TypeAlias
 
 from ropewalk_core import secrets
+from ropewalk_core.comparison import MOST_RUNS
 from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge
-from ropewalk_core.flows import SUSPENDED, Run, RunSpec, Step
+from ropewalk_core.flows import SUSPENDED, Comparison, Run, RunSpec, Step
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import Actor, Page, State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_core.settings import Settings
-from ropewalk_workflows import names
+from ropewalk_workflows import compared, names
 from ropewalk_workflows.engine.memo import TOUCHED
 from ropewalk_workflows.inputs import values_of
 from ropewalk_workflows.manifest import check_supplied, placement_of, read, secrets_of
@@ -152,6 +153,12 @@ class Accepted:
         records = await asyncio.to_thread(self._journal.page, RUN, owner, after=after, limit=limit + 1, newest=True)
         runs = tuple(Run.model_validate(one.body["run"]) for one in records[:limit])
         return Page[Run](items=runs, next=runs[-1].id if len(records) > limit else "")
+
+    async def compare(
+        self, actor: Actor, owner: str, name: str, *, steps: Sequence[str] = (), limit: int = MOST_RUNS
+    ) -> Comparison:
+        """See `Workflows.compare`."""
+        return await asyncio.to_thread(compared.read, self._journal, owner, name, steps, limit)
 
     async def spec(self, actor: Actor, owner: str, run: str) -> RunSpec:
         """See `Workflows.spec`."""

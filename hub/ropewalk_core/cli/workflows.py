@@ -1,18 +1,19 @@
-"""The commands of runs: submit, list, get, logs, cancel, suspend, resume, retry, remove and lineage."""
+"""The commands of runs: submit, list, get, logs, compare, cancel, suspend, resume, retry, remove and lineage."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
-from ropewalk_core import lineage
+from ropewalk_core import comparison, lineage
 from ropewalk_core.cli import saved
 from ropewalk_core.cli.output import age, clean, echo, say, show, show_line, show_one, state
 from ropewalk_core.cli.parsing import Subparsers, load_yaml, noun, pairs, read_text, verb
 from ropewalk_core.client import Client
 from ropewalk_core.errors import BadInput, NotFound
-from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.flows import Compared, Run, RunSpec, Step
 from ropewalk_core.model import State
 
 _RUNS = {
@@ -71,6 +72,18 @@ def register(subparsers: Subparsers) -> None:
     one.add_argument("run", help="identifier, or `last`")
     one.add_argument("step", help="name or identifier of the step")
     one = verb(
+        verbs,
+        "compare",
+        "compare runs of a workflow: what they were given, and the numbers that they returned",
+        run=_compare,
+        example="ropewalk workflows compare train --step evaluate --sort=-accuracy",
+    )
+    one.add_argument("name", help="of the workflow")
+    one.add_argument("--step", action="append", default=[], metavar="NAME", help="a step whose numbers are shown too")
+    one.add_argument("--sort", default="", metavar="COLUMN", help="order by a column; =-COLUMN from the largest")
+    one.add_argument("--column", action="append", default=[], metavar="NAME", help="show these columns (default: all)")
+    one.add_argument("--limit", type=int, default=20, help="how many rows are shown (default 20)")
+    one = verb(
         verbs, "logs", "print a run's logs", run=_run_logs, example="ropewalk workflows logs last --step 'train(2)' -f"
     )
     one.add_argument("run", help="identifier, or `last`")
@@ -83,6 +96,21 @@ async def _list_runs(client: Client, arguments: argparse.Namespace) -> int:
     page = await client.workflows.list(limit=arguments.limit)
     show(list(page.items), _RUNS, as_json=arguments.json, empty="No runs. Start one from a notebook, or submit a file.")
     return 0
+
+
+async def _compare(client: Client, arguments: argparse.Namespace) -> int:
+    found = await client.workflows.compare(arguments.name, steps=arguments.step)
+    known = comparison.columns(found.rows)
+    comparison.check(arguments.column, known)
+    rows = comparison.ordered(found.rows, arguments.sort, known)[: max(1, arguments.limit)]
+    heads = {one: _cell(one) for one in arguments.column or [one.name for one in known]}
+    columns = {"RUN": lambda one: one.run, "STATE": lambda one: one.status.state.value} | heads
+    show(rows, columns, as_json=arguments.json, empty="")
+    return 0
+
+
+def _cell(name: str) -> Callable[[Compared], str]:
+    return lambda one: comparison.words(comparison.value(one, name))
 
 
 async def _submit(client: Client, arguments: argparse.Namespace) -> int:

@@ -294,10 +294,11 @@ def _seconds(text: str) -> float:
         return 1.0
 
 
-def _given(params: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the parameters that have a value, as text."""
+def _given(params: Mapping[str, Any] | None) -> httpx.QueryParams:
+    """Return the parameters that have a value, as text; one with a list as often as it has values."""
     pairs = {name: value for name, value in (params or {}).items() if value not in (None, "")}
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in pairs.items()}
+    each = [(name, one) for name, value in pairs.items() for one in (value if isinstance(value, list) else [value])]
+    return httpx.QueryParams([(name, str(one).lower() if isinstance(one, bool) else str(one)) for name, one in each])
 
 
 async def _sse(lines: AsyncIterator[str]) -> AsyncIterator[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from ropewalk_core.client.nouns import Resource
-from ropewalk_core.flows import Run, RunSpec, Saved, SavedSpec, StepInputs
+from ropewalk_core.flows import Comparison, Run, RunSpec, Saved, SavedSpec, StepInputs
 from ropewalk_core.model import LogLine, Page
 
 
@@ -27,6 +27,11 @@ class WorkflowsClient(Resource):
     async def get(self, run: str, *, owner: str = "") -> Run:
         """Return one run with its steps."""
         return await self._get(Run, await self._path(owner, run))
+
+    async def compare(self, name: str, *, steps: Sequence[str] = (), limit: int = 1000, owner: str = "") -> Comparison:
+        """Return the latest runs of a workflow with their numbers; of ``steps`` those in their results too."""
+        asked = {"name": name, "step": list(steps), "limit": limit}
+        return await self._get(Comparison, await self._path(owner, "compare"), asked)
 
     async def submit(self, spec: RunSpec, *, key: str = "", owner: str = "") -> Run:
         """Start a run; the same key returns the same run."""

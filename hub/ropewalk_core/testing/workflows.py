@@ -121,6 +121,20 @@ class WorkflowsContract:
             with pytest.raises(NotFound):
                 await act(BOB, "bob", run.id)
 
+    async def test_runs_of_one_workflow_are_compared(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
+        """All runs of a name are there with what they were given, for their owner alone."""
+        spec = quick.model_copy(update={"arguments": {"rate": 0.5}})
+        first = await self.ended(workflows, await workflows.submit(ADA, "ada", spec, key="1"))
+        second = await workflows.submit(ADA, "ada", spec, key="2")
+        found = await workflows.compare(ADA, "ada", quick.name)
+        assert [one.run for one in found.rows] == [second.id, first.id] and not found.more
+        assert found.rows[1].parameters == {"rate": 0.5} and found.rows[1].metrics["seconds"] > 0
+        latest = await workflows.compare(ADA, "ada", quick.name, limit=1)
+        assert [one.run for one in latest.rows] == [second.id] and latest.more
+        for actor, owner, name in ((BOB, "ada", quick.name), (BOB, "bob", quick.name), (ADA, "ada", "nothing")):
+            with pytest.raises(NotFound):
+                await workflows.compare(actor, owner, name)
+
     async def test_lists_have_pages_newest_first(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
         """Pages follow each other, newest first, without steps."""
         asked = [(await workflows.submit(ADA, "ada", quick, key=key)).id for key in ("1", "2", "3")]

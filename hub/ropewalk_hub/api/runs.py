@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
+from ropewalk_core.comparison import MOST_RUNS, MOST_STEPS
 from ropewalk_core.errors import NotFound
-from ropewalk_core.flows import Run, RunSpec, StepInputs
+from ropewalk_core.flows import Comparison, Run, RunSpec, StepInputs
 from ropewalk_core.model import Page
 from ropewalk_hub.api.common import After, ApiRoute, Follow, Its, Key, Limit, download, ndjson, problems
 from ropewalk_hub.security import Signed
@@ -28,6 +29,21 @@ async def list_runs(actor: Signed, its: Its, owner: str, after: After = "", limi
 async def submit_run(actor: Signed, its: Its, owner: str, spec: RunSpec, key: Key = "") -> Run:
     """Start a run; the same key returns the same run."""
     return await its.workflows.submit(actor, owner, spec, key=key)
+
+
+@router.get("/workflows/{owner}/compare", operation_id="compare_runs", responses=problems(404, 422))
+async def compare_runs(
+    actor: Signed,
+    its: Its,
+    owner: str,
+    name: Annotated[str, Query(description="Of the workflow", max_length=200)] = "",
+    step: Annotated[
+        list[str] | None, Query(description="A step whose result is read too", max_length=MOST_STEPS)
+    ] = None,
+    limit: Annotated[int, Query(description="How many runs are read", ge=1, le=MOST_RUNS)] = MOST_RUNS,
+) -> Comparison:
+    """Return the latest runs of a workflow with what they were given and the numbers that they returned."""
+    return await its.workflows.compare(actor, owner, name, steps=step or (), limit=limit)
 
 
 @router.get("/workflows/{owner}/{run}", operation_id="get_run", responses=problems(404))

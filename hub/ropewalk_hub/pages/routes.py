@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ropewalk_hub.pages import (
+    comparison,
     durable,
     functions,
     help,
@@ -21,6 +22,8 @@ from ropewalk_hub.pages import (
 )
 
 router = APIRouter(include_in_schema=False)
-_ALL = (static, live, help, home, services, functions, sharing, triggers, secrets, durable, workflows, saved, people)
+# `comparison` comes before `workflows`, where any other word in its place is a run.
+_WORKFLOWS = (comparison, workflows, saved)
+_ALL = (static, live, help, home, services, functions, sharing, triggers, secrets, durable, *_WORKFLOWS, people)
 for _one in _ALL:
     router.include_router(_one.router)
