@@ -143,6 +143,11 @@ def argo_server(home: Path | None = None) -> str:
     return inside if inside and home is None else platform_origin(home)
 
 
+def on_cluster() -> bool:
+    """Say whether this is a notebook on a cluster: only there Argo's clients need an address of their own."""
+    return bool(settings.read_environment("ROPEWALK_ARGO"))
+
+
 def connect(
     *,
     home: Path | None = None,
