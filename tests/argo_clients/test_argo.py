@@ -101,6 +101,9 @@ def test_templates_and_schedules(argo: Shell) -> None:
     assert "greet" in argo("template", "list") and "greet" in argo("template", "get", "greet")
     said = argo("submit", "--wait", "--from", "workflowtemplate/greet", "-p", "text=from a template")
     assert "Succeeded" in said and re.search(r"text:\s+from a template", said)
+    refers = {**manifests.say("x", name="refers"), "spec": {"workflowTemplateRef": {"name": "greet"}}}
+    assert "Succeeded" in argo("submit", "--wait", argo.file(refers), "-p", "text=referred to")
+    assert "referred to" in argo("logs", "refers", "--no-color")
     body = {"schedules": ["0 2 * * *"], "timezone": "Europe/Athens", "workflowSpec": spec}
     night = {"apiVersion": "argoproj.io/v1alpha1", "kind": "CronWorkflow", "metadata": {"name": "night"}, "spec": body}
     said = argo("cron", "create", argo.file(night))

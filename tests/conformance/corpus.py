@@ -14,11 +14,15 @@ from typing import Any
 import yaml
 
 from ropewalk_core.errors import BadWorkflow
+from ropewalk_core.flows import RunSpec, SavedSpec
 from ropewalk_core.model import State
-from ropewalk_core.settings import Environments
+from ropewalk_core.settings import Environments, Limits
+from ropewalk_hub.platform import SystemClock
 from ropewalk_workflows.compile import from_object
 from ropewalk_workflows.manifest import read
-from tests.workflow_rig import Rig
+from ropewalk_workflows.referred import whole
+from ropewalk_workflows.saved.desk import SavedDesk
+from tests.workflow_rig import ALICE, Rig
 
 CORPUS = Path(__file__).with_name("corpus.yaml")
 _PATIENCE = 50.0
@@ -33,6 +37,7 @@ class Case:
     manifest: dict[str, Any]
     wanted: dict[str, Any] = field(default_factory=dict)
     differs: str = ""
+    saved: dict[str, Any] = field(default_factory=dict)
 
 
 def cases() -> list[Case]:
@@ -43,16 +48,13 @@ def cases() -> list[Case]:
 
 
 def _case(group: str, one: dict[str, Any], common: dict[str, Any]) -> Case:
-    own = one["templates"]
+    own = one.get("templates", [])
     called = sorted({str(each) for template in own for each in _templates(template)} & set(common))
-    spec = {
-        "entrypoint": own[0]["name"],
-        **one.get("spec", {}),
-        "templates": [*own, *(common[name] for name in called)],
-    }
+    templates = [*own, *(common[name] for name in called)]
+    spec = {**({"entrypoint": own[0]["name"], "templates": templates} if own else {}), **one.get("spec", {})}
     manifest = {"kind": one.get("kind", "Workflow"), "metadata": {"generateName": "case-"}, "spec": spec}
     wanted = {key: one[key] for key in ("gives", "ends", "refused") if key in one}
-    return Case(group, one["feature"], manifest, wanted, one.get("differs", ""))
+    return Case(group, one["feature"], manifest, wanted, one.get("differs", ""), one.get("saved", {}))
 
 
 def _templates(value: Any) -> Iterator[Any]:
@@ -69,6 +71,10 @@ async def outcomes(found: list[Case]) -> list[dict[str, Any]]:
         rig = Rig(Path(folder) / "home")
         rig.start()
         try:
+            desk = SavedDesk(rig.journal, SystemClock(), Limits(), rig.workflows)
+            for name, spec in {name: spec for one in found for name, spec in one.saved.items()}.items():
+                run = RunSpec(name=name, manifest={"kind": "Workflow", "spec": spec}, source="argo")
+                await desk.save(ALICE, ALICE.account, SavedSpec(name=name, run=run))
             own = (f"{folder}/{number}/" for number in itertools.count())
             return list(await asyncio.gather(*(_outcome(rig, one, next(own)) for one in found)))
         finally:
@@ -80,7 +86,7 @@ async def _outcome(rig: Rig, case: Case, folder: str) -> dict[str, Any]:
     await asyncio.to_thread(Path(folder).mkdir)
     manifest = json.loads(json.dumps(case.manifest).replace("/tmp/", folder))
     try:
-        read(manifest, Environments().images)
+        read(whole(rig.journal, ALICE.account, from_object(manifest)).manifest, Environments().images)
     except BadWorkflow as error:
         return {"refused": error.field, "said": error.message}
     run = await rig.wait((await rig.submit(from_object(manifest))).id, seconds=_PATIENCE)

@@ -64,7 +64,7 @@ def test_an_argument_reaches_an_inline_template() -> None:
         ({"inline": {"script": {"image": "python", "source": "{{steps.a.id}}"}}}, "cannot use '{{steps.a.id}}'"),
     ],
 )
-@pytest.mark.parametrize(("kind", "place"), [("dag", "dag.tasks[a]"), ("steps", "steps[a]")])
+@pytest.mark.parametrize(("kind", "place"), [("dag", "dag.tasks[a]"), ("steps", "steps[0][a]")])
 def test_what_would_mean_something_else_is_refused(kind: str, place: str, call: dict[str, Any], words: str) -> None:
     around = {**called(kind, **call), "inputs": {"parameters": [{"name": "own", "value": "1"}]}}
     with pytest.raises(BadWorkflow) as caught:

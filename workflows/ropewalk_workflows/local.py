@@ -35,6 +35,7 @@ from ropewalk_workflows.engine.wire import Batch, Recorded, WantedPage
 from ropewalk_workflows.inputs import step_inputs
 from ropewalk_workflows.logs import follow_log
 from ropewalk_workflows.records import OPEN, STEP
+from ropewalk_workflows.referred import whole
 
 
 class LocalWorkflows(Accepted):
@@ -77,6 +78,7 @@ class LocalWorkflows(Accepted):
 
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         """See `Workflows.submit`."""
+        spec = await asyncio.to_thread(whole, self._journal, owner, spec)
         await self.check(actor, owner, spec)
         paths = await asyncio.to_thread(self._prepare, self._settings, owner)
         digest = await asyncio.to_thread(lambda: digest_of(spec, self._fingerprint(paths)))
@@ -111,6 +113,7 @@ class LocalWorkflows(Accepted):
     async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
         """See `Workflows.check`."""
         images = self._settings.environments.images
+        spec = await asyncio.to_thread(whole, self._journal, owner, spec)
         manifest = await asyncio.to_thread(check, spec, self._settings, images, lambda one: fit(one, self._inventory))
         check_secrets(self._journal, owner, manifest)
 

@@ -14,6 +14,7 @@ from ropewalk_core.model import State, Status
 from ropewalk_workflows.engine.leaves import ROOT
 from ropewalk_workflows.engine.state import Fact
 
+SAVED = "saved-workflow"
 RUN, SPEC, STEP, OPEN, NAME, ENGINE = "run", "run-spec", "run-step", "run-open", "run-name", "run-engine"
 
 

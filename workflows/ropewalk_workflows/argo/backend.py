@@ -31,6 +31,7 @@ from ropewalk_workflows.argo.step_logs import Place, StepLogs
 from ropewalk_workflows.inputs import step_inputs
 from ropewalk_workflows.manifest.images import AnyImage
 from ropewalk_workflows.records import OPEN, STEP
+from ropewalk_workflows.referred import whole
 
 
 class ArgoWorkflows(Accepted):
@@ -63,6 +64,7 @@ class ArgoWorkflows(Accepted):
         """See `Workflows.submit`."""
         site = await self._site()
         fits = partial(place, site=site)
+        spec = await asyncio.to_thread(whole, self._journal, owner, spec)
         manifest = await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
         check_secrets(self._journal, owner, manifest)
         digest = await asyncio.to_thread(digest_of, spec, self._settings.cluster.images.get("runner", ""))
@@ -118,6 +120,7 @@ class ArgoWorkflows(Accepted):
     async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
         """See `Workflows.check`."""
         fits = partial(place, site=await self._site())
+        spec = await asyncio.to_thread(whole, self._journal, owner, spec)
         manifest = await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
         check_secrets(self._journal, owner, manifest)
 

@@ -41,7 +41,7 @@ def _moved(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     templates = spec.get("templates") if isinstance(spec, Mapping) else None
     if not isinstance(spec, Mapping) or not isinstance(templates, list):
         return manifest
-    if not any("inline" in call for one in templates for _, call in _calls(one)):
+    if not any("inline" in call for one in templates for _, call in calls(one)):
         return manifest
     moved: list[Any] = []
     taken = {str(one["name"]) for one in templates if isinstance(one, Mapping) and "name" in one}
@@ -49,7 +49,7 @@ def _moved(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**manifest, "spec": {**spec, "templates": kept + moved}}
 
 
-def _calls(template: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def calls(template: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the calls of a template with their places in it."""
     if not isinstance(template, Mapping):
         return
@@ -58,25 +58,27 @@ def _calls(template: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for call in tasks if isinstance(tasks, list) else ():
         if isinstance(call, Mapping):
             yield f"dag.tasks[{call.get('name')}]", call
-    for group in groups if isinstance(groups, list) else ():
+    for number, group in enumerate(groups if isinstance(groups, list) else ()):
         for call in group if isinstance(group, list) else ():
             if isinstance(call, Mapping):
-                yield f"steps[{call.get('name')}]", call
+                yield f"steps[{number}][{call.get('name')}]", call
 
 
 def _without(template: Any, taken: set[str], moved: list[Any]) -> Any:
     """Return a template whose calls all name theirs; what stood in them is added to ``moved``."""
     changed: dict[int, Any] = {}
-    for place, call in _calls(template):
+    for place, call in calls(template):
         if "inline" in call:
             _check(template, call, f"spec.templates[{template.get('name')}].{place}.inline")
-            name = _free(f"{template.get('name')}-{call.get('name')}", taken)
+            name = free(f"{template.get('name')}-{call.get('name')}", taken)
             moved.append({**call["inline"], "name": name})
             changed[id(call)] = {**{key: one for key, one in call.items() if key != "inline"}, "template": name}
-    return _replaced(template, changed) if changed else template
+    return replaced(template, changed) if changed else template
 
 
-def _replaced(template: Mapping[str, Any], changed: Mapping[int, Any]) -> dict[str, Any]:
+def replaced(template: Mapping[str, Any], changed: Mapping[int, Any]) -> dict[str, Any]:
+    """Return a template with other calls in the places of those, by their identity."""
+
     def new(calls: Any) -> Any:
         return [changed.get(id(one), one) for one in calls] if isinstance(calls, list) else calls
 
@@ -88,8 +90,8 @@ def _replaced(template: Mapping[str, Any], changed: Mapping[int, Any]) -> dict[s
     return result
 
 
-def _free(wanted: str, taken: set[str]) -> str:
-    """Return a name that no other template has, and note it."""
+def free(wanted: str, taken: set[str]) -> str:
+    """Return a name that no other template has, and note it in ``taken``."""
     name, number = wanted[:_LONGEST], 2
     while name in taken:
         name, number = f"{wanted[:_LONGEST]}-{number}", number + 1

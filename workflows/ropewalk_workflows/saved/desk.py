@@ -22,10 +22,11 @@ from ropewalk_core.ports import Clock, Workflows
 from ropewalk_core.settings import Limits
 from ropewalk_core.triggers import records
 from ropewalk_core.triggers.wishes import WORKFLOW
+from ropewalk_workflows import referred
 from ropewalk_workflows.accepted import run_of_key
+from ropewalk_workflows.records import SAVED
 from ropewalk_workflows.saved import launching
 
-SAVED = "saved-workflow"
 _LARGEST_VALUES = 2**20
 """Characters of values that come along; they are kept in the journal."""
 
@@ -69,13 +70,13 @@ class SavedDesk:
     async def save(self, actor: Actor, owner: str, spec: SavedSpec) -> Saved:
         """See `SavedWorkflows.save`."""
         spec = spec.model_copy(update={"run": _plain(spec.run, spec.name)})
-        if spec.run.source != "workflow":  # its manifest says what it takes
-            spec = spec.model_copy(update={"arguments": launching.arguments_of(spec.run.manifest), "types": {}})
+        whole = await asyncio.to_thread(self._whole, owner, spec)
+        spec = spec.model_copy(update={"arguments": whole.arguments, "types": whole.types})
         launching.check(spec)
         if sum(map(len, spec.run.values.values())) > _LARGEST_VALUES:
             hint = "Keep it in a file, and have a step read that."
             raise TooLarge(f"Fixed values may have {_LARGEST_VALUES} characters.", field="values", hint=hint)
-        await self._workflows.check(actor, owner, launching.trial(spec))
+        await self._workflows.check(actor, owner, launching.trial(whole))
         digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
         async with self._locks.setdefault(owner, asyncio.Lock()):
             record = self._journal.get(SAVED, owner, spec.name)
@@ -108,7 +109,8 @@ class SavedDesk:
         self, actor: Actor, owner: str, name: str, given: Mapping[str, Any], *, fresh: bool = False, key: str = ""
     ) -> Run:
         """See `SavedWorkflows.launch`."""
-        spec = launching.launched(self.read(owner, name).spec, given, fresh=fresh)
+        saved = await asyncio.to_thread(self._whole, owner, self.read(owner, name).spec)
+        spec = launching.launched(saved, given, fresh=fresh)
         return await self._workflows.submit(actor, owner, spec, key=key)
 
     async def fired(self, owner: str, name: str, event: Mapping[str, Any], *, key: str, chain: int) -> Run:
@@ -122,14 +124,21 @@ class SavedDesk:
             If it has an argument by now that neither a default nor the firing gives.
         """
         actor = Actor(account=owner)
-        saved = self.read(owner, name)
-        spec = launching.launched(saved.spec, launching.told(saved.spec, event), fresh=True, chain=chain)
+        saved = await asyncio.to_thread(self._whole, owner, self.read(owner, name).spec)
+        spec = launching.launched(saved, launching.told(saved, event), fresh=True, chain=chain)
         try:
             return await self._workflows.submit(actor, owner, spec, key=key)
         except Conflict:  # it was saved anew since the run was made
             if (run := run_of_key(self._journal, owner, key)) is None:
                 raise
             return await self._workflows.get(actor, owner, run)
+
+    def _whole(self, owner: str, spec: SavedSpec) -> SavedSpec:
+        """Return it with what its manifest refers to, as that is now; a manifest itself says what it takes. Blocks."""
+        if spec.run.source == "workflow":
+            return spec
+        run = referred.whole(self._journal, owner, spec.run)
+        return spec.model_copy(update={"run": run, "arguments": launching.arguments_of(run.manifest), "types": {}})
 
     def _count(self, owner: str) -> int:
         return self._journal.weigh(SAVED, owner).get(owner, (0, 0))[0]
