@@ -511,7 +511,7 @@ class Functions:
         spec = specification(function, name, placement, options)
         if along := taken.said(spec.bundle):
             live.show(cards.note(along))
-        needs.prepare(spec)
+        needs.prepare(spec.name, spec)
         deployed = sync.wait(sync.client().functions.deploy(spec, prepared=True))
         line = f"function {spec.name}: {'unchanged' if deployed.unchanged else 'deployed'}"
         line += f", revision {deployed.revision.number}"

@@ -17,7 +17,7 @@ from IPython import display as screen
 from IPython import get_ipython
 
 from ropewalk_core import sync
-from ropewalk_core.model import FunctionSpec
+from ropewalk_core.model import FunctionSpec, Requirements
 from ropewalk_core.requirements import Script, check_python, checked, script
 from ropewalk_kernel import cards
 from ropewalk_kernel.brought import Cell, Program
@@ -51,20 +51,27 @@ def of(function: Any, requirements: Iterable[str] | str = (), requires_python: s
     return {"requirements": checked([*block.requirements, *lines]), "requires_python": python}
 
 
-def prepare(spec: FunctionSpec) -> None:
-    """Have what a function needs built, and show what is said meanwhile; nothing if it is there already.
+def prepare(name: str, needs: FunctionSpec | Requirements) -> None:
+    """Have what a function or a step needs built, and show what is said meanwhile; nothing if it is there already.
+
+    Parameters
+    ----------
+    name
+        Of the function or step, for its reader.
+    needs
+        Its requirements.
 
     Raises
     ------
     RopewalkError
         Why it cannot be built.
     """
-    if not spec.requirements:
+    if not needs.requirements:
         return
-    shown = _Shown(spec)
+    shown = _Shown(name)
     ended = False
     try:
-        for line in sync.iterate(sync.client().functions.prepare(spec)):
+        for line in sync.iterate(sync.client().functions.prepare(needs)):
             shown.say(line.text)
         ended = True
     finally:
@@ -74,8 +81,8 @@ def prepare(spec: FunctionSpec) -> None:
 class _Shown:
     """The log under the cell; it is there from the first line on, and drawn some times a second at most."""
 
-    def __init__(self, spec: FunctionSpec) -> None:
-        self._name, self._lines = spec.name, list[str]()
+    def __init__(self, name: str) -> None:
+        self._name, self._lines = name, list[str]()
         self._began = time.monotonic()
         self._drawn, self._handle = float("-inf"), None
 

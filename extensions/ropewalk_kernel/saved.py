@@ -15,6 +15,7 @@ from ropewalk_core import sync
 from ropewalk_core.flows import Argument, Run, Saved
 from ropewalk_kernel import cards, live, triggers
 from ropewalk_kernel.runs import Listed, RunHandle
+from ropewalk_kernel.submit import prepare
 from ropewalk_kernel.workflows import working_folder
 from ropewalk_workflows import compile as compiler
 
@@ -56,6 +57,7 @@ def save(workflow: Any, name: str = "", **options: Any) -> SavedWorkflow:
     fixed = {key: value for key, value in options.items() if key not in triggers.OPTIONS}
     spec = compiler.to_save(workflow, name, fixed)
     spec = spec.model_copy(update={"run": spec.run.model_copy(update={"folder": folder})})
+    prepare(spec.run)
     saved = sync.wait(sync.client().saved.save(spec))
     handle = SavedWorkflow(saved)
     said = triggers.choose(saved.name, wished, "workflow") if wished is not None else ""

@@ -9,10 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from ropewalk_core import sync
+from ropewalk_core.client import on_cluster
 from ropewalk_core.flows import RunSpec
+from ropewalk_core.model import Requirements
+from ropewalk_kernel import needs
 from ropewalk_kernel.runs import RunHandle
 from ropewalk_kernel.workflows import working_folder
 from ropewalk_workflows import compile as compiler
+from ropewalk_workflows import required
 
 _UNCHANGED = (
     "unchanged: code, arguments and packages are those of this run. Files that steps read are not compared; "
@@ -56,7 +60,16 @@ def submit(workflow: Any, *, fresh: bool = False, **arguments: Any) -> RunHandle
     return send(spec.model_copy(update={"fresh": fresh, "folder": folder}))
 
 
+def prepare(spec: RunSpec) -> None:
+    """Have the environments built that steps of ours need, with the log under the cell. A cluster refuses them."""
+    if spec.source != "workflow" or on_cluster():
+        return
+    for lines, name in required.lines_of(spec.manifest).items():
+        needs.prepare(name, Requirements(requirements=lines))
+
+
 def send(spec: RunSpec) -> RunHandle:
-    """Send a compiled run on its way and show its card."""
+    """Have built what its steps need, send a compiled run on its way, and show its card."""
+    prepare(spec)
     run = sync.wait(sync.client().workflows.submit(spec))
     return RunHandle(run).show(f"run {run.id} of {run.name}: {_UNCHANGED if run.unchanged else 'submitted'}")

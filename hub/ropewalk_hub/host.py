@@ -489,7 +489,7 @@ class Host:
             broken = message.get("python")  # it is there, or it would have been made again: a package spoils it
             hint = f"Undo your last %pip install. {start_over(keeper.paths)}" if broken else None
             if broken and job.order.get("requirements"):
-                hint = "Deploy the function again; what Python ends with is one of its requirements."
+                hint = "Deploy or submit it again; what Python ends with is one of its requirements."
             self._fail(job, Unavailable(f"It could not be started: {message['why']}.", hint=hint))
         elif operation == "exit":
             del keeper.jobs[str(message["id"])]

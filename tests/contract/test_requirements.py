@@ -190,6 +190,6 @@ async def test_one_that_is_gone_is_said_and_a_deploy_brings_it_back(rig: Rig) ->
     folder = rig.settings.home / "environments/shared" / function.revision.environment
     folder.rename(rig.settings.home / "elsewhere")
     answer = await rig.call(b"7")
-    assert answer.status_code == 503 and "Deploy it again" in answer.json()["hint"]
+    assert answer.status_code == 503 and "Deploy the function" in answer.json()["hint"]
     again = await rig.functions.deploy(ADA, "ada", spec(rig, "rope-toy==1.0"))
     assert again.unchanged and (await rig.call(b"7")).json() == ["1.0", 7]

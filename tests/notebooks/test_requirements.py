@@ -76,3 +76,46 @@ def test_a_platform_that_is_killed_meanwhile_costs_a_wait(house: House, index: I
     assert said and "deployed, revision 2" in said[0], said
     assert "['3.0', 7]" in kernel.run("toy(7)")
     assert not list((house.home / "environments").glob(".new-*")) and not house.processes.living("build.")
+
+
+STEPS = """
+from ropewalk import step, workflow
+
+@step(requirements=["rope-toy=={VERSION}"])
+def toy(value: int) -> list:
+    import rope_toy
+    return [rope_toy.version, value]
+
+@step
+def without(value: list) -> str:
+    try:
+        import rope_toy
+    except ImportError:
+        return f"{value[0]} was there, and is not here"
+
+@workflow
+def toys(value: int = 7):
+    return without(toy(value))
+
+run = toys.submit({VALUE})
+run.wait()
+print(run.result(), run["toy"].why)
+"""
+
+
+def test_a_step_has_packages_of_its_own(kernel: Kernel, house: House) -> None:
+    first = STEPS.replace("{VERSION}", "2.0").replace("{VALUE}", "7")
+    said = kernel.run(first)
+    assert "environment of toy: " in said and "2.0 was there, and is not here It ran: " in said, said
+    said = kernel.run(first.replace("submit(7)", "submit(7, fresh=True)"))
+    assert "environment of toy" not in said and "It ran: everything was to run again" in said, said
+    said = kernel.run(first.replace("toys", "others"))
+    assert "2.0 was there, and is not here Its result is that of run-" in said, said
+    said = kernel.run(STEPS.replace("{VERSION}", "3.0").replace("{VALUE}", "7"))
+    assert "3.0 was there, and is not here It ran: the packages have changed" in said, said
+    assert len([*(house.home / "environments").rglob("ropewalk.json")]) >= 2
+    said = kernel.run('@step(requirements=["rope-toy @ http://localhost/x.whl"])\ndef bad():\n    pass')
+    assert "Where: requirements" in said and "RW-BAD-WORKFLOW" in said, said
+    wrong = STEPS.replace("{VERSION}", "77.0").replace("{VALUE}", "7")
+    said = kernel.run(wrong)
+    assert "rope-toy==77.0" in said and "submitted" not in said, said

@@ -21,6 +21,7 @@ from ropewalk_core.errors import BadWorkflow, RopewalkError
 from ropewalk_core.flows import RunSpec
 from ropewalk_core.model import Bundle
 from ropewalk_core.placement import Placement, parse_placement
+from ropewalk_workflows import required
 from ropewalk_workflows.graph import Condition, Graph, Output, Unknown
 from ropewalk_workflows.secret_names import checked
 
@@ -75,6 +76,7 @@ class Options:
     pickle: bool = False
     cache: bool | float | None = None
     secrets: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -336,6 +338,7 @@ def step(
     pickle: bool = False,
     cache: bool | float | None = None,
     secrets: Sequence[str] = (),
+    requirements: Sequence[str] = (),
     made: Made | None = None,
 ) -> Callable[[Callable[..., Any]], Step]: ...
 
@@ -352,6 +355,7 @@ def step(
     pickle: bool = False,
     cache: bool | float | None = None,
     secrets: Sequence[str] = (),
+    requirements: Sequence[str] = (),
     made: Made | None = None,
 ) -> Any:
     """Make a function a step.
@@ -378,6 +382,9 @@ def step(
     secrets
         Names of secrets of yours (`ropewalk.secrets`), which it gets as variables: ``os.environ["TOKEN"]``. What it
         prints and how it fails is shown without their values.
+    requirements
+        Packages that it runs with in place of those of your notebook: lines such as ``"polars==1.2"``. Import them
+        inside the function. On one machine only.
     made
         For `program` and its like: the code that travels in place of the function's own.
     """
@@ -388,7 +395,14 @@ def step(
     if not isinstance(cache, bool):
         _check_seconds("cache", cache)
     options = Options(
-        parse_placement(placement), retries, float(backoff), timeout, bool(pickle), cache, _secrets(secrets)
+        parse_placement(placement),
+        retries,
+        float(backoff),
+        timeout,
+        bool(pickle),
+        cache,
+        _secrets(secrets),
+        required.checked(requirements),
     )
 
     def make(one: Callable[..., Any]) -> Step:

@@ -14,27 +14,28 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from ropewalk_core import beneath
 from ropewalk_core.artifacts import ArtifactStore, streamed
-from ropewalk_core.errors import Conflict, NotFound
+from ropewalk_core.errors import BadWorkflow, Conflict, NotFound
 from ropewalk_core.flows import Run, RunSpec, Step, StepInputs
-from ropewalk_core.journal import Journal, Record
+from ropewalk_core.journal import Journal, Operation, Put, Record
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Actor, LogLine
 from ropewalk_core.placement import Inventory, fit
 from ropewalk_core.settings import Settings
 from ropewalk_runtime import bundle as bundles
-from ropewalk_workflows import memo
+from ropewalk_workflows import memo, required
 from ropewalk_workflows.accepted import Accepted, check, check_secrets, digest_of, given_values
 from ropewalk_workflows.desk import Desk
 from ropewalk_workflows.engine.points import Crash, nowhere
 from ropewalk_workflows.engine.wire import Batch, Recorded, WantedPage
 from ropewalk_workflows.inputs import step_inputs
 from ropewalk_workflows.logs import follow_log
-from ropewalk_workflows.records import OPEN, STEP
+from ropewalk_workflows.manifest import Manifest, read
+from ropewalk_workflows.records import OPEN, SPEC, STEP
 from ropewalk_workflows.referred import whole
 
 
@@ -51,6 +52,8 @@ class LocalWorkflows(Accepted):
         Makes an account's folders (``local.accounts.prepare``).
     fingerprint
         Names the account's Python environment, so that a changed one makes a run another one.
+    built
+        Returns the key of an account's environment with these requirements, made when missing.
     wall
         Unix time in seconds.
     crash
@@ -65,12 +68,13 @@ class LocalWorkflows(Accepted):
         *,
         prepare: Callable[[Settings, str], AccountPaths],
         fingerprint: Callable[[AccountPaths], str] = lambda paths: "",
+        built: Callable[[str, Sequence[str]], Awaitable[str]] | None = None,
         wall: Callable[[], float] = time.time,
         crash: Crash = nowhere,
     ) -> None:
         super().__init__(journal, wall)
         self._settings, self._inventory = settings, inventory
-        self._prepare, self._fingerprint = prepare, fingerprint
+        self._prepare, self._fingerprint, self._built = prepare, fingerprint, built
         self.desk = Desk(self._records, wall, self._earlier, crash=crash)
         """What the engine asks; its two methods are mounted on ``run/platform.sock``."""
 
@@ -79,7 +83,7 @@ class LocalWorkflows(Accepted):
     async def submit(self, actor: Actor, owner: str, spec: RunSpec, *, key: str = "") -> Run:
         """See `Workflows.submit`."""
         spec = await asyncio.to_thread(whole, self._journal, owner, spec)
-        await self.check(actor, owner, spec)
+        spec = await self._equipped(owner, spec, await self._checked(owner, spec))
         paths = await asyncio.to_thread(self._prepare, self._settings, owner)
         digest = await asyncio.to_thread(lambda: digest_of(spec, self._fingerprint(paths)))
         async with self._records.lock(f"submit {owner}"):
@@ -107,15 +111,15 @@ class LocalWorkflows(Accepted):
 
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.retry`."""
-        await self._again(owner, run)
+        spec = await self.spec(actor, owner, run)
+        images = self._settings.environments.images
+        equipped = await self._equipped(owner, spec, await asyncio.to_thread(read, spec.manifest, images))
+        await self._again(owner, run, lambda: self._changed(owner, run, spec, equipped))
         return await self.get(actor, owner, run)
 
     async def check(self, actor: Actor, owner: str, spec: RunSpec) -> None:
         """See `Workflows.check`."""
-        images = self._settings.environments.images
-        spec = await asyncio.to_thread(whole, self._journal, owner, spec)
-        manifest = await asyncio.to_thread(check, spec, self._settings, images, lambda one: fit(one, self._inventory))
-        check_secrets(self._journal, owner, manifest)
+        await self._checked(owner, await asyncio.to_thread(whole, self._journal, owner, spec))
 
     async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.remove`."""
@@ -170,6 +174,10 @@ class LocalWorkflows(Accepted):
         for name in [one.name for one in self._journal.page(OPEN, owner, limit=100_000)]:
             await self.cancel(Actor(account=owner), owner, name, cause=cause)
 
+    async def environments(self) -> set[str]:
+        """Return the keys of environments of requirements that runs need which have not ended."""
+        return await asyncio.to_thread(self._environments)
+
     async def internal_runs(self, after: str) -> WantedPage:
         """See `Desk.runs`."""
         return await self.desk.runs(after)
@@ -177,6 +185,33 @@ class LocalWorkflows(Accepted):
     async def record_events(self, batch: Batch) -> Recorded:
         """See `Desk.record`."""
         return await self.desk.record(batch)
+
+    async def _checked(self, owner: str, spec: RunSpec) -> Manifest:
+        images = self._settings.environments.images
+        manifest = await asyncio.to_thread(check, spec, self._settings, images, lambda one: fit(one, self._inventory))
+        check_secrets(self._journal, owner, manifest)
+        required.wanted(manifest)
+        return manifest
+
+    async def _equipped(self, owner: str, spec: RunSpec, manifest: Manifest) -> RunSpec:
+        """Return a wish that says which environment each of its steps runs in; missing ones are made."""
+        wanted = required.wanted(manifest)
+        if wanted and self._built is None:
+            raise BadWorkflow("Steps have no requirements of their own here.", field="requirements")
+        keys = {lines: await self._built(owner, lines) for lines in sorted({*wanted.values()})} if self._built else {}
+        changed = required.equipped(spec.manifest, {name: keys[lines] for name, lines in wanted.items()})
+        return spec if changed is spec.manifest else spec.model_copy(update={"manifest": dict(changed)})
+
+    def _changed(self, owner: str, run: str, before: RunSpec, after: RunSpec) -> list[Operation]:
+        """Return what keeps a run's changed manifest."""
+        record = self._journal.get(SPEC, owner, run)
+        if after is before or record is None:
+            return []
+        return [Put(SPEC, owner, run, {**record.body, "manifest": dict(after.manifest)})]
+
+    def _environments(self) -> set[str]:
+        opened = [self._journal.get(SPEC, one.owner, one.name) for one in self._journal.page(OPEN, limit=100_000)]
+        return {key for one in opened if one is not None for key in required.named(one.body["manifest"])}
 
     def _earlier(self, owner: str, spec: RunSpec, most: int) -> tuple[str, dict[str, dict[str, Any]]]:
         """Return what names the packages of an account, and what its earlier runs have of a run's steps. Blocks."""

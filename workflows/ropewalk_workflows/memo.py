@@ -17,6 +17,7 @@ from ropewalk_core.model import State, Why
 from ropewalk_runtime.values import SHORT
 from ropewalk_workflows.engine.memo import NOTHING, OFF, TOUCHED
 from ropewalk_workflows.records import STEP, dump
+from ropewalk_workflows.required import named
 
 MEMO, LAST = "run-memo", "run-last"
 MOST_BYTES = 16 * 2**20
@@ -34,16 +35,17 @@ def remembered(
     Parameters
     ----------
     environment
-        What names the packages that its steps would see.
+        What names the packages that its steps would see, but for those with an environment of their own.
     has
         Says whether the content of a digest is still there.
     most
         Characters that may be returned, about.
     """
     found: dict[str, dict[str, Any]] = {}
+    environments = {environment, *named(spec.manifest)}
     known = list(islice((one for code in spec.bundles for one in _results(journal, owner, code)), _MOST_SEEN))
     for record in sorted(known, key=lambda one: str(one.body["run"]), reverse=True)[:_MOST]:
-        if record.body["environment"] != environment:
+        if record.body["environment"] not in environments:
             continue
         step = journal.get(STEP, owner, f"{record.body['run']}/{record.body['step']}")
         if step is None or not _is_whole(fact := step.body["fact"], has):

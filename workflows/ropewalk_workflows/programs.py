@@ -50,6 +50,7 @@ def program(
     timeout: float | None = None,
     cache: bool | float | None = None,
     secrets: Sequence[str] = (),
+    requirements: Sequence[str] = (),
 ) -> dag.Step:
     """Make a program a step: ``wc = program("wc -l {text:file}")``, then ``wc(text)`` in a workflow.
 
@@ -69,7 +70,7 @@ def program(
         As what its standard output is the result, if it writes no file: ``"text"``, ``"json"`` or ``"bytes"``.
     name
         What people call it; the program's own name by default.
-    placement, retries, backoff, timeout, cache, secrets
+    placement, retries, backoff, timeout, cache, secrets, requirements
         As of `step`. As nobody can say what a program reads, its result is kept only with ``cache=True`` or a number.
 
     Raises
@@ -90,6 +91,7 @@ def program(
         timeout=timeout,
         cache=cache,
         secrets=secrets,
+        requirements=requirements,
         made=made,
     )
     return decorate(_function(plan, name))

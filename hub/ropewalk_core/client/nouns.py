@@ -172,7 +172,7 @@ class FunctionsClient(Resource):
         """Return one function."""
         return await self._get(Function, await self._path(owner, name))
 
-    async def prepare(self, spec: FunctionSpec, *, owner: str = "") -> AsyncIterator[LogLine]:
+    async def prepare(self, spec: FunctionSpec | Requirements, *, owner: str = "") -> AsyncIterator[LogLine]:
         """Have the environment made that its requirements need, and yield the log; nothing if it is there already.
 
         Leaving the loop early ends what is made.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,7 @@ from ropewalk_core.journal import Append, Journal, Operation, Put, Remove
 from ropewalk_core.local import safe
 from ropewalk_core.local.host_client import HostClient, StepOrder, Worker, WorkerOrder
 from ropewalk_core.local.layout import AccountPaths
-from ropewalk_core.local.requirement_store import RequirementStore
+from ropewalk_core.local.requirement_store import Built, RequirementStore
 from ropewalk_core.model import Actor, Function, FunctionSpec, LogLine, Requirements, State, Status
 from ropewalk_core.placement import WITHOUT, Inventory, fit
 from ropewalk_core.ports import Clock
@@ -71,6 +71,9 @@ class LocalFunctions(FunctionBook):
     environment
         Makes an account's Python environment when it is missing, and returns its fingerprint.
     """
+
+    also_needed: Callable[[], Awaitable[set[str]]] | None = None
+    """Returns keys of environments that others than functions need; workflows are made after us."""
 
     TIDY = 6 * 3600.0
     """Seconds between two looks for environments of requirements that nothing needs."""
@@ -191,13 +194,17 @@ class LocalFunctions(FunctionBook):
         """Return the environment that a function runs in, made when missing, and what it holds."""
         paths = AccountPaths(self._settings.home, owner)
         if spec.requirements:
-            _there(paths)
-            built = await self._store.ensure(owner, spec.requirements, spec.requires_python)
+            built = await self.built(owner, spec.requirements, spec.requires_python)
             return built.key, built.packages
         if spec.requires_python:
             await self._store.check_python(spec.requires_python)
         fingerprint = await asyncio.to_thread(self._environment, self._settings, paths)
         return fingerprint, await asyncio.to_thread(environments.packages, paths)
+
+    async def built(self, owner: str, lines: Sequence[str], requires_python: str = "") -> Built:
+        """Return the environment of these requirements, made when missing. Raises as `RequirementStore.ensure`."""
+        _there(AccountPaths(self._settings.home, owner))
+        return await self._store.ensure(owner, lines, requires_python)
 
     async def _try(self, owner: str, spec: FunctionSpec, revision: str, environment: str) -> None:
         """Write and load the bundle once in a worker, or raise what is wrong with it.
@@ -275,11 +282,12 @@ class LocalFunctions(FunctionBook):
         return await self._store.tidy(now)
 
     async def _needed(self) -> set[str]:
-        """Return the keys of environments that a kept revision names or something that runs uses."""
+        """Return the keys of environments that a kept revision or a run names, or something that runs uses."""
         named: set[str] = set()
         for owner in self._journal.weigh(history.REVISION):
             named |= await asyncio.to_thread(history.environments, self._journal, owner)  # there may be many
-        return named | await self._host.environments()
+        also = await self.also_needed() if self.also_needed is not None else set()
+        return named | also | await self._host.environments()
 
     async def _clean(self, owner: str, name: str) -> None:
         """Remove the code of a removed function, as its owner and inside their sandbox."""

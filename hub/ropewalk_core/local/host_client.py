@@ -49,6 +49,8 @@ class Order:
         Seconds that it waits for one to be free; None waits for ever.
     what
         What holds the accelerator, for its owner to read: ``function 'digits'``.
+    requirements
+        Key of the environment that it runs in; empty means the account's own.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Order:
     accelerator: tuple[str, ...] = ()
     patience: float | None = None
     what: str = ""
+    requirements: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,6 @@ class WorkerOrder(Order):
         Calls it takes at a time.
     network
         False gives it a network of its own with nothing but loopback, in which a program may listen.
-    requirements
-        Key of the environment that it runs in; empty means the account's own.
     files
         ``read`` lets it only read the account's files.
     secrets
@@ -92,7 +93,6 @@ class WorkerOrder(Order):
     bundle: str = ""
     concurrency: int = 1
     network: bool = True
-    requirements: str = ""
     files: Literal["write", "read"] = "write"
     secrets: tuple[str, ...] = ()
     cpu_time: int | None = None

@@ -419,8 +419,8 @@ def find(paths: AccountPaths, key: str) -> Path:
         if _KEY.fullmatch(key) and _whole(place / key):
             return place / key / "venv"
     raise Unavailable(
-        "The environment with this function's requirements is gone.",
-        hint="Deploy it again: then it is made again.",
+        "The environment with these requirements is gone.",
+        hint="Deploy the function or submit the workflow again: then it is made again.",
         details={"wait": False},
     )
 

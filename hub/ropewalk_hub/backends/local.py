@@ -6,7 +6,7 @@ Not here: what any of them does (``ropewalk_core.local``, ``ropewalk_workflows``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ropewalk_core import environments
@@ -109,15 +109,21 @@ def build(ground: Ground) -> Backend:
     inventory, leases = discover(settings), Leases(settings, devices(settings))
     host = HostClient(settings.run / "host.sock")
     functions = LocalFunctions(settings, journal, inventory, clock, host=host, token=ground.token)
+
+    async def built(owner: str, lines: Sequence[str]) -> str:
+        return (await functions.built(owner, lines)).key
+
     workflows = LocalWorkflows(
         settings,
         journal,
         inventory,
         prepare=accounts.equip,  # at the first run too: its packages are what a result is remembered with
         fingerprint=environments.fingerprint,
+        built=built,
         wall=clock.wall,
         crash=killer(read_environment(VARIABLE)),
     )
+    functions.also_needed = workflows.environments
     services = LocalServices(
         settings,
         journal,

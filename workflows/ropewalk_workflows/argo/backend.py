@@ -21,7 +21,7 @@ from ropewalk_core.kube.kinds import WORKFLOW
 from ropewalk_core.kube.placement import place
 from ropewalk_core.kube.volumes import ensure_files
 from ropewalk_core.model import Actor, LogLine, State, Why
-from ropewalk_workflows import names
+from ropewalk_workflows import names, required
 from ropewalk_workflows.accepted import Accepted, check, check_secrets, digest_of
 from ropewalk_workflows.argo import stores
 from ropewalk_workflows.argo.carrying import CREATE, RETRY, STOP, Carrier, ours
@@ -67,6 +67,7 @@ class ArgoWorkflows(Accepted):
         spec = await asyncio.to_thread(whole, self._journal, owner, spec)
         manifest = await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
         check_secrets(self._journal, owner, manifest)
+        required.refused(manifest)
         digest = await asyncio.to_thread(digest_of, spec, self._settings.cluster.images.get("runner", ""))
         async with self._records.lock(f"submit {owner}"):
             if (known := await self.known(actor, owner, spec, digest, key)) is not None:
@@ -123,6 +124,7 @@ class ArgoWorkflows(Accepted):
         spec = await asyncio.to_thread(whole, self._journal, owner, spec)
         manifest = await asyncio.to_thread(check, spec, self._settings, AnyImage(), fits)
         check_secrets(self._journal, owner, manifest)
+        required.refused(manifest)
 
     async def remove(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.remove`."""

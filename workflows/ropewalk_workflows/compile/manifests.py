@@ -379,6 +379,7 @@ class _Compiler:
         rendered = placements.render(m, options.placement)
         caching = {} if options.cache is None else {names.CACHE: json.dumps(options.cache)}
         caching |= {names.SECRETS: json.dumps(options.secrets)} if options.secrets else {}
+        caching |= {names.REQUIREMENTS: json.dumps(options.requirements)} if options.requirements else {}
         retry = None
         if options.retries:
             backoff = m.Backoff(duration=f"{options.backoff:g}s", factor="2")

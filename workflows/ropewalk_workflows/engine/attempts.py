@@ -29,6 +29,7 @@ from ropewalk_workflows.engine.state import Node, Outcome, Reference, RunState
 from ropewalk_workflows.manifest import meaning, placement_of, secrets_of
 from ropewalk_workflows.manifest.model import Template
 from ropewalk_workflows.manifest.text import duration, fill
+from ropewalk_workflows.required import environment_of
 
 _LARGEST = 4 * 2**20
 _NOTHING = {"json": "null"}
@@ -83,6 +84,7 @@ def prepare(settings: Settings, state: RunState, node: Node, attempt: int) -> St
         timeout=duration(limit) if limit is not None else None,
         inputs=inputs,
         secrets=secrets,
+        requirements=environment_of(node.template),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from ropewalk_workflows import names
 from ropewalk_workflows.engine.state import Fact, Node, Reference, RunState
 from ropewalk_workflows.manifest import keeps, placement_of, secrets_of
+from ropewalk_workflows.required import environment_of
 
 NOTHING, OFF, TOUCHED = "nothing", "off", "touched"
 """Why a result is not for later runs: there is none, the person said so, or it follows from more than its inputs."""
@@ -88,7 +89,12 @@ def _parts(state: RunState, node: Node) -> dict[str, Any]:
     how = [called, placement.arch, placement.accelerator, state.spec.folder]
     how += [secrets] if (secrets := secrets_of(node.template, node.template.name)) else []
     inputs = {name: _hash(value) for name, value in _given(node, called).items()}
-    return {"code": code, "inputs": inputs, "environment": state.environment, "how": _hash(how)}
+    return {
+        "code": code,
+        "inputs": inputs,
+        "environment": environment_of(node.template) or state.environment,
+        "how": _hash(how),
+    }
 
 
 def _given(node: Node, called: str) -> dict[str, Any]:
