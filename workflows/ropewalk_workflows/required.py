@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ropewalk_core.errors import BadInput, BadWorkflow
 from ropewalk_workflows import names
+from ropewalk_workflows.annotated import texts
 
 if TYPE_CHECKING:
     from ropewalk_workflows.manifest.model import Manifest, Template
@@ -44,21 +45,7 @@ def requirements_of(template: Template, where: str) -> tuple[str, ...]:
     BadWorkflow
         If the annotation is no list of lines, or stands on something else than one of our steps.
     """
-    text = template.metadata.annotations.get(names.REQUIREMENTS)
-    if text is None:
-        return ()
-    field = f"{where}.metadata.annotations"
-    program = template.program
-    if program is None or (program.image, program.command) != (names.RUNNER_IMAGE, names.RUNNER_COMMAND):
-        hint = "Make it a @step or a ropewalk.program(...), which takes requirements=[...]."
-        raise BadWorkflow("Only steps of Ropewalk's own have requirements.", field=field, hint=hint)
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, list):
-        raise BadWorkflow(f"The annotation {names.REQUIREMENTS} is a list of lines.", field=field)
-    return checked(said, field)
+    return checked(*texts(template, names.REQUIREMENTS, where, "requirements"))
 
 
 def environment_of(template: Template) -> str:

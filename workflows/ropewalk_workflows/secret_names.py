@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from ropewalk_core.errors import BadInput, BadWorkflow
 from ropewalk_core.variables import check_name
 from ropewalk_workflows import names
+from ropewalk_workflows.annotated import texts
 
 if TYPE_CHECKING:
     from ropewalk_workflows.manifest.model import Template
@@ -23,21 +23,7 @@ def secrets_of(template: Template, where: str) -> tuple[str, ...]:
     BadWorkflow
         If the annotation is no list of names of variables, or stands on something else than one of our steps.
     """
-    text = template.metadata.annotations.get(names.SECRETS)
-    if text is None:
-        return ()
-    field = f"{where}.metadata.annotations"
-    program = template.program
-    if program is None or (program.image, program.command) != (names.RUNNER_IMAGE, names.RUNNER_COMMAND):
-        hint = "Make it a @step or a ropewalk.program(...), which takes secrets=[...]."
-        raise BadWorkflow("Only steps of Ropewalk's own get secrets by name.", field=field, hint=hint)
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, list) or not all(isinstance(one, str) for one in said):
-        raise BadWorkflow(f"The annotation {names.SECRETS} is a list of names.", field=field)
-    return checked(said, field)
+    return checked(*texts(template, names.SECRETS, where, "secrets"))
 
 
 def checked(given: list[str], field: str) -> tuple[str, ...]:
