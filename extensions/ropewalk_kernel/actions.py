@@ -16,7 +16,6 @@ from typing import Any
 from IPython import display as screen
 from IPython import get_ipython
 
-from ropewalk_core.client import on_cluster
 from ropewalk_core.errors import RopewalkError
 from ropewalk_core.flows import Run
 from ropewalk_core.model import State
@@ -46,15 +45,12 @@ class Answer:
 
 
 def offered(run: Run) -> list[dict[str, Any]]:
-    """Return the acts that make sense for a run as it is: what each is called, and whether it loses something.
-
-    On a cluster no run can be suspended yet, so that is not offered there, as on the run's page.
-    """
+    """Return the acts that make sense for a run as it is: what each is called, and whether it loses something."""
     state = run.status.state
     acts: list[dict[str, Any]] = []
     if run.suspended:
         acts.append({"id": "resume", "label": "Resume"})
-    elif not state.terminal and state is not State.STOPPING and not on_cluster():
+    elif not state.terminal and state is not State.STOPPING:
         acts.append({"id": "suspend", "label": "Suspend"})
     if not state.terminal and state is not State.STOPPING:
         acts.append({"id": "stop", "label": "Stop", "risk": True})

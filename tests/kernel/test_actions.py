@@ -40,11 +40,6 @@ def test_only_what_makes_sense_is_offered(one: Run, expected: list[str]) -> None
     assert all(act["label"] and act.get("risk", False) is (act["id"] == "stop") for act in offered)
 
 
-def test_nothing_is_offered_that_a_cluster_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROPEWALK_ARGO", "http://platform.ropewalk:8000")
-    assert [act["id"] for act in actions.offered(run(State.RUNNING))] == ["stop", "yaml", "hera", "python"]
-
-
 def test_a_refusal_is_said_and_a_greeting_is_answered() -> None:
     def refuse(name: str) -> actions.Answer:
         raise Conflict("The run has ended.", hint="Submit it again.")

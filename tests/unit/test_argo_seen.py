@@ -246,7 +246,7 @@ def test_a_retry_runs_what_failed_and_what_follows_it() -> None:
     assert group["children"] == []
     assert patch["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     assert patch["metadata"]["annotations"] == {"ropewalk.dev/generation": "2"}
-    assert patch["spec"] == {"shutdown": None} and patch["status"]["phase"] == "Running"
+    assert patch["spec"] == {"shutdown": None, "suspend": None} and patch["status"]["phase"] == "Running"
 
 
 def test_a_retry_of_a_step_with_attempts_begins_them_anew() -> None:

@@ -71,9 +71,6 @@ def check(
     if ".." in spec.folder.split("/"):
         raise BadWorkflow("The folder leaves your files.", field="folder")
     for template in manifest.spec.templates:
-        if template.suspend is not None and template.suspend.duration is None and settings.backend == "kube":
-            field = f"spec.templates[{template.name}].suspend.duration"
-            raise BadWorkflow("On a cluster a pause needs a duration: nobody could end it otherwise.", field=field)
         if template.program is not None:
             fits(placement_of(template, manifest, f"spec.templates[{template.name}]"))
     return manifest
@@ -308,8 +305,14 @@ class Accepted:
             )
             return True
 
-    async def _held(self, owner: str, run: str, *, suspended: bool) -> None:
-        """Note that no further step is to start, or that all goes on and pauses end; of an ended run `Conflict`."""
+    async def _held(self, owner: str, run: str, *, suspended: bool, also: Callable[[], Operations] = _nothing) -> None:
+        """Note that no further step is to start, or that all goes on and pauses end, with what the backend adds.
+
+        Raises
+        ------
+        Conflict
+            If the run has ended, or is about to.
+        """
         async with self._records.lock(f"{owner}/{run}"):
             record = self._records.run(owner, run)
             found = Run.model_validate(record.body["run"])
@@ -317,10 +320,12 @@ class Accepted:
                 raise Conflict("The run has ended, or is about to.", field="run", hint="Submit it again.")
             status = found.status.model_copy(update={"note": SUSPENDED if suspended else ""})
             found = found.model_copy(update={"status": status})
-            body = {**record.body, "run": dump(found), "suspended": suspended}
+            number = int(record.body.get("held", 0)) + 1
+            body = {**record.body, "run": dump(found), "suspended": suspended, "held": number}
             await self._journal.write(
                 Put(RUN, owner, run, body if suspended else {**body, "resumed": self._wall()}),
                 Append(RUN, owner, run, "held", dump(found)),
+                *also(),
             )
 
     # Forgetting

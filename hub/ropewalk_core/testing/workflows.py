@@ -82,6 +82,27 @@ class WorkflowsContract:
         assert ended.status.state is State.STOPPED
         assert (await workflows.cancel(ADA, "ada", run.id)).status.state is State.STOPPED
 
+    async def test_a_run_is_suspended_and_resumed(
+        self, workflows: GuardedWorkflows, quick: RunSpec, slow: RunSpec
+    ) -> None:
+        """Suspended, a run says so until its owner resumes it, and then it ends; one that has ended is neither."""
+        run = await workflows.submit(ADA, "ada", quick)
+        going = await workflows.submit(ADA, "ada", slow)
+        for one in (run, going):
+            assert (await workflows.suspend(ADA, "ada", one.id)).suspended
+            assert (await workflows.get(ADA, "ada", one.id)).suspended
+        for act in (workflows.suspend, workflows.resume):
+            with pytest.raises(NotFound):
+                await act(BOB, "ada", run.id)
+        assert not (await workflows.resume(ADA, "ada", run.id)).suspended
+        assert (await self.ended(workflows, run)).status.state is State.DONE
+        await workflows.cancel(ADA, "ada", going.id)
+        assert (await self.ended(workflows, going)).status.state is State.STOPPED
+        for one in (run, going):
+            for act in (workflows.suspend, workflows.resume):
+                with pytest.raises(Conflict):
+                    await act(ADA, "ada", one.id)
+
     async def test_what_is_checked_is_not_kept(self, workflows: GuardedWorkflows, quick: RunSpec) -> None:
         """A wish can be looked at before it is made."""
         await workflows.check(ADA, "ada", quick)

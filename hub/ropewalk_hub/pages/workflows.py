@@ -79,7 +79,6 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
         python=f'import ropewalk\n\nrun = ropewalk.runs.get("{one.id}")',
         command=f"ropewalk workflows get {one.id}",
         repeatable=one.status.state.terminal and its.journal.get(SPEC, actor.account, one.id) is not None,
-        holds=its.settings.backend != "kube" and not one.status.state.terminal,
         pauses=one.suspended or any(each.status.why and each.status.why.cause == view.PAUSE for each in one.steps),
     )
 

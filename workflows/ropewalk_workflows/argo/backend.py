@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from ropewalk_core.errors import BadInput, Conflict, NotFound
+from ropewalk_core.errors import Conflict, NotFound
 from ropewalk_core.flows import Run, RunSpec, Step, StepInputs
 from ropewalk_core.journal import Record
 from ropewalk_core.kube.buckets import Buckets
@@ -24,7 +24,7 @@ from ropewalk_core.model import Actor, LogLine, State, Why
 from ropewalk_workflows import names, required
 from ropewalk_workflows.accepted import Accepted, check, check_secrets, digest_of
 from ropewalk_workflows.argo import stores
-from ropewalk_workflows.argo.carrying import CREATE, RETRY, STOP, Carrier, ours
+from ropewalk_workflows.argo.carrying import CREATE, HOLD, RETRY, STOP, Carrier, ours
 from ropewalk_workflows.argo.observer import Observer
 from ropewalk_workflows.argo.render import Where, workflow
 from ropewalk_workflows.argo.step_logs import Place, StepLogs
@@ -96,14 +96,12 @@ class ArgoWorkflows(Accepted):
         return await self.get(actor, owner, run)
 
     async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
-        """See `Workflows.suspend`. Raises `BadInput`: it is not done on a cluster yet."""
-        raise BadInput(
-            "On a cluster a run cannot be suspended yet.", field="run", hint="Cancel it, and retry it later."
-        )
+        """See `Workflows.suspend`."""
+        return await self._hold(actor, owner, run, suspended=True)
 
     async def resume(self, actor: Actor, owner: str, run: str) -> Run:
-        """See `Workflows.resume`. Raises `BadInput`, as nothing is suspended."""
-        raise BadInput("On a cluster a run cannot be suspended yet, so none is to be resumed.", field="run")
+        """See `Workflows.resume`."""
+        return await self._hold(actor, owner, run, suspended=False)
 
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.retry`."""
@@ -182,6 +180,12 @@ class ArgoWorkflows(Accepted):
         """Stop every run of an account that has not ended."""
         for name in [one.name for one in self._journal.page(OPEN, owner, limit=100_000)]:
             await self.cancel(Actor(account=owner), owner, name, cause=cause)
+
+    async def _hold(self, actor: Actor, owner: str, run: str, *, suspended: bool) -> Run:
+        await self._held(owner, run, suspended=suspended, also=lambda: [self._carrier.hold(owner, run)])
+        self._carrier.hurry(owner, run, HOLD)
+        self._observer.attend(owner)
+        return await self.get(actor, owner, run)
 
     async def _check_there(self, owner: str, run: str) -> None:
         try:

@@ -1,8 +1,9 @@
-"""Brings what was accepted to the API server: a Workflow is created at most once, stopped, and made to go on.
+"""Brings what was accepted to the API server: a Workflow is created at most once, stopped, suspended, made to go on.
 
-Each of the three may be carried out twice after a kill and then changes nothing: a name is taken once, an order has a
-number that the Workflow carries. What becomes of the run is seen by ``observer``; here only what can never be is
-written down. Not here: which wish is open (``kube.intents``).
+Each of these may be carried out twice after a kill and then changes nothing: a name is taken once, an order has a
+number that the Workflow carries. To suspend and to resume is an intent of its own, which takes no other one's place.
+What becomes of the run is seen by ``observer``; here only what can never be is written down. Not here: which wish is
+open (``kube.intents``).
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from ropewalk_core import why
-from ropewalk_core.errors import Conflict, NameTaken, NotFound, RopewalkError
-from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.errors import Conflict, NameTaken, NotFound, RopewalkError, Unavailable
+from ropewalk_core.flows import SUSPENDED, Run, RunSpec, Step
 from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.intents import Intent, Intents
@@ -24,6 +26,7 @@ from ropewalk_core.model import State, Status, Why
 from ropewalk_core.ports import Clock
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.accepted import Operations
+from ropewalk_workflows.argo.holding import held, ordered, resumed, suspended
 from ropewalk_workflows.argo.nodes import generation
 from ropewalk_workflows.argo.render import RUN as OF_RUN
 from ropewalk_workflows.argo.render import Where, workflow
@@ -32,7 +35,7 @@ from ropewalk_workflows.manifest import read
 from ropewalk_workflows.manifest.images import AnyImage
 from ropewalk_workflows.records import OPEN, RUN, SPEC, STEP, Records, dump
 
-WHAT = "run"
+WHAT, HOLD = "run", "run-held"
 CREATE, STOP, RETRY = "create", "stop", "retry"
 _NODE, _OF_RUN = "workflows.argoproj.io/node-id", "workflows.argoproj.io/workflow"
 _PATIENCE, _BETWEEN = 20.0, 0.1
@@ -55,6 +58,7 @@ class Carrier:
         self._clock, self._api, self._space, self._site, self._intents = clock, api, space, site, intents
         self._drawn: dict[tuple[str, str], Object] = {}
         intents.carried_by(WHAT, self._carry, self._refused)
+        intents.carried_by(HOLD, self._hold, self._not_held)
 
     def drawn(self, owner: str, run: str, body: Object) -> None:
         """Take a Workflow that was drawn a moment ago, in a namespace that was looked at; saves doing both again."""
@@ -64,13 +68,17 @@ class Carrier:
         """Return the operation that keeps a wish about a run."""
         return self._intents.asked(WHAT, owner, run, {"do": what})
 
+    def hold(self, owner: str, run: str) -> Put:
+        """Return the operation that keeps the wish to have a run suspended or resumed, as its record says."""
+        return self._intents.asked(HOLD, owner, run, {})
+
     def open(self, owner: str, run: str) -> bool:
         """Whether the cluster may not know yet what is wanted of a run."""
         return self._intents.open(WHAT, owner, run)
 
-    def hurry(self, owner: str, run: str) -> None:
+    def hurry(self, owner: str, run: str, what: str = WHAT) -> None:
         """Carry out what is wanted of a run now."""
-        self._intents.hurry(WHAT, owner, run)
+        self._intents.hurry(what, owner, run)
 
     async def _carry(self, intent: Intent) -> Operations:
         owner, run, what = intent.owner, intent.name, str(intent.wish.get("do"))
@@ -79,12 +87,13 @@ class Carrier:
             if record is None or Run.model_validate(record.body["run"]).status.state.terminal:
                 return []
             if what == CREATE and not record.body["cancel"]:
-                await self._create(body or await self._draw(owner, run, int(record.body["generation"])))
+                body = body or await self._draw(owner, run, int(record.body["generation"]))
+                await self._create(ordered(body, record.body) if record.body.get("held") else body)
                 await self._journal.write(Put(RUN, owner, run, {**record.body, "made": True}))
                 return []
             space, number = await self._space(owner), int(record.body["generation"])
             if what == RETRY and not record.body["cancel"]:
-                await self._retry(run, space, number)
+                await self._retry(run, space, record.body)
                 return []
             there = await self._stop(run, space)
             # One with an older number has ended; the observer would wait for a retry that was stopped before it came.
@@ -116,25 +125,55 @@ class Carrier:
         return workflow(spec, manifest, where, self._settings, site)
 
     async def _stop(self, run: str, space: str) -> Object | None:
-        """Ask Argo to end a workflow, and return it if it is there."""
+        """Ask Argo to end a workflow, and return it if it is there. Of a suspended one Argo would not see the end."""
+        change = {"spec": {"shutdown": "Terminate", "suspend": None}}
         try:
-            return await self._api.patch(WORKFLOW, run, {"spec": {"shutdown": "Terminate"}}, namespace=space)
+            return await self._api.patch(WORKFLOW, run, change, namespace=space)
         except NotFound:
             return None
 
-    async def _retry(self, run: str, space: str, number: int) -> None:
-        end = self._clock.steady() + _PATIENCE
-        while True:
-            there = await self._api.get(WORKFLOW, run, space)
+    async def _retry(self, run: str, space: str, body: Mapping[str, Any]) -> None:
+        number = int(body["generation"])
+
+        async def change(there: Object) -> Object | None:
             if generation(there) >= number:
-                return
+                return None
             patch, nodes = retried(there, number, _now(self._clock.wall()))
             await self._without_pods(run, space, set(nodes))
+            return ordered(patch, body)
+
+        await self._changed(run, space, change)
+
+    async def _hold(self, intent: Intent) -> Operations:
+        """Suspend or resume a workflow as its run's record says; one that is still to be made or retried is made so."""
+        owner, run = intent.owner, intent.name
+        async with self._records.lock(f"{owner}/{run}"):
+            record = self._journal.get(RUN, owner, run)
+            if record is None or record.body["cancel"]:
+                return []
+            body, number = record.body, int(record.body.get("held", 0))
+
+            async def change(there: Object) -> Object | None:
+                current = ours(there, run) and generation(there) >= int(body["generation"])
+                if not current or held(there) >= number:
+                    return None
+                if body.get("suspended"):
+                    return suspended(there, number)
+                return resumed(there, number, _now(self._clock.wall()))
+
+            with contextlib.suppress(NotFound):
+                await self._changed(run, await self._space(owner), change)
+        return []
+
+    async def _changed(self, run: str, space: str, change: Callable[[Object], Awaitable[Object | None]]) -> None:
+        """Change a workflow by a patch of what is there, None for no change; again where Argo wrote meanwhile."""
+        end = self._clock.steady() + _PATIENCE
+        while (patch := await change(await self._api.get(WORKFLOW, run, space))) is not None:
             try:
                 await self._api.patch(WORKFLOW, run, patch, namespace=space)
-            except Conflict:  # Argo wrote meanwhile
+            except Conflict as error:
                 if self._clock.steady() > end:
-                    raise
+                    raise Unavailable("Argo changes this run all the time.") from error
                 await self._clock.sleep(_BETWEEN)
             else:
                 return
@@ -156,6 +195,20 @@ class Carrier:
         status = Status(state=State.FAILED, why=why.from_error(error))
         async with self._records.lock(f"{intent.owner}/{intent.name}"):
             await self._journal.write(*over(self._records, intent.owner, intent.name, status, self._clock.wall()))
+        return []
+
+    async def _not_held(self, intent: Intent, error: RopewalkError) -> Operations:
+        """Say of a run why it is not suspended, or still is."""
+        owner, run = intent.owner, intent.name
+        async with self._records.lock(f"{owner}/{run}"):
+            record = self._journal.get(RUN, owner, run)
+            if record is None or (found := Run.model_validate(record.body["run"])).status.state.terminal:
+                return []
+            before = not record.body.get("suspended")
+            told = {"note": SUSPENDED if before else "", "why": why.from_error(error)}
+            found = found.model_copy(update={"status": found.status.model_copy(update=told)})
+            body = {**record.body, "run": dump(found), "suspended": before}
+            await self._journal.write(Put(RUN, owner, run, body), Append(RUN, owner, run, "held", dump(found)))
         return []
 
 

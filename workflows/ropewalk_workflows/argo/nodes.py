@@ -120,8 +120,13 @@ def hydrated(workflow: Object) -> dict[str, dict[str, Any]]:
 
 def generation(workflow: Object) -> int:
     """Return which of our orders this workflow carries out: 1, and one more for each retry."""
-    text = ((workflow.get("metadata") or {}).get("annotations") or {}).get(GENERATION) or "1"
-    return int(text) if text.isdigit() else 1
+    return numbered(workflow, GENERATION, 1)
+
+
+def numbered(workflow: Object, annotation: str, without: int) -> int:
+    """Return the number that an annotation of a workflow holds."""
+    text = str(((workflow.get("metadata") or {}).get("annotations") or {}).get(annotation) or "")
+    return int(text) if text.isdecimal() else without
 
 
 @dataclass

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ropewalk_core.errors import NotFound, RopewalkError
-from ropewalk_core.flows import Run, RunSpec, Step
+from ropewalk_core.flows import SUSPENDED, Run, RunSpec, Step
 from ropewalk_core.journal import Append, Put, Remove
 from ropewalk_core.kube.api import Api
 from ropewalk_core.kube.buckets import Buckets
@@ -28,7 +28,8 @@ from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 from ropewalk_workflows.accepted import Operations
 from ropewalk_workflows.argo import stores
-from ropewalk_workflows.argo.carrying import Carrier, ours, over
+from ropewalk_workflows.argo.carrying import HOLD, Carrier, ours, over
+from ropewalk_workflows.argo.holding import is_suspended
 from ropewalk_workflows.argo.nodes import Known, Leaf, generation, known
 from ropewalk_workflows.argo.seen import Asked, Seen, artifacts, seen
 from ropewalk_workflows.engine.state import Fact, Reference
@@ -187,9 +188,12 @@ class Observer:
         files = await self._files(owner, has, attended)
         now = self._clock.wall()
         found = await asyncio.to_thread(seen, asked, there, has, files, self._settings, now)
+        body, holds = self._held(key, body, there, found)
         operations, bodies = self._told(key, body, found, has, attended, now)
-        if operations:
-            await self._journal.write(*operations)
+        if operations or holds:
+            await self._journal.write(*holds, *operations)
+        if holds:
+            self._carrier.hurry(owner, run, HOLD)
         attended.steps |= bodies
         if found.status.state.terminal:
             self._forget(key)
@@ -224,6 +228,17 @@ class Observer:
             found[name] = told
         return found
 
+    def _held(self, key: Key, body: dict[str, Any], there: Object, found: Seen) -> tuple[dict[str, Any], Operations]:
+        """Return the record with whether the run is suspended, and what resumes one of which nothing is left to begin.
+
+        On one machine such a run ends; Argo does not look at it while it is suspended.
+        """
+        body = {**body, "suspended": is_suspended(there, body)}
+        if not (body["suspended"] and found.finished) or found.status.state.terminal or body["cancel"]:
+            return body, []
+        body |= {"suspended": False, "held": int(body.get("held", 0)) + 1}
+        return body, [Put(RUN, *key, body), self._carrier.hold(*key)]
+
     def _told(
         self, key: Key, body: dict[str, Any], found: Seen, has: Known, attended: _Attended, now: float
     ) -> tuple[Operations, dict[str, dict[str, Any]]]:
@@ -244,8 +259,10 @@ class Observer:
         status, kind = found.status, "progress"
         if body["cancel"] and not status.state.terminal:
             status = run.status
-        if status.state != run.status.state:
-            kind = status.state.value
+        elif body.get("suspended") and status.state is State.RUNNING:
+            status = status.model_copy(update={"note": SUSPENDED})
+        if (status.state, status.note) != (run.status.state, run.status.note):
+            kind = status.state.value if status.state != run.status.state else "held"
             ended = now if status.state.terminal else None
             run = run.model_copy(update={"status": status, "ended": ended, "outputs": found.outputs})
             operations.append(Put(RUN, owner, name, {**body, "run": dump(run), "made": True}))

@@ -15,7 +15,7 @@ from ropewalk_workflows.argo.nodes import hydrated
 from ropewalk_workflows.argo.render import GENERATION
 
 _GROUPS = ("DAG", "TaskGroup", "StepGroup", "Steps")
-_RUNS = ("Pod", "Container", "HTTP", "Plugin")
+_RUNS = ("Pod", "Container", "HTTP", "Plugin", "Suspend")
 _FAILED = ("Failed", "Error")
 Nodes = Mapping[str, Mapping[str, Any]]
 
@@ -59,7 +59,7 @@ def retried(workflow: Object, generation: int, now: str) -> tuple[Object, list[s
                 "workflows.argoproj.io/phase": "Running",
             },
         },
-        "spec": {"shutdown": None},
+        "spec": {"shutdown": None, "suspend": None},
         "status": {
             "phase": "Running",
             "message": None,

@@ -23,6 +23,8 @@ from ropewalk_workflows.engine import attempts, view
 from ropewalk_workflows.engine.core import step
 from ropewalk_workflows.engine.state import Begin, Cancel, Fact, Node, Reference, RunState
 from ropewalk_workflows.manifest import placement_of
+from ropewalk_workflows.manifest.calls import calls_of
+from ropewalk_workflows.manifest.hooks import EXIT
 from ropewalk_workflows.manifest.model import Manifest, Template
 from ropewalk_workflows.manifest.text import BadText, duration
 
@@ -53,6 +55,8 @@ class Seen:
     steps: tuple[tuple[Step, Fact], ...]
     status: Status
     outputs: dict[str, Any]
+    finished: bool = False
+    """Whether surely nothing of it is left to begin, whatever Argo says of the whole."""
 
 
 def seen(
@@ -83,6 +87,7 @@ def seen(
         made = fact(leaf, files.get(name, {}), asked.earlier.get(name, 0), over=over)
         if made.phase in ("Failed", "Error") or made.again is not None:
             _explain(made, leaf, asked, name, settings)
+        made.running = made.running and not _waits_for_somebody(_template(asked.manifest, leaf))
         facts[name] = made
     for name, leaf in known.tries.items():
         facts[name] = replace(fact(leaf, {}, 0, over=over), running=False)
@@ -98,7 +103,8 @@ def seen(
         for node in sorted(state.nodes.values(), key=lambda one: one.order)
         if view.visible(node)
     )
-    return Seen(shown, _status(asked, state, workflow, phase), view.outputs(state))
+    finished = state.finished and not _hooked(asked.manifest)
+    return Seen(shown, _status(asked, state, workflow, phase), view.outputs(state), finished)
 
 
 def artifacts(leaf: Leaf) -> dict[str, Reference]:
@@ -109,6 +115,8 @@ def artifacts(leaf: Leaf) -> dict[str, Reference]:
 def _shown(state: RunState, node: Node, leaf: Leaf | None) -> Step:
     found = view.step(state, node)
     if node.ended or node.fact.running or node.fact.again is not None or node.kind not in ("pod", "suspend"):
+        return found
+    if node.kind == "suspend" and node.fact.started is not None:
         return found
     if leaf is None or leaf.phase not in ("Pending", "Running"):
         needs = any(not state.nodes[one].ended for one in node.upstream if one in state.nodes)
@@ -168,6 +176,17 @@ def _explain(made: Fact, leaf: Leaf, asked: Asked, name: str, settings: Settings
     else:
         why = why_cluster.from_message(message) if message else Why(cause="It failed.")
         made.error, made.hint, made.problem = why.cause, why.next, why.code
+
+
+def _hooked(manifest: Manifest) -> bool:
+    """Say whether Argo alone knows if hooks are still to come; the exit handler of the whole comes in any case."""
+    calls = (call for one in manifest.spec.templates for call in calls_of(one))
+    return any(name != EXIT for name in manifest.spec.hooks) or any(call.hooks or call.on_exit for call in calls)
+
+
+def _waits_for_somebody(template: Template | None) -> bool:
+    """Say whether this is a pause that ends when the run is resumed, and not by itself."""
+    return template is not None and template.suspend is not None and template.suspend.duration is None
 
 
 def _template(manifest: Manifest, leaf: Leaf) -> Template | None:

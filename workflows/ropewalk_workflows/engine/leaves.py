@@ -104,6 +104,8 @@ class Leaves:
             self.finish(node, "Omitted")
             return
         assert node.template is not None and node.template.suspend is not None
+        if node.fact.started is None and self.state.elsewhere:
+            return
         if node.fact.started is None:
             node.fact.started = self.now
             if node.template.suspend.duration is not None:
