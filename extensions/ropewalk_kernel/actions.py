@@ -48,9 +48,9 @@ def offered(run: Run) -> list[dict[str, Any]]:
     """Return the acts that make sense for a run as it is: what each is called, and whether it loses something."""
     state = run.status.state
     acts: list[dict[str, Any]] = []
-    if run.suspended:
+    if run.resumable:
         acts.append({"id": "resume", "label": "Resume"})
-    elif not state.terminal and state is not State.STOPPING:
+    if not run.suspended and not state.terminal and state is not State.STOPPING:
         acts.append({"id": "suspend", "label": "Suspend"})
     if not state.terminal and state is not State.STOPPING:
         acts.append({"id": "stop", "label": "Stop", "risk": True})

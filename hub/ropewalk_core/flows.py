@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ropewalk_core.model import Bundle, Noun, Status
+from ropewalk_core.model import Bundle, Noun, State, Status
 from ropewalk_core.placement import Placement
 
 
@@ -73,6 +73,8 @@ class Step(Noun):
 
 SUSPENDED = "suspended"
 """The note of a run of which no further step starts."""
+PAUSE = "It is a pause."
+"""Why a step waits that ends when the run is resumed."""
 KEPT = "kept"
 """The note of a step whose result is that of an earlier run."""
 
@@ -98,6 +100,13 @@ class Run(Noun):
     def suspended(self) -> bool:
         """Whether no further step starts until it is resumed. A note, because an older client knows no new fields."""
         return self.status.note == SUSPENDED and not self.status.state.terminal
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it is suspended, or stands at a pause that ends when it is resumed."""
+        if self.status.state.terminal or self.status.state is State.STOPPING:
+            return False
+        return self.suspended or any(one.status.why and one.status.why.cause == PAUSE for one in self.steps)
 
 
 class Compared(Noun):

@@ -285,6 +285,22 @@ async def test_a_workflow_is_suspended_and_resumed(door: Door, argo: httpx.Async
     assert (await argo.put(f"{OURS}/long/suspend", json={})).json()["code"] == 9
 
 
+async def test_a_pause_at_which_a_workflow_stands_is_a_node_of_it(door: Door, argo: httpx.AsyncClient) -> None:
+    await create(argo, manifests.asks(name="asks"))
+    async with asyncio.timeout(20):
+        while not (paused := await _of_kind(argo, "asks", "Suspend")):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert [(one["displayName"], one["phase"]) for one in paused] == [("approve", "Running")]
+    await argo.put(f"{OURS}/asks/resume", json={})
+    await door.ended(argo, "asks")
+    assert [one["phase"] for one in await _of_kind(argo, "asks", "Suspend")] == ["Succeeded"]
+
+
+async def _of_kind(argo: httpx.AsyncClient, name: str, kind: str) -> list[dict[str, Any]]:
+    nodes = ((await argo.get(f"{OURS}/{name}")).json()["status"].get("nodes") or {}).values()
+    return [one for one in nodes if one["type"] == kind]
+
+
 async def test_each_has_one_namespace(door: Door, argo: httpx.AsyncClient) -> None:
     await create(argo, manifests.say("x", name="mine"))
     async with door.client("bob") as bob:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import Conflict
-from ropewalk_core.flows import Run, RunSpec
-from ropewalk_core.model import State, Status
+from ropewalk_core.flows import PAUSE, Run, RunSpec
+from ropewalk_core.model import State, Status, Why
 from ropewalk_kernel import actions
 from ropewalk_kernel.runs import RunHandle
 from tests.kernel.conftest import Notebook
@@ -38,6 +38,15 @@ def test_only_what_makes_sense_is_offered(one: Run, expected: list[str]) -> None
     offered = actions.offered(one)
     assert [act["id"] for act in offered] == [*expected, "yaml", "hera", "python"]
     assert all(act["label"] and act.get("risk", False) is (act["id"] == "stop") for act in offered)
+
+
+def test_a_run_at_a_pause_can_be_resumed() -> None:
+    pause = step("approve", State.WAITING).model_copy(
+        update={"status": Status(state=State.WAITING, why=Why(cause=PAUSE))}
+    )
+    for state, expected in ((State.RUNNING, ["resume", "suspend", "stop"]), (State.STOPPING, [])):
+        one = run(state).model_copy(update={"steps": (pause,)})
+        assert [act["id"] for act in actions.offered(one)][:-3] == expected
 
 
 def test_a_refusal_is_said_and_a_greeting_is_answered() -> None:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import Conflict
-from ropewalk_core.flows import Run, RunSpec
+from ropewalk_core.flows import PAUSE, Run, RunSpec
 from ropewalk_core.kube.kinds import WORKFLOW
 from ropewalk_core.model import State
 from ropewalk_core.testing.people import ADA
 from ropewalk_workflows.argo.observer import _LOOK
-from ropewalk_workflows.engine.view import PAUSE
 from tests.cluster.scene import BUSYBOX
 from tests.kube.argo_stage import ArgoRig, argo
 from tests.kube.stage import ADMINISTRATOR, Stage, until

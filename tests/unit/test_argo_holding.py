@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadInput, Conflict
-from ropewalk_core.flows import Run, RunSpec
+from ropewalk_core.flows import PAUSE, Run, RunSpec
 from ropewalk_core.kube.kinds import Kind, Object
 from ropewalk_core.kube.view import Happened
 from ropewalk_core.model import State
@@ -23,7 +23,6 @@ from ropewalk_workflows.argo.nodes import hydrated, known
 from ropewalk_workflows.argo.retrying import retried
 from ropewalk_workflows.argo.seen import Asked
 from ropewalk_workflows.argo.seen import seen as seen_of
-from ropewalk_workflows.engine.view import PAUSE
 from ropewalk_workflows.manifest import read
 from ropewalk_workflows.manifest.images import AnyImage
 from tests.unit.test_argo_backend import ADA, Platform

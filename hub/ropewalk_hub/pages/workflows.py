@@ -22,7 +22,6 @@ from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
 from ropewalk_workflows import copies, memo
 from ropewalk_workflows.again import spec_again
-from ropewalk_workflows.engine import view
 from ropewalk_workflows.records import SPEC
 
 router = APIRouter(include_in_schema=False)
@@ -79,7 +78,6 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
         python=f'import ropewalk\n\nrun = ropewalk.runs.get("{one.id}")',
         command=f"ropewalk workflows get {one.id}",
         repeatable=one.status.state.terminal and its.journal.get(SPEC, actor.account, one.id) is not None,
-        pauses=one.suspended or any(each.status.why and each.status.why.cause == view.PAUSE for each in one.steps),
     )
 
 

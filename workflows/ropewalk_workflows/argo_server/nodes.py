@@ -99,6 +99,7 @@ class _Drawing:
             return False
         fact = node.fact
         begun = node.ready or fact.attempt or fact.running or fact.again is not None
+        begun = begun or (node.kind == "suspend" and fact.started is not None)
         return bool(node.ended or begun or node.children)
 
     def draw(self, node: Node, name: str, shown: str, boundary: str) -> str:

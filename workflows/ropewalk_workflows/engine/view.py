@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ropewalk_core.flows import KEPT, Artifact, Step
+from ropewalk_core.flows import KEPT, PAUSE, Artifact, Step
 from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_workflows import names, previews
@@ -19,7 +19,6 @@ _HINTS = {
     "RW-NOT-FOUND": "Put the folder back, or submit the workflow again from the folder where your notebook is now.",
     "RW-UNAVAILABLE": "Retry the run; if it happens again, tell your administrator.",
 }
-PAUSE = "It is a pause."
 _RESUME = "Resume the run to go on: `ropewalk workflows resume`, run.resume() or the button on its page."
 _DEEPEST = 100
 """Levels of nesting that are shown; serializers give up at some 200."""
