@@ -197,9 +197,15 @@ class RunHandle:
         known = ", ".join(f"{step.name}.{one.name}" for step in self._run.steps for one in step.artifacts)
         raise NotFound(f"Run {self.id} has no artifact '{name}'.", field="artifact", hint=f"It has: {known or 'none'}.")
 
-    def cancel(self) -> RunHandle:
-        """Stop the run; finished steps keep their results."""
-        self._run = sync.wait(sync.client().workflows.cancel(self.id))
+    def cancel(self, *, on_exit: bool = False) -> RunHandle:
+        """Stop the run; finished steps keep their results.
+
+        Parameters
+        ----------
+        on_exit
+            Run the workflow's `on_exit` step all the same.
+        """
+        self._run = sync.wait(sync.client().workflows.cancel(self.id, on_exit=on_exit))
         return self
 
     def suspend(self) -> RunHandle:

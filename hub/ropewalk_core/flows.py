@@ -73,6 +73,8 @@ class Step(Noun):
 
 SUSPENDED = "suspended"
 """The note of a run of which no further step starts."""
+ON_EXIT = "with its last step"
+"""The note of a run that is stopped, or was, and whose `on_exit` step runs all the same."""
 PAUSE = "It is a pause."
 """Why a step waits that ends when the run is resumed."""
 KEPT = "kept"

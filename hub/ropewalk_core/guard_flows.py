@@ -43,10 +43,10 @@ class GuardedWorkflows:
         check(actor, "logs", "run", owner)  # arguments and results, of which policy gives outlines to nobody
         return await self._inner.compare(actor, owner, name, steps=steps, limit=limit)
 
-    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+    async def cancel(self, actor: Actor, owner: str, run: str, *, on_exit: bool = False) -> Run:
         """See `Workflows.cancel`."""
         check(actor, "write", "run", owner)
-        return await self._inner.cancel(actor, owner, run)
+        return await self._inner.cancel(actor, owner, run, on_exit=on_exit)
 
     async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.suspend`."""

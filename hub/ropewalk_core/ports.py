@@ -343,8 +343,8 @@ class Workflows(Protocol):
             How many runs are read.
         """
 
-    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
-        """Stop the run; a finished run stays as it is."""
+    async def cancel(self, actor: Actor, owner: str, run: str, *, on_exit: bool = False) -> Run:
+        """Stop the run; a finished run stays as it is. With ``on_exit`` what follows its end runs all the same."""
 
     async def suspend(self, actor: Actor, owner: str, run: str) -> Run:
         """Have no further step start until the run is resumed; those that run go on.

@@ -144,6 +144,22 @@ def test_what_runs_is_terminated(argo: Shell) -> None:
     assert "not found" in argo("delete", "long")
 
 
+def test_what_runs_is_stopped_with_its_exit_handler(argo: Shell) -> None:
+    manifest = manifests.sleeps(name="stops")
+    manifest["spec"]["onExit"] = "last"
+    source = "print('the status is {{workflow.status}}')"
+    manifest["spec"]["templates"].append(
+        {"name": "last", "script": {"image": "python", "command": ["python"], "source": source}}
+    )
+    argo("submit", argo.file(manifest))
+    assert "stopped" in argo("stop", "stops")
+    argo.try_("wait", "stops")
+    said = argo("get", "stops")
+    assert "Stopped with strategy 'Stop'" in said and re.search(r"stops.onExit\s+last", said)
+    assert "the status is Failed" in argo("logs", "stops", "--no-color")
+    argo("delete", "stops")
+
+
 def test_what_runs_is_suspended_and_resumed(argo: Shell) -> None:
     argo("submit", argo.file(manifests.asks(name="asks")))
     assert "suspended" in argo("suspend", "asks")
@@ -189,7 +205,7 @@ def test_what_has_ended_is_in_the_archive(argo: Shell) -> None:
 
 
 def test_what_is_not_answered(argo: Shell) -> None:
-    for words in (("stop", "hello"), ("node", "set", "hello"), ("cluster-template", "list")):
+    for words in (("node", "set", "hello"), ("cluster-template", "list")):
         code, said = argo.try_(*words)
         assert code == 1 and "not answered by Ropewalk" in said, words
     code, said = argo.try_("list", "-n", "somebody")

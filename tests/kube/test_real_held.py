@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import Conflict
-from ropewalk_core.flows import PAUSE, Run, RunSpec
+from ropewalk_core.flows import ON_EXIT, PAUSE, Run, RunSpec
 from ropewalk_core.kube.kinds import WORKFLOW
 from ropewalk_core.model import State
 from ropewalk_core.testing.people import ADA
@@ -53,6 +53,21 @@ async def seen(rig: ArgoRig, run: str, what: str, holds: Callable[[Run], bool]) 
 
 def stands(found: Run) -> dict[str, State]:
     return {one.name: one.status.state for one in found.steps}
+
+
+async def test_a_run_is_stopped_with_its_exit_handler(rig: ArgoRig) -> None:
+    spec = chain(first="sleep 300", second="echo never")
+    spec.manifest["spec"]["templates"].append(
+        {"name": "last", "container": {"image": BUSYBOX, "command": ["sh", "-c"], "args": ["echo {{workflow.status}}"]}}
+    )
+    spec.manifest["spec"]["onExit"] = "last"
+    run = await rig.submit(spec)
+    await seen(rig, run.id, "its first step runs", lambda one: stands(one).get("first") is State.RUNNING)
+    stopping = await rig.workflows.cancel(ADA, "ada", run.id, on_exit=True)
+    assert (stopping.status.state, stopping.status.note) == (State.STOPPING, ON_EXIT)
+    ended = await seen(rig, run.id, "it has ended", lambda one: one.status.state.terminal)
+    assert (ended.status.state, ended.status.note) == (State.STOPPED, ON_EXIT)
+    assert stands(ended)["onExit"] is State.DONE and stands(ended)["second"] is not State.DONE
 
 
 async def test_a_suspended_run_starts_nothing_until_it_is_resumed(rig: ArgoRig) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge, Unsatisfiable
-from ropewalk_core.flows import RunSpec
+from ropewalk_core.flows import ON_EXIT, RunSpec
 from ropewalk_core.journal import Append
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import Event, State
@@ -293,6 +293,31 @@ async def test_cancel_ends_what_runs_and_starts_nothing(rig: Rig, tmp_path: Path
     assert {one.status.state for one in run.steps} == {State.STOPPED}
     assert "never" not in path.read_text()
     assert (await rig.workflows.cancel(ALICE, "alice", run.id)).status.state == State.STOPPED
+
+
+async def test_a_run_is_stopped_with_its_last_step_also_when_it_is_suspended(rig: Rig, tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    last = str(tmp_path / "last")
+
+    @step
+    def told(how: str) -> str:
+        with open(last, "w") as file:
+            file.write(how)
+        return how
+
+    @workflow(on_exit=told)
+    def flow(path: str) -> object:
+        return mark(path, "never", wait(path))
+
+    run = await rig.submit(flow.spec(path=path))
+    await rig.until(run.id, lambda one: Path(path).exists())
+    await rig.workflows.suspend(ALICE, "alice", run.id)
+    stopping = await rig.workflows.cancel(ALICE, "alice", run.id, on_exit=True)
+    assert (stopping.status.state, stopping.status.note, stopping.suspended) == (State.STOPPING, ON_EXIT, False)
+    run = await rig.wait(run.id)
+    assert (run.status.state, run.status.note) == (State.STOPPED, ON_EXIT)
+    assert step_named(run, "onExit").status.state is State.DONE
+    assert "never" not in Path(path).read_text() and Path(last).read_text() == "Failed"
 
 
 @step

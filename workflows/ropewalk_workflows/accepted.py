@@ -18,7 +18,7 @@ from typing import TypeAlias
 from ropewalk_core import secrets
 from ropewalk_core.comparison import MOST_RUNS
 from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge
-from ropewalk_core.flows import SUSPENDED, Comparison, Run, RunSpec, Step
+from ropewalk_core.flows import ON_EXIT, SUSPENDED, Comparison, Run, RunSpec, Step
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import Actor, Page, State, Status, Why
 from ropewalk_core.placement import Placement
@@ -258,17 +258,23 @@ class Accepted:
 
     # Asking for an end, or for more
 
-    async def _stopping(self, owner: str, run: str, cause: str, also: Callable[[], Operations] = _nothing) -> bool:
-        """Note that the run is to end, with what the backend adds; say whether that is news."""
+    async def _stopping(
+        self, owner: str, run: str, cause: str, also: Callable[[], Operations] = _nothing, *, on_exit: bool = False
+    ) -> bool:
+        """Note that the run is to end, with what the backend adds; say whether that is news.
+
+        One that is to end with its last step can still be ended without.
+        """
         async with self._records.lock(f"{owner}/{run}"):
             record = self._records.run(owner, run)
             found = Run.model_validate(record.body["run"])
-            if found.status.state.terminal or record.body["cancel"]:
+            if found.status.state.terminal or (record.body["cancel"] and (on_exit or not record.body.get("on_exit"))):
                 return False
-            status = Status(state=State.STOPPING, since=self._wall(), why=Why(cause=cause))
+            note, goes_on = (ON_EXIT, {"suspended": False}) if on_exit else ("", {})
+            status = Status(state=State.STOPPING, since=self._wall(), why=Why(cause=cause), note=note)
             found = found.model_copy(update={"status": status})
             await self._journal.write(
-                Put(RUN, owner, run, {**record.body, "run": dump(found), "cancel": True}),
+                Put(RUN, owner, run, {**record.body, "run": dump(found), "cancel": True, "on_exit": on_exit} | goes_on),
                 Append(RUN, owner, run, "stopping", dump(found)),
                 *also(),
             )
@@ -294,7 +300,8 @@ class Accepted:
             status = Status(state=State.ASKED, since=self._wall())
             found = found.model_copy(update={"status": status, "ended": None, "outputs": {}})
             number = record.body["generation"] + 1
-            body = {**record.body, "run": dump(found), "generation": number, "cancel": False, "suspended": False}
+            body = {**record.body, "run": dump(found), "generation": number}
+            body |= {"cancel": False, "on_exit": False, "suspended": False}
             await self._journal.write(
                 Put(RUN, owner, run, body),
                 Put(OPEN, owner, run, {}),

@@ -171,6 +171,7 @@ class Desk:
                     run=name,
                     generation=record.body["generation"],
                     cancel=record.body["cancel"],
+                    on_exit=record.body.get("on_exit", False),
                     suspended=record.body.get("suspended", False),
                     resumed=record.body.get("resumed", 0.0),
                     spec=spec,

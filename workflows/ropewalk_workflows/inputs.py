@@ -15,7 +15,7 @@ from ropewalk_core.errors import NotFound
 from ropewalk_core.flows import RunSpec, StepInputs
 from ropewalk_workflows import names
 from ropewalk_workflows.engine.core import step as take
-from ropewalk_workflows.engine.state import Begin, Fact, Node, Reference, RunState
+from ropewalk_workflows.engine.state import Begin, Cancel, Fact, Node, Reference, RunState
 from ropewalk_workflows.manifest import read
 from ropewalk_workflows.records import SPEC, Records
 
@@ -36,7 +36,8 @@ def step_inputs(records: Records, images: Mapping[str, str], owner: str, run: st
         raise NotFound.named("workflows", f"There is no run '{run}'.", field="run")
     spec = RunSpec.model_validate(record.body)
     facts = {str(one.body["step"]["id"]): Fact(**one.body["fact"]) for one in records.steps(owner, run)}
-    state = grown(spec, images, owner, run, facts)
+    on_exit = bool(records.run(owner, run).body.get("on_exit"))
+    state = grown(spec, images, owner, run, facts, on_exit=on_exit)
     node = state.nodes.get(step)
     code = node.files.get("ropewalk-bundle", {}).get("key", "") if node is not None else ""
     bundle = spec.bundles.get(code.removeprefix(names.BUNDLES))
@@ -45,8 +46,21 @@ def step_inputs(records: Records, images: Mapping[str, str], owner: str, run: st
     return StepInputs(bundle=bundle, arguments=_arguments(node))
 
 
-def grown(spec: RunSpec, images: Mapping[str, str], owner: str, run: str, facts: dict[str, Fact]) -> RunState:
+def grown(
+    spec: RunSpec,
+    images: Mapping[str, str],
+    owner: str,
+    run: str,
+    facts: dict[str, Fact],
+    *,
+    on_exit: bool = False,
+) -> RunState:
     """Return the tree of a run as its facts have it; what they do not say is as if the run were taken up just now.
+
+    Parameters
+    ----------
+    on_exit
+        Whether it was stopped with its last step, which the tree has then too.
 
     Raises
     ------
@@ -56,6 +70,8 @@ def grown(spec: RunSpec, images: Mapping[str, str], owner: str, run: str, facts:
     state = RunState(run=run, owner=owner, spec=spec, manifest=read(spec.manifest, images), facts=facts)
     state.begun, state.elsewhere = {name for name, one in facts.items() if one.attempt}, True
     take(state, Begin(0.0))
+    if on_exit:
+        take(state, Cancel(0.0, on_exit=True))
     return state
 
 

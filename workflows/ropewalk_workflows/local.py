@@ -94,9 +94,11 @@ class LocalWorkflows(Accepted):
             await self._journal.write(*self.kept(run, spec, key))
         return run
 
-    async def cancel(self, actor: Actor, owner: str, run: str, *, cause: str = "You stopped it.") -> Run:
+    async def cancel(
+        self, actor: Actor, owner: str, run: str, *, on_exit: bool = False, cause: str = "You stopped it."
+    ) -> Run:
         """See `Workflows.cancel`."""
-        await self._stopping(owner, run, cause)
+        await self._stopping(owner, run, cause, on_exit=on_exit)
         return await self.get(actor, owner, run)
 
     async def suspend(self, actor: Actor, owner: str, run: str) -> Run:

@@ -62,6 +62,8 @@ def register(subparsers: Subparsers) -> None:
     ):
         one = verb(verbs, name, help_text, run=run, example=f"ropewalk workflows {name} run-5k2m9qv0w3")
         one.add_argument("run", help="identifier, or `last`")
+        if name == "cancel":
+            one.add_argument("--on-exit", action="store_true", help="run the workflow's last step all the same")
     one = verb(
         verbs,
         "lineage",
@@ -159,7 +161,8 @@ async def _get_run(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def _cancel(client: Client, arguments: argparse.Namespace) -> int:
-    run = await client.workflows.cancel((await _run_named(client, arguments.run)).id)
+    named = await _run_named(client, arguments.run)
+    run = await client.workflows.cancel(named.id, on_exit=arguments.on_exit)
     return say(run, f"{run.id} is {run.status.state}.", as_json=arguments.json)
 
 

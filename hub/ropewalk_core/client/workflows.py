@@ -37,9 +37,10 @@ class WorkflowsClient(Resource):
         """Start a run; the same key returns the same run."""
         return await self._send(Run, "POST", await self._path(owner), spec.model_dump(mode="json"), key=key)
 
-    async def cancel(self, run: str, *, owner: str = "") -> Run:
+    async def cancel(self, run: str, *, on_exit: bool = False, owner: str = "") -> Run:
         """Stop the run."""
-        return await self._send(Run, "POST", await self._path(owner, run, "cancel"))
+        path = await self._path(owner, run, "cancel")
+        return await self._send(Run, "POST", f"{path}?on_exit=true" if on_exit else path)
 
     async def suspend(self, run: str, *, owner: str = "") -> Run:
         """Have no further step start until the run is resumed."""

@@ -53,9 +53,9 @@ async def get_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
 
 
 @router.post("/workflows/{owner}/{run}/cancel", status_code=202, operation_id="cancel_run", responses=problems(404))
-async def cancel_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
+async def cancel_run(actor: Signed, its: Its, owner: str, run: str, on_exit: bool = False) -> Run:
     """Stop a run; a finished one stays as it is."""
-    return await its.workflows.cancel(actor, owner, run)
+    return await its.workflows.cancel(actor, owner, run, on_exit=on_exit)
 
 
 @router.post(

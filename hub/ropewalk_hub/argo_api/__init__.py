@@ -34,8 +34,7 @@ _LATER = {
 async def act(here: Here, name: str, verb: str) -> JSONResponse:
     """Refuse what our engine cannot do yet, if there is such a workflow."""
     await here.get(name)
-    instead = "`argo terminate` ends a workflow." if verb == "stop" else "Nothing was changed."
-    return refused(f"`{verb[:40]}`", instead)
+    return refused(f"`{verb[:40]}`", "Nothing was changed.")
 
 
 @_rest.api_route("", methods=_ALL)

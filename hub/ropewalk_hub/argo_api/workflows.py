@@ -23,6 +23,7 @@ _RETRY = {
     "nodeFieldSelector": "All failed steps are tried again here, not chosen ones.",
     "parameters": "A retry has the same parameters. Resubmit the workflow with others.",
 }
+_STOP = {"nodeFieldSelector": "A pause that is to fail cannot be chosen here; stop the whole workflow."}
 _RESUME = {"nodeFieldSelector": "All pauses of a workflow are ended together here, not chosen ones."}
 _RESUBMIT = {"memoized": "Results of an earlier run are not taken over here. `argo retry` keeps them."}
 
@@ -90,6 +91,16 @@ async def terminate(here: Here, name: str) -> dict[str, Any]:
     if run.status.state.terminal:
         raise Conflict("The workflow has ended already.", hint="Nothing was changed.")
     return await _object(here, await here.its.workflows.cancel(here.actor, here.owner, run.id))
+
+
+@router.put("/workflows/{namespace}/{name}/stop")
+async def stop(request: Request, here: Here, name: str) -> dict[str, Any]:
+    """End a workflow, and run its exit handler."""
+    refuse_set(await body_of(request), _STOP)
+    run = await here.get(name)
+    if run.status.state.terminal:
+        raise Conflict("The workflow has ended already.", hint="Nothing was changed.")
+    return await _object(here, await here.its.workflows.cancel(here.actor, here.owner, run.id, on_exit=True))
 
 
 @router.put("/workflows/{namespace}/{name}/suspend")

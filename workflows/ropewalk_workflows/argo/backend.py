@@ -88,9 +88,11 @@ class ArgoWorkflows(Accepted):
         self._observer.attend(owner)  # again: what came before may have taken long
         return run
 
-    async def cancel(self, actor: Actor, owner: str, run: str, *, cause: str = "You stopped it.") -> Run:
+    async def cancel(
+        self, actor: Actor, owner: str, run: str, *, on_exit: bool = False, cause: str = "You stopped it."
+    ) -> Run:
         """See `Workflows.cancel`."""
-        if await self._stopping(owner, run, cause, lambda: [self._carrier.wish(owner, run, STOP)]):
+        if await self._stopping(owner, run, cause, lambda: [self._carrier.wish(owner, run, STOP)], on_exit=on_exit):
             self._carrier.hurry(owner, run)
             self._observer.attend(owner)
         return await self.get(actor, owner, run)

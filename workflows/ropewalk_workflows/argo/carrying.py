@@ -95,7 +95,7 @@ class Carrier:
             if what == RETRY and not record.body["cancel"]:
                 await self._retry(run, space, record.body)
                 return []
-            there = await self._stop(run, space)
+            there = await self._stop(run, space, on_exit=bool(record.body.get("on_exit")))
             # One with an older number has ended; the observer would wait for a retry that was stopped before it came.
             if (generation(there) < number) if there else not record.body.get("made"):
                 never = Status(state=State.STOPPED, note="stopped")
@@ -124,9 +124,9 @@ class Carrier:
         manifest = read(spec.manifest, AnyImage())
         return workflow(spec, manifest, where, self._settings, site)
 
-    async def _stop(self, run: str, space: str) -> Object | None:
+    async def _stop(self, run: str, space: str, *, on_exit: bool) -> Object | None:
         """Ask Argo to end a workflow, and return it if it is there. Of a suspended one Argo would not see the end."""
-        change = {"spec": {"shutdown": "Terminate", "suspend": None}}
+        change = {"spec": {"shutdown": "Stop" if on_exit else "Terminate", "suspend": None}}
         try:
             return await self._api.patch(WORKFLOW, run, change, namespace=space)
         except NotFound:

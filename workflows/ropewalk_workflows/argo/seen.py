@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ropewalk_core.errors import RopewalkError
-from ropewalk_core.flows import RunSpec, Step
+from ropewalk_core.flows import ON_EXIT, RunSpec, Step
 from ropewalk_core.kube.kinds import Object
 from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import format_size, parse_size
@@ -133,14 +133,14 @@ def _shown(state: RunState, node: Node, leaf: Leaf | None) -> Step:
 
 def _status(asked: Asked, state: RunState, workflow: Object, phase: str) -> Status:
     spec, said = workflow.get("spec") or {}, str((workflow.get("status") or {}).get("message") or "")
-    stopped = bool(spec.get("shutdown"))
+    stopped, note = bool(spec.get("shutdown")), ON_EXIT if spec.get("shutdown") == "Stop" else ""
     if phase == "Succeeded":
         return Status(state=State.DONE)
     if phase not in ("Failed", "Error"):
         why = Why(cause=ELSEWHERE) if stopped and not asked.cancel else None
-        return Status(state=State.STOPPING if stopped else State.RUNNING, since=state.started, why=why)
+        return Status(state=State.STOPPING if stopped else State.RUNNING, since=state.started, why=why, note=note)
     if stopped:
-        return Status(state=State.STOPPED, note="stopped", why=None if asked.cancel else Why(cause=ELSEWHERE))
+        return Status(state=State.STOPPED, note=note or "stopped", why=None if asked.cancel else Why(cause=ELSEWHERE))
     state.stopping, state.finished = "", True
     limit = asked.manifest.spec.active_deadline_seconds
     if limit is not None and _TIME.search(said) and not state.failed_step:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from ropewalk_core.flows import KEPT, Step
 from ropewalk_core.model import State
 from ropewalk_workflows.argo_server.times import stamp
-from ropewalk_workflows.argo_server.told import Told
+from ropewalk_workflows.argo_server.told import Told, strategy
 from ropewalk_workflows.engine.state import Fact, Node, Reference, RunState
 from ropewalk_workflows.inputs import grown
 from ropewalk_workflows.manifest import calls
@@ -26,7 +26,7 @@ ENDED = ("Succeeded", "Failed", "Error", "Skipped", "Omitted")
 _HASH, _PRIME, _WORD = 0x811C9DC5, 0x01000193, 0xFFFFFFFF
 _LONGEST_POD = 242
 _CACHE = "ropewalk"
-SHUTDOWN = "workflow shutdown with strategy:  Terminate"
+_SHUTDOWN = "workflow shutdown with strategy:  "
 
 
 def nodes(told: Told, phase: str) -> tuple[dict[str, NodeObject], dict[str, str]]:
@@ -45,7 +45,8 @@ def nodes(told: Told, phase: str) -> tuple[dict[str, NodeObject], dict[str, str]
         If its manifest cannot be read any more.
     """
     facts = {name: Fact(**one.as_dict()) for name, one in told.facts.items()}
-    state = grown(told.spec, AnyImage(), told.run.owner, told.run.id, facts)
+    on_exit = strategy(told.run) == "Stop"
+    state = grown(told.spec, AnyImage(), told.run.owner, told.run.id, facts, on_exit=on_exit)
     drawn = _Drawing(told, state, phase)
     drawn.all()
     return drawn.nodes, drawn.steps
@@ -163,7 +164,7 @@ class _Drawing:
         if status.state is State.FAILED:
             return "Error" if node.phase == "Error" else "Failed", step.error or cause
         if status.state is State.STOPPED:
-            return "Failed", SHUTDOWN
+            return "Failed", f"{_SHUTDOWN}{strategy(self.told.run)}"
         if status.state in (State.RUNNING, State.STOPPING) or node.children:
             return "Running", ""
         return "Running" if node.kind == "suspend" or node.fact.again is not None else "Pending", cause

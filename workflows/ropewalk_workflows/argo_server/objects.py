@@ -14,14 +14,13 @@ from ropewalk_core.flows import Run
 from ropewalk_core.model import State
 from ropewalk_workflows.argo_server.nodes import nodes
 from ropewalk_workflows.argo_server.times import stamp
-from ropewalk_workflows.argo_server.told import Told
+from ropewalk_workflows.argo_server.told import Told, strategy
 from ropewalk_workflows.argo_server.wishes import DOMAIN
 
 VERSION = "v3.7.18+ropewalk"
 """Which Argo Server's interface this is; Ropewalk's own version is in `ropewalk version`."""
 _PODS = f"{DOMAIN}pod-name-format"
 _PHASES = {State.DONE: "Succeeded", State.FAILED: "Failed", State.STOPPED: "Failed"}
-STOPPED = "Stopped with strategy 'Terminate'"
 
 
 def phase(run: Run) -> str:
@@ -89,7 +88,7 @@ def _metadata(told: Told) -> dict[str, Any]:
 
 def _spec(told: Told) -> dict[str, Any]:
     spec = dict(told.spec.manifest.get("spec") or {}) | ({"suspend": True} if told.run.suspended else {})
-    return spec | ({"shutdown": "Terminate"} if told.run.status.state in (State.STOPPING, State.STOPPED) else {})
+    return spec | ({"shutdown": strategy(told.run)} if told.run.status.state in (State.STOPPING, State.STOPPED) else {})
 
 
 def _status(told: Told, *, tree: bool) -> dict[str, Any]:
@@ -112,5 +111,5 @@ def _status(told: Told, *, tree: bool) -> dict[str, Any]:
 
 def _message(run: Run) -> str:
     if run.status.state is State.STOPPED:
-        return STOPPED
+        return f"Stopped with strategy '{strategy(run)}'"
     return run.status.why.cause if run.status.why and run.status.state is State.FAILED else ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ropewalk_core.errors import NotFound
-from ropewalk_core.flows import Run, RunSpec
+from ropewalk_core.flows import ON_EXIT, Run, RunSpec
 from ropewalk_workflows.engine.state import Fact
 from ropewalk_workflows.records import SPEC, Records
 
@@ -51,3 +51,8 @@ def told(records: Records, run: Run, namespace: str, *, steps: bool = True) -> T
     facts = {str(one.body["step"]["id"]): Fact(**(one.body.get("fact") or {})) for one in kept}
     name = str(record.body.get("workflow") or run.id)
     return Told(name, namespace, run, RunSpec.model_validate(spec.body), facts, records.journal.cursor)
+
+
+def strategy(run: Run) -> str:
+    """Return how a run that is stopped, or was, is stopped."""
+    return "Stop" if run.status.note == ON_EXIT else "Terminate"

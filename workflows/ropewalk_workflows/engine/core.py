@@ -7,6 +7,8 @@ whole graph at each event (a fan-out of ten thousand would be quadratic); an end
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ropewalk_workflows.engine import calls, scope
 from ropewalk_workflows.engine.hooks import Hooks
 from ropewalk_workflows.engine.leaves import path_of
@@ -43,7 +45,7 @@ class _Step(Hooks):
         if isinstance(event, Begin):
             self._begin()
         elif isinstance(event, Cancel):
-            self._stop("cancel")
+            self._stop("stop" if event.on_exit else "cancel")
         elif isinstance(event, Tick):
             self._tick()
         elif isinstance(event, Hold):
@@ -111,14 +113,16 @@ class _Step(Hooks):
             if node.kind == "suspend" and not node.ended and node.fact.started is not None:
                 self.finish(node, "Succeeded")
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: Literal["stop", "cancel", "time"]) -> None:
         state = self.state
-        if state.finished or state.stopping:
+        if state.finished or (state.stopping and (state.stopping, why) != ("stop", "cancel")):
             return
-        state.stopping = "cancel" if why == "cancel" else "time"
-        state.held.clear()
+        state.stopping = why
+        state.held = [one for one in state.held if not state.ends(state.nodes[one])]
         for node in list(state.nodes.values()):
             if node.ended or not (node.kind in ("pod", "suspend") or node.fact.again is not None):
+                continue
+            if not state.ends(node):
                 continue
             if node.fact.running:
                 self.actions.append(End(node.id, node.fact.attempt))
@@ -131,13 +135,14 @@ class _Step(Hooks):
         if state.finished or state.root is None or not state.root.ended:
             return
         if not state.phase:
-            state.phase = "Failed" if state.stopping == "time" else state.root.phase
-        if not state.stopping:
+            state.phase = "Failed" if state.stopping in ("time", "stop") else state.root.phase
+        goes_on = state.stopping in ("", "stop")
+        if goes_on:
             self.of_the_run()
             self._tell()
         if any(not one.ended for one in state.hooks.values()):
             return
-        if not state.stopping:
+        if goes_on:
             self.last()
             self._tell()
         if state.exit is not None and not state.exit.ended:
@@ -223,7 +228,7 @@ class _Step(Hooks):
         assert parent is not None and call is not None
         if node.ended:
             return
-        over = (self.state.stopping or parent.doomed) and node.id not in self.state.begun
+        over = (self.state.ends(node) or parent.doomed) and node.id not in self.state.begun
         if over or not calls.wanted(parent, call):
             self.finish(node, "Omitted", note="stopped" if self.state.stopping else "")
             return

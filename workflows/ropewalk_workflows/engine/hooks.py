@@ -38,7 +38,7 @@ class Hooks(Retries):
     def follow(self, node: Node) -> None:
         """Begin what follows the end of a call."""
         node.closed = True
-        if node.call is not None and not self.state.stopping:
+        if node.call is not None and self.state.stopping in ("", "stop"):
             self._conditional(node)
             last = self._of(node).get(EXIT)
             if last is not None and node.phase in _COMPLETED:

@@ -81,7 +81,7 @@ class Leaves:
             self.actions.append(Recover(node.id, fact.attempt))
         elif fact.again is not None:
             self.actions.append(Wake(fact.again))
-        elif self.state.stopping:
+        elif self.state.ends(node):
             self.finish(node, "Omitted", note="stopped")
         elif node.past:
             self.finish(node, "Omitted")
@@ -164,7 +164,7 @@ class Leaves:
             self._end_as(node, "Succeeded")
             return
         phase: Phase = "Error" if outcome.is_error else "Failed"
-        if self.state.stopping:
+        if self.state.ends(node):
             self.finish(node, "Omitted", note="stopped")
         else:
             self.again(node, phase)
@@ -222,7 +222,7 @@ class Leaves:
         fact.running, fact.ended = False, self.now
         fact.lost += 1
         self._release(node)
-        if self.state.stopping:
+        if self.state.ends(node):
             self.finish(node, "Omitted", note="stopped")
         elif fact.lost > MOST_LOST:
             fact.problem = "RW-UNAVAILABLE"

@@ -58,7 +58,7 @@ class Retries(Leaves):
             self.finish(node, fact.phase)
         elif fact.again is not None:
             self.actions.append(Wake(fact.again))
-        elif node.past or self.state.stopping:
+        elif node.past or self.state.ends(node):
             self.finish(node, child.phase)
         else:
             self._decide(node, child, child.phase)

@@ -218,7 +218,7 @@ class Engine:
             self._apply(known, Hold(now, wanted.suspended, wanted.resumed), actions)
         if wanted.cancel:
             self._crash("cancel-heard")
-            self._apply(known, Cancel(now), actions)
+            self._apply(known, Cancel(now, wanted.on_exit), actions)
 
     def _begun(self, wanted: Wanted) -> RunState:
         manifest = read(wanted.spec.manifest, self._settings.environments.images)
@@ -345,7 +345,7 @@ class Engine:
             if attempts.is_long(order):
                 order = await asyncio.to_thread(attempts.written_down, self._settings, order)
             self._crash("before-run")
-            if state.stopping:
+            if state.ends(node):
                 self._tell(state, Lost(self._wall(), leaf, attempt))
                 return
             ended = await self._host.run_step(order, lambda: self._crash("order-taken"))

@@ -129,9 +129,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Cancel:
-    """The person stops the run."""
+    """The person stops the run; with ``on_exit`` its hooks and its exit handler run all the same."""
 
     now: float
+    on_exit: bool = False
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,8 @@ class RunState:
     hooks: dict[str, Node] = field(default_factory=dict)
     started: float = 0.0
     phase: Phase = ""
-    stopping: Literal["", "cancel", "time"] = ""
+    stopping: Literal["", "stop", "cancel", "time"] = ""
+    """Whether it is to end: with hooks and exit handler (Argo's ``Stop``), without, or because its time is over."""
     finished: bool = False
     failed_step: str = ""
     failed_last: str = ""
@@ -296,6 +298,10 @@ class RunState:
     """What earlier runs have of steps, by key: parameters, artifacts, which run and step, and when."""
     turns: dict[str, int] = field(default_factory=dict)
     """How many leaves had the same key so far."""
+
+    def ends(self, node: Node) -> bool:
+        """Say whether a node is to end with the run: a stop lets hooks and the exit handler go on."""
+        return bool(self.stopping) and not (self.stopping == "stop" and node.hook)
 
     @cached_property
     def wants_results(self) -> bool:

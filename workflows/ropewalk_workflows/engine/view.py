@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ropewalk_core.flows import KEPT, PAUSE, Artifact, Step
+from ropewalk_core.flows import KEPT, ON_EXIT, PAUSE, Artifact, Step
 from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_workflows import names, previews
@@ -127,11 +127,12 @@ def _waits(state: RunState, node: Node) -> Why:
 def run_status(state: RunState) -> Status:
     """Return where the run stands."""
     if not state.finished:
-        return Status(state=State.STOPPING if state.stopping else State.RUNNING, since=state.started)
+        note = ON_EXIT if state.stopping == "stop" else ""
+        return Status(state=State.STOPPING if state.stopping else State.RUNNING, since=state.started, note=note)
     if state.phase == "Succeeded":
         return Status(state=State.DONE)
-    if state.stopping == "cancel" or state.phase in ("Omitted", "Skipped"):
-        return Status(state=State.STOPPED, note="stopped")
+    if state.stopping in ("cancel", "stop") or state.phase in ("Omitted", "Skipped"):
+        return Status(state=State.STOPPED, note=ON_EXIT if state.stopping == "stop" else "stopped")
     if state.cause:
         return Status(state=State.FAILED, why=Why(cause=state.cause, next=_HINTS["RW-TIMED-OUT"], code="RW-TIMED-OUT"))
     node = state.nodes.get(state.failed_step)

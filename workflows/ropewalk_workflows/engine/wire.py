@@ -55,6 +55,7 @@ class Wanted(BaseModel):
     run: str
     generation: int
     cancel: bool = False
+    on_exit: bool = False
     suspended: bool = False
     resumed: float = 0.0
     spec: RunSpec
