@@ -257,9 +257,28 @@ async def test_an_archive_is_its_owners_alone(door: Door, argo: httpx.AsyncClien
             assert (await bob.put(f"{archive}/{uid}/{verb}", json={"namespace": "ada"})).status_code == 403, verb
 
 
+async def test_a_stop_runs_the_exit_handler(door: Door, argo: httpx.AsyncClient) -> None:
+    manifest = manifests.sleeps(name="stops")
+    manifest["spec"] |= {"onExit": "last"}
+    last = {
+        "name": "last",
+        "script": {"image": "python", "command": ["python"], "source": "print('{{workflow.status}}')"},
+    }
+    manifest["spec"]["templates"].append(last)
+    await create(argo, manifest)
+    answer = await argo.put(f"{OURS}/stops/stop", json={"nodeFieldSelector": "displayName=x"})
+    assert answer.status_code == 400 and "pause" in answer.json()["message"]
+    assert (await argo.put(f"{OURS}/stops/stop", json={})).json()["spec"]["shutdown"] == "Stop"
+    status = (await door.ended(argo, "stops"))["status"]
+    assert (status["phase"], status["message"]) == ("Failed", "Stopped with strategy 'Stop'")
+    found = {one["displayName"]: one for one in status["nodes"].values()}
+    assert found["stops.onExit"]["phase"] == "Succeeded"
+    assert (await argo.put(f"{OURS}/stops/stop", json={})).status_code == 409
+
+
 async def test_what_is_not_answered_says_so(door: Door, argo: httpx.AsyncClient) -> None:
     await create(argo, manifests.say("x", name="there"))
-    for verb in ("stop", "set"):
+    for verb in ("set", "more"):
         answer = await argo.put(f"{OURS}/there/{verb}", json={})
         assert (answer.status_code, answer.json()["code"]) == (501, 12), verb
         assert (await argo.put(f"{OURS}/nobody/{verb}", json={})).status_code == 404

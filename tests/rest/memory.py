@@ -228,7 +228,7 @@ class MemoryWorkflows(Memory):
         )
         return Comparison(owner=owner, name=name, rows=rows, steps=tuple(steps))
 
-    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+    async def cancel(self, actor: Actor, owner: str, run: str, *, on_exit: bool = False) -> Run:
         found: Run = await self.get(actor, owner, run)
         return found
 
