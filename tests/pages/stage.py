@@ -284,7 +284,7 @@ class _Workflows:
         offered = tuple(one.name for one in runs[0].steps if comparison.numbers(one.outputs))
         return Comparison(owner=owner, name=name, rows=tuple(rows), steps=offered)
 
-    async def cancel(self, actor: Actor, owner: str, run: str) -> Run:
+    async def cancel(self, actor: Actor, owner: str, run: str, *, on_exit: bool = False) -> Run:
         await self._things.say("run", run, "stopping")
         return self._things.runs[run]
 
