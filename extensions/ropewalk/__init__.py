@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ropewalk_kernel.services import services
     from ropewalk_kernel.stored import secrets
     from ropewalk_kernel.submit import submit
-    from ropewalk_kernel.workflows import program, step, workflow
+    from ropewalk_kernel.workflows import notebook, program, step, workflow
+    from ropewalk_runtime.cells import result
     from ropewalk_runtime.context import current_call
     from ropewalk_runtime.own import serialiser
 
@@ -31,7 +32,9 @@ __all__ = [
     "files",
     "function",
     "functions",
+    "notebook",
     "program",
+    "result",
     "runs",
     "save",
     "secrets",
@@ -50,7 +53,9 @@ _HOMES = {
     "files": "ropewalk_kernel.files",
     "function": "ropewalk_kernel.magics",
     "functions": "ropewalk_kernel.functions",
+    "notebook": "ropewalk_kernel.workflows",
     "program": "ropewalk_kernel.workflows",
+    "result": "ropewalk_runtime.cells",
     "runs": "ropewalk_kernel.runs",
     "save": "ropewalk_kernel.saved",
     "secrets": "ropewalk_kernel.stored",

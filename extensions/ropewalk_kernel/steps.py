@@ -23,7 +23,9 @@ from ropewalk_core.lineage import maker
 from ropewalk_core.local.layout import AccountPaths
 from ropewalk_core.model import State
 from ropewalk_kernel import cards, debug, lineages, look, pictures, spooled
+from ropewalk_kernel.executed import Executed
 from ropewalk_runtime import bundle
+from ropewalk_runtime.notebooks import NOTEBOOK
 from ropewalk_runtime.step import load_attempt
 from ropewalk_runtime.values import decode, load
 
@@ -145,6 +147,21 @@ class StepHandle:
     def artifacts(self) -> dict[str, Artifact]:
         """The files the step wrote, by name."""
         return {one.name: Artifact(self._run, one) for one in self.info().artifacts}
+
+    @property
+    def notebook(self) -> Executed:
+        """The executed notebook, of a step that is one; of a failed one as far as it came.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        files = self.artifacts
+        if NOTEBOOK not in files:
+            hint = "A step of ropewalk.notebook(...) has one when it has ended, unless it was ended from outside."
+            raise NotFound(f"Step {self.name} has no executed notebook.", field=f"step {self.name}", hint=hint)
+        return Executed(files)
 
     @property
     def error(self) -> str:

@@ -1,4 +1,4 @@
-"""`step`, `program` and `workflow` as people import them: the graph's own, with `submit` wired to the platform.
+"""`step`, `program`, `notebook` and `workflow` as people import them: the graph's own, with `submit` to the platform.
 
 Importing this costs no client; that is loaded when something is submitted.
 """
@@ -12,9 +12,10 @@ from ropewalk_core import settings
 from ropewalk_core.flows import RunSpec
 from ropewalk_workflows.dag import set_submitter, step, workflow
 from ropewalk_workflows.here import here
+from ropewalk_workflows.notebooks import notebook
 from ropewalk_workflows.programs import program
 
-__all__ = ["program", "step", "workflow", "working_folder"]
+__all__ = ["notebook", "program", "step", "workflow", "working_folder"]
 
 
 def working_folder() -> str:

@@ -359,7 +359,8 @@ class Host:
         own = {**order.get("environment", {}), **self._secrets(job)}
         _check_variables(own)
         has = keeper.lease.device.variables if keeper.lease else {}
-        environment = sandbox.environ(paths, {**variables, "ROPEWALK_ACCOUNT": job.account, **has})
+        variables = {**variables, "ROPEWALK_ACCOUNT": job.account, **has}
+        environment = sandbox.environ(paths, self._settings.environments.base, variables)
         folder = order.get("folder", "")
         chosen = accounts.folder_of(self._settings, job.account)
         files = [str(paths.files), *([str(chosen)] if chosen else [])] if order.get("files") == "read" else []

@@ -54,13 +54,9 @@ def prepare(paths: PodPaths, base: Path = BASE) -> None:
 
 def environment(paths: PodPaths, base: Path = BASE) -> dict[str, str]:
     """Return what the server starts with: the container's variables, and the account's."""
-    ours = environ(paths)
+    ours = environ(paths, base)
     first, _, rest = ours["PATH"].partition(":")
-    shared = {
-        "PATH": f"{first}:{base / 'bin'}:{rest}",
-        "JUPYTER_PATH": f"{ours['JUPYTER_PATH']}:{base / 'share/jupyter'}",
-    }
-    return whole_environment() | ours | shared
+    return whole_environment() | ours | {"PATH": f"{first}:{base / 'bin'}:{rest}"}
 
 
 def main() -> None:

@@ -274,6 +274,7 @@ def _content_policy(door: Door) -> str:
             "img-src 'self' data:",
             "font-src 'self'",
             "connect-src 'self'",
+            "frame-src 'self'",
             f"form-action 'self' {people}:{door.port} {people}:{door.people_port}",
             "frame-ancestors 'none'",
             "base-uri 'none'",

@@ -122,7 +122,9 @@ class RopewalkSpawner(AccountSpawner, Spawner):  # type: ignore[misc]
             running = _processes().spawn(
                 self.process,
                 argv,
-                env=sandbox.environ(paths, given | (lease.device.variables if lease else {})),
+                env=sandbox.environ(
+                    paths, settings.environments.base, given | (lease.device.variables if lease else {})
+                ),
                 log=settings.logs / "notebooks" / f"{self.account}.log",
                 pass_fds=[lease.descriptor] if lease else (),
             )

@@ -293,6 +293,13 @@ class _Workflows:
         code = Bundle(files=files, entry="ropewalk_cells:train", origin={"ropewalk_cells.py": "cell [3]"})
         return StepInputs(bundle=code)
 
+    async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
+        async def content() -> AsyncIterator[bytes]:
+            yield b"<p>told</p>"
+            yield b"<script>alert(1)</script>"
+
+        return content()
+
     async def spec(self, actor: Actor, owner: str, run: str) -> RunSpec:
         inputs = await self.inputs(actor, owner, run, "")
         template = {"name": "main", "container": {"image": "busybox", "args": ["<b>"]}}
@@ -459,6 +466,9 @@ def furnish(things: Things, text: str = "") -> None:
     _runs(things, now, text, why)
 
 
+_PAGE = Artifact(name="page", digest="cd" * 32, size=30, media_type="text/html")
+
+
 def _artifact(text: str) -> Artifact:
     seen = Preview(
         text=text or "a table of scores",
@@ -504,7 +514,7 @@ def _runs(things: Things, now: float, text: str, why: Why) -> None:
             outputs={} if i == 3 else {"score": 0.9 + i / 100},
             error=f"ValueError: {text or 'depth must be odd'}" if i == 3 else "",
             traceback=_frames(text) if i == 3 else "",
-            artifacts=() if i == 3 else (_artifact(text),),
+            artifacts=() if i == 3 else (_artifact(text), *([_PAGE] if i == 2 else [])),
         )
         for i in range(5)
     ]

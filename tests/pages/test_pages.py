@@ -250,6 +250,22 @@ async def test_a_step_says_what_it_comes_from(stage: Stage, browser: httpx.Async
     assert (await browser.get("/workflows/run-5k2m9qv0w3/lineage?step=nothing")).status_code == 404
 
 
+async def test_an_executed_notebook_is_shown_where_nothing_of_it_runs(stage: Stage, browser: httpx.AsyncClient) -> None:
+    furnish(stage.things)
+    place = "/workflows/run-5k2m9qv0w3/notebook?step=train2"
+    page = await ask(browser, "/workflows/run-5k2m9qv0w3?step=train2")
+    [frame] = page.all("iframe")
+    assert frame["src"] == place and frame["sandbox"] == "" and frame["title"]
+    answer = await browser.get(place)
+    assert answer.text == "<p>told</p><script>alert(1)</script>"
+    policy = [one.strip() for one in answer.headers["content-security-policy"].split(";")]
+    assert {"sandbox", "default-src 'none'", "frame-ancestors 'self'"} <= set(policy)
+    assert not any(one.startswith("script-src") for one in policy)
+    assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["x-frame-options"] == "SAMEORIGIN"
+    for step in ("train0", "train3", "nothing"):
+        assert (await browser.get(f"/workflows/run-5k2m9qv0w3/notebook?step={step}")).status_code == 404
+
+
 async def test_a_run_can_be_copied_in_three_languages(stage: Stage, browser: httpx.AsyncClient) -> None:
     furnish(stage.things)
     assert "/workflows/run-5k2m9qv0w3/copy" in (await browser.get("/workflows/run-5k2m9qv0w3")).text

@@ -112,7 +112,9 @@ def test_a_siblings_process_cannot_be_seen_or_signalled(
 ) -> None:
     processes = Processes(home.run / "processes")
     argv = sandbox.command(home, bob, ["/bin/sh", "-c", "echo $$; exec sleep 60"])
-    theirs = processes.spawn("service.bob.web", argv, env=sandbox.environ(bob), log=tmp_path / "log")
+    theirs = processes.spawn(
+        "service.bob.web", argv, env=sandbox.environ(bob, home.environments.base), log=tmp_path / "log"
+    )
     try:
         done = shell(home, ann, f"for p in $(seq 2 400) {theirs.pid}; do kill -9 $p; done 2>/dev/null; kill -9 -1")
         assert done.code in (-signal.SIGKILL, 137, 0)
@@ -153,7 +155,8 @@ def test_the_environment_is_clean(home: Settings, ann: AccountPaths, monkeypatch
     assert "SECRET" not in shell(home, ann, "env").out
     assert "COLOUR=red" in shell(home, ann, "env", environment={"COLOUR": "red"}).out
     inherited = run(
-        sandbox.command(home, ann, ["/bin/sh", "-c", "env"], inherit=True), env=sandbox.environ(ann, {"A": "b"})
+        sandbox.command(home, ann, ["/bin/sh", "-c", "env"], inherit=True),
+        env=sandbox.environ(ann, home.environments.base, {"A": "b"}),
     )
     assert "A=b" in inherited.out.split()
     assert "ROPEWALK_PROCESS" not in inherited.out

@@ -205,6 +205,28 @@ def test_a_workflow_that_argo_refuses() -> None:
     assert all(one.status.state.terminal for one in steps(found).values())
 
 
+def test_what_a_step_that_failed_left_beside_its_result_is_kept() -> None:
+    there = recorded("fan_out")
+    there["status"]["phase"] = "Failed"
+    page = {"digest": "cd" * 32, "size": 3, "media_type": "text/html", "type": "file", "preview": ""}
+    told = {"ok": False, "error": "Cell 1 of 2 failed: E", "traceback": "its own", "artifacts": {"page": page}}
+    best = node(there, "best")
+    best |= {"phase": "Failed", "message": "Error (exit code 1)"}
+    best["outputs"] = {
+        "artifacts": [{"name": "page", "s3": {"key": "run-0/best/page"}}],
+        "parameters": [{"name": "ropewalk-facts", "value": json.dumps(told)}],
+        "exitCode": "1",
+    }
+    spec = spec_of("fan_out")
+    asked = Asked("ada", "run-0", spec, read(spec.manifest, AnyImage()))
+    has = known(there, asked.manifest, "run-0")
+    files = {step: artifacts(leaf) for step, leaf in has.leaves.items()}
+    failed = steps(seen(asked, there, has, files, Settings(), 1e9))["best"]
+    assert (failed.error, failed.traceback) == (told["error"], "its own")
+    assert [(one.name, one.digest) for one in failed.artifacts] == [("page", "cd" * 32)]
+    assert has.leaves["best"].files() == {"page": "run-0/best/page"}
+
+
 @pytest.mark.parametrize("told", ["{", "[]", '{"artifacts": {"result": {"digest": 7}}}', '{"peak_memory": "much"}'])
 def test_what_a_step_tells_is_believed_in_its_form_only(told: str) -> None:
     there = recorded("fan_out")

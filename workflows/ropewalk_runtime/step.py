@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ropewalk_runtime import bundle, hidden, previews, storing, touched, values
+from ropewalk_runtime import beside, bundle, hidden, previews, storing, touched, values
+from ropewalk_runtime.cells import CellFailed
 from ropewalk_runtime.exec import MEMORY_EXIT, SIGNALED_EXIT, enter
 from ropewalk_runtime.frames import MAX_SAID
 from ropewalk_runtime.veil import Veil
@@ -80,6 +81,7 @@ def main(
     root, us, opened = Path(folder), os.getpid(), _identity(pipe)
     given = inputs if inputs is not None else json.loads((root / "inputs.json").read_text(encoding="utf-8"))
     veil = Veil(given["secrets"]) if given.get("secrets") else None
+    beside.begin()
     try:
         if inputs is not None:
             (root / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
@@ -90,6 +92,7 @@ def main(
     sys.stderr.flush()
     if os.getpid() != us:  # the person's code forked, and this is its child: the attempt is its parent's
         os._exit(_exit_code(outputs))
+    _keep_beside(outputs, given)
     if veil is not None:
         veil.lift()
         outputs |= hidden.hide({key: outputs[key] for key in ("error", "traceback") if key in outputs})
@@ -110,6 +113,17 @@ def main(
         with contextlib.suppress(OSError):  # the person's code has filled it
             os.write(pipe, text.encode())
     return int(outputs["code"])
+
+
+def _keep_beside(outputs: dict[str, Any], given: dict[str, Any]) -> None:
+    """Name among the outputs, of a failure too, what the code left beside its result."""
+    try:
+        left = beside.kept(Path(given.get("store") or ""))
+    except OSError as error:
+        print(f"What lies beside the result cannot be kept: {error.strerror}.", file=sys.stderr)  # noqa: T201 - the log
+        return
+    if left:
+        outputs["artifacts"] = {**outputs.get("artifacts", {}), **left}
 
 
 def _identity(descriptor: int | None) -> tuple[int, int] | None:
@@ -297,6 +311,8 @@ def _keep(name: str, place: dict[str, Any], store: Path) -> dict[str, Any] | Non
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, CellFailed):
+        return dict(error.told)
     code = "RW-USER-CODE"
     if isinstance(error, MemoryError):
         code = "RW-OUT-OF-MEMORY"

@@ -81,10 +81,27 @@ class Options:
 
 @dataclass(frozen=True)
 class Made:
-    """The code of a step that is no function of the person's: what travels, and the text that makes it again."""
+    """The code of a step that is no function of the person's.
+
+    Parameters
+    ----------
+    bundle
+        What travels.
+    text
+        What makes it again.
+    leaves
+        Files that it leaves beside its result, by name.
+    alone
+        Whether only a workflow may call it, and no other step's code.
+    hint
+        What to do where it is called with arguments that it has not.
+    """
 
     bundle: Bundle
     text: str
+    leaves: tuple[str, ...] = ()
+    alone: bool = False
+    hint: str = ""
 
 
 class Step:
@@ -161,7 +178,7 @@ class Step:
             raise BadWorkflow(
                 f"The step '{self.name}' cannot be called so: {error}.",
                 field=self.name,
-                hint=f"Its arguments are {self.name}{self.signature}.",
+                hint=f"Its arguments are {self.name}{self.signature}. {self.made.hint if self.made else ''}".strip(),
             ) from error
         return dict(bound.arguments)
 
@@ -460,7 +477,8 @@ def _check_exit(step: Any) -> None:
 
 
 def _exit(step: Step, status: str) -> None:
-    step.function(*([status] if step.signature.parameters else []))
+    first = next(iter(step.signature.parameters), "")
+    step.function(**({first: status} if first else {}))
 
 
 def _check_seconds(field: str, value: Any) -> None:

@@ -136,7 +136,7 @@ def command(
     inside = list(argv) if limit or not memory else _limited(memory, argv)
     shown = [*_shown(settings), *(one for one in (*paths.built, paths.sent) if one.is_dir()), *binds]
     device = lease.device if lease else None
-    variables = environ(paths) | dict(environment or {}) | (device.variables if device else {})
+    variables = environ(paths, settings.environments.base, environment) | (device.variables if device else {})
     nodes = [Path(one) for one in device.nodes] if device else []
     if report.works:
         options = _namespaces(report, network=network, nested=nested, die_with_parent=die_with_parent)
@@ -200,8 +200,12 @@ def builder_uid(settings: Settings) -> int:
     return settings.accounts.first_uid - 1 if os.geteuid() == 0 else os.geteuid()
 
 
-def environ(paths: AccountPaths, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the clean environment that everything of an account starts with, and ``extra``."""
+def environ(paths: AccountPaths, base: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the clean environment that everything of an account starts with, and ``extra``.
+
+    ``base`` is the Python environment below the account's own, which has what Jupyter's programs share: nbconvert's
+    templates lie there, and nbconvert looks in the account's alone.
+    """
     return {
         "HOME": str(paths.files),
         "USER": paths.account,
@@ -215,7 +219,7 @@ def environ(paths: AccountPaths, extra: Mapping[str, str] | None = None) -> dict
         "XDG_RUNTIME_DIR": str(paths.root / ".run"),
         "UV_CONSTRAINT": str(paths.environment / PINS),
         "IPYTHONDIR": str(paths.root / ".ipython"),
-        "JUPYTER_PATH": str(paths.environment / "share/jupyter"),
+        "JUPYTER_PATH": f"{paths.environment / 'share/jupyter'}:{base / 'share/jupyter'}",
         "JUPYTER_CONFIG_PATH": str(paths.environment / "etc/jupyter"),
         "JUPYTER_DATA_DIR": str(paths.root / ".jupyter/data"),
         "JUPYTER_CONFIG_DIR": str(paths.root / ".jupyter/config"),

@@ -13,13 +13,14 @@ from fastapi import APIRouter, Request, Response
 
 from ropewalk_core import lineage, timeline
 from ropewalk_core.errors import BadWorkflow, NotFound, RopewalkError
-from ropewalk_core.flows import Run, Step
+from ropewalk_core.flows import Artifact, Run, Step
 from ropewalk_core.model import Actor, State
 from ropewalk_hub.pages import graph, words
 from ropewalk_hub.pages.common import Its, Viewed, hit, or_none, search, see, some
 from ropewalk_hub.pages.render import render
 from ropewalk_hub.platform import Platform
 from ropewalk_hub.security import Signed
+from ropewalk_runtime.notebooks import PAGE
 from ropewalk_workflows import copies, memo
 from ropewalk_workflows.again import spec_again
 from ropewalk_workflows.records import SPEC
@@ -28,6 +29,16 @@ router = APIRouter(include_in_schema=False)
 _STATES = (State.RUNNING, State.WAITING, State.DONE, State.FAILED, State.STOPPED)
 _STEPS = 100
 """Steps of the table on one page."""
+_LARGEST_PAGE = 32 * 2**20
+_FRAMED = {
+    "Content-Security-Policy": (
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
+        "frame-ancestors 'self'; form-action 'none'; base-uri 'none'"
+    ),
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "no-referrer",
+}
+"""The sandbox gives the page an origin of its own, also where it is opened without a frame."""
 _ATTENTION = (State.FAILED, State.RUNNING, State.STARTING)
 
 
@@ -61,6 +72,7 @@ async def run(request: Request, actor: Signed, its: Its, run: str, step: str = "
         graph=graph.draw(one.steps, {each.id: words.duration(_took(each, now)) for each in one.steps}),
         chosen=chosen,
         origin=_origin(its, actor, one, chosen),
+        executed=chosen is not None and any(map(is_page, chosen.artifacts)),
         wide=graph.WIDE,
         high=graph.HIGH,
         lines=lines,
@@ -99,6 +111,22 @@ async def comes_from(request: Request, actor: Signed, its: Its, run: str, step: 
         most=lineage.MOST,
         bundle=inputs.bundle if inputs else None,
     )
+
+
+@router.get("/workflows/{run}/notebook")
+async def executed(actor: Signed, its: Its, run: str, step: str = "") -> Response:
+    """Return the page of a step's executed notebook: somebody's markup, of which nothing runs or is fetched."""
+    one = await its.workflows.get(actor, actor.account, run)
+    pages = [file for each in one.steps if each.id == step for file in each.artifacts if is_page(file)]
+    if not pages:
+        raise NotFound("This step has no executed notebook.", field="step")
+    content = await its.workflows.artifact(actor, actor.account, run, pages[0].digest)
+    return Response(b"".join([chunk async for chunk in content]), media_type="text/html", headers=_FRAMED)
+
+
+def is_page(file: Artifact) -> bool:
+    """Say whether a file is the page of an executed notebook, and short enough to be shown."""
+    return file.name == PAGE and file.media_type == "text/html" and file.size <= _LARGEST_PAGE
 
 
 @router.get("/workflows/{run}/copy")

@@ -174,7 +174,7 @@ def fact(leaf: Leaf, files: Mapping[str, Reference], earlier: int, *, over: bool
     if leaf.phase == "Succeeded":
         made.phase, made.parameters, made.artifacts = "Succeeded", leaf.parameters(), dict(files)
     elif leaf.phase in ("Failed", "Error") and not leaf.stopped:
-        made.phase = "Error" if leaf.phase == "Error" else "Failed"
+        made.phase, made.artifacts = "Error" if leaf.phase == "Error" else "Failed", dict(files)
     elif over:
         pass
     elif leaf.waits_again:

@@ -208,12 +208,15 @@ class Observer:
         return _Attended(Asked(owner, run, spec, read(spec.manifest, AnyImage()), earlier=earlier), number, steps)
 
     async def _files(self, owner: str, has: Known, attended: _Attended) -> dict[str, dict[str, Reference]]:
-        """Return the files of each step that ended well; what a step of ours did not tell is read and measured once."""
+        """Return the files of each step that ended; what a step of ours did not tell is read and measured once."""
         found: dict[str, dict[str, Reference]] = {}
         for name, leaf in has.leaves.items():
-            if leaf.phase != "Succeeded" or not (keys := leaf.files()):
+            if leaf.phase not in ("Succeeded", "Failed", "Error") or not (keys := leaf.files()):
                 continue
             told = {file: one for file, one in artifacts(leaf).items() if file in keys}
+            if leaf.phase != "Succeeded":  # of a failure, what was left beside its result
+                found[name] = told
+                continue
             before = attended.steps.get(name) or {"fact": {}, "keys": {}}
             measured = before["fact"].get("artifacts") or {}
             for file, key in keys.items():

@@ -191,6 +191,9 @@ class _Collector:
             return
         if name in ("__name__", "__file__", "__doc__", "__builtins__"):
             return
+        if again and value.made.alone:
+            hint = "Call it in the workflow, and give its result to this step."
+            raise _refuse(piece, name, "is a step that only a workflow calls", hint)
         if again:
             self.objects[name], self.constants[name] = value, f"ropewalk.{again}"
             self.imports.add("import ropewalk")

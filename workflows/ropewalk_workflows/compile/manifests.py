@@ -371,6 +371,10 @@ class _Compiler:
         place = m.S3Artifact(key="{{inputs.parameters.ropewalk-place}}") if shape.mapped else None
         none = m.ArchiveStrategy(none=m.NoneStrategy())
         result = m.Artifact(name="result", path=f"{names.MOUNT}/outputs/result", archive=none, s3=place)
+        beside = [
+            m.Artifact(name=one, path=f"{names.MOUNT}/outputs/{one}", archive=none, optional=True)
+            for one in (shape.step.made.leaves if shape.step.made else ())
+        ]
         wanted = [
             m.Parameter(name=one, value_from=m.ValueFrom(path=f"{names.MOUNT}/outputs/{one}.json"))
             for one in [*shape.wants, *(f"{names.TEST}{place}" for place in range(len(shape.tests)))]
@@ -388,7 +392,7 @@ class _Compiler:
             name=name,
             metadata=m.Metadata(annotations={names.STEP: shape.step.name, **rendered.annotations, **caching}),
             inputs=m.Inputs(parameters=[m.Parameter(name=one) for one in parameters] or None, artifacts=inputs),
-            outputs=m.Outputs(artifacts=[result], parameters=wanted or None),
+            outputs=m.Outputs(artifacts=[result, *beside], parameters=wanted or None),
             container=m.Container(
                 image=names.RUNNER_IMAGE, command=list(names.RUNNER_COMMAND), resources=rendered.resources
             ),

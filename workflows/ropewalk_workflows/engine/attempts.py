@@ -122,7 +122,9 @@ def outcome(settings: Settings, state: RunState, node: Node, attempt: int, ended
     if ended is None and not said:
         return None
     found = _outcome(settings, state, node, ended, said)
-    return found if found.ok else replace(found, code=_exit_code(ended, said))
+    if found.ok:
+        return found
+    return replace(found, code=_exit_code(ended, said), artifacts=artifacts_told(said))
 
 
 def _outcome(settings: Settings, state: RunState, node: Node, ended: StepExit | None, said: dict[str, Any]) -> Outcome:

@@ -157,9 +157,10 @@ class Leaves:
         fact.running, fact.ended, fact.lost = False, self.now, 0
         fact.error, fact.problem, fact.traceback = outcome.error, outcome.problem, outcome.traceback
         fact.hint, fact.peak, fact.code = outcome.hint, outcome.peak, outcome.code
+        fact.artifacts = dict(outcome.artifacts)
         self._release(node)
         if outcome.ok:
-            fact.parameters, fact.artifacts = dict(outcome.parameters), dict(outcome.artifacts)
+            fact.parameters = dict(outcome.parameters)
             memo.succeeded(node, self.now, outcome.touched)
             self._end_as(node, "Succeeded")
             return
@@ -184,7 +185,7 @@ class Leaves:
             self.finish(node, "Error")
             return
         if wait is None:
-            self.finish(node, phase)
+            self._end_as(node, phase)
             return
         fact.tries += 1
         fact.again = self.now + wait
