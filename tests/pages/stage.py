@@ -295,8 +295,7 @@ class _Workflows:
 
     async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
         async def content() -> AsyncIterator[bytes]:
-            yield b"<p>told</p>"
-            yield b"<script>alert(1)</script>"
+            yield PAGE
 
         return content()
 
@@ -466,6 +465,8 @@ def furnish(things: Things, text: str = "") -> None:
     _runs(things, now, text, why)
 
 
+PAGE = b"<p>told</p><script>alert(1)</script>"
+"""What the page of an executed notebook holds."""
 _PAGE = Artifact(name="page", digest="cd" * 32, size=30, media_type="text/html")
 
 
