@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def notebook(
     backoff: float = 1.0,
     timeout: float | None = None,
     cache: bool | float | None = None,
-    secrets: list[str] | tuple[str, ...] = (),
+    secrets: Sequence[str] = (),
 ) -> dag.Step:
     """Make a notebook a step: ``report = notebook("report.ipynb")``, then ``report(rate=0.1)`` in a workflow.
 
