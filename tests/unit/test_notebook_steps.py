@@ -207,7 +207,7 @@ async def test_it_is_a_step_like_others_and_its_notebook_is_kept(tmp_path: Path)
 async def test_a_limit_ends_the_kernel_too(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     source = f"import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\ntime.sleep(600)"
-    slow = notebook(written(tmp_path, source, tagged=""), name="slow", timeout=15)
+    slow = notebook(written(tmp_path, source, tagged=""), name="slow", timeout=8)
 
     @workflow
     def flow() -> Any:
