@@ -72,6 +72,8 @@ class PretendHost:
             self.faults.append(f"{order.id} was begun while {self.alive[leaf]} ran")
         if order.id in self.begun:
             self.faults.append(f"{order.id} was begun twice")
+        if step.startswith("alone") and any(one.split(".")[1].startswith("alone") for one in self.alive):
+            self.faults.append(f"{order.id} was begun beside another that holds its mutex")
         self.begun.add(order.id)
         self.alive[leaf], ended = order.id, self.ended.setdefault(order.id, asyncio.Event())
         try:

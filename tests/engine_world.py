@@ -16,6 +16,7 @@ from ropewalk_core.model import Bundle
 from ropewalk_workflows.engine import state as nouns
 from ropewalk_workflows.engine.core import step
 from ropewalk_workflows.engine.leaves import MOST_LOST
+from ropewalk_workflows.engine.locks import Locks, Who
 from ropewalk_workflows.engine.state import RunState
 from ropewalk_workflows.manifest import read
 from ropewalk_workflows.manifest.calls import needs
@@ -60,6 +61,7 @@ class World:
         self.succeeded: set[str] = set()
         self.stop = False
         self.suspended, self.resumed = False, 0.0
+        self.locks = Locks()
         self.take(nouns.Begin(self.now))
 
     def take(self, event: nouns.Event) -> None:
@@ -67,6 +69,9 @@ class World:
         for one in actions:
             if isinstance(one, nouns.Ready):
                 self.ready.append(one.id)
+            elif isinstance(one, nouns.Lock):
+                node = self.state.nodes[one.id]
+                self.locks.ask(("run-1", one.id), node.mutexes, holds=node.locked)
             elif isinstance(one, nouns.Launch):
                 assert not self.suspended, "nothing starts while the run is suspended"
                 assert one.id not in self.running, "one attempt at a time"
@@ -74,6 +79,7 @@ class World:
                 self.running[one.id] = one.attempt
                 self.launched[one.id] = self.launched.get(one.id, 0) + 1
                 self.check_needs(one.id)
+                self.check_locks(one.id)
                 limit = self.state.manifest.spec.parallelism
                 assert limit is None or len({*self.running, *self.recovering}) <= limit
             elif isinstance(one, nouns.Recover):
@@ -92,11 +98,29 @@ class World:
             before = composite.children[name]
             assert all(one.ended for one in (before, *before.hooks.values())), f"{leaf} started before {name} ended"
 
+    def check_locks(self, leaf: str) -> None:
+        """One that began and has not ended holds its mutexes, also while it waits for another attempt."""
+        mine = set(self.state.nodes[leaf].mutexes)
+        assert self.state.nodes[leaf].locked or not mine
+        for other in self.state.nodes.values():
+            if other.id != leaf and not other.ended and not other.past and other.fact.first is not None:
+                assert mine.isdisjoint(other.mutexes), f"{leaf} and {other.id} hold the same mutex"
+
+    def lock(self) -> None:
+        """Give mutexes to those whose turn it is."""
+
+        def over(who: Who) -> bool:
+            return who[1] not in self.state.nodes or self.state.nodes[who[1]].ended
+
+        for _, leaf in self.locks.given(over, lambda _: self.state.suspended):
+            self.take(nouns.Locked(self.now, leaf))
+
     def act(self, draw: st.DrawFn) -> None:
         """Let one thing happen that could happen next."""
         self.now += 1
         choices = ["tick", "suspend" if not self.suspended and draw(st.integers(0, 9)) == 0 else "resume"]
         choices += ["grant"] if self.ready else []
+        choices += ["lock"]
         choices += ["exit"] * 3 if self.running else []
         losable = [leaf for leaf in sorted(self.running) if self._may_lose(leaf)]
         choices += ["lose"] if losable else []
@@ -106,6 +130,8 @@ class World:
         what = draw(st.sampled_from(choices))
         if what == "grant":
             self.take(nouns.Grant(self.now, self.ready.pop(draw(st.integers(0, len(self.ready) - 1)))))
+        elif what == "lock":
+            self.lock()
         elif what == "exit":
             leaf = draw(st.sampled_from(sorted(self.running)))
             self.exit(leaf, self.running.pop(leaf))
@@ -130,7 +156,7 @@ class World:
             self.state = fresh(self.state.spec.manifest, facts)
             self.state.kept = self.kept
             self.state.suspended, self.state.resumed = self.suspended, self.resumed
-            self.ready, self.running, self.recovering = [], {}, {}
+            self.ready, self.running, self.recovering, self.locks = [], {}, {}, Locks()
             self.take(nouns.Begin(self.now))
             if self.stop:
                 self.take(nouns.Cancel(self.now))
@@ -173,6 +199,7 @@ class World:
         while self.recovering:
             leaf, attempt = self.recovering.popitem()
             self.recover(leaf, attempt, lost=False)
+        self.lock()
         while self.ready:
             self.take(nouns.Grant(self.now, self.ready.pop()))
         for leaf, attempt in list(self.running.items()):

@@ -54,6 +54,8 @@ class Generator:
         program = {"image": "python", "command": ["x"]}
         gives = {"parameters": [{"name": "v", "valueFrom": {"path": "/tmp/v"}}]}  # in no real place
         found = self.template("container", program, outputs=gives, **self.retry())
+        if self.one_in(4):
+            found["synchronization"] = {"mutexes": [{"name": self.pick(["m", "n"])}]}
         found["inputs"] = {**found["inputs"], "artifacts": [CODE_FILE]}
         return found
 

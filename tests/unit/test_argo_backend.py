@@ -498,3 +498,11 @@ def test_a_step_of_ours_tells_its_facts_and_looks_at_the_clock_itself() -> None:
     assert step["container"]["command"] == ["python", "-P", "-m", "ropewalk_runtime.step"]
     patch = json.loads(body["spec"]["podSpecPatch"])
     assert all(one["resources"]["limits"] for one in (*patch["containers"], *patch["initContainers"]))
+
+
+def test_argo_is_given_a_steps_mutexes_in_the_newer_form() -> None:
+    alone = {"name": "main", "container": {"image": "alpine", "command": ["x"]}}
+    alone["synchronization"] = {"mutex": {"name": "a"}, "mutexes": [{"name": "b"}]}
+    spec = {"entrypoint": "main", "templates": [alone]}
+    body = rendered(RunSpec(name="x", manifest={"kind": "Workflow", "spec": spec}, source="argo"))
+    assert body["spec"]["templates"][0]["synchronization"] == {"mutexes": [{"name": "a"}, {"name": "b"}]}

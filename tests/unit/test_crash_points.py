@@ -55,6 +55,16 @@ EVERYTHING = manifest(
     onExit="bye",
     activeDeadlineSeconds=60,
 )
+ALONE = manifest(
+    [
+        task("alone", "alone"),
+        task("list"),
+        task("alone-fan", "alone", of="{{item}}", withParam="{{tasks.list.outputs.parameters.v}}", depends="list"),
+        task("flaky", "alone"),
+    ],
+    program("alone", synchronization={"mutexes": [{"name": "x"}]}, retryStrategy={"limit": "2"}),
+    parallelism=2,
+)
 TWO = manifest([task("first"), task("second", of="{{tasks.first.outputs.parameters.v}}", depends="first")])
 
 
@@ -104,6 +114,13 @@ async def held(world: World) -> list[dict[str, Any]]:
     return [world.seen(await world.wait(run), "run")]
 
 
+async def alone(world: World) -> list[dict[str, Any]]:
+    """Steps of two runs want the same mutex, one of them at two attempts."""
+    names = [await world.submit(ALONE) for _ in range(2)]
+    runs = [await world.wait(one) for one in names]
+    return [world.seen(one, f"run-{place}") for place, one in enumerate(runs)]
+
+
 async def kept(world: World) -> list[dict[str, Any]]:
     """A run takes the result of an earlier one."""
     runs = [await world.wait(await world.submit(one)) for one in (few.spec(), more.spec())]
@@ -120,6 +137,7 @@ SCENARIOS: dict[str, tuple[Scenario, tuple[Kill, ...]]] = {
     "everything": (everything, ()),
     "stopped": (stopped, ()),
     "held": (held, ()),
+    "alone": (alone, ()),
     "kept": (kept, ()),
     "after a kill with a step under way": (after_a_kill, (("order-taken", 2),)),
     "after a kill with outputs unread": (after_a_kill, (("after-run", 3),)),

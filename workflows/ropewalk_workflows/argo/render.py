@@ -120,6 +120,8 @@ def _template(
     kept: Object = {"name": read.name, **{name: given[name] for name in _OF_A_TEMPLATE if given.get(name) is not None}}
     if given.get("retryStrategy") and read.suspend is None:
         kept["retryStrategy"] = {name: one for name, one in given["retryStrategy"].items() if name != "affinity"}
+    if read.mutexes:
+        kept["synchronization"] = {"mutexes": [{"name": one} for one in read.mutexes]}
     if read.program is None:
         return {**kept, **({"outputs": given["outputs"]} if given.get("outputs") else {})}
     ours = meaning(read.program, AnyImage(), read.name) == "step"

@@ -21,6 +21,7 @@ from ropewalk_workflows.engine.state import (
     Exited,
     Grant,
     Hold,
+    Locked,
     Node,
     Ready,
     RunState,
@@ -53,6 +54,8 @@ class _Step(Hooks):
         elif (node := self.state.nodes.get(event.id)) is not None and not node.ended:
             if isinstance(event, Grant):
                 self.grant(node)
+            elif isinstance(event, Locked):
+                self.locked(node)
             elif node.fact.running and node.fact.attempt == event.attempt:
                 self.exited(node, event.outcome) if isinstance(event, Exited) else self.lost(node)
         self._tell()

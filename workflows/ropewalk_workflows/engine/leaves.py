@@ -13,6 +13,7 @@ from ropewalk_workflows.engine.state import (
     Fact,
     Kind,
     Launch,
+    Lock,
     Node,
     Outcome,
     Phase,
@@ -77,6 +78,8 @@ class Leaves:
             self.begins(node)
         if fact.phase:
             self._end_as(node, fact.phase)
+        elif fact.first is not None and not node.past and not self._has_locks(node):
+            return
         elif fact.running:
             self.actions.append(Recover(node.id, fact.attempt))
         elif fact.again is not None:
@@ -116,7 +119,12 @@ class Leaves:
             self.actions.append(Wake(node.fact.again))
 
     def offer(self, node: Node) -> None:
-        """Say that a leaf may run, or hold it while the workflow's own parallelism is used up."""
+        """Say that a leaf may run, or hold it while it has no lock or the workflow's own parallelism is used up.
+
+        Locks come first: a leaf that waits for one takes nobody's place, so those that hold one always get theirs.
+        """
+        if not self._has_locks(node):
+            return
         limit = self.state.manifest.spec.parallelism
         if limit is not None and self.state.running >= limit:
             self.state.held.append(node.id)
@@ -126,6 +134,33 @@ class Leaves:
             self.state.running += 1
             self.state.changed.add(node.id)
             self.actions.append(Ready(node.id))
+
+    def _has_locks(self, node: Node) -> bool:
+        """Say whether a leaf holds the mutexes that its template names; if it never asked, it does so now.
+
+        One that began and has not ended holds them still: that is durable, so it is also known after a restart.
+        """
+        if node.locked or node.template is None or not node.template.mutexes or self.state.elsewhere:
+            return True
+        if node.mutexes:
+            return False
+        try:
+            own = scope.Scope(self.state, node)
+            node.mutexes = tuple(sorted({own.fill(one) for one in node.template.mutexes}))
+        except text.BadText as error:
+            self.fail(node, f"The mutexes of '{node.name}' cannot be named: {error}.")
+            return False
+        node.locked = node.fact.first is not None
+        self.state.changed.add(node.id)
+        self.actions.append(Lock(node.id))
+        return node.locked
+
+    def locked(self, node: Node) -> None:
+        """Go on with a leaf that has its mutexes."""
+        if node.mutexes and not node.locked:
+            node.locked, node.since = True, self.now
+            self.state.changed.add(node.id)
+            self.offer(node)
 
     def _release(self, node: Node) -> None:
         node.ready = False

@@ -24,6 +24,7 @@ ENGINE = {
     "kept-heard": "results of earlier runs came with it",
     "hold-heard": "it is to be suspended or to go on",
     "cancel-heard": "it is to be stopped",
+    "lock-given": "a step may have its mutexes and does not hold them yet",
     "timer-set": "a wait was decided: before another attempt, of a pause, for a limit",
     "timer-due": "such a wait is over",
     "before-report": "what was decided is not on its way to the desk",

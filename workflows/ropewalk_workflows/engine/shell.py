@@ -25,6 +25,7 @@ from ropewalk_core.settings import Settings
 from ropewalk_core.tasks import Tasks
 from ropewalk_workflows.engine import attempts, view
 from ropewalk_workflows.engine.core import step
+from ropewalk_workflows.engine.locks import Locks, Who
 from ropewalk_workflows.engine.points import Crash, nowhere
 from ropewalk_workflows.engine.state import (
     Action,
@@ -37,6 +38,8 @@ from ropewalk_workflows.engine.state import (
     Grant,
     Hold,
     Launch,
+    Lock,
+    Locked,
     Lost,
     Outcome,
     Ready,
@@ -70,6 +73,7 @@ class _Places:
     limit: int
     active: set[tuple[str, str]] = field(default_factory=set)
     waiting: deque[tuple[str, str]] = field(default_factory=deque)
+    locks: Locks = field(default_factory=Locks)
 
 
 class Engine:
@@ -242,6 +246,9 @@ class Engine:
         for one in more:
             if isinstance(one, Ready):
                 self._places_of(state.owner).waiting.append((state.run, one.id))
+            elif isinstance(one, Lock):
+                node = state.nodes[one.id]
+                self._places_of(state.owner).locks.ask((state.run, one.id), node.mutexes, holds=node.locked)
             elif isinstance(one, Wake):
                 self._crash("timer-set")
                 heapq.heappush(self._timers, (one.at, state.run))
@@ -252,8 +259,11 @@ class Engine:
                 actions.append((state, one))
 
     def _grant(self, actions: list[tuple[RunState, Action]]) -> None:
-        """Give free places to those that wait longest."""
+        """Give free mutexes and places to those that wait longest."""
         for places in self._places.values():
+            for name, leaf in places.locks.given(self._is_over, self._is_suspended):
+                self._crash("lock-given")
+                self._apply(self._runs[name], Locked(self._wall(), leaf), actions)
             while places.waiting and len(places.active) < places.limit:
                 name, leaf = places.waiting.popleft()
                 run = self._runs.get(name)
@@ -263,6 +273,16 @@ class Engine:
                 self._apply(run, Grant(self._wall(), leaf), actions)
                 if any(isinstance(one, Launch) and one.id == leaf for _, one in actions[before:]):
                     places.active.add((name, leaf))
+
+    def _is_over(self, who: Who) -> bool:
+        """Say whether a leaf needs its mutexes no more; one of a run that was given up may still be on its way out."""
+        run = self._runs.get(who[0])
+        if run is None or run.state.finished:
+            return not any(key.startswith(f"{who[0]}.{who[1]}.") for key in self._attempts)
+        return who[1] not in run.state.nodes or run.state.nodes[who[1]].ended
+
+    def _is_suspended(self, who: Who) -> bool:
+        return who[0] not in self._runs or self._runs[who[0]].state.suspended
 
     def _places_of(self, owner: str) -> _Places:
         if owner not in self._places:
@@ -281,6 +301,7 @@ class Engine:
         places.active = {one for one in places.active if one[0] != state.run}
         for key in [key for key in self._attempts if key.startswith(f"{state.run}.")]:
             self._end_soon(key)
+        self._tell(state, Tick(self._wall()))  # others may wait for its mutexes
 
     def _reports(self) -> list[RunReport]:
         reports = []
@@ -325,8 +346,13 @@ class Engine:
         def failed(error: BaseException) -> None:
             self._tell(state, Exited(self._wall(), leaf, attempt, _unexpected(error)))
 
+        def gone(_: object) -> None:
+            self._attempts.pop(key, None)
+            if state.finished:  # the run was given up, and others may wait for its mutexes
+                self._tell(state, Tick(self._wall()))
+
         task = self._attempts[key] = self._tasks.start(work, failed=failed)
-        task.add_done_callback(lambda _: self._attempts.pop(key, None))
+        task.add_done_callback(gone)
 
     async def _end(self, key: str) -> None:
         """End an attempt; again and again, because the order may still be on its way to the host."""

@@ -102,6 +102,14 @@ class Grant:
 
 
 @dataclass(frozen=True)
+class Locked:
+    """This leaf holds its mutexes from now on."""
+
+    now: float
+    id: str
+
+
+@dataclass(frozen=True)
 class Exited:
     """An attempt ended; a stale one is ignored."""
 
@@ -144,7 +152,7 @@ class Hold:
     resumed: float = 0.0
 
 
-Event: TypeAlias = Begin | Grant | Exited | Lost | Tick | Cancel | Hold
+Event: TypeAlias = Begin | Grant | Locked | Exited | Lost | Tick | Cancel | Hold
 
 
 # Actions
@@ -153,6 +161,13 @@ Event: TypeAlias = Begin | Grant | Exited | Lost | Tick | Cancel | Hold
 @dataclass(frozen=True)
 class Ready:
     """This leaf may run as soon as the account has room."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Lock:
+    """This leaf needs its mutexes before it may run, or held them when the engine died."""
 
     id: str
 
@@ -188,7 +203,7 @@ class Wake:
     at: float
 
 
-Action: TypeAlias = Ready | Launch | Recover | End | Wake
+Action: TypeAlias = Ready | Lock | Launch | Recover | End | Wake
 
 
 # The tree
@@ -238,6 +253,10 @@ class Node:
     since: float = 0.0
     order: int = 0
     ready: bool = False
+    mutexes: tuple[str, ...] = ()
+    """The names of the mutexes that it asked for."""
+    locked: bool = False
+    """Whether it holds them, which it does until it has ended."""
     note: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
     out_files: dict[str, Reference] = field(default_factory=dict)

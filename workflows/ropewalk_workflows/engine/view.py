@@ -116,6 +116,10 @@ def _why(node: Node) -> Why:
 def _waits(state: RunState, node: Node) -> Why:
     if node.ready:
         return Why(cause="Your other steps use all the places there are.", next="It starts when one of them ends.")
+    if node.mutexes and not node.locked:
+        quoted = " and ".join(f"'{one}'" for one in node.mutexes)
+        cause = f"Waiting for the mutex{'es' if len(node.mutexes) > 1 else ''} {quoted}."
+        return Why(cause=cause, next="It starts when the step that holds it has ended.")
     if node.id in state.held:
         limit = state.manifest.spec.parallelism
         return Why(cause=f"The workflow allows {limit} steps at a time.", next="It starts when one of them ends.")

@@ -141,6 +141,7 @@ class _Check:
             self._seconds(template.suspend.duration, f"{where}.suspend.duration")
         else:
             self._composite(template, own, where)
+        self._synchronization(template, own, f"{where}.synchronization")
         for field, value in (
             ("activeDeadlineSeconds", template.active_deadline_seconds),
             ("timeout", template.timeout),
@@ -209,6 +210,20 @@ class _Check:
                 raise BadWorkflow(
                     "It is a number from 0 to 1000, but not 0.", field=f"{where}.retryStrategy.backoff.factor"
                 )
+
+    def _synchronization(self, template: Template, known: Container[str], where: str) -> None:
+        if template.synchronization is None:
+            return
+        if template.program is None:  # what it calls may want the same mutex, and the run would wait for itself
+            raise BadWorkflow(
+                "'synchronization' is supported on container and script templates.",
+                field=where,
+                hint="Give it to the templates that are called; nothing was started.",
+            )
+        if not template.mutexes:
+            raise BadWorkflow("It names no mutex.", field=where)
+        for name in template.mutexes:
+            self._tags(name, known, f"{where}.mutexes")
 
     def _seconds(self, value: str | None, where: str) -> None:
         try:

@@ -217,6 +217,28 @@ class Retry(Closed):
         return self.retry_policy or ("OnFailure" if self.expression is None else "Always")
 
 
+class Mutex(Closed):
+    """A lock by name: of all steps of an account that name it, one runs at a time."""
+
+    name: str = Field(min_length=1, max_length=200)
+    namespace: None = None
+    database: None = None
+
+
+class Synchronization(Closed):
+    """Which locks a template's step holds while it runs; `mutex` is the older way to write one of `mutexes`."""
+
+    mutex: Mutex | None = None
+    mutexes: tuple[Mutex, ...] = ()
+    semaphore: None = None
+    semaphores: None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its mutexes, tags not filled in."""
+        return tuple(dict.fromkeys(one.name for one in (*((self.mutex,) if self.mutex else ()), *self.mutexes)))
+
+
 class Metadata(Closed):
     """Labels and annotations."""
 
@@ -244,6 +266,7 @@ class Template(Closed):
     script: Script | None = None
     suspend: Suspend | None = None
     retry_strategy: Retry | None = None
+    synchronization: Synchronization | None = None
     active_deadline_seconds: Text | None = None
     timeout: Text | None = None
     parallelism: None = None
@@ -262,6 +285,11 @@ class Template(Closed):
     def kind(self) -> str:
         """Which of the five it is; empty when it is none."""
         return next((one for one in KINDS if getattr(self, one) is not None), "")
+
+    @property
+    def mutexes(self) -> tuple[str, ...]:
+        """The names of the mutexes that its step holds, tags not filled in."""
+        return self.synchronization.names if self.synchronization is not None else ()
 
     @property
     def program(self) -> Container | None:
