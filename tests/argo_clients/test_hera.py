@@ -70,12 +70,14 @@ async def test_the_verbs_of_the_service(service: WorkflowsService, door: Door) -
         with pytest.raises(AlreadyExists):
             diamond(service, name="verbs").create()
         with pytest.raises(NotImplemented, match="not answered by Ropewalk"):
-            service.stop_workflow("verbs", WorkflowStopRequest(name="verbs"))
+            service.list_cluster_workflow_templates()
         assert [one.metadata.name for one in service.list_workflows().items] == ["verbs"]
         done = made.wait(poll_interval=1)
         assert done.status.phase == "Succeeded"
         with pytest.raises(BadRequest):
             service.terminate_workflow("verbs", WorkflowTerminateRequest(name="verbs"))
+        with pytest.raises(BadRequest, match="has ended already"):
+            service.stop_workflow("verbs", WorkflowStopRequest(name="verbs"))
         service.delete_workflow("verbs")
         with pytest.raises(NotFound):
             service.get_workflow("verbs")
