@@ -75,9 +75,18 @@ class Resource:
         return read(kind, (await self._wire.request("GET", path, params=params)).content)
 
     async def _send(
-        self, kind: type[N], method: str, path: str, body: Any = None, *, key: str = "", timeout: float = 30.0
+        self,
+        kind: type[N],
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        key: str = "",
+        timeout: float = 30.0,
     ) -> N:
-        answer = await self._wire.request(method, path, body=body, key=key or secrets.token_hex(16), timeout=timeout)
+        key = key or secrets.token_hex(16)
+        answer = await self._wire.request(method, path, params=params, body=body, key=key, timeout=timeout)
         return read(kind, answer.content)
 
     async def _page(self, kind: type[N], path: str, *, after: str = "", limit: int | None = None) -> Page[N]:

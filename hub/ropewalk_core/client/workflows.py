@@ -39,8 +39,8 @@ class WorkflowsClient(Resource):
 
     async def cancel(self, run: str, *, on_exit: bool = False, owner: str = "") -> Run:
         """Stop the run."""
-        path = await self._path(owner, run, "cancel")
-        return await self._send(Run, "POST", f"{path}?on_exit=true" if on_exit else path)
+        asked = {"on_exit": "true"} if on_exit else {}
+        return await self._send(Run, "POST", await self._path(owner, run, "cancel"), params=asked)
 
     async def suspend(self, run: str, *, owner: str = "") -> Run:
         """Have no further step start until the run is resumed."""
