@@ -114,6 +114,11 @@ class StepHandle:
         self._step = next(one for one in self._fetch().steps if one.id == self._step.id)
         return self._step
 
+    def answer(self, *, ok: bool = True, message: str = "") -> StepHandle:
+        """End this pause, at which the run stands: what follows goes on, or it failed."""
+        sync.wait(sync.client().workflows.answer(self._run, [self._step.id], ok=ok, message=message))
+        return self
+
     @property
     def why(self) -> str:
         """Why it ran although there are earlier runs, whose result it has instead, or what it waits for."""

@@ -58,6 +58,13 @@ class GuardedWorkflows:
         check(actor, "write", "run", owner)
         return await self._inner.resume(actor, owner, run)
 
+    async def answer(
+        self, actor: Actor, owner: str, run: str, steps: Sequence[str], *, ok: bool, message: str = ""
+    ) -> Run:
+        """See `Workflows.answer`."""
+        check(actor, "write", "run", owner)
+        return await self._inner.answer(actor, owner, run, steps, ok=ok, message=message)
+
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.retry`."""
         check(actor, "write", "run", owner)

@@ -358,6 +358,17 @@ class Workflows(Protocol):
     async def resume(self, actor: Actor, owner: str, run: str) -> Run:
         """Have a suspended run go on, and end the pauses at which it stands. Raises as `suspend`."""
 
+    async def answer(
+        self, actor: Actor, owner: str, run: str, steps: Sequence[str], *, ok: bool, message: str = ""
+    ) -> Run:
+        """End chosen pauses at which a run stands: what follows them goes on, or they failed, with a message.
+
+        Raises
+        ------
+        Conflict
+            If the run has ended, stands at no such pause, or is on a cluster, where all are resumed together.
+        """
+
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """Run the failed steps again, and what follows them; finished steps stay."""
 

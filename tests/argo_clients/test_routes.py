@@ -267,7 +267,7 @@ async def test_a_stop_runs_the_exit_handler(door: Door, argo: httpx.AsyncClient)
     manifest["spec"]["templates"].append(last)
     await create(argo, manifest)
     answer = await argo.put(f"{OURS}/stops/stop", json={"nodeFieldSelector": "displayName=x"})
-    assert answer.status_code == 400 and "pause" in answer.json()["message"]
+    assert answer.status_code == 400 and "No pause" in answer.json()["message"]
     assert (await argo.put(f"{OURS}/stops/stop", json={})).json()["spec"]["shutdown"] == "Stop"
     status = (await door.ended(argo, "stops"))["status"]
     assert (status["phase"], status["message"]) == ("Failed", "Stopped with strategy 'Stop'")
@@ -278,9 +278,9 @@ async def test_a_stop_runs_the_exit_handler(door: Door, argo: httpx.AsyncClient)
 
 async def test_what_is_not_answered_says_so(door: Door, argo: httpx.AsyncClient) -> None:
     await create(argo, manifests.say("x", name="there"))
+    answer = await argo.put(f"{OURS}/there/more", json={})
+    assert (answer.status_code, answer.json()["code"]) == (501, 12)
     for verb in ("set", "more"):
-        answer = await argo.put(f"{OURS}/there/{verb}", json={})
-        assert (answer.status_code, answer.json()["code"]) == (501, 12), verb
         assert (await argo.put(f"{OURS}/nobody/{verb}", json={})).status_code == 404
     for path in ("cluster-workflow-templates", "sensors/ada"):
         answer = await argo.get(f"api/v1/{path}")
@@ -297,7 +297,7 @@ async def test_a_workflow_is_suspended_and_resumed(door: Door, argo: httpx.Async
     assert (await argo.get(f"{OURS}/long")).json()["spec"]["suspend"] is True
     assert "suspend" not in (await argo.put(f"{OURS}/long/resume", json={"name": "long"})).json()["spec"]
     chosen = await argo.put(f"{OURS}/long/resume", json={"nodeFieldSelector": "displayName=a"})
-    assert chosen.status_code == 400 and "not chosen ones" in chosen.json()["message"]
+    assert chosen.status_code == 400 and "No pause" in chosen.json()["message"]
     assert (await argo.put(f"{OURS}/nobody/suspend", json={})).status_code == 404
     await argo.put(f"{OURS}/long/terminate", json={})
     await door.ended(argo, "long")
@@ -313,6 +313,40 @@ async def test_a_pause_at_which_a_workflow_stands_is_a_node_of_it(door: Door, ar
     await argo.put(f"{OURS}/asks/resume", json={})
     await door.ended(argo, "asks")
     assert [one["phase"] for one in await _of_kind(argo, "asks", "Suspend")] == ["Succeeded"]
+
+
+async def test_chosen_pauses_end_as_somebody_says(door: Door, argo: httpx.AsyncClient) -> None:
+    await create(argo, manifests.asks(name="asks"))
+    await create(argo, manifests.asks(name="refused"))
+    async with asyncio.timeout(20):
+        while not (await _of_kind(argo, "asks", "Suspend") and await _of_kind(argo, "refused", "Suspend")):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    approve = {"nodeFieldSelector": "displayName=approve"}
+    for body in (
+        {**approve, "phase": "Running"},
+        {**approve, "phase": ""},
+        {**approve, "phase": "Succeeded", "outputParameters": '{"x": "1"}'},
+        {"nodeFieldSelector": "displayName!=approve", "phase": "Succeeded"},
+        {"nodeFieldSelector": "color=red", "phase": "Succeeded"},
+        {"phase": "Succeeded"},
+    ):
+        assert (await argo.put(f"{OURS}/asks/set", json=body)).json()["code"] == 3, body
+    assert [one["phase"] for one in await _of_kind(argo, "asks", "Suspend")] == ["Running"]
+    done = await argo.put(f"{OURS}/asks/set", json={**approve, "phase": "Succeeded", "message": "fine by me"})
+    assert done.status_code == 200, done.text
+    assert (await argo.put(f"{OURS}/refused/stop", json={**approve, "message": "not today"})).status_code == 200
+    assert (await door.ended(argo, "asks"))["status"]["phase"] == "Succeeded"
+    assert [one["message"] for one in await _of_kind(argo, "asks", "Suspend")] == ["fine by me"]
+    ended = (await door.ended(argo, "refused"))["status"]
+    assert ended["phase"] == "Failed" and "not today" in ended["message"]
+    assert not await _of_kind(argo, "refused", "Pod")
+    await argo.put(f"{OURS}/refused/retry", json={})  # asks anew
+    async with asyncio.timeout(20):
+        while [one["phase"] for one in await _of_kind(argo, "refused", "Suspend")] != ["Running"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    chosen = {"nodeFieldSelector": "templateName=pause,phase=Running"}
+    assert (await argo.put(f"{OURS}/refused/resume", json=chosen)).status_code == 200
+    assert (await door.ended(argo, "refused"))["status"]["phase"] == "Succeeded"
 
 
 async def _of_kind(argo: httpx.AsyncClient, name: str, kind: str) -> list[dict[str, Any]]:

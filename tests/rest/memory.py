@@ -11,7 +11,7 @@ from ropewalk_core import comparison, history, sharing
 from ropewalk_core.artifacts import ArtifactStore, streamed
 from ropewalk_core.errors import BadInput, NotFound, UserCodeFailed
 from ropewalk_core.figures import Cell, Series
-from ropewalk_core.flows import Artifact, Comparison, Run, RunSpec, Step, StepInputs
+from ropewalk_core.flows import ON_EXIT, Artifact, Comparison, Run, RunSpec, Step, StepInputs
 from ropewalk_core.journal import Append, Journal, Put, Remove
 from ropewalk_core.model import (
     Access,
@@ -230,7 +230,8 @@ class MemoryWorkflows(Memory):
 
     async def cancel(self, actor: Actor, owner: str, run: str, *, on_exit: bool = False) -> Run:
         found: Run = await self.get(actor, owner, run)
-        return found
+        note = ON_EXIT if on_exit else ""
+        return found.model_copy(update={"status": found.status.model_copy(update={"note": note})})
 
     retry = cancel
 
@@ -241,6 +242,13 @@ class MemoryWorkflows(Memory):
     async def resume(self, actor: Actor, owner: str, run: str) -> Run:
         found: Run = await self.get(actor, owner, run)
         return await self.keep(owner, run, found.model_copy(update={"status": DONE}))
+
+    async def answer(
+        self, actor: Actor, owner: str, run: str, steps: Sequence[str], *, ok: bool, message: str = ""
+    ) -> Run:
+        found: Run = await self.get(actor, owner, run)
+        note = f"{' '.join(steps)} {ok} {message}"
+        return found.model_copy(update={"status": found.status.model_copy(update={"note": note})})
 
     async def artifact(self, actor: Actor, owner: str, run: str, digest: str) -> AsyncIterator[bytes]:
         if all(one.digest != digest for one in self.artifacts):

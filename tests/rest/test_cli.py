@@ -21,6 +21,7 @@ from ropewalk_core.cli.output import age, clean, table
 from ropewalk_core.client import Client, FixedToken
 from ropewalk_core.client.wire import Wire
 from ropewalk_core.errors import all_errors
+from ropewalk_core.flows import ON_EXIT
 from ropewalk_core.local.leases import Leases
 from ropewalk_core.model import Bundle, FunctionSpec
 from ropewalk_core.placement import Placement
@@ -197,11 +198,14 @@ def test_workflows(shell: Shell, tmp_path: Path) -> None:
     assert shell.json("workflows", "compare", "train")[0]["metrics"] == {"score": 1.0}
     shell("workflows", "compare", "train", "--sort", "nothing", code=4)
     shell("workflows", "compare", "nothing", code=4)
-    shell("workflows", "cancel", run["id"])
+    assert shell.json("workflows", "cancel", run["id"])["status"]["note"] == ""
+    assert shell.json("workflows", "cancel", run["id"], "--on-exit")["status"]["note"] == ON_EXIT
     assert "no further step starts" in shell("workflows", "suspend", "last")
     assert shell.json("workflows", "get", "last")["status"]["note"] == "suspended"
     assert "running, suspended" in shell("workflows", "get", "last") and "suspended" in shell("workflows", "list")
     assert shell("workflows", "resume", run["id"]) == f"{run['id']} goes on.\n"
+    answered = ("workflows", "answer", "last", "train", "--fail", "--message", "no & no")
+    assert shell.json(*answered)["status"]["note"] == "s1 False no & no" and "has failed" in shell(*answered)
     assert shell.json("workflows", "get", "last")["status"]["note"] == ""
     assert f"{run['id']} is removed." in shell("workflows", "remove", "last")
     shell("workflows", "get", run["id"], code=4)

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from ropewalk_core import secrets
 from ropewalk_core.comparison import MOST_RUNS
 from ropewalk_core.errors import BadWorkflow, Conflict, NotFound, TooLarge
-from ropewalk_core.flows import ON_EXIT, SUSPENDED, Comparison, Run, RunSpec, Step
+from ropewalk_core.flows import ON_EXIT, PAUSE, SUSPENDED, Comparison, Run, RunSpec, Step
 from ropewalk_core.journal import Append, Journal, Operation, Put, Record, Remove
 from ropewalk_core.model import Actor, Page, State, Status, Why
 from ropewalk_core.placement import Placement
@@ -301,7 +301,7 @@ class Accepted:
             found = found.model_copy(update={"status": status, "ended": None, "outputs": {}})
             number = record.body["generation"] + 1
             body = {**record.body, "run": dump(found), "generation": number}
-            body |= {"cancel": False, "on_exit": False, "suspended": False}
+            body |= {"cancel": False, "on_exit": False, "suspended": False, "answers": {}}
             await self._journal.write(
                 Put(RUN, owner, run, body),
                 Put(OPEN, owner, run, {}),
@@ -333,6 +333,32 @@ class Accepted:
                 Put(RUN, owner, run, body if suspended else {**body, "resumed": self._wall()}),
                 Append(RUN, owner, run, "held", dump(found)),
                 *also(),
+            )
+
+    async def _answered(self, owner: str, run: str, steps: Sequence[str], *, ok: bool, message: str) -> None:
+        """Note how pauses end at which a run stands; what was said of one first counts.
+
+        Raises
+        ------
+        Conflict
+            If the run has ended, or is about to, or does not stand there.
+        """
+        async with self._records.lock(f"{owner}/{run}"):
+            record = self._records.run(owner, run)
+            found = Run.model_validate(record.body["run"])
+            if found.status.state.terminal or record.body["cancel"]:
+                raise Conflict("The run has ended, or is about to.", field="run", hint="Submit it again.")
+            before = record.body.get("answers", {})
+            for step in steps:
+                kept = self._journal.get(STEP, owner, f"{run}/{step}")
+                status = Step.model_validate(kept.body["step"]).status if kept is not None else None
+                if status is None or status.why is None or status.why.cause != PAUSE or step in before:
+                    hint = "`ropewalk workflows get` shows at which pauses it stands."
+                    raise Conflict(f"The run does not stand at a pause '{step}'.", field="step", hint=hint)
+            answers = {**before, **{step: {"ok": ok, "message": message} for step in steps}}
+            await self._journal.write(
+                Put(RUN, owner, run, {**record.body, "answers": answers}),
+                Append(RUN, owner, run, "held", dump(found)),
             )
 
     # Forgetting

@@ -174,6 +174,7 @@ class Desk:
                     on_exit=record.body.get("on_exit", False),
                     suspended=record.body.get("suspended", False),
                     resumed=record.body.get("resumed", 0.0),
+                    answers=record.body.get("answers", {}),
                     spec=spec,
                     started=float(record.body["run"]["status"]["since"]),
                     environment=environment,

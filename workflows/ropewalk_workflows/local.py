@@ -111,6 +111,13 @@ class LocalWorkflows(Accepted):
         await self._held(owner, run, suspended=False)
         return await self.get(actor, owner, run)
 
+    async def answer(
+        self, actor: Actor, owner: str, run: str, steps: Sequence[str], *, ok: bool, message: str = ""
+    ) -> Run:
+        """See `Workflows.answer`."""
+        await self._answered(owner, run, steps, ok=ok, message=message)
+        return await self.get(actor, owner, run)
+
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.retry`."""
         spec = await self.spec(actor, owner, run)

@@ -66,6 +66,17 @@ def register(subparsers: Subparsers) -> None:
             one.add_argument("--on-exit", action="store_true", help="run the workflow's last step all the same")
     one = verb(
         verbs,
+        "answer",
+        "end one pause at which a run stands",
+        run=_answer,
+        example="ropewalk workflows answer last approve --message 'looks good'",
+    )
+    one.add_argument("run", help="identifier, or `last`")
+    one.add_argument("step", help="name or identifier of the pause")
+    one.add_argument("--fail", action="store_true", help="the pause failed, and what needs it does not run")
+    one.add_argument("--message", default="", help="why")
+    one = verb(
+        verbs,
         "lineage",
         "show what a step's result comes from",
         run=_lineage,
@@ -174,6 +185,14 @@ async def _suspend(client: Client, arguments: argparse.Namespace) -> int:
 async def _resume(client: Client, arguments: argparse.Namespace) -> int:
     run = await client.workflows.resume((await _run_named(client, arguments.run)).id)
     return say(run, f"{run.id} goes on.", as_json=arguments.json)
+
+
+async def _answer(client: Client, arguments: argparse.Namespace) -> int:
+    run = await _run_named(client, arguments.run)
+    steps = [one.id for one in run.steps if arguments.step in (one.id, one.name)] or [arguments.step]
+    run = await client.workflows.answer(run.id, steps, ok=not arguments.fail, message=arguments.message)
+    said = "has failed" if arguments.fail else "is over"
+    return say(run, f"The pause {arguments.step} of {run.id} {said}.", as_json=arguments.json)
 
 
 async def _retry(client: Client, arguments: argparse.Namespace) -> int:

@@ -50,6 +50,13 @@ class WorkflowsClient(Resource):
         """Have a suspended run go on, and end the pauses at which it stands."""
         return await self._send(Run, "POST", await self._path(owner, run, "resume"))
 
+    async def answer(
+        self, run: str, steps: Sequence[str], *, ok: bool = True, message: str = "", owner: str = ""
+    ) -> Run:
+        """End chosen pauses at which a run stands, by their identifiers: what follows goes on, or they failed."""
+        asked = {"step": list(steps), "ok": str(ok).lower(), "message": message}
+        return await self._send(Run, "POST", await self._path(owner, run, "answer"), params=asked)
+
     async def retry(self, run: str, *, owner: str = "") -> Run:
         """Run failed steps again."""
         return await self._send(Run, "POST", await self._path(owner, run, "retry"))

@@ -74,6 +74,22 @@ async def resume_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
     return await its.workflows.resume(actor, owner, run)
 
 
+@router.post(
+    "/workflows/{owner}/{run}/answer", status_code=202, operation_id="answer_run", responses=problems(404, 409, 422)
+)
+async def answer_run(
+    actor: Signed,
+    its: Its,
+    owner: str,
+    run: str,
+    step: Annotated[list[str], Query(description="A pause at which it stands", min_length=1, max_length=100)],
+    ok: Annotated[bool, Query(description="Whether what follows goes on")] = True,
+    message: Annotated[str, Query(description="Why", max_length=1000)] = "",
+) -> Run:
+    """End chosen pauses at which a run stands: what follows goes on, or they failed."""
+    return await its.workflows.answer(actor, owner, run, step, ok=ok, message=message)
+
+
 @router.post("/workflows/{owner}/{run}/retry", status_code=202, operation_id="retry_run", responses=problems(404, 409))
 async def retry_run(actor: Signed, its: Its, owner: str, run: str) -> Run:
     """Run failed steps again, and what follows them."""

@@ -13,7 +13,7 @@ from ropewalk_core.flows import Run, RunSpec
 from ropewalk_hub.argo_api import choosing
 from ropewalk_hub.argo_api.common import ArgoRoute, Asked, Here, body_of, option, refuse_set
 from ropewalk_workflows.again import spec_again
-from ropewalk_workflows.argo_server import objects, wishes
+from ropewalk_workflows.argo_server import nodes, objects, selectors, wishes
 from ropewalk_workflows.argo_server.told import Told
 
 router = APIRouter(prefix="/api/v1", route_class=ArgoRoute)
@@ -23,8 +23,8 @@ _RETRY = {
     "nodeFieldSelector": "All failed steps are tried again here, not chosen ones.",
     "parameters": "A retry has the same parameters. Resubmit the workflow with others.",
 }
-_STOP = {"nodeFieldSelector": "A pause that is to fail cannot be chosen here; stop the whole workflow."}
-_RESUME = {"nodeFieldSelector": "All pauses of a workflow are ended together here, not chosen ones."}
+_SET = {"outputParameters": "A pause gives no values here; submit the workflow again with other parameters."}
+_LONGEST = 1000
 _RESUBMIT = {"memoized": "Results of an earlier run are not taken over here. `argo retry` keeps them."}
 
 
@@ -95,9 +95,10 @@ async def terminate(here: Here, name: str) -> dict[str, Any]:
 
 @router.put("/workflows/{namespace}/{name}/stop")
 async def stop(request: Request, here: Here, name: str) -> dict[str, Any]:
-    """End a workflow, and run its exit handler."""
-    refuse_set(await body_of(request), _STOP)
-    run = await here.get(name)
+    """End a workflow, and run its exit handler; or have chosen pauses fail."""
+    body, run = await body_of(request), await here.get(name)
+    if body.get("nodeFieldSelector"):
+        return await _answered(here, run, body, ok=False)
     if run.status.state.terminal:
         raise Conflict("The workflow has ended already.", hint="Nothing was changed.")
     return await _object(here, await here.its.workflows.cancel(here.actor, here.owner, run.id, on_exit=True))
@@ -112,10 +113,22 @@ async def suspend(here: Here, name: str) -> dict[str, Any]:
 
 @router.put("/workflows/{namespace}/{name}/resume")
 async def resume(request: Request, here: Here, name: str) -> dict[str, Any]:
-    """Have a suspended workflow go on, and end its pauses."""
-    refuse_set(await body_of(request), _RESUME)
-    run = await here.get(name)
+    """Have a suspended workflow go on, and end its pauses; or end chosen ones alone."""
+    body, run = await body_of(request), await here.get(name)
+    if body.get("nodeFieldSelector"):
+        return await _answered(here, run, body, ok=True)
     return await _object(here, await here.its.workflows.resume(here.actor, here.owner, run.id))
+
+
+@router.put("/workflows/{namespace}/{name}/set")
+async def set_nodes(request: Request, here: Here, name: str) -> dict[str, Any]:
+    """End chosen pauses, as succeeded or failed, with a message."""
+    body, run = await body_of(request), await here.get(name)
+    refuse_set(body, _SET)
+    if body.get("phase") not in ("Succeeded", "Failed"):
+        hint = "--phase Succeeded or --phase Failed; a message goes with it."
+        raise BadInput("Nodes can be set to Succeeded or Failed here.", field="phase", hint=hint)
+    return await _answered(here, run, body, ok=body["phase"] == "Succeeded")
 
 
 @router.put("/workflows/{namespace}/{name}/retry")
@@ -140,6 +153,20 @@ async def resubmit(request: Request, here: Here, name: str) -> dict[str, Any]:
     spec = await spec_again(here.its.workflows, here.its.journal, here.actor, here.owner, before.run.id)
     spec = wishes.again(spec, before.name, parameters)
     return await _object(here, await here.its.workflows.submit(here.actor, here.owner, spec))
+
+
+async def _answered(here: Asked, run: Run, body: dict[str, Any], *, ok: bool) -> dict[str, Any]:
+    """End the pauses that a request chooses."""
+    selector = selectors.of_nodes(str(body.get("nodeFieldSelector") or ""))
+    known = await here.told(run)
+    found = await asyncio.to_thread(nodes.pauses, known, objects.phase(run))
+    steps = [our for one, our in found if selectors.met(selector, nodes.fields(one))]
+    if not steps:
+        raise BadInput("No pause at which the workflow stands is chosen so.", field="nodeFieldSelector")
+    message = str(body.get("message") or "")[:_LONGEST]
+    return await _object(
+        here, await here.its.workflows.answer(here.actor, here.owner, run.id, steps, ok=ok, message=message)
+    )
 
 
 async def _object(here: Asked, run: Run) -> dict[str, Any]:

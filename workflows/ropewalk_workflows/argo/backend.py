@@ -105,6 +105,16 @@ class ArgoWorkflows(Accepted):
         """See `Workflows.resume`."""
         return await self._hold(actor, owner, run, suspended=False)
 
+    async def answer(
+        self, actor: Actor, owner: str, run: str, steps: Sequence[str], *, ok: bool, message: str = ""
+    ) -> Run:
+        """See `Workflows.answer`: refused, as nobody asks Argo for it yet."""
+        raise Conflict(
+            "Chosen pauses cannot be ended on a cluster.",
+            field="step",
+            hint="Resume the run: that ends all its pauses.",
+        )
+
     async def retry(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.retry`."""
         record = self._records.run(owner, run)

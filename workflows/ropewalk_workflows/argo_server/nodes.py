@@ -44,12 +44,29 @@ def nodes(told: Told, phase: str) -> tuple[dict[str, NodeObject], dict[str, str]
     BadWorkflow
         If its manifest cannot be read any more.
     """
+    drawn = _drawn(told, phase)
+    return drawn.nodes, drawn.steps
+
+
+def pauses(told: Told, phase: str) -> list[tuple[NodeObject, str]]:
+    """Return the nodes of the pauses at which a run stands, each with which of our steps it is. Raises as `nodes`."""
+    return [(one, our) for one, our in _drawn(told, phase).pauses if one["phase"] == "Running"]
+
+
+def _drawn(told: Told, phase: str) -> _Drawing:
     facts = {name: Fact(**one.as_dict()) for name, one in told.facts.items()}
     on_exit = strategy(told.run) == "Stop"
     state = grown(told.spec, AnyImage(), told.run.owner, told.run.id, facts, on_exit=on_exit)
     drawn = _Drawing(told, state, phase)
     drawn.all()
-    return drawn.nodes, drawn.steps
+    return drawn
+
+
+def fields(node: NodeObject) -> dict[str, str]:
+    """Return by what a node can be chosen (`SelectorMatchesNode`)."""
+    given = (node.get("inputs") or {}).get("parameters") or []
+    inputs = {f"inputs.parameters.{one['name']}.value": str(one.get("value") or "") for one in given}
+    return {key: str(node.get(key) or "") for key in ("displayName", "templateName", "phase", "name", "id")} | inputs
 
 
 def node_id(workflow: str, name: str) -> str:
@@ -78,6 +95,7 @@ class _Drawing:
         self.by_id = {one.id: one for one in told.run.steps}
         self.nodes: dict[str, NodeObject] = {}
         self.steps: dict[str, str] = {}
+        self.pauses: list[tuple[NodeObject, str]] = []
 
     def all(self) -> None:
         """Draw the entry, and what follows the whole run's end."""
@@ -116,6 +134,9 @@ class _Drawing:
 
     def inside(self, node: Node, made: NodeObject, shown: str, boundary: str) -> None:
         """Draw what a node holds."""
+        if made["type"] == "Suspend":
+            self.pauses.append((made, node.id))
+            made |= {"message": node.fact.said} if node.fact.said else {}
         if made["type"] in ("Skipped", "Suspend"):
             return
         if node.kind == "loop":

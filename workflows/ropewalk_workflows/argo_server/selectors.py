@@ -38,6 +38,9 @@ class Wants:
         return here is not self.negated
 
 
+_NODE = re.compile(
+    r"(?P<key>displayName|templateName|name|id|phase|inputs\.parameters\.[^=!,]+\.value)(?P<sign>==?|!=)(?P<value>.*)"
+)
 Selector: TypeAlias = tuple[Wants, ...]
 
 
@@ -76,6 +79,25 @@ def fields(text: str) -> Selector:
             hint = f"Fields that can be asked for are {' and '.join(FIELDS)}."
             raise BadInput(f"{text[:100]!r} is no field selector here.", field="fieldSelector", hint=hint)
         place = match.end()
+        found.append(Wants(match["key"], frozenset({match["value"]}), match["sign"] == "!="))
+    return tuple(found)
+
+
+def of_nodes(text: str) -> Selector:
+    """Return a selector of nodes: their names, template, phase, identifier and the values of their inputs.
+
+    Raises
+    ------
+    BadInput
+        If it is none, or asks for another field.
+    """
+    found = []
+    _check_length(text, "nodeFieldSelector")
+    for one in text.split(","):
+        match = _NODE.fullmatch(one.strip())
+        if match is None:
+            hint = "Such as displayName=approve, or inputs.parameters.NAME.value=abc."
+            raise BadInput(f"'{one[:100]}' chooses no nodes.", field="nodeFieldSelector", hint=hint)
         found.append(Wants(match["key"], frozenset({match["value"]}), match["sign"] == "!="))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from ropewalk_workflows.engine.hooks import Hooks
 from ropewalk_workflows.engine.leaves import path_of
 from ropewalk_workflows.engine.state import (
     Action,
+    Answer,
     Begin,
     Cancel,
     End,
@@ -56,6 +57,8 @@ class _Step(Hooks):
                 self.grant(node)
             elif isinstance(event, Locked):
                 self.locked(node)
+            elif isinstance(event, Answer):
+                self.answered(node, event)
             elif node.fact.running and node.fact.attempt == event.attempt:
                 self.exited(node, event.outcome) if isinstance(event, Exited) else self.lost(node)
         self._tell()

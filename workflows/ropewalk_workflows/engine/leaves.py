@@ -10,6 +10,7 @@ from collections import deque
 from ropewalk_workflows.engine import memo, scope
 from ropewalk_workflows.engine.state import (
     Action,
+    Answer,
     Fact,
     Kind,
     Launch,
@@ -117,6 +118,13 @@ class Leaves:
             self.finish(node, "Succeeded")
         elif node.fact.again is not None:
             self.actions.append(Wake(node.fact.again))
+
+    def answered(self, node: Node, event: Answer) -> None:
+        """End a pause that stands, as somebody said."""
+        if node.kind == "suspend" and node.fact.started is not None:
+            node.fact.said = event.message
+            node.fact.error = "" if event.ok else event.message or "Somebody ended this pause as failed."
+            self.finish(node, "Succeeded" if event.ok else "Failed")
 
     def offer(self, node: Node) -> None:
         """Say that a leaf may run, or hold it while it has no lock or the workflow's own parallelism is used up.

@@ -29,6 +29,7 @@ from ropewalk_workflows.engine.locks import Locks, Who
 from ropewalk_workflows.engine.points import Crash, nowhere
 from ropewalk_workflows.engine.state import (
     Action,
+    Answer,
     Begin,
     Cancel,
     End,
@@ -220,6 +221,8 @@ class Engine:
         if (wanted.suspended, wanted.resumed) != (known.state.suspended, known.state.resumed):
             self._crash("hold-heard")
             self._apply(known, Hold(now, wanted.suspended, wanted.resumed), actions)
+        for leaf, answer in wanted.answers.items():
+            self._apply(known, Answer(now, leaf, answer.ok, answer.message), actions)
         if wanted.cancel:
             self._crash("cancel-heard")
             self._apply(known, Cancel(now, wanted.on_exit), actions)

@@ -31,6 +31,7 @@ class Fact:
     the platform itself lost; ``code`` is the exit code of the last attempt that ended, 0 where nobody knows it.
     ``hook`` says of what it is, or lies in, a hook, by identifier: it runs again where that does.
     ``past`` says that it lies in an attempt of a composite that another followed: nobody runs it again.
+    ``said`` is what somebody said who ended a pause.
     ``memo`` says what its result depends on, by digests, and ``from`` which run that was taken from (``engine.memo``).
     """
 
@@ -53,6 +54,7 @@ class Fact:
     code: int = 0
     memo: dict[str, Any] = field(default_factory=dict)
     past: bool = False
+    said: str = ""
     hook: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -152,7 +154,17 @@ class Hold:
     resumed: float = 0.0
 
 
-Event: TypeAlias = Begin | Grant | Locked | Exited | Lost | Tick | Cancel | Hold
+@dataclass(frozen=True)
+class Answer:
+    """The person ends one pause: what follows goes on, or the pause failed."""
+
+    now: float
+    id: str
+    ok: bool
+    message: str = ""
+
+
+Event: TypeAlias = Begin | Grant | Locked | Exited | Lost | Tick | Cancel | Hold | Answer
 
 
 # Actions

@@ -48,6 +48,13 @@ class Recorded(BaseModel):
     over: list[str] = Field(default_factory=list)
 
 
+class Answered(BaseModel):
+    """How a person ended a pause."""
+
+    ok: bool
+    message: str = ""
+
+
 class Wanted(BaseModel):
     """A run that the engine is to carry out, or to stop."""
 
@@ -58,6 +65,7 @@ class Wanted(BaseModel):
     on_exit: bool = False
     suspended: bool = False
     resumed: float = 0.0
+    answers: dict[str, Answered] = Field(default_factory=dict)
     spec: RunSpec
     started: float = 0.0
     environment: str = ""
