@@ -140,10 +140,15 @@ class Accepted:
 
     async def get(self, actor: Actor, owner: str, run: str) -> Run:
         """See `Workflows.get`."""
+        return (await self._with_steps(owner, run))[0]
+
+    async def _with_steps(self, owner: str, run: str) -> tuple[Run, list[Record]]:
+        """Return a run, and the records of its steps."""
         record = self._records.run(owner, run)
         steps = await asyncio.to_thread(self._records.steps, owner, run)
         found = Run.model_validate(record.body["run"])
-        return found.model_copy(update={"steps": tuple(Step.model_validate(one.body["step"]) for one in steps)})
+        shown = tuple(Step.model_validate(one.body["step"]) for one in steps)
+        return found.model_copy(update={"steps": shown}), steps
 
     async def list(self, actor: Actor, owner: str, *, after: str = "", limit: int = 50) -> Page[Run]:
         """See `Workflows.list`."""
@@ -198,26 +203,21 @@ class Accepted:
             if used.body["digest"] != digest:
                 raise Conflict("This key was used for another run.", field="Idempotency-Key")
             return await self.get(actor, owner, str(used.body["run"]))
-        return await self._same(actor, owner, spec, digest)
+        return await self._same(owner, spec, digest)
 
-    async def _same(self, actor: Actor, owner: str, spec: RunSpec, digest: str) -> Run | None:
+    async def _same(self, owner: str, spec: RunSpec, digest: str) -> Run | None:
         """Return an equal run of our own kind that is under way or done, marked unchanged."""
         if spec.fresh or spec.saved or spec.source != "workflow":
             return None
         known = self._journal.get(DIGEST, owner, digest)
         if known is None or self._journal.get(RUN, owner, str(known.body["run"])) is None:
             return None
-        run = await self.get(actor, owner, str(known.body["run"]))
+        run, steps = await self._with_steps(owner, str(known.body["run"]))
         if run.status.state in (State.FAILED, State.STOPPED, State.STOPPING):
             return None
-        if run.status.state is State.DONE and (_has_its_own_rule(spec) or await self._touched(owner, run.id)):
+        if run.status.state is State.DONE and (_has_its_own_rule(spec) or any(map(_touched, steps))):
             return None  # what its steps may take of it is decided for each
         return run.model_copy(update={"unchanged": True})
-
-    async def _touched(self, owner: str, run: str) -> bool:
-        """Say whether a step of a run used what nobody compares: files, the network, other programs."""
-        records = await asyncio.to_thread(self._records.steps, owner, run)
-        return any(one.body["fact"].get("memo", {}).get("not") == TOUCHED for one in records)
 
     def new(self, owner: str, spec: RunSpec, digest: str) -> Run:
         """Return a run of this wish, asked for now."""
@@ -400,6 +400,11 @@ def _has_its_own_rule(spec: RunSpec) -> bool:
     """Say whether a step must run each time, or after some time."""
     annotations = ((one.get("metadata") or {}).get("annotations") or {} for one in spec.manifest["spec"]["templates"])
     return any(one.get(names.CACHE, "true") != "true" for one in annotations)
+
+
+def _touched(step: Record) -> bool:
+    """Say whether a step used what nobody compares: files, the network, other programs."""
+    return bool(step.body["fact"].get("memo", {}).get("not") == TOUCHED)
 
 
 def _is_digest(text: str) -> bool:
