@@ -59,7 +59,7 @@ class World:
         self.recovering: dict[str, int] = {}
         self.launched: dict[str, int] = {}
         self.succeeded: set[str] = set()
-        self.stop = False
+        self.stop: nouns.Cancel | None = None
         self.suspended, self.resumed = False, 0.0
         self.locks = Locks()
         self.take(nouns.Begin(self.now))
@@ -149,8 +149,9 @@ class World:
         elif what == "resume":
             self.hold(suspended=False)
         elif what == "cancel":
-            self.stop = True
-            self.take(nouns.Cancel(self.now))
+            exits = draw(st.booleans()) and (self.stop is None or self.stop.on_exit)
+            self.stop = nouns.Cancel(self.now, on_exit=exits)
+            self.take(self.stop)
         elif what == "crash":
             facts = {key: fact.as_dict() for key, fact in self.state.facts.items() if fact.as_dict()}
             self.state = fresh(self.state.spec.manifest, facts)
@@ -158,8 +159,8 @@ class World:
             self.state.suspended, self.state.resumed = self.suspended, self.resumed
             self.ready, self.running, self.recovering, self.locks = [], {}, {}, Locks()
             self.take(nouns.Begin(self.now))
-            if self.stop:
-                self.take(nouns.Cancel(self.now))
+            if self.stop is not None:
+                self.take(self.stop)
         else:
             self.take(nouns.Tick(self.now + 1000))
 

@@ -354,6 +354,19 @@ async def test_a_run_that_is_stopped_before_it_began_is_never_made(platform: Pla
     assert platform.cluster.created == [run.id]
 
 
+async def test_a_stop_that_lets_on_exit_run_reaches_argo_and_so_does_one_that_ends_them(
+    platform: Platform,
+) -> None:
+    run = await platform.submit()
+    await platform.made(run.id)
+    for on_exit, word in ((True, "Stop"), (False, "Terminate"), (True, "Terminate")):
+        stopped = await platform.runs.cancel(ADA, "ada", run.id, on_exit=on_exit)
+        assert stopped.status.state is State.STOPPING
+        async with asyncio.timeout(10):
+            while platform.cluster.workflows[run.id]["spec"].get("shutdown") != word:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
 async def test_a_stop_reaches_argo(platform: Platform) -> None:
     run = await platform.submit()
     await platform.made(run.id)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from ropewalk_core.errors import BadWorkflow
-from ropewalk_core.flows import ON_EXIT
 from ropewalk_core.model import State
 from ropewalk_core.settings import Settings
 from ropewalk_workflows.argo.nodes import known
@@ -131,56 +130,49 @@ def test_a_stopped_run_begins_no_hook() -> None:
     assert run.state.finished and run.began == ["a"]
 
 
-LAST = {"exit": {"template": "tell", "arguments": {"parameters": [{"name": "how", "value": "{{workflow.status}}"}]}}}
-
-
-def test_a_stop_ends_what_runs_and_then_runs_hooks_and_the_last_step() -> None:
-    run = Driver(manifest({"onExit": "tell"}, hooks=LAST))
+def test_a_run_that_is_stopped_runs_its_on_exit_and_nothing_else() -> None:
+    run = Driver(manifest({"hooks": {"ends": ENDS, "exit": {"template": "tell", "arguments": TOLD}}}, onExit="tell"))
     run.take(nouns.Grant(11.0, "a"))
     run.take(nouns.Cancel(12.0, on_exit=True))
-    assert run.state.stopping == "stop" and view.run_status(run.state).note == ON_EXIT
-    run.take(nouns.Exited(13.0, "a", 1, nouns.Outcome(True)))
-    assert run.began == ["a", "a.onExit"] and run.phase("b") == "Omitted"
-    run.end("a.onExit")
-    assert run.began[-1] == "onExit" and run.node("onExit").inputs == {"how": "Failed"} and not run.state.finished
-    run.end("onExit")
-    status = view.run_status(run.state)
-    assert run.state.finished and (status.state, status.note) == (State.STOPPED, ON_EXIT)
+    run.take(nouns.Exited(13.0, "a", 1, nouns.Outcome(False, error="killed")))
+    assert run.began == ["a", "a.onExit"] and not run.state.finished
+    assert run.node("a.onExit").inputs["how"].startswith("Failed/")
+    assert view.run_status(run.state).state is State.STOPPING
+    finished(run, "a.onExit")
+    assert run.began == ["a", "a.onExit", "onExit"] and run.state.phase == "Failed"
+    run.end("onExit", ok=False)
+    assert run.state.finished and view.run_status(run.state).state is State.STOPPED
+    shown = {one.path: view.step(run.state, one) for one in run.state.nodes.values()}
+    assert [shown[path].status.state for path in ("a", "b")] == [State.STOPPED, State.STOPPED]
+    assert not shown["a"].error and shown["onExit"].status.state is State.FAILED
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_stop_goes_on_in_another_engine(begun: bool) -> None:
-    run = Driver(manifest(hooks=LAST))
-    if begun:
-        run.take(nouns.Grant(11.0, "a"))
+def test_a_stopped_run_goes_on_with_its_on_exit_after_a_restart() -> None:
+    first = Driver(manifest({"onExit": "tell"}, onExit="tell"))
+    stop = nouns.Cancel(12.0, on_exit=True)
+    first.take(nouns.Grant(11.0, "a"))
+    first.take(stop)
+    first.take(nouns.Exited(13.0, "a", 1, nouns.Outcome(False)))
+    second = first.again()
+    second.take(stop)
+    finished(second, "a.onExit", "onExit")
+    assert set(second.began) <= {"a.onExit", "onExit"} and second.state.finished
+    assert view.run_status(second.state).state is State.STOPPED
+    assert view.status(second.state, second.node("a")).state is State.STOPPED
+
+
+def test_an_exit_handler_too_is_ended_when_a_stopped_run_is_cancelled() -> None:
+    run = Driver(manifest(onExit="tell"))
+    run.take(nouns.Grant(11.0, "a"))
     run.take(nouns.Cancel(12.0, on_exit=True))
-    if begun:
-        run.take(nouns.Exited(13.0, "a", 1, nouns.Outcome(False, error="ended")))
-    assert run.began[-1] == "onExit"
-    run.take(nouns.Grant(14.0, run.node("onExit").id))
-    run = run.again()
-    run.take(nouns.Cancel(15.0, on_exit=True))
-    run.take(nouns.Lost(16.0, run.node("onExit").id, 1))
-    run.end("onExit")
-    assert run.state.finished and view.run_status(run.state).state is State.STOPPED and run.began[-1] == "onExit"
-
-
-def test_a_stop_can_still_be_made_an_end() -> None:
-    run = Driver(manifest(hooks=LAST))
-    run.take(nouns.Cancel(12.0, on_exit=True))
-    run.take(nouns.Grant(13.0, run.node("onExit").id))
-    run.take(nouns.Cancel(14.0))
-    assert run.state.stopping == "cancel" and not run.state.finished
-    run.take(nouns.Exited(15.0, run.node("onExit").id, 1, nouns.Outcome(False, error="ended")))
-    status = view.run_status(run.state)
-    assert run.state.finished and (status.state, status.note) == (State.STOPPED, "stopped")
-
-
-def test_a_stop_while_the_last_step_runs_changes_nothing() -> None:
-    run = finished(Driver(manifest(hooks=LAST)), "a", "b")
-    run.take(nouns.Cancel(30.0, on_exit=True))
-    run.end("onExit")
-    assert view.run_status(run.state).state is State.DONE
+    run.take(nouns.Exited(13.0, "a", 1, nouns.Outcome(False)))
+    exit_ = run.node("onExit").id
+    run.take(nouns.Grant(13.0, exit_))
+    run.take(nouns.Cancel(14.0, on_exit=True))  # once more changes nothing
+    assert run.node("onExit").fact.running and not run.state.finished
+    run.take(nouns.Cancel(15.0))
+    run.take(nouns.Exited(16.0, exit_, 1, nouns.Outcome(False)))
+    assert run.state.finished and view.run_status(run.state).state is State.STOPPED
 
 
 @pytest.mark.parametrize(

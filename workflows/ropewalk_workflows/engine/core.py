@@ -13,6 +13,7 @@ from ropewalk_workflows.engine import calls, scope
 from ropewalk_workflows.engine.hooks import Hooks
 from ropewalk_workflows.engine.leaves import path_of
 from ropewalk_workflows.engine.state import (
+    STOPPED,
     Action,
     Answer,
     Begin,
@@ -47,7 +48,7 @@ class _Step(Hooks):
         if isinstance(event, Begin):
             self._begin()
         elif isinstance(event, Cancel):
-            self._stop("stop" if event.on_exit else "cancel")
+            self._stop("exit" if event.on_exit else "cancel")
         elif isinstance(event, Tick):
             self._tick()
         elif isinstance(event, Hold):
@@ -119,21 +120,24 @@ class _Step(Hooks):
             if node.kind == "suspend" and not node.ended and node.fact.started is not None:
                 self.finish(node, "Succeeded")
 
-    def _stop(self, why: Literal["stop", "cancel", "time"]) -> None:
+    def _stop(self, why: Literal["cancel", "exit", "time"]) -> None:
+        """Have the run end; exit handlers that still ran then end too if the person does not want them any more."""
         state = self.state
-        if state.finished or (state.stopping and (state.stopping, why) != ("stop", "cancel")):
+        if state.finished or (state.stopping and (state.stopping, why) != ("exit", "cancel")):
             return
         state.stopping = why
         state.held = [one for one in state.held if not state.ends(state.nodes[one])]
         for node in list(state.nodes.values()):
-            if node.ended or not (node.kind in ("pod", "suspend") or node.fact.again is not None):
-                continue
-            if not state.ends(node):
+            if (
+                node.ended
+                or not state.ends(node)
+                or not (node.kind in ("pod", "suspend") or node.fact.again is not None)
+            ):
                 continue
             if node.fact.running:
                 self.actions.append(End(node.id, node.fact.attempt))
             else:
-                self.finish(node, "Omitted", note="stopped")
+                self.stopped(node)
 
     def _settle(self) -> None:
         """End the run once its tree has ended, after its hooks and then its exit handler."""
@@ -141,14 +145,14 @@ class _Step(Hooks):
         if state.finished or state.root is None or not state.root.ended:
             return
         if not state.phase:
-            state.phase = "Failed" if state.stopping in ("time", "stop") else state.root.phase
-        goes_on = state.stopping in ("", "stop")
-        if goes_on:
+            late = state.stopping == "time" or (state.stopping == "exit" and state.root.phase != "Succeeded")
+            state.phase = "Failed" if late else state.root.phase
+        if not state.stopping:
             self.of_the_run()
             self._tell()
         if any(not one.ended for one in state.hooks.values()):
             return
-        if goes_on:
+        if state.stopping in ("", "exit"):
             self.last()
             self._tell()
         if state.exit is not None and not state.exit.ended:
@@ -234,9 +238,10 @@ class _Step(Hooks):
         assert parent is not None and call is not None
         if node.ended:
             return
-        over = (self.state.ends(node) or parent.doomed) and node.id not in self.state.begun
+        ends = self.state.ends(node)
+        over = (ends or parent.doomed) and node.id not in self.state.begun
         if over or not calls.wanted(parent, call):
-            self.finish(node, "Omitted", note="stopped" if self.state.stopping else "")
+            self.finish(node, "Omitted", note=STOPPED if ends else "")
             return
         node.since = self.now
         if node.kind == "loop":
@@ -314,8 +319,8 @@ class _Step(Hooks):
         self._close(parent)
 
     def _close(self, node: Node) -> None:
-        if self.state.stopping and any(one.note == "stopped" for one in node.children.values()):
-            self.finish(node, "Omitted", note="stopped")
+        if stopped := [one.phase for one in node.children.values() if one.note == STOPPED]:
+            self.finish(node, "Failed" if "Failed" in stopped else "Omitted", note=STOPPED)
             return
         failed = calls.failure(node)
         if failed:

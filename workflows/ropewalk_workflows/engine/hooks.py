@@ -33,13 +33,15 @@ class Hooks(Retries):
         """Look at a call's conditions now that it runs."""
         if not node.begun and not node.ended:
             node.begun = True
-            self._conditional(node)
+            if not self.state.stopping:
+                self._conditional(node)
 
     def follow(self, node: Node) -> None:
         """Begin what follows the end of a call."""
         node.closed = True
-        if node.call is not None and self.state.stopping in ("", "stop"):
+        if not self.state.stopping:
             self._conditional(node)
+        if self.state.stopping in ("", "exit"):
             last = self._of(node).get(EXIT)
             if last is not None and node.phase in _COMPLETED:
                 self._consider(node, EXIT, last)
@@ -62,7 +64,7 @@ class Hooks(Retries):
         if holds or error:
             template = self.state.manifest.template(hook.template)
             made = self.make(path, node.name + suffix(name), template, node.parent, (node.id,))
-            made.owner, made.hook = node, node.id
+            made.owner, made.hook, made.exits = node, node.id, made.exits or name == EXIT
             node.hooks[name] = made
             self._start(made, hook, node.parent, error)
 
@@ -88,7 +90,7 @@ class Hooks(Retries):
 
     def _of_the_run(self, path: str, hook: Hook, error: str) -> Node:
         made = self.make(path, path, self.state.manifest.template(hook.template), None, ())
-        made.hook = ROOT
+        made.hook, made.exits = ROOT, path == "onExit"
         self._start(made, hook, None, error)
         return made
 

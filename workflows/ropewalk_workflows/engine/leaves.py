@@ -9,6 +9,7 @@ from collections import deque
 
 from ropewalk_workflows.engine import memo, scope
 from ropewalk_workflows.engine.state import (
+    STOPPED,
     Action,
     Answer,
     Fact,
@@ -56,6 +57,7 @@ class Leaves:
             order=len(self.state.nodes),
             past=parent is not None and parent.past,
             hook=parent.hook if parent is not None else "",
+            exits=parent is not None and parent.exits,
         )
         self.state.nodes[node.id] = node
         self.state.changed.add(node.id)
@@ -86,7 +88,7 @@ class Leaves:
         elif fact.again is not None:
             self.actions.append(Wake(fact.again))
         elif self.state.ends(node):
-            self.finish(node, "Omitted", note="stopped")
+            self.finish(node, "Omitted", note=STOPPED)
         elif node.past:
             self.finish(node, "Omitted")
         elif (earlier := memo.found(self.state, node, self.now)) is not None:
@@ -209,7 +211,7 @@ class Leaves:
             return
         phase: Phase = "Error" if outcome.is_error else "Failed"
         if self.state.ends(node):
-            self.finish(node, "Omitted", note="stopped")
+            self.stopped(node)
         else:
             self.again(node, phase)
 
@@ -267,7 +269,7 @@ class Leaves:
         fact.lost += 1
         self._release(node)
         if self.state.ends(node):
-            self.finish(node, "Omitted", note="stopped")
+            self.stopped(node)
         elif fact.lost > MOST_LOST:
             fact.problem = "RW-UNAVAILABLE"
             self.fail(node, f"The platform lost this step {fact.lost} times in a row.")
@@ -275,6 +277,11 @@ class Leaves:
             node.since = self.now
             self.state.changed.add(node.id)
             self.offer(node)
+
+    def stopped(self, node: Node) -> None:
+        """End a node because the run is to end; what had begun failed, so that its exit handler follows."""
+        node.fact.stopped = self.state.stopping == "exit" and node.fact.started is not None
+        self.finish(node, "Failed" if node.fact.stopped else "Omitted", note=STOPPED)
 
     def fail(self, node: Node, error: str) -> None:
         """End a node, of any kind, with an error of its own."""
@@ -285,7 +292,7 @@ class Leaves:
         """End a node of any kind; its parent is told later."""
         if node.ended:
             return
-        node.phase, node.note, node.since = phase, note or node.note, self.now
+        node.phase, node.note, node.since = phase, STOPPED if node.fact.stopped else note or node.note, self.now
         if node.ready and not node.fact.running:
             self._release(node)
         if node.kind in ("pod", "suspend", "retry") or phase in ("Error", "Skipped", "Omitted"):

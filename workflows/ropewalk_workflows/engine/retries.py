@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ropewalk_workflows.engine import scope
 from ropewalk_workflows.engine.leaves import Leaves
-from ropewalk_workflows.engine.state import Kind, Node, Phase, Wake
+from ropewalk_workflows.engine.state import STOPPED, Kind, Node, Phase, Wake
 
 _FIRST = {"exitCode": "0", "status": "", "duration": "0", "message": ""}
 """What Argo says of the attempt before the first one."""
@@ -59,6 +59,7 @@ class Retries(Leaves):
         elif fact.again is not None:
             self.actions.append(Wake(fact.again))
         elif node.past or self.state.ends(node):
+            fact.stopped = child.note == STOPPED
             self.finish(node, child.phase)
         else:
             self._decide(node, child, child.phase)

@@ -17,6 +17,8 @@ from ropewalk_core.flows import RunSpec
 from ropewalk_core.names import is_name
 from ropewalk_workflows.manifest.model import Call, Manifest, Template
 
+STOPPED = "stopped"
+"""The note of what did not end by itself but because the run was to end."""
 Phase: TypeAlias = Literal["", "Succeeded", "Failed", "Error", "Skipped", "Omitted"]
 Kind: TypeAlias = Literal["pod", "suspend", "dag", "steps", "loop", "retry"]
 Reference: TypeAlias = dict[str, Any]
@@ -32,6 +34,7 @@ class Fact:
     ``hook`` says of what it is, or lies in, a hook, by identifier: it runs again where that does.
     ``past`` says that it lies in an attempt of a composite that another followed: nobody runs it again.
     ``said`` is what somebody said who ended a pause.
+    ``stopped`` says that it had begun, and failed only because the run was to end after its exit handlers.
     ``memo`` says what its result depends on, by digests, and ``from`` which run that was taken from (``engine.memo``).
     """
 
@@ -55,6 +58,7 @@ class Fact:
     memo: dict[str, Any] = field(default_factory=dict)
     past: bool = False
     said: str = ""
+    stopped: bool = False
     hook: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -139,7 +143,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Cancel:
-    """The person stops the run; with ``on_exit`` its hooks and its exit handler run all the same."""
+    """The person stops the run, whose exit handlers still run where that is wanted."""
 
     now: float
     on_exit: bool = False
@@ -244,6 +248,8 @@ class Node:
     """Of what it is a hook, or lies in one, by identifier."""
     owner: Node | None = None
     """Of what call it is a hook itself."""
+    exits: bool = False
+    """Whether it is an exit handler, or lies in one."""
     hooks: dict[str, Node] = field(default_factory=dict)
     begun: bool = False
     """Whether it has run, as far as hooks are concerned."""
@@ -303,8 +309,8 @@ class RunState:
     hooks: dict[str, Node] = field(default_factory=dict)
     started: float = 0.0
     phase: Phase = ""
-    stopping: Literal["", "stop", "cancel", "time"] = ""
-    """Whether it is to end: with hooks and exit handler (Argo's ``Stop``), without, or because its time is over."""
+    stopping: Literal["", "cancel", "exit", "time"] = ""
+    """Why it is to end; with ``exit`` its exit handlers still run."""
     finished: bool = False
     failed_step: str = ""
     failed_last: str = ""
@@ -331,8 +337,8 @@ class RunState:
     """How many leaves had the same key so far."""
 
     def ends(self, node: Node) -> bool:
-        """Say whether a node is to end with the run: a stop lets hooks and the exit handler go on."""
-        return bool(self.stopping) and not (self.stopping == "stop" and node.hook)
+        """Whether nothing more of a node is to begin, because the run is to end."""
+        return bool(self.stopping) and not (self.stopping == "exit" and node.exits)
 
     @cached_property
     def wants_results(self) -> bool:

@@ -9,7 +9,7 @@ from ropewalk_core.flows import KEPT, ON_EXIT, PAUSE, Artifact, Step
 from ropewalk_core.model import State, Status, Why
 from ropewalk_core.placement import Placement
 from ropewalk_workflows import names, previews
-from ropewalk_workflows.engine.state import Node, RunState
+from ropewalk_workflows.engine.state import STOPPED, Node, RunState
 from ropewalk_workflows.manifest import placement_of
 
 _HINTS = {
@@ -32,7 +32,7 @@ def visible(node: Node) -> bool:
 
 def step(state: RunState, node: Node) -> Step:
     """Return the node as the model's step."""
-    fact = node.fact
+    fact, stopped = node.fact, node.note == STOPPED
     given = {key: _value(value) for key, value in node.inputs.items() if not key.startswith("ropewalk-")}
     given |= _given_files(node)
     files = node.out_files if node.kind in ("pod", "suspend") else {}
@@ -60,8 +60,8 @@ def step(state: RunState, node: Node) -> Step:
             for name, one in sorted(files.items())
             if "digest" in one
         ),
-        error=fact.error if node.phase in ("Failed", "Error") or fact.again is not None else "",
-        traceback=fact.traceback if node.phase == "Failed" or fact.again is not None else "",
+        error=fact.error if (node.phase in ("Failed", "Error") and not stopped) or fact.again is not None else "",
+        traceback=fact.traceback if (node.phase == "Failed" and not stopped) or fact.again is not None else "",
         placement=_placement(state, node),
     )
 
@@ -84,9 +84,9 @@ def status(state: RunState, node: Node) -> Status:
     fact = node.fact
     if node.phase == "Succeeded":
         return Status(state=State.DONE, since=node.since, note=KEPT if "from" in fact.memo else "")
+    if node.ended and node.note == STOPPED:
+        return Status(state=State.STOPPED, since=node.since, note=STOPPED)
     if node.phase in ("Skipped", "Omitted"):
-        if node.note == "stopped":
-            return Status(state=State.STOPPED, since=node.since, note="stopped")
         word = "skipped" if node.phase == "Skipped" else "omitted"
         cause = node.note or "A step that it needs failed, or was left out."
         return Status(state=State.DONE, since=node.since, note=word, why=Why(cause=cause))
@@ -131,12 +131,13 @@ def _waits(state: RunState, node: Node) -> Why:
 def run_status(state: RunState) -> Status:
     """Return where the run stands."""
     if not state.finished:
-        note = ON_EXIT if state.stopping == "stop" else ""
+        note = ON_EXIT if state.stopping == "exit" else ""
         return Status(state=State.STOPPING if state.stopping else State.RUNNING, since=state.started, note=note)
     if state.phase == "Succeeded":
         return Status(state=State.DONE)
-    if state.stopping in ("cancel", "stop") or state.phase in ("Omitted", "Skipped"):
-        return Status(state=State.STOPPED, note=ON_EXIT if state.stopping == "stop" else "stopped")
+    stopped = state.root is not None and state.root.note == STOPPED and state.stopping != "time"
+    if stopped or state.stopping in ("cancel", "exit") or state.phase in ("Omitted", "Skipped"):
+        return Status(state=State.STOPPED, note=ON_EXIT if state.stopping == "exit" else STOPPED)
     if state.cause:
         return Status(state=State.FAILED, why=Why(cause=state.cause, next=_HINTS["RW-TIMED-OUT"], code="RW-TIMED-OUT"))
     node = state.nodes.get(state.failed_step)
