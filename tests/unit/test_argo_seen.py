@@ -279,3 +279,15 @@ def test_a_retry_of_a_step_with_attempts_begins_them_anew() -> None:
     assert all(patch["status"]["nodes"][one] is None for one in tries)
     again = patch["status"]["nodes"][node(there, "flaky")["id"]]
     assert again["phase"] == "Running" and again["children"] == []
+
+
+def test_a_retry_of_many_nodes_leaves_them_packed() -> None:
+    there = recorded("dynamic_failed")
+    plain, pods = retried(copy.deepcopy(there), 2, "2026-11-21T18:00:00Z")
+    nodes = there["status"].pop("nodes")
+    there["status"]["compressedNodes"] = base64.b64encode(gzip.compress(json.dumps(nodes).encode())).decode()
+    patch, the_same = retried(there, 2, "2026-11-21T18:00:00Z")
+    assert the_same == pods and "nodes" not in patch["status"]
+    changed = plain["status"]["nodes"]
+    whole = {name: changed.get(name, one) for name, one in nodes.items()}
+    assert hydrated({"status": patch["status"]}) == {name: one for name, one in whole.items() if one is not None}

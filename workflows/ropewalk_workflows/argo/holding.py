@@ -7,14 +7,11 @@ suspended workflow, also when nothing of it is left to do. Not here: sending a p
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ropewalk_core.kube.kinds import Object
-from ropewalk_workflows.argo.nodes import hydrated, numbered
+from ropewalk_workflows.argo.nodes import hydrated, numbered, packed
 
 HELD = "ropewalk.dev/held"
 
@@ -64,15 +61,10 @@ def resumed(workflow: Object, number: int, now: str) -> Object:
         return patch
     if (workflow.get("status") or {}).get("compressedNodes"):
         whole = {key: {**one, **over.get(key, {})} for key, one in nodes.items()}
-        return {**patch, "status": {"compressedNodes": _packed(whole)}}
+        return {**patch, "status": {"compressedNodes": packed(whole)}}
     return {**patch, "status": {"nodes": over}}
 
 
 def _order(workflow: Object, number: int) -> Object:
     metadata = {"resourceVersion": workflow["metadata"]["resourceVersion"], "annotations": {HELD: str(number)}}
     return {"metadata": metadata}
-
-
-def _packed(nodes: Mapping[str, Any]) -> str:
-    """Return nodes as Argo writes them where there are many; unpacked they may be larger than the API server takes."""
-    return base64.b64encode(gzip.compress(json.dumps(nodes).encode())).decode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
+import gzip
 import json
 import re
 import zlib
@@ -107,15 +108,20 @@ def hydrated(workflow: Object) -> dict[str, dict[str, Any]]:
             "Argo keeps the steps of this run in a database, where the platform cannot see them.",
             hint="An administrator switches off nodeStatusOffLoad in Argo's configuration.",
         )
-    if not status.get("nodes") and (packed := status.get("compressedNodes")):
+    if not status.get("nodes") and (text := status.get("compressedNodes")):
         try:
             unpacker = zlib.decompressobj(wbits=47)
-            found = json.loads(unpacker.decompress(base64.b64decode(packed), _LARGEST))
+            found = json.loads(unpacker.decompress(base64.b64decode(text), _LARGEST))
         except (ValueError, zlib.error, binascii.Error) as error:
             raise Unavailable(f"What Argo says of this run cannot be read: {error}.") from error
     else:
         found = status.get("nodes") or {}
     return {str(key): one for key, one in found.items() if isinstance(one, dict)}
+
+
+def packed(nodes: Mapping[str, Any]) -> str:
+    """Return nodes as Argo writes them where there are many; unpacked they may be larger than the API server takes."""
+    return base64.b64encode(gzip.compress(json.dumps(nodes).encode())).decode()
 
 
 def generation(workflow: Object) -> int:

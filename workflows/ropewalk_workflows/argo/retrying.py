@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ropewalk_core.kube.kinds import Object
-from ropewalk_workflows.argo.nodes import hydrated
+from ropewalk_workflows.argo.nodes import hydrated, packed
 from ropewalk_workflows.argo.render import GENERATION
 
 _GROUPS = ("DAG", "TaskGroup", "StepGroup", "Steps")
@@ -47,8 +47,10 @@ def retried(workflow: Object, generation: int, now: str) -> tuple[Object, list[s
             body |= {"phase": phase, "message": None, "startedAt": now, "finishedAt": None}
         if body != node:
             changed[name] = body
+    where: dict[str, Any] = {"nodes": changed}
     if status.get("compressedNodes"):
-        changed = {name: changed.get(name, node) for name, node in nodes.items() if name not in gone}
+        whole = {name: changed.get(name, node) for name, node in nodes.items() if name not in gone}
+        where = {"compressedNodes": packed(whole)}
     patch: Object = {
         "metadata": {
             "resourceVersion": metadata["resourceVersion"],
@@ -65,8 +67,7 @@ def retried(workflow: Object, generation: int, now: str) -> tuple[Object, list[s
             "message": None,
             "startedAt": now,
             "finishedAt": None,
-            "nodes": changed,
-            "compressedNodes": None,
+            **where,
             "persistentVolumeClaims": None,
             "conditions": [
                 {**one, "status": "False"} if one.get("type") == "Completed" else one
