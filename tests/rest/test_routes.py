@@ -95,6 +95,8 @@ VALID: dict[str, Any] = {
     "choose_saved_triggers": {"triggers": []},
     "sign_file": {"path": "nothing"},
 }
+ASKED = {"answer_run": {"step": "s1"}}
+"""What must stand in an address."""
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OWNED, ids=[one[2]["operationId"] for one in OWNED])
@@ -102,7 +104,8 @@ VALID: dict[str, Any] = {
 async def test_a_stranger_finds_nothing(
     http: httpx.AsyncClient, method: str, path: str, operation: dict[str, Any], owner: str
 ) -> None:
-    answer = await http.request(method, filled(path, owner), json=VALID.get(operation["operationId"]))
+    name = operation["operationId"]
+    answer = await http.request(method, filled(path, owner), json=VALID.get(name), params=ASKED.get(name))
     assert answer.status_code == 404, answer.text
     assert answer.json()["code"] == "RW-NOT-FOUND"
 
