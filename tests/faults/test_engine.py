@@ -24,6 +24,7 @@ from tests.function_rig import needs_sandbox
 ENGINE, HOST = "ropewalk_workflows.engine", "ropewalk_hub.host"
 LATER = ["before-report:3", "after-report:2", "before-run:2", "after-run:3"]
 STOPPING, RECOVERING = {"cancel-heard", "before-end", "after-end"}, {"recovering", "recovered"}
+LOCKING = {"lock-given"}
 EXAMPLES = Path(__file__).parents[2] / "workflows" / "examples"
 
 
@@ -234,7 +235,9 @@ async def until(path: Path) -> None:
             await asyncio.sleep(0.02)
 
 
-OTHERS = [pytest.param(one, marks=pytest.mark.slow) for one in sorted(set(ENGINE_POINTS) - STOPPING - RECOVERING)]
+OTHERS = [
+    pytest.param(one, marks=pytest.mark.slow) for one in sorted(set(ENGINE_POINTS) - STOPPING - RECOVERING - LOCKING)
+]
 
 
 @pytest.mark.parametrize("point", [*LATER, *OTHERS])
@@ -270,6 +273,40 @@ async def test_an_engine_killed_while_a_run_is_stopped_stops_it(rig: EngineRig, 
     await rig.spawn(ENGINE)
     assert (await rig.wait(run)).status.state == State.STOPPED
     assert (rig.paths.files / "sleepless.txt").read_text() == "here\n"
+
+
+ALONE = """
+kind: Workflow
+metadata: {name: alone}
+spec:
+  entrypoint: main
+  templates:
+    - name: main
+      steps: [[{name: a, template: alone, withSequence: {count: "3"}}]]
+    - name: alone
+      synchronization: {mutexes: [{name: door}]}
+      script:
+        image: python
+        command: [python]
+        source: |
+          import os, time
+          os.close(os.open("inside", os.O_CREAT | os.O_EXCL))
+          time.sleep(0.2)
+          os.remove("inside")
+          open("went.txt", "a").write("one\\n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [f"{one}{also}" for one in sorted(LOCKING) for also in ("", ":2")])
+async def test_an_engine_killed_while_it_gives_a_mutex_gives_it_to_one(rig: EngineRig, point: str) -> None:
+    await rig.start(crash=point)
+    run = await rig.submit(from_object(ALONE))
+    await killed(rig)
+    await rig.spawn(ENGINE)
+    found = await rig.wait(run.id)
+    assert found.status.state == State.DONE, [(one.name, one.error) for one in found.steps]
+    assert (rig.paths.files / "went.txt").read_text() == "one\n" * 3
 
 
 @pytest.mark.slow
