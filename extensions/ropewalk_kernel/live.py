@@ -12,7 +12,8 @@ import contextvars
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from IPython import display as screen
@@ -28,9 +29,16 @@ _SLOWEST = 5.0
 _GIVE_UP = 300.0
 _SHARE = 5.0
 """How many times as long as it took to ask and draw is waited until the next time."""
+_LOOKS = 3
+"""Of so many looks the shortest counts: the first ones are long where steps begin on the same processors."""
 
 
 _following: weakref.WeakKeyDictionary[threading.Thread, threading.Event] = weakref.WeakKeyDictionary()
+
+
+def pause_after(took: Iterable[float]) -> float:
+    """Return how long to wait for the next look, in seconds, when the latest ones took so long."""
+    return min(max(EVERY, _SHARE * min(took)), _SLOWEST)  # thousands of steps take their time
 
 
 def freeze() -> None:
@@ -121,7 +129,7 @@ class Card(Generic[T]):
         self._redraw(value)
 
     def _follow(self, ended: threading.Event) -> None:
-        pause, failing = EVERY, time.monotonic()
+        pause, failing, took = EVERY, time.monotonic(), deque([0.0], maxlen=_LOOKS)
         while not ended.wait(pause):
             asked = time.monotonic()
             try:
@@ -135,7 +143,8 @@ class Card(Generic[T]):
                     return
                 continue
             failing = time.monotonic()
-            pause = min(max(EVERY, _SHARE * (failing - asked)), _SLOWEST)  # thousands of steps take their time
+            took.append(failing - asked)
+            pause = pause_after(took)
 
     def _redraw(self, value: T) -> None:
         with self._lock:

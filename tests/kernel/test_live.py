@@ -73,3 +73,8 @@ def test_a_card_that_is_over_asks_nobody(notebook: Notebook) -> None:
     live.Card(lambda: 1 // 0, lambda value: cards.notice("done"), lambda value: True).open(0)
     assert [one["text/plain"] for one in notebook.updates] == ["done"]
     live.freeze()
+
+
+def test_a_look_that_was_held_up_once_makes_no_card_slow() -> None:
+    assert live.pause_after([0.0, 2.0]) == live.pause_after([3.0, 0.01, 3.0]) == live.EVERY
+    assert live.EVERY < live.pause_after([0.5, 0.6, 0.7]) < live.pause_after([60.0, 60.0, 60.0]) <= 5.0
