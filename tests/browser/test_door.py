@@ -114,7 +114,9 @@ def test_signing_out_closes_a_services_websocket(everywhere: World) -> None:
     assert not closed
     other = context.new_page()
     other.goto(everywhere.origin)
-    other.get_by_role("button", name="Sign out").click()
+    out = other.get_by_role("button", name="Sign out")
+    assert out.count() == 1, (other.url, other.content()[:2000])
+    out.click()
     other.wait_for_url(re.compile("/sign-in"))
     left, bound = time.monotonic(), 15.0
     while not closed and time.monotonic() - left < bound:
